@@ -1,0 +1,131 @@
+//! Processor time of the server per request, beside a bare hyper server: same client, same request
+//! bytes, same run, alternated. Throughput and latency depend on the machine's mood; the processor
+//! time that a server spends on one request is steady to a few percent, and so is its ratio.
+//!
+//! `cargo bench --bench http` measures every row in about three minutes and a half and prints a table
+//! of the bars. Rows: 1 beacons, saturated · 2 beacons at a fixed rate with flushes and store commits
+//! inside, on the embedded store and on Redis, with the store's work per view (row 5) · 4 counters while
+//! beacons arrive · 6 memory per online session.
+//!
+//! `--rows 1,4` chooses, `--seconds` stretches the slices, `--bin` measures another binary, `--check` ends
+//! with 1 if a bar is missed (2: nothing could be measured), `--bare-twice` puts the bare server in
+//! footfall's place: a run whose ratios must come out at 1, and whose distance from 1 is the error to expect.
+//!
+//! A slice in which server or client was kept from its core by others is marked `disturbed`: on a busy
+//! machine latencies mean little, and processor time suffers from caches that others have emptied.
+//!
+//! The servers run on one core, the client (and Redis) on another, where there are two cores and
+//! `taskset`. Both servers bear the same allocator, so that the ratio speaks of the service alone.
+//! Needs Linux: processor time, memory and written bytes are read from `/proc`.
+#![allow(clippy::print_stdout, reason = "the table is what it is run for")]
+
+mod bare;
+mod load;
+mod process;
+mod report;
+mod requests;
+mod rows;
+mod servers;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use report::Bar;
+use servers::{Cores, UnderTest};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Any failure to measure.
+type Fault = Box<dyn Error>;
+
+/// Measures footfall beside a bare hyper server.
+#[derive(Parser)]
+struct Arguments {
+    /// The rows to measure.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,6")]
+    rows: Vec<u8>,
+    /// Length of a slice of rows 1 and 4; row 2 takes 2 (bare), 6 (Redis) and 10 (embedded) times as long.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// The binary to measure.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_footfall"))]
+    bin: PathBuf,
+    /// Ends with 1 if a bar is missed.
+    #[arg(long)]
+    check: bool,
+    /// Measures the bare server in footfall's place.
+    #[arg(long)]
+    bare_twice: bool,
+    /// What cargo adds; means nothing here.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Serves as the bare server, with bodies of this many bytes.
+    #[arg(long, hide = true)]
+    serve_bare: Option<usize>,
+}
+
+/// What every row needs.
+struct Bench {
+    /// Where servers and client run.
+    cores: Cores,
+    /// What is measured beside the bare server.
+    under_test: UnderTest,
+    /// Length of a slice.
+    slice: Duration,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(bars) => {
+            let missed = bars.iter().any(|bar| !bar.met);
+            ExitCode::from(u8::from(arguments.check && missed))
+        }
+        Err(fault) => {
+            eprintln!("cannot measure: {fault}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Builds the one-threaded runtime of client or bare server, and runs it.
+fn run(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    if let Some(body) = arguments.serve_bare {
+        runtime.block_on(bare::serve(body))?;
+        return Ok(Vec::new());
+    }
+    runtime.block_on(local.run_until(measure(arguments)))
+}
+
+/// Measures the rows asked for and prints the table.
+async fn measure(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
+    if !(0.1..=600.0).contains(&arguments.seconds) {
+        return Err("--seconds: 0.1 to 600".into());
+    }
+    let cores = Cores::take()?;
+    println!("{cores}");
+    let under_test = match arguments.bare_twice {
+        true => UnderTest::Bare,
+        false => UnderTest::Footfall(arguments.bin.clone()),
+    };
+    let bench = Bench { cores, under_test, slice: Duration::from_secs_f64(arguments.seconds) };
+    let mut bars = Vec::new();
+    for row in &arguments.rows {
+        bars.extend(match row {
+            1 => rows::saturated::measure(&bench).await?,
+            2 => rows::fixed_rate::measure(&bench).await?,
+            4 => rows::reads::measure(&bench).await?,
+            6 => rows::memory::measure(&bench).await?,
+            other => return Err(format!("there is no row {other}: 1, 2, 4, 6").into()),
+        });
+    }
+    report::print(&bars);
+    Ok(bars)
+}

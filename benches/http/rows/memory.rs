@@ -1,0 +1,62 @@
+//! Row 6: memory per online session.
+
+use crate::load::{Load, Plan};
+use crate::process::resident_bytes;
+use crate::report::Bar;
+use crate::requests::{Headers, Pages, Requests, Views, Visitors};
+use crate::servers::{Server, Store};
+use crate::{Bench, Fault};
+
+/// Room for all of them: the table is not full at the end.
+const MAX_SESSIONS: u32 = 1_100_000;
+
+/// Sessions that are there before the first look: buffers, threads and tables have been touched.
+const WARM_UP: u64 = 10_000;
+
+/// Sessions at which memory is read, beyond those of the warm-up.
+const STEPS: [u64; 3] = [250_000, 500_000, 1_000_000];
+
+/// Measures the row: views of one page without ids, each by a new visitor. Resident memory holds all
+/// that the process keeps, so journal buffers and sketches count as sessions' too.
+pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
+    println!("\nrow 6: memory of 1,000,000 sessions");
+    let views =
+        Views { visitors: Visitors::Distinct, pages: Pages::Uniform(1), headers: Headers::Few, ids: false };
+    let requests = views.requests();
+    let server = Server::under_test(&bench.cores, &bench.under_test, Store::Embedded, MAX_SESSIONS)?;
+    send(&server, &requests, 0, WARM_UP).await?;
+    let empty = resident_bytes(server.pid())?;
+    println!("  {:>9} sessions: {:>6.1} MiB resident", WARM_UP, mebibytes(empty));
+    let mut bars = Vec::new();
+    let mut sent = 0;
+    for step in STEPS {
+        send(&server, &requests, WARM_UP + sent, step - sent).await?;
+        sent = step;
+        let resident = resident_bytes(server.pid())?;
+        let each = resident.saturating_sub(empty) as f64 / step as f64;
+        println!(
+            "  {:>9} sessions: {:>6.1} MiB resident, {each:.1} B each",
+            WARM_UP + step,
+            mebibytes(resident)
+        );
+        // The bar of 64 is set from a million on; on the way there the table may just have grown.
+        let most = if step >= 1_000_000 { 64.0 } else { 96.0 };
+        bars.push(Bar::at_most(6, format!("memory per session at {step}"), each, most, "B"));
+    }
+    Ok(bars)
+}
+
+/// Sends views and waits for the answers, all 204.
+async fn send(server: &Server, requests: &Requests, first: u64, count: u64) -> Result<(), Fault> {
+    let plan =
+        Plan { to: server.address, requests: requests.clone(), first, count: Some(count), expect: 204 };
+    let answered = Load::closed_loop(plan).await?.done().await?;
+    match answered.unexpected.first_key_value() {
+        None => Ok(()),
+        Some((status, count)) => Err(format!("{count} views were answered {status}").into()),
+    }
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

@@ -1,0 +1,204 @@
+//! Starts the parts in order and stops them in reverse, under one deadline.
+//!
+//! Threads: the event loop (public listener, group commits, expiry) is the caller's; the admin listener,
+//! the writer of totals and the sync of the journal have one each. So nothing that an operator asks and
+//! nothing that a disk or a store does can hold a beacon.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ingest::Spans;
+use crate::metrics::Metrics;
+use crate::serve::{self, Listener, Parts};
+use crate::sessions::Sessions;
+use crate::totals::{OpenError, Totals};
+
+/// Sessions that the expiry looks at before others get their turn.
+const SWEEP_STEP: usize = 10_000;
+
+/// Why the service did not start, or did not run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener.
+    #[error("cannot listen on {0}: {1}; is another service there? choose another address with {2}")]
+    Listen(SocketAddr, std::io::Error, &'static str),
+    /// The data directory or the store.
+    #[error("{0}")]
+    Totals(#[from] OpenError),
+    /// The series.
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The runtime, a thread or a signal.
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A service that is built and bound, and not yet serving.
+pub struct App {
+    public: (Listener, SocketAddr),
+    admin: (Listener, SocketAddr),
+    config: Config,
+    parts: Arc<Parts>,
+}
+
+impl App {
+    /// Binds the listeners, reads back what is in `data_dir`, and opens the store.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn build(config: Config, clock: Clock) -> Result<App, StartError> {
+        let bind = |addr, key| {
+            let bound = serve::bind(addr).and_then(|listener| listener.local_addr().map(|at| (listener, at)));
+            bound.map_err(|error| StartError::Listen(addr, error, key))
+        };
+        let public = bind(config.serve.listen, "listen")?;
+        let admin = bind(config.serve.admin_listen, "admin_listen")?;
+        let sites = Arc::new(config.sites.clone());
+        let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
+        let now = clock.now();
+        let sessions =
+            Arc::new(Sessions::new(config.sessions.clone(), sites.iter().len(), metrics.clone(), now));
+        let totals = Totals::open(
+            config.totals.clone(),
+            clock.clone(),
+            sites.clone(),
+            sessions.clone(),
+            metrics.clone(),
+        )
+        .await?;
+        let ready = Arc::new(AtomicBool::new(false));
+        let spans = Spans::new(&sites);
+        let parts = Arc::new(Parts { clock, sites, spans, sessions, totals, metrics, ready });
+        Ok(App { public, admin, config, parts })
+    }
+
+    /// Where pages and readers come in.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public.1
+    }
+
+    /// Where operators come in.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.1
+    }
+
+    /// Serves until `stop`; then turns unready, lets open requests end, brings what is pending to the store
+    /// and writes a checkpoint, all within `stop_timeout`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let App { public: (public, _), admin: (admin, _), config, parts } = self;
+        let patience = config.stop_timeout;
+        let (stop_admin, admin_stops) = oneshot::channel();
+        let operators = serve_operators(admin, &config, parts.clone(), admin_stops)?;
+        let mut committing = tokio::spawn({
+            let totals = parts.totals.clone();
+            async move { totals.commit_groups().await }
+        });
+        let ticking = tokio::spawn(tick(parts.clone()));
+
+        parts.ready.store(true, Ordering::Release);
+        let mut stopped_at = None;
+        let told = async {
+            stop.await;
+            tracing::info!("stopping");
+            parts.ready.store(false, Ordering::Release);
+            stopped_at = Some(Instant::now());
+        };
+        let drain = patience.mul_f32(0.4);
+        let served = tokio::select! {
+            served = serve::serve_public(public, config.serve.clone(), parts.clone(), told, drain) => served,
+            // It ends only by a panic. Without it every view would wait for ever.
+            _ = &mut committing => Err(std::io::Error::other("nobody writes the journal any more")),
+        };
+
+        // What was recorded is written before the committing task ends.
+        let left = patience.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
+        let flush = left.mul_f32(0.8);
+        if tokio::time::timeout(left, parts.totals.stop(flush)).await.is_err() {
+            tracing::warn!("the stop took too long; what is not in the store is sent after the next start");
+        }
+        committing.abort();
+        ticking.abort();
+        stop_admin.send(()).ok();
+        operators.await.ok();
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+/// Serves the admin listener on a thread of its own. The receiver is told when it has ended.
+fn serve_operators(
+    listener: Listener,
+    config: &Config,
+    parts: Arc<Parts>,
+    stop: oneshot::Receiver<()>,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let (ended, end) = oneshot::channel();
+    let settings = config.serve.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let stop = async { stop.await.unwrap_or_default() };
+        let served = serve::serve_admin(listener, settings, parts, stop, Duration::from_millis(200));
+        if let Err(error) = runtime.block_on(served) {
+            tracing::error!(%error, "the admin listener ended");
+        }
+        ended.send(()).ok();
+    })?;
+    Ok(end)
+}
+
+/// Once a second: syncs the journal, forgets old ids, expires sessions in bounded steps.
+async fn tick(parts: Arc<Parts>) {
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        parts.clock.set_wall();
+        let now = parts.clock.now();
+        parts.totals.tick(now);
+        while parts.sessions.sweep(now, SWEEP_STEP) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Serves on the system's clock until SIGTERM or SIGINT.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn run(config: Config) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let store = config.shown_store();
+        let app = App::build(config, Clock::system()).await?;
+        let sites: Vec<&str> = app.parts.sites.iter().map(|site| site.key.as_str()).collect();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            sites = sites.join(" "),
+            store,
+            data_dir = %app.config.totals.data_dir.display(),
+            "serving pages on http://{}, operators on http://{}",
+            app.public_addr(),
+            app.admin_addr(),
+        );
+        let told = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        app.run(told).await
+    })
+}

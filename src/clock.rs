@@ -1,0 +1,108 @@
+//! The only reader of wall time. Everything else is handed a [`Moment`].
+//!
+//! A moment carries both clocks, read together: the wall decides civil days and is shown to people;
+//! the monotonic one decides how long ago something was, so that a clock step ends no session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Uptime of a process that has just started. Not zero, so that what was alive before a restart
+/// can be given a time before the start.
+const ORIGIN_MS: u64 = 90 * 24 * 3600 * 1000;
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall time, milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+    /// Monotonic time in milliseconds. Comparable within one process only.
+    pub uptime_ms: u64,
+}
+
+impl Moment {
+    /// Monotonic time in whole seconds: the resolution of sessions.
+    pub fn uptime_s(self) -> u32 {
+        (self.uptime_ms / 1000) as u32
+    }
+}
+
+/// Reads the time: the system's, or one set by hand in tests.
+///
+/// Between two calls of [`Clock::set_wall`] the wall follows from the monotonic clock, so that a reading
+/// costs one call of the system and the two never drift apart within a second.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System { origin: std::time::Instant, wall: Arc<AtomicI64> },
+    Hand(Arc<Dial>),
+}
+
+struct Dial {
+    unix_ms: AtomicI64,
+    uptime_ms: AtomicU64,
+}
+
+impl Clock {
+    /// The clocks of this machine.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
+    pub fn system() -> Self {
+        let clock =
+            Clock(Source::System { origin: std::time::Instant::now(), wall: Arc::new(AtomicI64::new(0)) });
+        clock.set_wall();
+        clock
+    }
+
+    /// Reads the wall clock again: to be called once a second, so that a step is noticed.
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
+    pub fn set_wall(&self) {
+        if let Source::System { origin, wall } = &self.0 {
+            let since_epoch =
+                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let at_origin = since_epoch.as_millis() as i64 - origin.elapsed().as_millis() as i64;
+            wall.store(at_origin, Ordering::Release);
+        }
+    }
+
+    /// A clock that moves only when its [`Hand`] is moved; both start at `unix_ms`.
+    pub fn by_hand(unix_ms: i64) -> (Self, Hand) {
+        let dial = Arc::new(Dial { unix_ms: AtomicI64::new(unix_ms), uptime_ms: AtomicU64::new(ORIGIN_MS) });
+        (Clock(Source::Hand(dial.clone())), Hand(dial))
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Source::System { origin, wall } => {
+                let elapsed_ms = origin.elapsed().as_millis() as u64;
+                Moment {
+                    unix_ms: wall.load(Ordering::Acquire) + elapsed_ms as i64,
+                    uptime_ms: ORIGIN_MS + elapsed_ms,
+                }
+            }
+            Source::Hand(dial) => Moment {
+                unix_ms: dial.unix_ms.load(Ordering::Acquire),
+                uptime_ms: dial.uptime_ms.load(Ordering::Acquire),
+            },
+        }
+    }
+}
+
+/// Moves a clock made by [`Clock::by_hand`].
+#[derive(Clone)]
+pub struct Hand(Arc<Dial>);
+
+impl Hand {
+    /// Lets time pass: both clocks move on.
+    pub fn advance(&self, by: Duration) {
+        self.0.unix_ms.fetch_add(by.as_millis() as i64, Ordering::AcqRel);
+        self.0.uptime_ms.fetch_add(by.as_millis() as u64, Ordering::AcqRel);
+    }
+
+    /// Steps the wall clock alone, as an operator or NTP does.
+    pub fn step_to(&self, unix_ms: i64) {
+        self.0.unix_ms.store(unix_ms, Ordering::Release);
+    }
+}

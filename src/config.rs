@@ -1,0 +1,463 @@
+//! One [`Config`] made of each part's own, from the defaults, a file and the environment.
+//!
+//! The defaults are the commented `config/footfall.toml`, compiled in and read like any file, so a
+//! default stands in one place. Sources are parameters: a test hands in a text and a list. Every key
+//! is read before anything is refused, so an operator sees all [`Faults`] at once.
+
+mod faults;
+mod settings;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::Weekday;
+use ipnet::IpNet;
+
+pub use faults::{Fault, Faults};
+
+use crate::calendar::Calendar;
+use crate::ingest::{ClientHeader, Proxies};
+use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Site, SiteId, Sites};
+use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, Sync};
+use crate::{serve, sessions, totals};
+use faults::Complaint;
+use settings::{Settings, Value};
+
+/// The commented defaults.
+pub const DEFAULTS: &str = include_str!("../config/footfall.toml");
+
+/// Where a file is looked for when none is named, in this order.
+const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"];
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As text on a terminal, else as JSON.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Settings of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// The least serious level that is written.
+    pub level: tracing::Level,
+}
+
+/// Everything that can be set. Its `Debug` is [`Config::to_toml`]: secrets are hidden.
+#[derive(Clone)]
+pub struct Config {
+    /// The listeners.
+    pub serve: serve::Config,
+    /// The session table.
+    pub sessions: sessions::Config,
+    /// The totals.
+    pub totals: totals::Config,
+    /// The registered sites; at least one.
+    pub sites: Sites,
+    /// The URL of the public listener as browsers see it, without a slash at its end; may be empty.
+    pub public_url: String,
+    /// How long a whole stop may take.
+    pub stop_timeout: Duration,
+    /// The log.
+    pub log: Log,
+    /// What is allowed and probably not meant: one sentence each.
+    pub warnings: Vec<String>,
+    settings: Settings,
+}
+
+impl Config {
+    /// Reads a configuration: the defaults, over them a file (its name and text), over it the
+    /// variables whose names begin with `FOOTFALL_`.
+    ///
+    /// The one thing read beside the parameters is a file that a `…_FILE` variable names.
+    ///
+    /// # Errors
+    /// Every fault of every source.
+    pub fn load(
+        file: Option<(&str, &str)>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, Faults> {
+        let (settings, faults) = Settings::gather(DEFAULTS, file, env);
+        Reader { settings, faults }.config()
+    }
+
+    /// Reads the configuration of this process: the named file, else the one that `FOOTFALL_CONFIG`
+    /// names, else the first that is found, and its environment.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and what [`Config::load`] tells.
+    pub fn of_process(named: Option<&Path>) -> Result<Config, Faults> {
+        // What is not Unicode is shown as such and refused by the key's own reader.
+        let env = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+        let variable = std::env::var_os("FOOTFALL_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+        match find(named.or(variable.as_deref()))? {
+            Some((name, text)) => Config::load(Some((&name, &text)), env),
+            None => Config::load(None, env),
+        }
+    }
+
+    /// Everything in force as TOML, secrets hidden; a comment says where what is not a default comes
+    /// from.
+    pub fn to_toml(&self) -> String {
+        self.settings.to_toml()
+    }
+
+    /// The store's URL, its secret hidden.
+    pub fn shown_store(&self) -> String {
+        values::without_secret(&self.totals.store.url)
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_toml())
+    }
+}
+
+/// Name and text of the configuration file, if there is one.
+fn find(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
+    let candidates = match named {
+        Some(path) => vec![path],
+        None => FILES.iter().map(Path::new).collect(),
+    };
+    for path in candidates {
+        match std::fs::read_to_string(path) {
+            Ok(text) => return Ok(Some((path.display().to_string(), text))),
+            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
+            Err(fault) => {
+                return Err(Faults(vec![Fault {
+                    key: path.display().to_string(),
+                    value: None,
+                    problem: format!("cannot be read ({fault})"),
+                    remedy: "name a file that the service may read".into(),
+                    place: String::new(),
+                }]));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Reads typed values. One that is refused leaves a fault and reads as its default, so that the
+/// reading goes on to the next.
+struct Reader {
+    settings: Settings,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    fn config(mut self) -> Result<Config, Faults> {
+        let serve = self.serve();
+        let sessions = self.sessions();
+        let totals = self.totals();
+        let sites: Vec<Site> = (0..self.settings.sites()).map(|place| self.site(place)).collect();
+        let public_url = self.text("public_url", values::public_url);
+        let stop_timeout = self.duration("stop_timeout", "1s", "10m");
+        let log = self.log();
+        self.check_listeners(&serve);
+        self.check_sessions(&sessions);
+        self.check_sites(&sites);
+        if !self.faults.is_empty() {
+            return Err(Faults(self.faults));
+        }
+        let warnings = self.warnings(&serve, &totals, &sites);
+        Ok(Config {
+            serve,
+            sessions,
+            totals,
+            sites: Sites::new(sites),
+            public_url,
+            stop_timeout,
+            log,
+            warnings,
+            settings: self.settings,
+        })
+    }
+
+    fn serve(&mut self) -> serve::Config {
+        serve::Config {
+            listen: self.text("listen", values::listener),
+            admin_listen: self.text("admin_listen", values::listener),
+            max_connections: self.number("http.max_connections", 10, 1_000_000),
+            header_timeout: self.duration("http.header_timeout", "1s", "5m"),
+            body_timeout: self.duration("http.body_timeout", "1s", "5m"),
+            write_timeout: self.duration("http.write_timeout", "1s", "5m"),
+            proxies: Proxies {
+                header: self.text("client_header", values::client_header),
+                trusted: self.list("trusted_proxies", values::network),
+            },
+        }
+    }
+
+    fn sessions(&mut self) -> sessions::Config {
+        sessions::Config {
+            online_window: self.duration("sessions.online_window", "10s", "1h"),
+            visit_timeout: self.duration("sessions.visit_timeout", "10s", "3h"),
+            max_sessions: self.number("sessions.max_sessions", 1000, 100_000_000),
+        }
+    }
+
+    fn totals(&mut self) -> totals::Config {
+        totals::Config {
+            data_dir: PathBuf::from(self.text("data_dir", values::filled)),
+            journal: JournalConfig {
+                sync: self.choice(
+                    "journal.sync",
+                    &[
+                        ("every-second", Sync::EverySecond),
+                        ("always", Sync::Always),
+                        ("memory", Sync::Memory),
+                    ],
+                ),
+                max_unsynced: self.duration("journal.max_unsynced", "2s", "5m"),
+                max_bytes: self.size("journal.max_bytes", "16 MiB", "1 TiB"),
+            },
+            outbox: OutboxConfig {
+                retention: self.duration("outbox.retention", "1s", "90days"),
+                max_bytes: self.size("outbox.max_bytes", "16 MiB", "1 TiB"),
+            },
+            store: self.store(),
+            max_pages: self.number("totals.max_pages", 10, 10_000_000),
+            max_ids: self.number("totals.max_ids", 1000, 100_000_000),
+            checkpoint_interval: self.duration("totals.checkpoint_interval", "1s", "1h"),
+        }
+    }
+
+    fn store(&mut self) -> StoreConfig {
+        let url = self.text("store.url", values::store_url);
+        let auto = if url == "embedded" { "10s" } else { "1s" };
+        let flush_interval = self.text("store.flush_interval", |text| {
+            values::duration(if text == "auto" { auto } else { text }, "100ms", "5m")
+        });
+        self.settings.resolve("store.flush_interval", "auto", auto);
+        let ca_file = self.text("store.tls_ca_file", |text| Ok(text.to_owned()));
+        StoreConfig {
+            url,
+            tls_ca_file: (!ca_file.is_empty()).then(|| PathBuf::from(ca_file)),
+            flush_interval,
+            timeout: self.duration("store.timeout", "100ms", "60s"),
+        }
+    }
+
+    fn log(&mut self) -> Log {
+        use tracing::Level;
+        Log {
+            format: self.choice(
+                "log.format",
+                &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)],
+            ),
+            level: self.choice(
+                "log.level",
+                &[
+                    ("error", Level::ERROR),
+                    ("warn", Level::WARN),
+                    ("info", Level::INFO),
+                    ("debug", Level::DEBUG),
+                    ("trace", Level::TRACE),
+                ],
+            ),
+        }
+    }
+
+    fn site(&mut self, place: usize) -> Site {
+        const DAYS: [(&str, Weekday); 7] = [
+            ("monday", Weekday::Mon),
+            ("tuesday", Weekday::Tue),
+            ("wednesday", Weekday::Wed),
+            ("thursday", Weekday::Thu),
+            ("friday", Weekday::Fri),
+            ("saturday", Weekday::Sat),
+            ("sunday", Weekday::Sun),
+        ];
+        let name = |key: &str| format!("site.{place}.{key}");
+        let mut hosts = self.list(&name("hosts"), values::host);
+        dedup(&mut hosts);
+        if hosts.is_empty() {
+            self.complain(&name("hosts"), "no host is named", "name the site's hosts");
+        }
+        let mut query = self.list(&name("page_query"), values::query_name);
+        dedup(&mut query);
+        Site {
+            id: SiteId(u16::try_from(place).unwrap_or(u16::MAX)),
+            key: self.text(&name("key"), values::site_key),
+            hosts,
+            origins: self.list(&name("origins"), values::origin),
+            calendar: Calendar {
+                zone: self.text(&name("time_zone"), values::zone),
+                week_start: self.choice(&name("week_start"), &DAYS),
+            },
+            locale: self.text(&name("locale"), values::locale),
+            identity: self.choice(
+                &name("identity"),
+                &[("address", Identity::Address), ("browser", Identity::Browser), ("none", Identity::None)],
+            ),
+            pages: PageRules {
+                query,
+                case: self.choice(&name("page_case"), &[("keep", PageCase::Keep), ("fold", PageCase::Fold)]),
+            },
+            origin_check: self.choice(
+                &name("origin_check"),
+                &[("lenient", OriginCheck::Lenient), ("strict", OriginCheck::Strict)],
+            ),
+        }
+    }
+
+    fn check_listeners(&mut self, serve: &serve::Config) {
+        let (public, admin) = (serve.listen, serve.admin_listen);
+        let overlap =
+            public.ip() == admin.ip() || public.ip().is_unspecified() || admin.ip().is_unspecified();
+        if overlap && public.port() == admin.port() && public.port() != 0 {
+            self.complain("admin_listen", "its port is that of listen", "choose another port");
+        }
+    }
+
+    fn check_sessions(&mut self, sessions: &sessions::Config) {
+        if sessions.visit_timeout < sessions.online_window {
+            self.complain(
+                "sessions.visit_timeout",
+                "shorter than sessions.online_window",
+                "choose a value that is at least as long",
+            );
+        }
+    }
+
+    fn check_sites(&mut self, sites: &[Site]) {
+        let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+        for (place, site) in sites.iter().enumerate() {
+            let before = *first.entry(site.key.as_str()).or_insert(place);
+            // A required key that is missing has its own fault and reads as the default.
+            if before != place && self.settings.is_given(&format!("site.{place}.key")) {
+                self.complain(
+                    &format!("site.{place}.key"),
+                    &format!("site.{before} has the same key"),
+                    "give each site a key of its own",
+                );
+            }
+        }
+        if sites.len() > usize::from(u16::MAX) {
+            self.complain("site.0.key", "more than 65535 sites", "register fewer");
+        }
+    }
+
+    fn warnings(&self, serve: &serve::Config, totals: &totals::Config, sites: &[Site]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let everyone = |network: &IpNet| network.prefix_len() == 0;
+        if serve.proxies.trusted.iter().any(everyone) && !is_loopback(serve.listen) {
+            warnings.push(format!(
+                "trusted_proxies holds every address while listen = {}: any client can name any address \
+                 as its own; name the networks of your proxies",
+                serve.listen
+            ));
+        }
+        if serve.proxies.header == ClientHeader::None && self.settings.is_changed("trusted_proxies") {
+            warnings.push("trusted_proxies has no effect while client_header is \"none\"".to_owned());
+        }
+        if totals.journal.sync == Sync::Memory {
+            warnings.push(
+                "journal.sync = \"memory\": an end of the process loses the views since the last flush, \
+                 though they were answered 204"
+                    .to_owned(),
+            );
+        }
+        if totals.store.tls_ca_file.is_some() && !totals.store.url.starts_with("rediss://") {
+            warnings.push("store.tls_ca_file has no effect while store.url is not rediss://".to_owned());
+        }
+        warnings.extend(self.site_warnings(sites));
+        warnings
+    }
+
+    fn site_warnings(&self, sites: &[Site]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut owner: BTreeMap<&str, &Site> = BTreeMap::new();
+        for (place, site) in sites.iter().enumerate() {
+            let given = |name: &str| self.settings.is_given(&format!("site.{place}.{name}"));
+            if given("key") && !given("time_zone") {
+                warnings.push(format!(
+                    "site {} names no time_zone and its days are cut in UTC; closed days are never cut \
+                     anew, so set it before the first view (or write \"UTC\")",
+                    site.key
+                ));
+            }
+            for host in &site.hosts {
+                let first = *owner.entry(host).or_insert(site);
+                if first.id != site.id {
+                    warnings.push(format!(
+                        "host {host} belongs to the sites {} and {}: a beacon from it must name its site",
+                        first.key, site.key
+                    ));
+                }
+            }
+        }
+        warnings
+    }
+
+    fn complain(&mut self, key: &str, problem: &str, remedy: &str) {
+        let complaint = Complaint { problem: problem.to_owned(), remedy: remedy.to_owned() };
+        self.faults.push(self.settings.fault(key, complaint));
+    }
+
+    /// Reads a value, or tells what is wrong with it and reads the default.
+    fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Result<T, Complaint>) -> T {
+        match read(self.settings.value(key)) {
+            Ok(value) => value,
+            Err(complaint) => {
+                self.faults.push(self.settings.fault(key, complaint));
+                read(self.settings.default_value(key)).expect("a compiled-in default that can be read")
+            }
+        }
+    }
+
+    fn text<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, Complaint>) -> T {
+        self.read(key, |value| match value {
+            Value::Text(text) => read(text),
+            _ => Complaint::err("not a text", "put it in quotes"),
+        })
+    }
+
+    fn list<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, Complaint>) -> Vec<T> {
+        self.read(key, |value| match value {
+            Value::List(items) => items.iter().map(|item| read(item)).collect(),
+            _ => Complaint::err("not a list", "put it in brackets"),
+        })
+    }
+
+    fn number(&mut self, key: &str, least: i64, most: i64) -> usize {
+        self.read(key, |value| match value {
+            Value::Number(number) => values::number(*number, least, most),
+            _ => Complaint::err("not a whole number", "write digits"),
+        })
+    }
+
+    fn duration(&mut self, key: &str, least: &str, most: &str) -> Duration {
+        self.text(key, |text| values::duration(text, least, most))
+    }
+
+    fn size(&mut self, key: &str, least: &str, most: &str) -> u64 {
+        self.text(key, |text| values::size(text, least, most))
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        self.text(key, |text| values::choice(text, choices))
+    }
+}
+
+/// Drops repeats and keeps the order.
+fn dedup(names: &mut Vec<String>) {
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().is_loopback()
+}

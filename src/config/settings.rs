@@ -1,0 +1,418 @@
+//! The sources of a configuration, laid over each other: defaults, a file, the environment.
+//!
+//! Keys are flat here (`journal.sync`, `site.0.hosts`). Which keys there are, and of which type, is
+//! what the defaults say: there is no second list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use toml::de::{DeTable, DeValue};
+
+use super::faults::{Complaint, Fault, nearest};
+use super::values::without_secret;
+
+/// Begins the name of every variable that is a key.
+const PREFIX: &str = "FOOTFALL_";
+
+/// Variables that are no keys: they are read elsewhere.
+const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];
+
+/// Keys that hold secrets: never shown, and `…_FILE` may name a file that holds them.
+const SECRETS: [&str; 1] = ["store.url"];
+
+/// Keys that a site of the user's must have.
+const REQUIRED: [&str; 2] = ["key", "hosts"];
+
+/// A value; no setting is of another type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Text(String),
+    Number(i64),
+    List(Vec<String>),
+}
+
+/// As TOML.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &String| toml::Value::from(text.as_str());
+        match self {
+            Value::Text(value) => text(value).fmt(f),
+            Value::Number(value) => value.fmt(f),
+            Value::List(values) => toml::Value::Array(values.iter().map(text).collect()).fmt(f),
+        }
+    }
+}
+
+/// A value and where it stands.
+#[derive(Clone)]
+struct Entry {
+    value: Value,
+    /// `footfall.toml line 12`, a variable's name, or nothing: the defaults.
+    place: String,
+    /// The order in which it is shown.
+    order: usize,
+}
+
+/// Everything in force.
+#[derive(Clone)]
+pub(super) struct Settings {
+    entries: BTreeMap<String, Entry>,
+    defaults: BTreeMap<String, Entry>,
+    sites: usize,
+}
+
+impl Settings {
+    /// Lays the sources over the defaults. What cannot be taken is left out and told.
+    pub fn gather(
+        defaults: &str,
+        file: Option<(&str, &str)>,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> (Settings, Vec<Fault>) {
+        let mut faults = Vec::new();
+        let defaults: BTreeMap<String, Entry> = leaves(("defaults", defaults), &mut faults)
+            .into_iter()
+            .filter_map(|(key, line, value)| {
+                Some((key, Entry { value: value.ok()?, place: String::new(), order: line }))
+            })
+            .collect();
+        debug_assert!(faults.is_empty(), "{faults:?}");
+        let mut settings = Settings { entries: BTreeMap::new(), defaults, sites: 0 };
+        if let Some((name, text)) = file {
+            for (key, line, value) in leaves((name, text), &mut faults) {
+                settings.take(&key, value, format!("{name} line {line}"), &mut faults);
+            }
+        }
+        let mut env: Vec<(String, String)> =
+            env.filter(|(name, _)| name.starts_with(PREFIX) && !is_foreign(name)).collect();
+        env.sort();
+        for (name, text) in env {
+            settings.take_variable(&name, text, &mut faults);
+        }
+        settings.complete(&mut faults);
+        (settings, faults)
+    }
+
+    /// The value of a key; where a required one is missing, the default's.
+    pub fn value(&self, key: &str) -> &Value {
+        let entry = self.entries.get(key).unwrap_or_else(|| self.default_entry(key));
+        &entry.value
+    }
+
+    /// The default of a key.
+    pub fn default_value(&self, key: &str) -> &Value {
+        &self.default_entry(key).value
+    }
+
+    /// Whether a source other than the defaults gave the key.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| !entry.place.is_empty())
+    }
+
+    /// The number of sites.
+    pub fn sites(&self) -> usize {
+        self.sites
+    }
+
+    /// A fault of a value that was taken.
+    pub fn fault(&self, key: &str, complaint: Complaint) -> Fault {
+        let place = self.entries.get(key).map(|entry| entry.place.clone()).unwrap_or_default();
+        Fault {
+            key: key.to_owned(),
+            value: Some(self.shown(key)),
+            problem: complaint.problem,
+            remedy: complaint.remedy,
+            place,
+        }
+    }
+
+    /// Whether a source other than the defaults gave the key another value.
+    pub fn is_changed(&self, key: &str) -> bool {
+        self.is_given(key) && self.value(key) != self.default_value(key)
+    }
+
+    /// Shows a word as what it stands for.
+    pub fn resolve(&mut self, key: &str, word: &str, meaning: &str) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.value == Value::Text(word.to_owned())
+        {
+            *entry = Entry { value: Value::Text(meaning.to_owned()), place: word.to_owned(), ..*entry };
+        }
+    }
+
+    /// Everything in force as TOML, secrets hidden; what is not the default says where it stands.
+    pub fn to_toml(&self) -> String {
+        let mut rows: Vec<(&str, usize, usize)> = self
+            .entries
+            .iter()
+            .map(|(key, entry)| (key.as_str(), site_index(key).map_or(0, |i| i + 1), entry.order))
+            .collect();
+        rows.sort_by_key(|(_, site, order)| (*site, *order));
+        let mut text = String::new();
+        let mut open = "";
+        for (key, ..) in rows {
+            let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
+            if section != open {
+                open = section;
+                let header = if site_index(key).is_some() { "[site]" } else { section };
+                text.push_str(&format!("\n[{header}]\n"));
+            }
+            text.push_str(&format!("{name} = {}", self.shown(key)));
+            match self.entries.get(key) {
+                Some(entry) if self.is_changed(key) => text.push_str(&format!(" # {}\n", entry.place)),
+                _ => text.push('\n'),
+            }
+        }
+        text
+    }
+
+    fn default_entry(&self, key: &str) -> &Entry {
+        self.defaults.get(&pattern(key)).expect("a key of the compiled-in defaults")
+    }
+
+    fn shown(&self, key: &str) -> String {
+        match self.value(key) {
+            Value::Text(secret) if SECRETS.contains(&key) => Value::Text(without_secret(secret)).to_string(),
+            value => value.to_string(),
+        }
+    }
+
+    /// Takes a value of the file, or tells why not.
+    fn take(&mut self, key: &str, value: Result<Value, String>, place: String, faults: &mut Vec<Fault>) {
+        let Some(default) = self.defaults.get(&pattern(key)) else {
+            return faults.push(self.unknown(key, key, place));
+        };
+        let (wanted, order) = (default.value.clone(), default.order);
+        let value = match value {
+            Ok(value) if std::mem::discriminant(&value) == std::mem::discriminant(&wanted) => value,
+            other => {
+                faults.push(Fault {
+                    key: key.to_owned(),
+                    // A secret of the wrong type is a secret still.
+                    value: (!SECRETS.contains(&key)).then(|| other.map_or_else(|raw| raw, |v| v.to_string())),
+                    problem: format!("not {}", kind(&wanted)),
+                    remedy: format!("write it like {}", example(&wanted)),
+                    place: place.clone(),
+                });
+                wanted
+            }
+        };
+        self.entries.insert(key.to_owned(), Entry { value, place, order });
+    }
+
+    /// Takes a variable, or tells why not.
+    fn take_variable(&mut self, name: &str, text: String, faults: &mut Vec<Fault>) {
+        let key = name.strip_prefix(PREFIX).unwrap_or(name).replace("__", ".").to_lowercase();
+        if let Some(secret) = SECRETS.into_iter().find(|secret| key == format!("{secret}_file")) {
+            return self.take_secret(secret, name, &text, faults);
+        }
+        let value = match self.defaults.get(&pattern(&key)).map(|entry| &entry.value) {
+            None => return faults.push(self.unknown(name, &key, String::new())),
+            Some(Value::Text(_)) => Ok(Value::Text(text)),
+            Some(Value::Number(_)) => text.trim().parse().map(Value::Number).map_err(|_| format!("{text:?}")),
+            Some(Value::List(_)) => Ok(Value::List(
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
+            )),
+        };
+        self.take(&key, value, name.to_owned(), faults);
+    }
+
+    /// Reads a secret from the file that a variable names.
+    fn take_secret(&mut self, key: &str, name: &str, path: &str, faults: &mut Vec<Fault>) {
+        let mut refuse = |problem: String, remedy: &str| {
+            faults.push(Fault {
+                key: name.to_owned(),
+                value: Some(format!("{path:?}")),
+                problem,
+                remedy: remedy.to_owned(),
+                place: String::new(),
+            });
+        };
+        let beside = self.entries.get(key).map(|entry| entry.place.as_str()).unwrap_or_default();
+        if beside.starts_with(PREFIX) {
+            return refuse(format!("{beside} is set too"), "set one of the two");
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.take(key, Ok(Value::Text(text.trim().to_owned())), name.to_owned(), faults),
+            Err(fault) => {
+                refuse(format!("cannot be read ({fault})"), "name a file that the service may read")
+            }
+        }
+    }
+
+    /// Fills in the defaults and checks that each site has what it must have.
+    fn complete(&mut self, faults: &mut Vec<Fault>) {
+        let indices: BTreeSet<usize> = self.entries.keys().filter_map(|key| site_index(key)).collect();
+        self.sites = indices.len().max(1);
+        if let Some(gap) = (0..indices.len()).find(|i| !indices.contains(i)) {
+            faults.push(Fault {
+                key: format!("site.{gap}"),
+                value: None,
+                problem: "missing, while a later site is there".into(),
+                remedy: "number the sites from 0 without a gap".into(),
+                place: String::new(),
+            });
+        }
+        let ours = indices.is_empty();
+        for (key, default) in &self.defaults {
+            let Some(name) = key.strip_prefix("site.0.") else {
+                self.entries.entry(key.clone()).or_insert_with(|| default.clone());
+                continue;
+            };
+            for site in 0..self.sites {
+                let key = format!("site.{site}.{name}");
+                if ours || !REQUIRED.contains(&name) {
+                    self.entries.entry(key).or_insert_with(|| default.clone());
+                } else if indices.contains(&site) && !self.entries.contains_key(&key) {
+                    faults.push(Fault {
+                        key,
+                        value: None,
+                        problem: "missing".into(),
+                        remedy: format!("write it like {}", example(&default.value)),
+                        place: String::new(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The fault of a key that is not known; its value is not shown: it may be a secret's.
+    fn unknown(&self, shown: &str, key: &str, place: String) -> Fault {
+        let is_variable = shown != key;
+        let spelt = |key: &str| match is_variable {
+            true => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
+            false => key.to_owned(),
+        };
+        let section = format!("{key}.");
+        let remedy = if key == "site" || (key.starts_with("site.") && site_index(key).is_none()) {
+            "write each site as a section [[site]], with two brackets".into()
+        } else if site_index(key).is_some() && key.matches('.').count() == 1 {
+            "give the site a key and hosts".into()
+        } else if self.defaults.keys().any(|known| known.starts_with(&section)) {
+            format!("it is a section: write its keys under [{key}]")
+        } else {
+            // A variable with one underscore for two reads as one long key.
+            let flat = |key: &str| if is_variable { key.replace('.', "_") } else { pattern(key) };
+            let known: BTreeMap<String, &String> = self.defaults.keys().map(|key| (flat(key), key)).collect();
+            match nearest(&flat(key), known.keys().map(String::as_str)).and_then(|near| known.get(near)) {
+                Some(near) => format!("did you mean {}?", spelt(&like(near, key))),
+                None => "see config/footfall.toml for the keys there are".into(),
+            }
+        };
+        Fault { key: shown.to_owned(), value: None, problem: "unknown key".into(), remedy, place }
+    }
+}
+
+/// What a value of the default's type is called.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Text(_) => "a text in quotes",
+        Value::Number(_) => "a whole number",
+        Value::List(_) => "a list of texts",
+    }
+}
+
+/// A value as it might be written.
+fn example(default: &Value) -> String {
+    match default {
+        Value::List(items) if items.is_empty() => r#"["one", "two"]"#.into(),
+        value => value.to_string(),
+    }
+}
+
+/// The default that stands for a key: each site is like the first.
+fn pattern(key: &str) -> String {
+    match key.strip_prefix("site.").and_then(|rest| rest.split_once('.')) {
+        Some((index, name)) if index.parse::<u16>().is_ok() => format!("site.0.{name}"),
+        _ => key.to_owned(),
+    }
+}
+
+/// A default's key with the site of another key.
+fn like(default: &str, key: &str) -> String {
+    match (default.strip_prefix("site.0."), site_index(key)) {
+        (Some(name), Some(site)) => format!("site.{site}.{name}"),
+        _ => default.to_owned(),
+    }
+}
+
+fn site_index(key: &str) -> Option<usize> {
+    key.strip_prefix("site.")?.split('.').next()?.parse().ok()
+}
+
+/// Variables that are not for us to judge: read elsewhere, or set by an orchestrator for a service
+/// that is called footfall (`FOOTFALL_SERVICE_HOST`, `FOOTFALL_PORT_8080_TCP_ADDR`).
+fn is_foreign(name: &str) -> bool {
+    let link = name.ends_with("_PORT")
+        || name.contains("_PORT_")
+        || name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT");
+    NOT_KEYS.contains(&name) || (link && !name.contains("__"))
+}
+
+/// The leaves of a TOML text in its order: key, line, and the value or, where it is of no known type,
+/// its text.
+type Leaf = (String, usize, Result<Value, String>);
+
+fn leaves((name, text): (&str, &str), faults: &mut Vec<Fault>) -> Vec<Leaf> {
+    let line = |at: usize| text.bytes().take(at).filter(|b| *b == b'\n').count() + 1;
+    let (table, errors) = DeTable::parse_recoverable(text);
+    faults.extend(errors.iter().map(|error| Fault {
+        key: name.to_owned(),
+        value: None,
+        problem: format!("not TOML: {}", error.message().replace('\n', ", ")),
+        remedy: "correct the syntax".into(),
+        place: error.span().map(|span| format!("line {}", line(span.start))).unwrap_or_default(),
+    }));
+    let mut found = Vec::new();
+    if errors.is_empty() {
+        walk("", table.get_ref(), &line, &mut found);
+    }
+    found.sort_by_key(|(_, line, _)| *line);
+    found
+}
+
+fn walk(prefix: &str, table: &DeTable<'_>, line: &dyn Fn(usize) -> usize, found: &mut Vec<Leaf>) {
+    for (key, value) in table {
+        let path = format!("{prefix}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if !inner.is_empty() => walk(&format!("{path}."), inner, line, found),
+            DeValue::Array(items)
+                if !items.is_empty() && items.iter().all(|item| item.get_ref().is_table()) =>
+            {
+                for (i, item) in items.iter().enumerate() {
+                    match item.get_ref().as_table() {
+                        Some(inner) if !inner.is_empty() => {
+                            walk(&format!("{path}.{i}."), inner, line, found);
+                        }
+                        _ => found.push((format!("{path}.{i}"), line(item.span().start), Err("{}".into()))),
+                    }
+                }
+            }
+            leaf => found.push((path, line(key.span().start), scalar(leaf))),
+        }
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Result<Value, String> {
+    let other = || match value {
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Float(value) => value.as_str().to_owned(),
+        DeValue::Integer(value) => value.as_str().to_owned(),
+        DeValue::Datetime(value) => value.to_string(),
+        DeValue::Table(_) => "{…}".to_owned(),
+        DeValue::Array(_) | DeValue::String(_) => "[…]".to_owned(),
+    };
+    match value {
+        DeValue::String(text) => Ok(Value::Text(text.to_string())),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map(Value::Number).map_err(|_| other())
+        }
+        DeValue::Array(items) => items
+            .iter()
+            .map(|item| item.get_ref().as_str().map(str::to_owned))
+            .collect::<Option<Vec<String>>>()
+            .map(Value::List)
+            .ok_or_else(other),
+        _ => Err(other()),
+    }
+}

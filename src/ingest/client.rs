@@ -1,0 +1,138 @@
+//! Who is speaking: the socket's word, or a trusted proxy's.
+//!
+//! Each proxy appends the address it was called from, so the header is read from its right end: as
+//! long as an address is trusted, what that proxy wrote to its left is believed. The first address
+//! that is not trusted is the client; what stands further left is that client's own claim.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hyper::HeaderMap;
+use hyper::header::{FORWARDED, HeaderName};
+use ipnet::IpNet;
+
+/// The client of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address; IPv4-mapped IPv6 is shown as IPv4.
+    pub address: IpAddr,
+    /// The peer is not trusted, yet it sent the forwarding header (which was ignored).
+    pub ignored_header: bool,
+}
+
+/// How the one configured client header is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// A comma-separated list of addresses, nearest last (`x-forwarded-for`), or one address
+    /// (`x-real-ip`, `cf-connecting-ip`).
+    List(HeaderName),
+    /// RFC 7239 `forwarded`.
+    Forwarded,
+    /// No header: the peer is the client.
+    None,
+}
+
+/// The proxies whose word on the client is taken.
+#[derive(Clone, Debug)]
+pub struct Proxies {
+    /// The one header that is read.
+    pub header: ClientHeader,
+    /// Networks of trusted proxies.
+    pub trusted: Vec<IpNet>,
+}
+
+impl Proxies {
+    /// Finds the client: the rightmost address in the header that is not trusted, if the peer is;
+    /// else the peer. What cannot be read stops the walk at the last good address.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let peer = peer.to_canonical();
+        let name = match &self.header {
+            ClientHeader::List(name) => name,
+            ClientHeader::Forwarded => &FORWARDED,
+            ClientHeader::None => return Client { address: peer, ignored_header: false },
+        };
+        if !self.trusts(peer) {
+            return Client { address: peer, ignored_header: headers.contains_key(name) };
+        }
+        let values = headers.get_all(name).iter().rev();
+        let address = match self.header {
+            ClientHeader::Forwarded => {
+                self.walk(peer, values.flat_map(|value| divided(value.as_bytes(), b',').map(forwarded_for)))
+            }
+            _ => self.walk(peer, values.flat_map(|value| value.as_bytes().rsplit(|b| *b == b',').map(node))),
+        };
+        Client { address, ignored_header: false }
+    }
+
+    /// Whether an address is a trusted proxy's.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    /// From the nearest hop outwards.
+    fn walk(&self, peer: IpAddr, hops: impl Iterator<Item = Option<IpAddr>>) -> IpAddr {
+        let mut last_good = peer;
+        for hop in hops {
+            let Some(address) = hop else { break };
+            last_good = address;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        last_good
+    }
+}
+
+/// What a separator divides, from the right. One in quotes divides nothing.
+fn divided(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    value.rsplit(move |b| {
+        quoted ^= *b == b'"';
+        *b == separator && !quoted
+    })
+}
+
+/// The address of an element's one `for`.
+fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
+    let mut found = None;
+    for pair in divided(element, b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_at_checked(pair.iter().position(|b| *b == b'=')?)?;
+        if name.eq_ignore_ascii_case(b"for") {
+            if found.is_some() {
+                return None;
+            }
+            found = value.get(1..);
+        }
+    }
+    let value = found?;
+    node(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+/// An address with or without a port: `1.2.3.4`, `1.2.3.4:567`, `::1`, `[::1]`, `[::1]:80`.
+fn node(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
+    if let Some(bracketed) = text.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return address.parse::<Ipv6Addr>().ok().filter(|_| port_is_good).map(|v6| v6.to_canonical());
+    }
+    match text.split_once(':') {
+        Some((address, port)) if is_port(port) && address.contains('.') => {
+            address.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+        }
+        _ => text.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
+    }
+}
+
+/// A port's number, or RFC 7239's hidden one (`_` and a token).
+fn is_port(text: &str) -> bool {
+    let hidden = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    match text.strip_prefix('_') {
+        Some(name) => hidden(name),
+        None => text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Takes beacons: bytes in, a decided [`Beacon`] or a [`Reason`] out. Pure: no I/O, no clock, no
+//! state of its own; the one table it fills ([`Spans`]) remembers what it would calculate again.
+
+mod client;
+mod location;
+mod page;
+mod spans;
+mod visitor;
+mod wire;
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderValue, ORIGIN, REFERER};
+
+pub use client::{Client, ClientHeader, Proxies};
+pub use page::{MAX_PAGE, Page};
+pub use spans::Spans;
+pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
+pub use wire::Kind;
+
+use crate::calendar::CivilHour;
+use crate::clock::Moment;
+use crate::sites::{OriginCheck, Site, SiteId, Sites};
+use location::Location;
+
+/// Why a beacon was refused or not counted: the answer's code, the metric's label and the log's
+/// field are this one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Not JSON of the described shape.
+    Malformed,
+    /// Neither an http(s) URL nor a path.
+    BadUrl,
+    /// The URL's host, the `Origin` or the `Referer` is not the site's.
+    WrongOrigin,
+    /// No such site, or none belongs to the URL's host alone.
+    UnknownSite,
+    /// Not a method of this path.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    Timeout,
+    /// The body is larger than [`MAX_BODY`].
+    TooLarge,
+    /// The promise of a 204 cannot be kept now.
+    Overloaded,
+    /// The journal or the outbox is at its bound.
+    JournalFull,
+}
+
+impl Reason {
+    /// Every reason, in a fixed order.
+    pub const ALL: [Reason; 9] = [
+        Reason::Malformed,
+        Reason::BadUrl,
+        Reason::WrongOrigin,
+        Reason::UnknownSite,
+        Reason::MethodNotAllowed,
+        Reason::Timeout,
+        Reason::TooLarge,
+        Reason::Overloaded,
+        Reason::JournalFull,
+    ];
+
+    /// The stable code: answer, metric label and log field.
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::Malformed => "malformed",
+            Reason::BadUrl => "bad-url",
+            Reason::WrongOrigin => "wrong-origin",
+            Reason::UnknownSite => "unknown-site",
+            Reason::MethodNotAllowed => "method-not-allowed",
+            Reason::Timeout => "timeout",
+            Reason::TooLarge => "too-large",
+            Reason::Overloaded => "overloaded",
+            Reason::JournalFull => "journal-full",
+        }
+    }
+}
+
+/// The largest body of a beacon, bytes.
+pub const MAX_BODY: usize = 4096;
+
+/// What a beacon's sender said, before it is decided: the POST's body or the GIF's query.
+/// (Fields borrow from the request where they can.)
+pub use wire::Said;
+
+/// A decided beacon. For kind view this is *the view*: all that totals and sessions need.
+#[derive(Clone, Debug)]
+pub struct Beacon {
+    /// View, ping or leave.
+    pub kind: Kind,
+    /// The site.
+    pub site: SiteId,
+    /// The page.
+    pub page: Page,
+    /// Who; none where the site's identity is `none`.
+    pub visitor: Option<Visitor>,
+    /// The salted hash of site, page and the beacon's `id`; none without an `id`.
+    pub id: Option<u64>,
+    /// When it was accepted.
+    pub at: Moment,
+    /// The civil hour it is counted in.
+    pub hour: CivilHour,
+}
+
+/// Everything beside the beacon's own words that a decision rests on.
+pub struct Context<'a> {
+    /// The registered sites.
+    pub sites: &'a Sites,
+    /// The civil hours of the sites.
+    pub spans: &'a Spans,
+    /// The salts in force.
+    pub salts: &'a SaltTable,
+    /// The request's headers (`Origin`, `Referer`, `User-Agent`).
+    pub headers: &'a HeaderMap,
+    /// Who sent the request, as found by [`Proxies::client`].
+    pub client: Client,
+    /// Now.
+    pub now: Moment,
+}
+
+/// Decides a beacon.
+///
+/// # Errors
+/// The reason why it is refused: `unknown-site`, `bad-url` or `wrong-origin`.
+pub fn accept(said: &Said<'_>, context: &Context<'_>) -> Result<Beacon, Reason> {
+    let named = match &said.site {
+        Some(key) => Some(context.sites.get(key).ok_or(Reason::UnknownSite)?),
+        None => None,
+    };
+    let location = Location::of(&said.url).ok_or(Reason::BadUrl)?;
+    let host = location.host.as_deref();
+    let site = match named {
+        Some(site) => site,
+        None => host.and_then(|host| context.sites.only_at_host(host)).ok_or(Reason::UnknownSite)?,
+    };
+    if host.is_some_and(|host| !site.has_host(host)) || !may_send(site, context.headers) {
+        return Err(Reason::WrongOrigin);
+    }
+    let Context { salts, headers, client, now, .. } = *context;
+    let hour = context.spans.at(site, now.unix_ms).hour;
+    let page = Page::normalise(site.id, &site.pages, &location.path);
+    let id = said.id.as_deref().map(|id| salts.view_id(site, page.as_str(), id));
+    let browser = said.visitor.as_deref();
+    let visitor = visitor::identified(site, salts, browser, client.address, headers, &hour);
+    Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour })
+}
+
+/// Reads a page as a reader names it: a path, or a URL of one of the site's hosts.
+///
+/// # Errors
+/// `bad-url`: neither.
+pub fn read_page(site: &Site, said: &str) -> Result<Page, Reason> {
+    let location = Location::of(said).ok_or(Reason::BadUrl)?;
+    if location.host.as_deref().is_some_and(|host| !site.has_host(host)) {
+        return Err(Reason::BadUrl);
+    }
+    Ok(Page::normalise(site.id, &site.pages, &location.path))
+}
+
+/// Whether the page that sent a beacon, by its `Origin` or else its `Referer`, may send the site's.
+/// This keeps other sites' pages out; it is no defence against a program, which says what it likes.
+fn may_send(site: &Site, headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter().peekable();
+    if origins.peek().is_some() {
+        return origins.all(|origin| match origin.as_bytes() {
+            b"null" => site.origins.iter().any(|host| host == "null"),
+            _ => is_from(site, origin),
+        });
+    }
+    // An empty `Referer` is what some proxies leave of one.
+    let mut referers = headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()).peekable();
+    match referers.peek() {
+        Some(_) => referers.all(|referer| is_from(site, referer)),
+        None => site.origin_check == OriginCheck::Lenient,
+    }
+}
+
+/// Whether a header's URL lies on a host of the site, or on one that may send its beacons.
+fn is_from(site: &Site, url: &HeaderValue) -> bool {
+    let location = std::str::from_utf8(url.as_bytes()).ok().and_then(Location::absolute);
+    let host = location.as_ref().and_then(|location| location.host.as_deref());
+    host.is_some_and(|host| site.has_host(host) || site.origins.iter().any(|other| other == host))
+}
+
+#[cfg(test)]
+mod tests;

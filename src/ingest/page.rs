@@ -1,0 +1,369 @@
+//! A URL becomes a page: one pure, idempotent function.
+//!
+//! **Path.** Percent escapes are decoded, then the text is put into NFC. `.` and `..` are resolved as a
+//! browser does (`%2e` is a dot, `\` is a slash), doubled slashes are one, and a trailing slash or index
+//! file ([`INDEX_FILES`], in any letter case) is dropped until none is left. The root stays `/`.
+//!
+//! **Query.** The names that the site keeps, in the site's order, each with all its values in theirs;
+//! names without `=` get one, `+` becomes the space it stands for. Every other name is dropped.
+//! A fragment is dropped.
+//!
+//! **What stays, or becomes, `%XX`** (capitals), because decoding it would make it mean something else
+//! or show something false:
+//!
+//! - reserved ASCII that came as an escape: `: / ? # [ ] @ ! $ & ' ( ) * + , ; =` (RFC 3986, 2.2), `\`
+//!   and `%`. The same character written plainly stays plain: it is another page. (Only `'` is plain
+//!   in a query either way, because browsers escape it there.) A `%` that begins no escape becomes
+//!   `%25`;
+//! - control characters: C0, DEL, C1, U+2028, U+2029 and the bidirectional controls;
+//! - bytes that are not UTF-8;
+//! - a combining mark right behind an escape or a query's `=`, which NFC would otherwise join to it.
+//!
+//! Every other character is written plainly, spaces included. So each `%` of a page begins an escape
+//! that decoding leaves alone, which is why normalising twice changes nothing.
+//!
+//! **Case** is kept, or folded to lower case in path and query ([`PageCase::Fold`]).
+//!
+//! **Length.** A page over [`MAX_PAGE`] bytes is cut at a character, not inside an escape or a query's
+//! name, and ended with `~` and 16 hex digits of SipHash-1-3 (key 0) of the whole.
+
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::LazyLock;
+
+use foldhash::quality::RandomState;
+use percent_encoding::percent_decode_str;
+use siphasher::sip::SipHasher13;
+use unicode_normalization::char::canonical_combining_class;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+use crate::sites::{PageCase, PageRules, SiteId};
+
+/// The longest page, bytes. A longer one is cut and ended with `~` and 16 hex digits.
+pub const MAX_PAGE: usize = 512;
+
+/// `~` and 16 hex digits.
+const MARK: usize = 17;
+
+/// Files that a web server shows for their directory.
+pub const INDEX_FILES: [&str; 12] = [
+    "index.html",
+    "index.htm",
+    "index.xhtml",
+    "index.shtml",
+    "index.php",
+    "index.jsp",
+    "index.asp",
+    "index.aspx",
+    "default.html",
+    "default.htm",
+    "default.asp",
+    "default.aspx",
+];
+
+/// A normalised page of a site with the hash of both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    text: Box<str>,
+    key: u64,
+}
+
+impl Page {
+    /// Makes the page of a path and query (what stands between host and `#`), which begins with `/`.
+    pub fn normalise(site: SiteId, rules: &PageRules, path_and_query: &str) -> Page {
+        match plain(rules, path_and_query) {
+            Some(text) => Page::trusted(site, text),
+            None => Page::trusted(site, &spelled_out(rules, path_and_query)),
+        }
+    }
+
+    /// A page from text that is normalised already: read back from journal, outbox or store.
+    pub fn trusted(site: SiteId, text: &str) -> Page {
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+        let mut hasher = SEED.build_hasher();
+        hasher.write_u16(site.0);
+        hasher.write(text.as_bytes());
+        Page { text: text.into(), key: hasher.finish() }
+    }
+
+    /// The page as stored and shown.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// A 64-bit hash of site and page, stable within one process only.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+}
+
+/// The bytes that the quick way needs not look at: printable ASCII but `/`, `?`, `#`, `%`, `\`.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut b = 0x20;
+    while b < 0x7f {
+        plain[b] = !matches!(b as u8, b'/' | b'?' | b'#' | b'%' | b'\\');
+        b += 1;
+    }
+    plain
+};
+
+/// The quick way: a path that is a page as it stands, but for what is dropped at its end. None where
+/// it takes more than that, or where a query may have to be kept.
+fn plain<'a>(rules: &PageRules, path_and_query: &'a str) -> Option<&'a str> {
+    let bytes = path_and_query.as_bytes();
+    let mut end = 0;
+    loop {
+        end += bytes.get(end..)?.iter().take_while(|b| PLAIN[usize::from(**b)]).count();
+        match bytes.get(end..)? {
+            [] | [b'#', ..] => break,
+            [b'?', ..] if rules.query.is_empty() => break,
+            // Not two slashes, nor a segment that may be `.` or `..`.
+            [b'/', next, ..] if !matches!(next, b'/' | b'.') => end += 1,
+            [b'/'] => end += 1,
+            _ => return None,
+        }
+    }
+    let path = path_and_query.get(..end).filter(|path| path.starts_with('/'))?;
+    if rules.case == PageCase::Fold && path.bytes().any(|b| b.is_ascii_uppercase()) {
+        return None;
+    }
+    let path = without_index(path);
+    (path.len() <= MAX_PAGE).then_some(path)
+}
+
+/// A path without its trailing slashes and index files; `/` if nothing else is left.
+fn without_index(mut path: &str) -> &str {
+    while let Some((directory, last)) = path.rsplit_once('/') {
+        if !last.is_empty() && !INDEX_FILES.iter().any(|file| file.eq_ignore_ascii_case(last)) {
+            return path;
+        }
+        path = directory;
+    }
+    "/"
+}
+
+/// The long way: decodes, and keeps what the site keeps of the query.
+fn spelled_out(rules: &PageRules, path_and_query: &str) -> String {
+    let whole = path_and_query.split_once('#').map_or(path_and_query, |(whole, _)| whole);
+    let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
+    let fold = rules.case == PageCase::Fold;
+    let mut text = decoded_path(path, fold);
+    let path_end = text.len();
+    for (at, name) in rules.query.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        // A name configured twice is kept once: normalising again must not double its values.
+        if !rules.query.iter().take(at).any(|earlier| same_name(earlier, name, fold)) {
+            keep(&mut text, query, name, fold);
+        }
+    }
+    if text.len() > path_end {
+        text.replace_range(path_end..=path_end, "?");
+    }
+    if text.len() > MAX_PAGE { cut(&text, path_end) } else { text }
+}
+
+fn decoded_path(path: &str, fold: bool) -> String {
+    let path = path.strip_prefix(['/', '\\']).unwrap_or(path);
+    let mut text = String::with_capacity(path.len() + 1);
+    for segment in path.split(['/', '\\']) {
+        let begin = text.len();
+        text.push('/');
+        decode(&mut text, segment, fold, Part::Segment);
+        match &text[begin..] {
+            "/." => text.truncate(begin),
+            "/.." => {
+                text.truncate(begin);
+                text.truncate(text.rfind('/').unwrap_or(0));
+            }
+            _ => {}
+        }
+    }
+    let mut before = '\0';
+    text.retain(|c| std::mem::replace(&mut before, c) != '/' || c != '/');
+    if text.is_empty() {
+        text.push('/');
+    }
+    text.truncate(without_index(&text).len());
+    text
+}
+
+/// Appends `&name=value` for each value that the query gives a name.
+fn keep(text: &mut String, query: &str, name: &str, fold: bool) {
+    for pair in query.split('&') {
+        let (said, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !is_name(said, name, fold) {
+            continue;
+        }
+        text.push('&');
+        write_name(text, name, fold);
+        text.push('=');
+        decode(text, &spaces(value), fold, Part::Value);
+    }
+}
+
+/// `+` stands for a space in a query.
+fn spaces(value: &str) -> Cow<'_, str> {
+    if value.contains('+') { value.replace('+', " ").into() } else { value.into() }
+}
+
+/// Whether a query's name, as written, is a name the site keeps.
+fn is_name(said: &str, name: &str, fold: bool) -> bool {
+    if said == name && !name.contains(['%', '+']) {
+        return true;
+    }
+    let said = spaces(said);
+    percent_decode_str(&said).decode_utf8().is_ok_and(|said| same_name(&said, name, fold))
+}
+
+fn same_name(a: &str, b: &str, fold: bool) -> bool {
+    a == b || if fold { folded(a) == folded(b) } else { a.nfc().eq(b.nfc()) }
+}
+
+/// A kept name such that it reads back as itself.
+fn write_name(text: &mut String, name: &str, fold: bool) {
+    let mut escaped = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '%' | '&' | '=' | '+' | '#' | '\\' => escape(&mut escaped, &[c as u8]),
+            c => escaped.push(c),
+        }
+    }
+    decode(text, &escaped, fold, Part::Value);
+}
+
+/// Where text stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Between two slashes.
+    Segment,
+    /// Behind a query's `&` or `=`.
+    Value,
+}
+
+/// Decodes a segment, or a name or value of a query.
+fn decode(text: &mut String, encoded: &str, fold: bool, part: Part) {
+    let bytes = encoded.as_bytes();
+    let mut run = Vec::with_capacity(bytes.len());
+    let (mut at, mut joined) = (0, part == Part::Value);
+    while let Some(&byte) = bytes.get(at) {
+        at += 1;
+        if byte != b'%' {
+            run.push(byte);
+            continue;
+        }
+        let decoded = hex_pair(bytes.get(at..at + 2));
+        at += if decoded.is_some() { 2 } else { 0 };
+        match decoded {
+            Some(byte) if !is_reserved(byte, part) => run.push(byte),
+            _ => {
+                write_run(text, &run, fold, joined);
+                run.clear();
+                escape(text, &[decoded.unwrap_or(b'%')]);
+                joined = true;
+            }
+        }
+    }
+    write_run(text, &run, fold, joined);
+}
+
+fn hex_pair(digits: Option<&[u8]>) -> Option<u8> {
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    match digits? {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
+}
+
+/// ASCII of which an escape is one thing and the plain character another.
+fn is_reserved(byte: u8, part: Part) -> bool {
+    match byte {
+        // A browser escapes it in a query, written so or not.
+        b'\'' => part == Part::Segment,
+        b':' | b'/' | b'?' | b'#' | b'[' | b']' | b'@' | b'\\' | b'%' => true,
+        b'!' | b'$' | b'&' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
+        _ => false,
+    }
+}
+
+/// C0, DEL, C1, line and paragraph separator, and all that changes the direction of text.
+fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes decoded bytes: characters in NFC, controls and broken UTF-8 as escapes. Returns whether it
+/// ended with an escape.
+fn write_run(text: &mut String, run: &[u8], fold: bool, mut joined: bool) -> bool {
+    for chunk in run.utf8_chunks() {
+        for piece in chunk.valid().split_inclusive(is_control) {
+            let control = piece.chars().next_back().filter(|c| is_control(*c));
+            let characters = &piece[..piece.len() - control.map_or(0, char::len_utf8)];
+            joined = write_characters(text, characters, fold, joined);
+            if let Some(control) = control {
+                escape(text, control.encode_utf8(&mut [0; 4]).as_bytes());
+                joined = true;
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            escape(text, chunk.invalid());
+            joined = true;
+        }
+    }
+    joined
+}
+
+fn write_characters(text: &mut String, characters: &str, fold: bool, joined: bool) -> bool {
+    if characters.is_ascii() {
+        let begin = text.len();
+        text.push_str(characters);
+        if fold {
+            text[begin..].make_ascii_lowercase();
+        }
+        return joined && characters.is_empty();
+    }
+    let normal: Cow<str> = match is_nfc_quick(characters.chars()) {
+        _ if fold => folded(characters).into(),
+        IsNormalized::Yes => characters.into(),
+        _ => characters.nfc().collect::<String>().into(),
+    };
+    let stands =
+        if joined { normal.find(|c| canonical_combining_class(c) == 0).unwrap_or(normal.len()) } else { 0 };
+    let (marks, rest) = normal.split_at(stands);
+    escape(text, marks.as_bytes());
+    text.push_str(rest);
+    rest.is_empty()
+}
+
+/// Lower case in NFC. Character by character: a final sigma must not depend on what follows it.
+fn folded(characters: &str) -> String {
+    characters.nfc().flat_map(char::to_lowercase).nfc().collect()
+}
+
+fn escape(text: &mut String, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in bytes {
+        text.push('%');
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+}
+
+/// Cuts a page that is too long. In a query the cut must lie in a value: half a name would be dropped
+/// when the page is normalised again.
+fn cut(text: &str, path_end: usize) -> String {
+    let mut end = text.floor_char_boundary(MAX_PAGE - MARK);
+    if let Some(escape) = text[..end].rfind('%').filter(|at| at + 3 > end) {
+        end = escape;
+    }
+    if end > path_end {
+        let pair = path_end + text[path_end..end].rfind('&').unwrap_or(0);
+        if !text[pair..end].contains('=') {
+            end = pair;
+        }
+    }
+    let hash = SipHasher13::new().hash(text.as_bytes());
+    format!("{}~{hash:016x}", &text[..end])
+}
+
+#[cfg(test)]
+mod tests;

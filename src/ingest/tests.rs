@@ -1,0 +1,386 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chrono::{NaiveDate, Weekday};
+use hyper::header::{HeaderName, USER_AGENT};
+use proptest::prelude::*;
+
+use super::*;
+use crate::calendar::{Calendar, Period, Zone};
+use crate::sites::{Identity, PageRules, SiteKey};
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn ms(rfc3339: &str) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(rfc3339).unwrap().timestamp_millis()
+}
+
+fn day(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+fn site(id: u16, key: &str, hosts: &[&str], zone: &str) -> Site {
+    Site {
+        id: SiteId(id),
+        key: SiteKey::new(key).unwrap(),
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        origins: vec![],
+        calendar: Calendar { zone: Zone::named(zone).unwrap(), week_start: Weekday::Mon },
+        locale: "vi".to_owned(),
+        identity: Identity::Address,
+        pages: PageRules { query: vec!["id".to_owned()], ..PageRules::default() },
+        origin_check: OriginCheck::Lenient,
+    }
+}
+
+/// Three sites; the last two share a host.
+fn sites() -> Vec<Site> {
+    vec![
+        site(0, "lamdong", &["baolamdong.vn", "www.baolamdong.vn"], "Asia/Ho_Chi_Minh"),
+        site(1, "angiang", &["shared.vn", "angiang.vn"], "UTC"),
+        site(2, "camau", &["shared.vn"], "America/New_York"),
+    ]
+}
+
+/// Salts of a site: the first byte tells which day's.
+fn salts(days: &[&str]) -> SiteSalts {
+    SiteSalts { days: (1..).zip(days).map(|(salt, date)| (day(date), [salt; 16])).collect() }
+}
+
+struct World {
+    sites: Sites,
+    spans: Spans,
+    salts: SaltTable,
+    headers: HeaderMap,
+    address: IpAddr,
+    now: Moment,
+}
+
+impl World {
+    fn new(list: Vec<Site>) -> Self {
+        let sites = Sites::new(list);
+        let days = salts(&["2026-11-22", "2026-11-23"]);
+        World {
+            spans: Spans::new(&sites),
+            salts: SaltTable { sites: vec![days.clone(), days.clone(), days], id_key: [9; 16] },
+            sites,
+            headers: HeaderMap::new(),
+            address: IpAddr::from([203, 0, 113, 9]),
+            now: Moment { unix_ms: ms("2026-11-23T08:19:00+07:00"), uptime_ms: 5 },
+        }
+        .header(USER_AGENT, "Mozilla/5.0")
+    }
+
+    fn header(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        self
+    }
+
+    fn at(mut self, rfc3339: &str) -> Self {
+        self.now.unix_ms = ms(rfc3339);
+        self
+    }
+
+    fn said(&self, said: &Said<'_>) -> Result<Beacon, Reason> {
+        let World { sites, spans, salts, headers, .. } = self;
+        let client = Client { address: self.address, ignored_header: false };
+        accept(said, &Context { sites, spans, salts, headers, client, now: self.now })
+    }
+
+    fn accept(&self, body: &str) -> Result<Beacon, Reason> {
+        self.said(&Said::from_json(body.as_bytes())?)
+    }
+
+    fn url(&self, url: &str) -> Result<Beacon, Reason> {
+        let said =
+            Said { site: Some("lamdong".into()), url: url.into(), kind: Kind::View, id: None, visitor: None };
+        self.said(&said)
+    }
+
+    fn visitor(&self, body: &str) -> Option<Visitor> {
+        self.accept(body).unwrap().visitor
+    }
+}
+
+const VIEW: &str = r#"{"site":"lamdong","url":"https://baolamdong.vn/bai-viet/1.html"}"#;
+
+#[test]
+fn a_view() {
+    let world = World::new(sites());
+    let beacon = world
+        .accept(r#"{"site":"lamdong","url":"https://www.baolamdong.vn/tin/?id=7&fbclid=x#a","kind":"leave","id":"z"}"#)
+        .unwrap();
+    assert_eq!((beacon.kind, beacon.site, beacon.page.as_str()), (Kind::Leave, SiteId(0), "/tin?id=7"));
+    assert_eq!(beacon.hour.bucket(Period::Hour).to_string(), "2026-11-23T08+07:00");
+    assert_eq!(beacon.at, world.now);
+    assert!(beacon.id.is_some() && beacon.visitor.is_some());
+    let bare = world.accept(r#"{"site":"lamdong","url":"/"}"#).unwrap();
+    assert_eq!((bare.kind, bare.page.as_str(), bare.id), (Kind::View, "/", None));
+}
+
+#[test]
+fn malformed() {
+    assert_eq!(World::new(sites()).accept("{}").unwrap_err(), Reason::Malformed);
+}
+
+#[test]
+fn bad_url() {
+    let world = World::new(sites());
+    for url in
+        ["", "tin", "ftp://baolamdong.vn/", "//baolamdong.vn/", "/\\baolamdong.vn", "https://", "mailto:a@b"]
+    {
+        assert_eq!(world.url(url).unwrap_err(), Reason::BadUrl, "{url}");
+    }
+    assert_eq!(world.accept(r#"{"url":"javascript:0"}"#).unwrap_err(), Reason::BadUrl);
+}
+
+#[test]
+fn unknown_site() {
+    let world = World::new(sites());
+    for body in [
+        r#"{"site":"nobody","url":"https://baolamdong.vn/"}"#,
+        r#"{"site":"LAMDONG","url":"/"}"#,
+        r#"{"url":"/tin"}"#,
+        r#"{"url":"https://nobody.vn/"}"#,
+        r#"{"url":"https://shared.vn/"}"#,
+    ] {
+        assert_eq!(world.accept(body).unwrap_err(), Reason::UnknownSite, "{body}");
+    }
+}
+
+#[test]
+fn the_site_of_a_host() {
+    let world = World::new(sites());
+    for (body, site) in [
+        (r#"{"url":"https://www.baolamdong.vn/"}"#, 0),
+        (r#"{"url":"http://ANGIANG.vn.:8080/"}"#, 1),
+        (r#"{"site":"camau","url":"https://shared.vn/"}"#, 2),
+        (r#"{"site":"","url":"https://angiang.vn/"}"#, 1),
+    ] {
+        assert_eq!(world.accept(body).unwrap().site, SiteId(site), "{body}");
+    }
+}
+
+#[test]
+fn wrong_origin_by_url() {
+    let world = World::new(sites());
+    for url in [
+        "https://evil.vn/",
+        "https://baolamdong.vn.evil.vn/",
+        "https://baolamdong.vn@evil.vn/",
+        "https://angiang.vn/",
+    ] {
+        assert_eq!(world.url(url).unwrap_err(), Reason::WrongOrigin, "{url}");
+    }
+    for url in ["https://me@BAOLAMDONG.vn.:444/a", "http://www.baolamdong.vn/a", "/a"] {
+        assert_eq!(world.url(url).unwrap().page.as_str(), "/a", "{url}");
+    }
+}
+
+/// `Origin`, `Referer`, and whether a lenient and a strict site take the beacon. The site also lists
+/// the origin `amp.example`.
+#[test]
+fn wrong_origin_by_header() {
+    let home = "https://baolamdong.vn";
+    let rows: &[(&[&str], &[&str], bool, bool)] = &[
+        (&[], &[], true, false),
+        (&[], &[""], true, false),
+        (&[home], &[], true, true),
+        (&["https://www.baolamdong.vn:8443"], &[], true, true),
+        (&["HTTP://BAOLAMDONG.VN"], &[], true, true),
+        (&["https://amp.example"], &[], true, true),
+        (&["https://evil.vn"], &[], false, false),
+        (&["https://evil.vn"], &[home], false, false),
+        (&["https://angiang.vn"], &[], false, false),
+        (&["null"], &[], false, false),
+        (&[""], &[], false, false),
+        (&["baolamdong.vn"], &[], false, false),
+        (&["file://"], &[], false, false),
+        (&["\u{fffd}"], &[], false, false),
+        (&[home, "https://evil.vn"], &[], false, false),
+        (&[home], &["https://evil.vn/"], true, true),
+        (&[], &["https://baolamdong.vn/tin?x=1"], true, true),
+        (&[], &["https://amp.example/x"], true, true),
+        (&[], &["https://evil.vn/?https://baolamdong.vn/"], false, false),
+        (&[], &["null"], false, false),
+        (&[], &["about:blank"], false, false),
+    ];
+    for (origins, referers, lenient, strict) in rows {
+        for (check, taken) in [(OriginCheck::Lenient, lenient), (OriginCheck::Strict, strict)] {
+            let mut list = sites();
+            list[0].origins = vec!["amp.example".to_owned()];
+            list[0].origin_check = check;
+            let world = World::new(list);
+            let world = origins.iter().fold(world, |world, origin| world.header(ORIGIN, origin));
+            let world = referers.iter().fold(world, |world, referer| world.header(REFERER, referer));
+            for body in [VIEW, r#"{"site":"lamdong","url":"/tin"}"#] {
+                let outcome = world.accept(body).map(|_| ());
+                let expected = if *taken { Ok(()) } else { Err(Reason::WrongOrigin) };
+                assert_eq!(outcome, expected, "{origins:?} {referers:?} {check:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_listed_null_origin() {
+    let mut list = sites();
+    list[0].origins = vec!["null".to_owned()];
+    let world = World::new(list).header(ORIGIN, "null");
+    assert!(world.accept(VIEW).is_ok());
+}
+
+/// The remaining reasons are given where requests are read and views are kept; every word is its own.
+#[test]
+fn every_reason_has_its_word() {
+    let codes = [
+        "malformed",
+        "bad-url",
+        "wrong-origin",
+        "unknown-site",
+        "method-not-allowed",
+        "timeout",
+        "too-large",
+        "overloaded",
+        "journal-full",
+    ];
+    assert_eq!(Reason::ALL.map(Reason::code), codes);
+}
+
+#[test]
+fn what_tells_visitors_apart() {
+    let world = World::new(sites());
+    let one = world.visitor(VIEW).unwrap();
+    assert_eq!(world.visitor(VIEW), Some(one), "the same again");
+    assert_eq!(world.visitor(r#"{"site":"lamdong","url":"/other","visitor":"ignored"}"#), Some(one));
+
+    let mut others = vec![one.today];
+    let mut elsewhere = World::new(sites());
+    elsewhere.address = IpAddr::from([203, 0, 113, 10]);
+    others.push(elsewhere.visitor(VIEW).unwrap().today);
+    let mut other_agent = World::new(sites());
+    other_agent.headers.insert(USER_AGENT, HeaderValue::from_static("Mozilla/5.1"));
+    others.push(other_agent.visitor(VIEW).unwrap().today);
+    let mut no_agent = World::new(sites());
+    no_agent.headers.remove(USER_AGENT);
+    others.push(no_agent.visitor(VIEW).unwrap().today);
+    others.push(world.visitor(r#"{"site":"angiang","url":"/"}"#).unwrap().today);
+    others.push(World::new(sites()).at("2026-11-22T08:00:00+07:00").visitor(VIEW).unwrap().today);
+    let distinct: std::collections::HashSet<_> = others.iter().collect();
+    assert_eq!(distinct.len(), others.len());
+}
+
+#[test]
+fn a_browsers_own_id() {
+    let mut list = sites();
+    list[0].identity = Identity::Browser;
+    let (world, by_address) = (World::new(list.clone()), World::new(sites()));
+    let with = |id: &str| format!(r#"{{"site":"lamdong","url":"/","visitor":"{id}"}}"#);
+    let mut elsewhere = World::new(list);
+    elsewhere.address = IpAddr::from([203, 0, 113, 10]);
+    assert_eq!(world.visitor(&with("a")), elsewhere.visitor(&with("a")));
+    assert_ne!(world.visitor(&with("a")), world.visitor(&with("b")));
+    assert_eq!(world.visitor(&with("")), by_address.visitor(VIEW), "without one, the address");
+    assert_eq!(world.visitor(VIEW), by_address.visitor(VIEW));
+}
+
+#[test]
+fn nobody_is_told_apart() {
+    let mut list = sites();
+    list[0].identity = Identity::None;
+    assert_eq!(World::new(list).visitor(VIEW), None);
+}
+
+/// The salt's day decides, not the moment: each id is the one that day's salt alone would give.
+#[test]
+fn which_salts_are_used() {
+    let visitor = |days: &[&str], at: &str| {
+        let mut world = World::new(sites()).at(at);
+        world.salts.sites = vec![salts(days)];
+        world.visitor(VIEW)
+    };
+    let under = |salt: u8| {
+        let mut world = World::new(sites());
+        world.salts.sites = vec![SiteSalts { days: vec![(day("2026-11-23"), [salt; 16])] }];
+        world.visitor(VIEW).unwrap().today
+    };
+    let (noon, night) = ("2026-11-23T12:00:00+07:00", "2026-11-23T00:10:00+07:00");
+    let both = ["2026-11-22", "2026-11-23"];
+    let known = |today, beside| Some(Visitor { today, beside });
+    assert_eq!(visitor(&both, noon), known(under(2), None));
+    assert_eq!(visitor(&both, night), known(under(2), Some(under(1))));
+    assert_eq!(visitor(&both, "2026-11-23T02:59:59+07:00"), known(under(2), Some(under(1))));
+    assert_eq!(visitor(&both, "2026-11-23T03:00:00+07:00"), known(under(2), None));
+    assert_eq!(
+        visitor(&["2026-11-20", "2026-11-23"], night),
+        known(under(2), None),
+        "an older one is not yesterday's"
+    );
+    assert_eq!(visitor(&["2026-11-22"], noon), known(under(1), None), "the only one there is");
+    assert_eq!(visitor(&["2026-11-24", "2026-11-25"], noon), known(under(1), None), "the nearest");
+    assert_eq!(visitor(&["2026-11-22"], night), known(under(1), None), "one id, not the same one twice");
+    assert_eq!(visitor(&["2026-11-22", "2026-11-23", "2026-11-24"], night), known(under(2), Some(under(1))));
+    let three = ["2026-11-23", "2026-11-24", "2026-11-25"];
+    let last_hour = "2026-11-23T23:00:00+07:00";
+    assert_eq!(visitor(&three[..2], "2026-11-23T22:59:59+07:00"), known(under(1), None));
+    assert_eq!(visitor(&three[..2], last_hour), known(under(1), Some(under(2))), "the next day may be known");
+    assert_eq!(visitor(&three[..1], last_hour), known(under(1), None));
+    assert_eq!(visitor(&three, noon), known(under(1), Some(under(2))), "the next day has begun");
+    assert_eq!(visitor(&[], noon), None);
+}
+
+/// Visitor ids and view ids rest in journal, checkpoint and sketches: a new release must find the same.
+#[test]
+fn the_hashes_are_the_same_everywhere() {
+    let beacon = World::new(sites()).accept(r#"{"site":"lamdong","url":"/","id":"a"}"#).unwrap();
+    let hash = |key: [u8; 16], lengths: [u32; 4], fields: &[&[u8]]| {
+        let input = [lengths.map(u32::to_le_bytes).concat(), fields.concat()].concat();
+        siphasher::sip::SipHasher13::new_with_key(&key).hash(&input)
+    };
+    let told: [&[u8]; 3] = [b"lamdong", &[203, 0, 113, 9], b"Mozilla/5.0"];
+    assert_eq!(beacon.visitor.unwrap().today, VisitorId(hash([2; 16], [1, 7, 4, 11], &told)));
+    assert_eq!(beacon.id, Some(hash([9; 16], [3, 7, 1, 1], &[b"lamdong", b"/", b"a"])));
+}
+
+proptest! {
+    /// An id names a view of one page of one site, wherever the boundary between the fields lies.
+    #[test]
+    fn ids_are_of_a_site_and_a_page(
+        one in ("(lamdong|angiang)", "/[ab]{0,3}", "[ab]{1,3}"),
+        other in ("(lamdong|angiang)", "/[ab]{0,3}", "[ab]{1,3}"),
+    ) {
+        let world = World::new(sites());
+        let id = |(site, url, id): &(String, String, String)| {
+            world.accept(&format!(r#"{{"site":"{site}","url":"{url}","id":"{id}"}}"#)).unwrap().id
+        };
+        prop_assert_eq!(id(&one) == id(&other), one == other);
+    }
+
+    /// However time moves, the remembered hour is the calendar's.
+    #[test]
+    fn spans_are_the_calendars(steps in proptest::collection::vec((0..3_usize, -3 * HOUR_MS..3 * HOUR_MS), 1..40)) {
+        let sites = Sites::new(sites());
+        let spans = Spans::new(&sites);
+        // The morning on which New York's clocks go back.
+        let mut now_ms = ms("2026-11-01T00:00:00-04:00");
+        for (which, step_ms) in steps {
+            now_ms += step_ms / 4;
+            let site = sites.at(SiteId(which as u16)).unwrap();
+            prop_assert_eq!(spans.at(site, now_ms), site.calendar.span(now_ms));
+        }
+    }
+}
+
+#[test]
+fn a_replaced_site_has_its_own_hour() {
+    let (before, mut list) = (Sites::new(sites()), sites());
+    list[0].calendar.zone = Zone::named("Asia/Tokyo").unwrap();
+    list.push(site(3, "new", &["new.vn"], "Asia/Tokyo"));
+    let after = Sites::new(list);
+    let (spans, now_ms) = (Spans::new(&before), ms("2026-11-23T08:19:00+07:00"));
+    let hour = |site: &Arc<Site>| spans.at(site, now_ms).hour.hour;
+    assert_eq!(hour(before.get("lamdong").unwrap()), 8);
+    assert_eq!(hour(after.get("lamdong").unwrap()), 10);
+    assert_eq!(hour(after.get("new").unwrap()), 10);
+    assert_eq!(hour(before.get("lamdong").unwrap()), 8);
+}

@@ -1,0 +1,172 @@
+//! Visitors: salted identities that are good for one civil day.
+//!
+//! What is hashed is unambiguous: it begins with what kind of thing is hashed and the length of each
+//! field, so that no address can pass for a browser's id and no site's visitor for another's. The order
+//! of bytes is fixed: instances that share a store and its salts agree on the ids.
+
+use std::net::IpAddr;
+
+use chrono::NaiveDate;
+use hyper::HeaderMap;
+use hyper::header::USER_AGENT;
+use siphasher::sip::SipHasher13;
+
+use crate::calendar::CivilHour;
+use crate::sites::{Identity, Site, SiteId};
+
+/// The civil hours of a day, from 0, in which a session of the day before may still be alive: two hours
+/// of time at least, even where a day begins at 01:00. A `visit_timeout` is at most this long.
+const CARRY_HOURS: u8 = 3;
+
+/// In this civil hour the day after may have begun all the same: the wall clock may have been set back over
+/// midnight before the salts, drawn some seconds after it, show that.
+const LAST_HOUR: u8 = 23;
+
+/// A salted identity: SipHash-1-3 of site and identity under the site's salt of one civil day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VisitorId(pub u64);
+
+/// Who sent a beacon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    /// Under the salt of the beacon's civil day.
+    pub today: VisitorId,
+    /// Under the salt of the neighbouring day, while a session of that day may be alive: of the day before,
+    /// or of the day after where the wall clock may have been set back over midnight.
+    pub beside: Option<VisitorId>,
+}
+
+/// The salts of one site, each for one civil day, newest last: drawn a day ahead and kept two days, so
+/// four, unless the wall clock was set back.
+#[derive(Clone, Debug, Default)]
+pub struct SiteSalts {
+    /// Day and key.
+    pub days: Vec<(NaiveDate, [u8; 16])>,
+}
+
+impl SiteSalts {
+    /// The salt of a day.
+    pub fn of(&self, day: NaiveDate) -> Option<&[u8; 16]> {
+        self.days.iter().rev().find(|(salted, _)| *salted == day).map(|(_, salt)| salt)
+    }
+
+    /// The salt of the day nearest to one that has none.
+    fn nearest(&self, day: NaiveDate) -> Option<&[u8; 16]> {
+        let distance = |salted: NaiveDate| (salted - day).num_days().abs();
+        self.days.iter().min_by_key(|(salted, _)| distance(*salted)).map(|(_, salt)| salt)
+    }
+
+    /// The salt of the neighbouring day that a session may have been begun in. Most of the day there is
+    /// none, which saves the second hash. The day after has begun if the one after that has a salt.
+    fn beside(&self, hour: &CivilHour) -> Option<&[u8; 16]> {
+        if hour.hour < CARRY_HOURS {
+            return self.of(hour.day.pred_opt()?);
+        }
+        let next = hour.day.succ_opt()?;
+        let may_have_begun = hour.hour == LAST_HOUR || self.of(next.succ_opt()?).is_some();
+        self.of(next).filter(|_| may_have_begun)
+    }
+}
+
+/// The salts of all sites in order of [`SiteId`], and the key that view ids are hashed with.
+/// Replaced as a whole when a salt is drawn or deleted.
+#[derive(Clone, Debug, Default)]
+pub struct SaltTable {
+    /// By site.
+    pub sites: Vec<SiteSalts>,
+    /// The key of view ids: kept for the life of a data directory.
+    pub id_key: [u8; 16],
+}
+
+impl SaltTable {
+    /// The salts of a site.
+    pub fn site(&self, id: SiteId) -> Option<&SiteSalts> {
+        self.sites.get(id.index())
+    }
+
+    /// The hash of the `id` that names a view of a page.
+    pub(super) fn view_id(&self, site: &Site, page: &str, id: &str) -> u64 {
+        let fields = [site.key.as_str(), page, id];
+        hashed(&self.id_key, Subject::ViewId, fields.map(str::as_bytes))
+    }
+}
+
+/// What a visitor is told apart by, before it is salted.
+enum Told<'a> {
+    Address { address: IpAddr, user_agent: &'a [u8] },
+    Browser { id: &'a str },
+}
+
+impl Told<'_> {
+    fn salted(&self, site: &Site, salt: &[u8; 16]) -> VisitorId {
+        let key = site.key.as_str().as_bytes();
+        VisitorId(match self {
+            Told::Address { address: IpAddr::V4(v4), user_agent } => {
+                hashed(salt, Subject::Address, [key, &v4.octets(), user_agent])
+            }
+            Told::Address { address: IpAddr::V6(v6), user_agent } => {
+                hashed(salt, Subject::Address, [key, &v6.octets(), user_agent])
+            }
+            Told::Browser { id } => hashed(salt, Subject::Browser, [key, id.as_bytes(), b""]),
+        })
+    }
+}
+
+/// What is hashed. The numbers are part of every hash that rests on disk.
+#[derive(Clone, Copy)]
+enum Subject {
+    Address = 1,
+    Browser = 2,
+    ViewId = 3,
+}
+
+/// SipHash-1-3 of the subject and the fields' lengths (four bytes each, little end first), then the fields.
+fn hashed(key: &[u8; 16], subject: Subject, fields: [&[u8]; 3]) -> u64 {
+    let [first, second, third] = fields.map(|field| u128::from(field.len() as u32));
+    let lengths = subject as u128 | first << 32 | second << 64 | third << 96;
+    let hasher = SipHasher13::new_with_key(key);
+    // Hashing one piece is much faster than hashing four.
+    let mut piece = [0; AT_ONCE];
+    let length = LENGTHS + fields.iter().map(|field| field.len()).sum::<usize>();
+    let Some(room) = piece.get_mut(..length) else {
+        let pieces: Vec<u8> = [&lengths.to_le_bytes()[..], fields[0], fields[1], fields[2]].concat();
+        return hasher.hash(&pieces);
+    };
+    let (head, mut rest) = room.split_at_mut(LENGTHS);
+    head.copy_from_slice(&lengths.to_le_bytes());
+    for field in fields {
+        let (place, left) = rest.split_at_mut(field.len());
+        place.copy_from_slice(field);
+        rest = left;
+    }
+    hasher.hash(room)
+}
+
+/// Bytes of the lengths.
+const LENGTHS: usize = 16;
+
+/// What is hashed without taking memory for it: more than nearly every user agent.
+const AT_ONCE: usize = 384;
+
+/// Who sent a beacon: none where the site tells nobody apart, or has no salt yet. A day without a salt
+/// of its own borrows that of the nearest: the visitor is told apart all the same, if not as promptly
+/// forgotten.
+pub(super) fn identified(
+    site: &Site,
+    salts: &SaltTable,
+    browser: Option<&str>,
+    address: IpAddr,
+    headers: &HeaderMap,
+    hour: &CivilHour,
+) -> Option<Visitor> {
+    let user_agent = || headers.get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
+    let told = match (site.identity, browser) {
+        (Identity::None, _) => return None,
+        (Identity::Browser, Some(id)) => Told::Browser { id },
+        _ => Told::Address { address, user_agent: user_agent() },
+    };
+    let salts = salts.site(site.id)?;
+    let today = told.salted(site, salts.of(hour.day).or_else(|| salts.nearest(hour.day))?);
+    let beside = salts.beside(hour).map(|salt| told.salted(site, salt));
+    Some(Visitor { today, beside: beside.filter(|id| *id != today) })
+}

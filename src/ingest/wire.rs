@@ -1,0 +1,305 @@
+//! The beacon's shape on the wire.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess};
+
+use super::Reason;
+
+/// The longest `id` and `visitor`, characters.
+const MAX_NAME: usize = 64;
+
+/// What a beacon tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The page was shown.
+    #[default]
+    View,
+    /// It is still being read.
+    Ping,
+    /// It was left.
+    Leave,
+}
+
+/// A beacon in its sender's words, read but not yet believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said<'a> {
+    /// The site's key, if named.
+    pub site: Option<Cow<'a, str>>,
+    /// The page's URL or path.
+    pub url: Cow<'a, str>,
+    /// View where not said.
+    pub kind: Kind,
+    /// Names this page view; 1 to 64 characters (an empty one is none).
+    pub id: Option<Cow<'a, str>>,
+    /// The browser's id; 1 to 64 characters (an empty one is none).
+    pub visitor: Option<Cow<'a, str>>,
+}
+
+impl<'a> Said<'a> {
+    /// Reads the JSON body of `POST /api/v1/beacon`. A member that is null is as one that is absent.
+    ///
+    /// # Errors
+    /// `malformed`: not UTF-8, not a JSON object of the described members and types, or a member that
+    /// comes twice; unknown ones are ignored.
+    pub fn from_json(body: &'a [u8]) -> Result<Self, Reason> {
+        let body = std::str::from_utf8(body).map_err(|_| Reason::Malformed)?;
+        let members: Members<'a> = serde_json::from_str(body).map_err(|_| Reason::Malformed)?;
+        members.checked()
+    }
+
+    /// Reads the query of `GET /api/v1/beacon.gif`; always a view.
+    ///
+    /// # Errors
+    /// `malformed`: no `url`, an `id` that is too long, a name that comes twice, or text that is not
+    /// UTF-8.
+    pub fn from_query(query: &'a str) -> Result<Self, Reason> {
+        let mut members = Members::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let slot = match form_decoded(name).as_deref() {
+                Some("site") => &mut members.site,
+                Some("url") => &mut members.url,
+                Some("id") => &mut members.id,
+                _ => continue,
+            };
+            let value = form_decoded(value).ok_or(Reason::Malformed)?;
+            if slot.replace(Some(value)).is_some() {
+                return Err(Reason::Malformed);
+            }
+        }
+        members.checked()
+    }
+}
+
+/// Decodes `application/x-www-form-urlencoded`; none if the outcome is not UTF-8.
+fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.bytes().any(|b| matches!(b, b'%' | b'+')) {
+        return Some(text.into());
+    }
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(|decoded| decoded.into_owned().into())
+}
+
+/// A member that was there, perhaps as null.
+type Member<'a> = Option<Option<Cow<'a, str>>>;
+
+/// The members as they came.
+#[derive(Default)]
+struct Members<'a> {
+    site: Member<'a>,
+    url: Member<'a>,
+    kind: Member<'a>,
+    id: Member<'a>,
+    visitor: Member<'a>,
+}
+
+impl<'a> Members<'a> {
+    fn checked(self) -> Result<Said<'a>, Reason> {
+        let kind = match self.kind.flatten().as_deref() {
+            None | Some("view") => Kind::View,
+            Some("ping") => Kind::Ping,
+            Some("leave") => Kind::Leave,
+            Some(_) => return Err(Reason::Malformed),
+        };
+        Ok(Said {
+            site: self.site.flatten().filter(|site| !site.is_empty()),
+            url: self.url.flatten().ok_or(Reason::Malformed)?,
+            kind,
+            id: named(self.id.flatten())?,
+            visitor: named(self.visitor.flatten())?,
+        })
+    }
+}
+
+/// An `id` or `visitor`: an empty one is none, a long one is refused.
+fn named(text: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Reason> {
+    match text {
+        Some(text) if text.len() > MAX_NAME && text.chars().count() > MAX_NAME => Err(Reason::Malformed),
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
+}
+
+/// A string that stays in the body unless it has escapes. (Serde borrows a `Cow` only as a field of
+/// its own, not inside an `Option`.)
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Name {
+    Site,
+    Url,
+    Kind,
+    Id,
+    Visitor,
+    #[serde(other)]
+    Unknown,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A derived one would take an array for an object.
+        deserializer.deserialize_map(Shape)
+    }
+}
+
+/// What serde calls a visitor.
+struct Shape;
+
+impl<'de> de::Visitor<'de> for Shape {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a beacon")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key::<Name>()? {
+            let slot = match name {
+                Name::Site => &mut members.site,
+                Name::Url => &mut members.url,
+                Name::Kind => &mut members.kind,
+                Name::Id => &mut members.id,
+                Name::Visitor => &mut members.visitor,
+                Name::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            let value = map.next_value::<Option<Text<'de>>>()?.map(|text| text.0);
+            if slot.replace(value).is_some() {
+                return Err(de::Error::custom("a member comes twice"));
+            }
+        }
+        Ok(members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn said(body: &str) -> Result<Said<'_>, Reason> {
+        Said::from_json(body.as_bytes())
+    }
+
+    #[test]
+    fn a_whole_beacon_is_borrowed() {
+        let body = r#" {"site":"demo","url":"https://h/a","kind":"ping","id":"x1","visitor":"v","w":[{}]} "#;
+        let said = said(body).unwrap();
+        assert_eq!(said.site.as_deref(), Some("demo"));
+        assert_eq!(said.kind, Kind::Ping);
+        assert_eq!(said.id.as_deref(), Some("x1"));
+        assert_eq!(said.visitor.as_deref(), Some("v"));
+        assert!(matches!(said.url, Cow::Borrowed("https://h/a")));
+    }
+
+    #[test]
+    fn what_may_be_left_out() {
+        let bare = Said { site: None, url: "/a".into(), kind: Kind::View, id: None, visitor: None };
+        for body in [
+            r#"{"url":"/a"}"#,
+            r#"{"url":"\/\u0061","site":null,"kind":null,"id":null,"visitor":null}"#,
+            r#"{"url":"/a","site":"","id":"","visitor":""}"#,
+            r#"{"url":"/a","unknown":1,"unknown":{"url":"/b"}}"#,
+        ] {
+            assert_eq!(said(body).unwrap(), bare, "{body}");
+        }
+        assert_eq!(said(r#"{"url":"/a","kind":"leave"}"#).unwrap().kind, Kind::Leave);
+    }
+
+    #[test]
+    fn what_is_malformed() {
+        let long = format!(r#"{{"url":"/","id":"{}"}}"#, "é".repeat(65));
+        let long_visitor = format!(r#"{{"url":"/","visitor":"{}"}}"#, "x".repeat(65));
+        for body in [
+            "",
+            "null",
+            "[]",
+            r#"["demo","/a"]"#,
+            r#""/a""#,
+            "{}",
+            r#"{"url":null}"#,
+            r#"{"url":1}"#,
+            r#"{"url":["/a"]}"#,
+            r#"{"url":"/a","site":7}"#,
+            r#"{"url":"/a","kind":"View"}"#,
+            r#"{"url":"/a","kind":""}"#,
+            r#"{"url":"/a","kind":0}"#,
+            r#"{"url":"/a","id":1}"#,
+            r#"{"url":"/a","visitor":{}}"#,
+            r#"{"url":"/a","url":"/a"}"#,
+            r#"{"url":"/a","id":null,"id":"x"}"#,
+            r#"{"url":"/a"} x"#,
+            r#"{"url":"/a",}"#,
+            r#"{"url":"\ud800"}"#,
+            "{'url':'/a'}",
+            "\u{feff}{\"url\":\"/a\"}",
+            &long,
+            &long_visitor,
+        ] {
+            assert_eq!(said(body), Err(Reason::Malformed), "{body}");
+        }
+        assert_eq!(Said::from_json(b"{\"url\":\"/\xff\"}"), Err(Reason::Malformed));
+        assert_eq!(Said::from_json(b"{\"url\":\"/\",\"x\":\"\xff\"}"), Err(Reason::Malformed));
+    }
+
+    #[test]
+    fn an_id_of_64_characters_is_not_too_long() {
+        let id = "é".repeat(64);
+        let body = format!(r#"{{"url":"/","id":"{id}","visitor":"{id}"}}"#);
+        let said = said(&body).unwrap();
+        assert_eq!((said.id.as_deref(), said.visitor.as_deref()), (Some(id.as_str()), Some(id.as_str())));
+    }
+
+    #[test]
+    fn the_query_of_the_gif() {
+        let said = Said::from_query(
+            "v=3&s%69te=demo&url=https%3A%2F%2Fh%2Fti%E1%BB%87n+ng%2B&id=7&visitor=v&kind=ping",
+        );
+        let said = said.unwrap();
+        assert_eq!(said.site.as_deref(), Some("demo"));
+        assert_eq!(said.url, "https://h/tiện ng+");
+        assert_eq!((said.kind, said.id.as_deref(), said.visitor), (Kind::View, Some("7"), None));
+        let long = format!("url=/&id={}", "x".repeat(65));
+        for malformed in
+            ["", "site=demo", "url=/a&url=/b", "url=%ff", "url=/&id=%c3", "url=/&site=%80", &long]
+        {
+            assert_eq!(Said::from_query(malformed), Err(Reason::Malformed), "{malformed}");
+        }
+        assert!(Said::from_query("url=/a&_=%ff&x=1&x=2&").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_through(url: String, id in proptest::option::of("\\PC{1,64}")) {
+            let body = serde_json::json!({"url": url, "id": id}).to_string();
+            let said = said(&body).unwrap();
+            prop_assert_eq!(said.url.as_ref(), url.as_str());
+            prop_assert_eq!(said.id.as_deref(), id.as_deref());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(body: Vec<u8>) {
+            let _ = Said::from_json(&body);
+        }
+
+        #[test]
+        fn any_query_decodes_as_url_does(url in "\\PC{1,40}", id in "\\PC{0,40}") {
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("url", &url)
+                .append_pair("id", &id)
+                .finish();
+            let said = Said::from_query(&query).unwrap();
+            prop_assert_eq!(said.url.as_ref(), url.as_str());
+            prop_assert_eq!(said.id.as_deref().unwrap_or(""), id.as_str());
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! footfall: visit analytics for news sites. Pages send beacons; footfall keeps who is online in memory
+//! and totals by calendar period in a store, and answers live counters.
+//!
+//! # What flows where
+//!
+//! ```text
+//!            beacon                       view                      batch
+//! page ──▶ serve ──▶ ingest ──▶ sessions ──▶ totals ─ journal ─▶ ledger ─ outbox ─▶ store
+//! page ◀── serve ◀───────────── online ◀──┴─── figures ◀──────────┘
+//! ```
+//!
+//! **One view, walked through.** [`serve`] bounds and reads the body. [`ingest::accept`] decides: a
+//! [`ingest::Beacon`] (site, page, visitor, instant, civil hour) or a [`ingest::Reason`].
+//! [`totals::Totals::take`] puts it into the open group, or answers 503; a request that is dropped after
+//! that changes nothing. The group's owner ([`totals::Totals::commit_groups`]) is a task on the same event
+//! loop, woken by the first view; it runs when every request of this turn has put in its own. It claims
+//! the ids, has [`sessions::Sessions::observe`] find or begin the sessions, writes the group with one
+//! write, and only then counts views and visits and answers each request 204. Ids, sessions and sums are
+//! looked up for a whole group in a row and not in each request, where each would wait for memory alone:
+//! in a row their waits for tables larger than the cache overlap. A group that cannot
+//! be written is cut off the file and undone (ids forgotten, visits uncounted), and every request in it
+//! is answered 503.
+//!
+//! The writer, on a thread of its own, freezes what is pending into batches in the outbox and applies
+//! them to the store. A batch is never cut again, and each hash of the store bears the marker of the last
+//! part applied to it, so a part is applied once however often it is sent (`totals/flush.rs`).
+//!
+//! A read is stored + unapplied, kept up to date in memory: no read of a page that is known asks the store.
+//!
+//! # Who may import whom
+//!
+//! Down this list only; a test (`tests/it/tidy.rs`) reads the imports.
+//!
+//! | rank | part | is |
+//! |---|---|---|
+//! | 0 | [`clock`], [`calendar`] | the only reader of time; an instant and a zone become buckets |
+//! | 1 | [`sites`] | the registered sites |
+//! | 2 | [`ingest`] | bytes in, a decided beacon or a reason out; no I/O |
+//! | 3 | [`metrics`] | every Prometheus series |
+//! | 4 | [`sessions`] | who is online, in a DashMap |
+//! | 5 | [`totals`] | all that outlives the process |
+//! | 6 | [`serve`] | HTTP, and nothing that is not HTTP |
+//! | 7 | [`config`] | one Config made of each part's |
+//! | 8 | [`app`] | starts the parts, stops them in reverse |
+//! | 9 | [`commands`] | the command line |
+//!
+//! # What is absent on purpose
+//!
+//! - Nothing outside [`serve`] knows HTTP answers; nothing outside [`totals`] knows a file or Redis; nothing
+//!   outside [`clock`] reads the wall clock.
+//! - No address and no user agent is kept after [`ingest`]: not on disk, not in the store, not in a log.
+//! - The event loop never waits for a disk's sync or for a store; it writes the journal to the page cache.
+//! - No lock is held across an `.await`, and no guard into the session map while the map is touched again.
+//! - Every collection has a bound in `config/footfall.toml` and a count of how often it was reached.
+//!
+//! # Words
+//!
+//! **beacon**: what a browser sends (`view`, `ping`, `leave`). **view**: an accepted beacon of kind view.
+//! **visitor**: a salted identity, good for one civil day. **session**: a visitor's signs of life without
+//! a gap over `visit_timeout`. **visit**: a session, counted with its first view. **online**: visitors with a
+//! sign of life within `online_window` who have not left. **bucket**: one calendar period in the site's zone.
+//! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted views on disk.
+//! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
+//! rest. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
+
+pub mod clock;
+
+pub mod calendar;
+
+pub mod sites;
+
+pub mod ingest;
+
+pub mod metrics;
+
+pub mod sessions;
+
+pub mod totals;
+
+pub mod serve;
+
+pub mod config;
+
+pub mod app;
+
+pub mod commands;

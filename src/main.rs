@@ -1,0 +1,77 @@
+//! The door: arguments, settings, run, exit code.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+use footfall::app;
+use footfall::commands::{Arguments, Command, EXIT_CONFIG};
+use footfall::config::{Config, Log, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // The help and the version come this way too. Nobody is left to tell if printing fails.
+            let _ = answer.print();
+            return if answer.use_stderr() { EXIT_CONFIG.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let config = match Config::of_process(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(faults) => return refuse(&faults.to_string()),
+    };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(config),
+        command => command.run(&config).unwrap_or(ExitCode::FAILURE),
+    }
+}
+
+fn serve(config: Config) -> ExitCode {
+    if let Err(fault) = start_log(config.log) {
+        return refuse(&fault);
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match app::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(fault: &str) -> ExitCode {
+    eprintln!("footfall: {fault}");
+    EXIT_CONFIG.into()
+}
+
+/// Sends the log to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as set.
+fn start_log(log: Log) -> Result<(), String> {
+    let set = |name| std::env::var(name).ok().filter(|filter| !filter.trim().is_empty()).map(|f| (name, f));
+    let filter = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
+        None => EnvFilter::new(log.level.to_string()),
+        Some((name, filter)) => EnvFilter::try_new(&filter)
+            .map_err(|fault| format!("{name} = {filter:?}: {fault}; write it like info,footfall=debug"))?,
+    };
+    let json = match log.format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    // A line that cannot be written (the log's disk is full) is lost. Telling of it on the standard error,
+    // as is the default, would panic, for that is where it could not be written.
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    match json {
+        true => lines.json().flatten_event(true).try_init(),
+        false => lines.try_init(),
+    }
+    .map_err(|fault| fault.to_string())
+}

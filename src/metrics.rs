@@ -1,0 +1,282 @@
+//! Every Prometheus series: its name, its labels and its help, in one struct made once a process.
+//!
+//! No label holds text of a visitor's making (a page, an address, a referrer); sites are labels
+//! because they are configured. All label values that are known at the start are shown from the
+//! start, at 0.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::ingest::Reason;
+use crate::sites::{SiteId, Sites};
+
+/// A bound of G5, as label and log field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Sessions in memory.
+    Sessions,
+    /// View ids remembered.
+    Ids,
+    /// Pages of a site.
+    Pages,
+    /// Open connections.
+    Connections,
+    /// Bytes of journal.
+    Journal,
+    /// Bytes of outbox.
+    Outbox,
+    /// Age of what the journal has not synced.
+    Unsynced,
+}
+
+const BOUNDS: [(Bound, &str); 7] = [
+    (Bound::Sessions, "sessions"),
+    (Bound::Ids, "ids"),
+    (Bound::Pages, "pages"),
+    (Bound::Connections, "connections"),
+    (Bound::Journal, "journal"),
+    (Bound::Outbox, "outbox"),
+    (Bound::Unsynced, "unsynced"),
+];
+
+/// What became of a beacon that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A view, written and counted.
+    Counted,
+    /// A view whose id was counted before.
+    Repeated,
+    /// A ping or a leave.
+    Taken,
+}
+
+/// Seconds, from a tenth of a millisecond to five seconds.
+const SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// All series.
+pub struct Metrics {
+    registry: Registry,
+    outcomes: [IntCounter; 3],
+    reasons: [IntCounter; Reason::ALL.len()],
+    bounds: [IntCounter; BOUNDS.len()],
+    views: Vec<IntCounter>,
+    visits: Vec<IntCounter>,
+    online: Vec<IntGauge>,
+    /// Forwarding headers ignored because the peer is no trusted proxy.
+    pub client_header_ignored: IntCounter,
+    /// Sessions in memory.
+    pub sessions: IntGauge,
+    /// Open connections of the public listener.
+    pub connections: IntGauge,
+    /// Accepts that failed (descriptor exhaustion, mostly).
+    pub accept_errors: IntCounter,
+    /// Requests that the HTTP parser refused or that broke off, by kind.
+    pub connection_errors: IntCounterVec,
+    /// Journal on disk, bytes.
+    pub journal_bytes: IntGauge,
+    /// Groups written to the journal.
+    pub journal_groups: IntCounter,
+    /// Groups whose write failed and that were undone.
+    pub journal_write_errors: IntCounter,
+    /// Time of a journal sync, seconds.
+    pub journal_sync_seconds: Histogram,
+    /// Outbox on disk, bytes.
+    pub outbox_bytes: IntGauge,
+    /// Batches frozen and not yet applied.
+    pub unapplied_batches: IntGauge,
+    /// When the oldest view was accepted that no store holds yet (Unix seconds; 0: none waits).
+    pub oldest_unapplied: Gauge,
+    /// When a flush last ended with everything applied (Unix seconds).
+    pub last_flush: Gauge,
+    /// Store operations by operation and outcome.
+    pub store_operations: IntCounterVec,
+    /// Time of store operations, seconds.
+    pub store_seconds: HistogramVec,
+    /// 1 while the store answers.
+    pub store_up: IntGauge,
+    /// Hashes whose marker was older than the last batch: the store went back in time.
+    pub store_regressions: IntCounter,
+}
+
+/// The operations of a store, as labels.
+pub const STORE_OPERATIONS: [&str; 4] = ["attach", "apply", "read", "salt"];
+
+impl Metrics {
+    /// Registers all series; those by site for the given sites.
+    ///
+    /// # Errors
+    /// A name that is registered twice.
+    pub fn new(sites: &Sites, max_sessions: usize) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let r = Register(&registry);
+        r.constants(max_sessions)?;
+
+        let beacons =
+            r.counters("footfall_beacons_total", "Beacons by what became of them.", &["outcome"])?;
+        let bounds =
+            r.counters("footfall_bounds_reached_total", "Times a bound shed a newcomer.", &["bound"])?;
+        let views = r.counters("footfall_views_total", "Views counted.", &["site"])?;
+        let visits = r.counters("footfall_visits_total", "Visits counted.", &["site"])?;
+        let online = Opts::new("footfall_online_visitors", "Visitors online now.");
+        let online = r.add(IntGaugeVec::new(online, &["site"])?)?;
+        let by_site = |family: &IntCounterVec| -> Vec<IntCounter> {
+            sites.iter().map(|site| family.with_label_values(&[site.key.as_str()])).collect()
+        };
+        let metrics = Metrics {
+            outcomes: ["counted", "repeated", "taken"].map(|o| beacons.with_label_values(&[o])),
+            reasons: Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
+            bounds: BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
+            views: by_site(&views),
+            visits: by_site(&visits),
+            online: sites.iter().map(|s| online.with_label_values(&[s.key.as_str()])).collect(),
+            client_header_ignored: r.counter(
+                "footfall_client_header_ignored_total",
+                "Forwarding headers ignored because the peer is not in trusted_proxies.",
+            )?,
+            sessions: r.gauge("footfall_sessions", "Sessions in memory.")?,
+            connections: r.gauge("footfall_connections", "Open connections of the public listener.")?,
+            accept_errors: r.counter("footfall_accept_errors_total", "Accepts that failed.")?,
+            connection_errors: r.counters(
+                "footfall_connection_errors_total",
+                "Connections ended by a fault, by kind.",
+                &["kind"],
+            )?,
+            journal_bytes: r.gauge("footfall_journal_bytes", "Journal on disk.")?,
+            journal_groups: r.counter("footfall_journal_groups_total", "Groups of views written.")?,
+            journal_write_errors: r.counter(
+                "footfall_journal_write_errors_total",
+                "Groups whose write failed and that were undone.",
+            )?,
+            journal_sync_seconds: r.seconds("footfall_journal_sync_seconds", "Time of a journal sync.")?,
+            outbox_bytes: r.gauge("footfall_outbox_bytes", "Outbox on disk.")?,
+            unapplied_batches: r
+                .gauge("footfall_unapplied_batches", "Batches frozen and not yet applied.")?,
+            oldest_unapplied: r.timestamp(
+                "footfall_oldest_unapplied_timestamp_seconds",
+                "When the oldest view was accepted that the store does not hold yet; 0 if none waits.",
+            )?,
+            last_flush: r.timestamp(
+                "footfall_last_flush_timestamp_seconds",
+                "When a flush last ended with everything applied.",
+            )?,
+            store_operations: r.counters(
+                "footfall_store_operations_total",
+                "Store operations by outcome.",
+                &["operation", "outcome"],
+            )?,
+            store_seconds: r.add(HistogramVec::new(
+                HistogramOpts::new("footfall_store_operation_seconds", "Time of store operations.")
+                    .buckets(SECONDS.to_vec()),
+                &["operation"],
+            )?)?,
+            store_up: r.gauge("footfall_store_up", "1 while the store answers.")?,
+            store_regressions: r.counter(
+                "footfall_store_regressions_total",
+                "Hashes of the store found older than the last batch applied to them.",
+            )?,
+            registry: registry.clone(),
+        };
+        metrics.show_from_the_start();
+        Ok(metrics)
+    }
+
+    /// Label values that are known are shown at 0 before they first occur.
+    fn show_from_the_start(&self) {
+        for operation in STORE_OPERATIONS {
+            self.store_seconds.with_label_values(&[operation]);
+            for outcome in ["ok", "error"] {
+                self.store_operations.with_label_values(&[operation, outcome]);
+            }
+        }
+        for kind in ["parse", "timeout", "io"] {
+            self.connection_errors.with_label_values(&[kind]);
+        }
+    }
+
+    /// Counts beacons that were not refused.
+    pub fn beacons(&self, outcome: Outcome, number: u64) {
+        self.outcomes[outcome as usize].inc_by(number);
+    }
+
+    /// Counts a refused beacon.
+    pub fn refused(&self, reason: Reason) {
+        self.reasons[reason as usize].inc();
+    }
+
+    /// Counts a bound that shed a newcomer.
+    pub fn bound(&self, bound: Bound) {
+        self.bounds[bound as usize].inc();
+    }
+
+    /// Adds counted views and visits of a site.
+    pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
+        if let (Some(v), Some(w)) = (self.views.get(site.index()), self.visits.get(site.index())) {
+            v.inc_by(views);
+            if visits > 0 {
+                w.inc_by(visits);
+            }
+        }
+    }
+
+    /// Sets the visitors online of a site.
+    pub fn set_online(&self, site: SiteId, online: u64) {
+        if let Some(gauge) = self.online.get(site.index()) {
+            gauge.set(online as i64);
+        }
+    }
+
+    /// All series in the Prometheus text format 0.0.4.
+    ///
+    /// # Errors
+    /// A series that cannot be written as text.
+    pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Makes a series and registers it.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn add<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    /// What needs no handle: the process, the version, the bounds.
+    fn constants(&self, max_sessions: usize) -> Result<(), prometheus::Error> {
+        #[cfg(target_os = "linux")]
+        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let info = Opts::new("footfall_build_info", "The running version; always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        self.add(IntGauge::with_opts(info)?)?.set(1);
+        self.gauge("footfall_sessions_limit", "Most sessions kept in memory.")?.set(max_sessions as i64);
+        Ok(())
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn timestamp(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::new(name, help)?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
+    }
+}

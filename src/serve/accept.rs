@@ -1,0 +1,224 @@
+//! Connections: taken, bounded, timed, and let go.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio_io_timeout::TimeoutStream;
+
+use super::reply::Response;
+use super::timer::HeadTimer;
+use crate::clock::{Clock, Moment};
+use crate::metrics::{Bound, Metrics};
+
+/// Connections that the kernel keeps for us while the loop is busy.
+const BACKLOG: i32 = 1024;
+
+/// Room for a request's head and what is read of its body at once.
+const BUFFER: usize = 16 * 1024;
+
+/// A pause that lets descriptors come free instead of spinning.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound address that no one is served at yet.
+pub struct Listener(std::net::TcpListener);
+
+/// Binds an address. Needs no runtime: the listener may be served by another thread's.
+///
+/// # Errors
+/// The address is taken, not this machine's, or not permitted.
+pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // A restart must not wait for the last run's connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.ip() == IpAddr::from([0u16; 8]) {
+        // `[::]` means every address, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(Listener(socket.into()))
+}
+
+impl Listener {
+    /// The address bound, with the port the system chose for port 0.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Lets one message through a minute.
+#[derive(Default)]
+pub(super) struct OnceAMinute(AtomicU64);
+
+impl OnceAMinute {
+    /// Whether the last message is a minute old.
+    pub(super) fn due(&self, now: Moment) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        let due = last == 0 || now.uptime_ms.saturating_sub(last) >= 60_000;
+        due && self.0.compare_exchange(last, now.uptime_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// How connections are taken.
+pub(super) struct Door {
+    /// A further connection is closed at once.
+    pub(super) max_connections: usize,
+    /// Longest wait for a complete head.
+    pub(super) header_timeout: Duration,
+    /// Longest time in which a peer takes nothing of an answer.
+    pub(super) write_timeout: Duration,
+    /// Whether the gauge of open connections is this listener's.
+    pub(super) public: bool,
+    /// The time.
+    pub(super) clock: Clock,
+    /// Counts bounds and faults.
+    pub(super) metrics: Arc<Metrics>,
+}
+
+type Open = JoinSet<Result<(), hyper::Error>>;
+
+impl Door {
+    /// Takes connections until `stop`, then drains them for at most `drain` and drops the rest.
+    pub(super) async fn serve<S>(
+        &self,
+        listener: Listener,
+        service: impl Fn(IpAddr) -> S,
+        stop: impl Future<Output = ()>,
+        drain: Duration,
+    ) -> io::Result<()>
+    where
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + 'static,
+        S::Future: Send,
+    {
+        let listener = TcpListener::from_std(listener.0)?;
+        let http = self.http();
+        let graceful = GracefulShutdown::new();
+        let failing = OnceAMinute::default();
+        let mut open = Open::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(ended) = open.join_next() => {
+                    self.ended(ended);
+                    self.show(&open);
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(_) if open.len() >= self.max_connections => self.metrics.bound(Bound::Connections),
+                Ok((stream, peer)) => {
+                    if let Ok(io) = self.prepare(stream) {
+                        let mut http = http.clone();
+                        http.timer(HeadTimer::new(self.header_timeout));
+                        open.spawn(graceful.watch(http.serve_connection(io, service(peer.ip()))));
+                        self.show(&open);
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => self.rest_after(&error, &failing).await,
+            }
+        }
+        drop(listener);
+        self.drain(graceful, open, drain).await;
+        Ok(())
+    }
+
+    fn http(&self) -> http1::Builder {
+        let mut http = http1::Builder::new();
+        // Answers are small: copied into one piece they leave by a cheaper call.
+        http.header_read_timeout(self.header_timeout).max_buf_size(BUFFER).writev(false);
+        http
+    }
+
+    /// Answers leave at once, and not for ever.
+    fn prepare(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>> {
+        stream.set_nodelay(true)?;
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write_timeout));
+        Ok(TokioIo::new(Box::pin(stream)))
+    }
+
+    async fn rest_after(&self, error: &io::Error, failing: &OnceAMinute) {
+        self.metrics.accept_errors.inc();
+        if failing.due(self.clock.now()) {
+            tracing::warn!(%error, "connections cannot be accepted; is the limit on open files too low?");
+        }
+        tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    }
+
+    async fn drain(&self, graceful: GracefulShutdown, mut open: Open, within: Duration) {
+        if tokio::time::timeout(within, graceful.shutdown()).await.is_err() {
+            tracing::warn!(connections = open.len(), "connections are cut off: they outlast the drain");
+        }
+        open.shutdown().await;
+        self.show(&open);
+    }
+
+    fn ended(&self, ended: Result<Result<(), hyper::Error>, JoinError>) {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.metrics.connection_errors.with_label_values(&[kind(&error)]).inc(),
+            Err(panic) => tracing::error!(%panic, "a connection ended by a fault of ours"),
+        }
+    }
+
+    fn show(&self, open: &Open) {
+        if self.public {
+            self.metrics.connections.set(open.len() as i64);
+        }
+    }
+}
+
+/// Whether an accept failed for the one connection that it would have given.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+    )
+}
+
+/// What ended a connection, as a label.
+fn kind(error: &hyper::Error) -> &'static str {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+            return "timeout";
+        }
+        cause = inner.source();
+    }
+    match error {
+        error if error.is_timeout() => "timeout",
+        error if error.is_parse() => "parse",
+        _ => "io",
+    }
+}

@@ -1,0 +1,132 @@
+//! The admin listener: metrics and probes for operators.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Request, StatusCode, Uri};
+
+use super::Parts;
+use super::reply::{self, Fault, Response};
+use super::routes::{ADMIN, Found, Routes};
+use crate::ingest::Reason;
+use crate::totals::Health;
+
+/// Who answers a route of the admin listener.
+pub(super) type AdminHandler = fn(&Parts, &Uri) -> Response;
+
+/// The type of the Prometheus text format.
+const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// What the admin handlers work with.
+pub(super) struct Admin {
+    parts: Arc<Parts>,
+    routes: Routes<AdminHandler>,
+}
+
+impl Admin {
+    /// Sets up.
+    pub(super) fn new(parts: Arc<Parts>) -> Self {
+        Admin { parts, routes: Routes::new(ADMIN) }
+    }
+
+    /// Answers a request.
+    pub(super) fn answer(&self, request: &Request<Incoming>) -> Response {
+        match self.routes.find(request.method(), request.uri().path()) {
+            Found::Handler(handler, _) => handler(&self.parts, request.uri()),
+            Found::NotAllowed(_, methods) | Found::Preflight(methods) => {
+                reply::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
+            }
+            Found::Missing => reply::admin_refused(Fault::NotFound, None),
+        }
+    }
+}
+
+/// `/`: what there is.
+pub(super) fn overview(_parts: &Parts, _uri: &Uri) -> Response {
+    let paths: String = ADMIN.iter().map(|route| format!("{}\n", route.path)).collect();
+    reply::admin_text(StatusCode::OK, format!("footfall {}\n\n{paths}", env!("CARGO_PKG_VERSION")))
+}
+
+/// `/livez`: the process answers.
+pub(super) fn livez(_parts: &Parts, _uri: &Uri) -> Response {
+    reply::admin_text(StatusCode::OK, "ok\n")
+}
+
+/// `/metrics`: every series. Gauges that only a scrape needs are set here.
+pub(super) fn metrics(parts: &Parts, _uri: &Uri) -> Response {
+    let now = parts.clock.now();
+    for site in parts.sites.iter() {
+        parts.metrics.set_online(site.id, parts.sessions.online(site.id, now));
+    }
+    parts.metrics.sessions.set(parts.sessions.len() as i64);
+    match parts.metrics.text() {
+        Ok(text) => reply::admin(StatusCode::OK, EXPOSITION, text),
+        Err(error) => reply::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// `/readyz`: whether views can be taken and kept. A store that is down costs freshness alone.
+pub(super) fn readyz(parts: &Parts, uri: &Uri) -> Response {
+    let verbose = uri.query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
+    let (status, text) = readiness(parts.ready.load(Ordering::Acquire), &parts.totals.health(), verbose);
+    reply::admin_text(status, text)
+}
+
+fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, String) {
+    let service = (!running).then_some("starting or stopping");
+    let away = "unreachable: views are kept and applied later";
+    let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));
+    let ready = running && health.refusing.is_none();
+    let mut text = String::new();
+    for (check, fault, unready) in
+        [("service", service, true), ("journal", health.refusing, true), ("store", store, false)]
+    {
+        match fault {
+            Some(fault) if verbose || unready => text += &format!("[-]{check} {fault}\n"),
+            None if verbose => text += &format!("[+]{check} ok\n"),
+            _ => {}
+        }
+    }
+    if ready {
+        text += "ok\n";
+        (StatusCode::OK, text)
+    } else {
+        text += "not ready\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_whether_views_can_be_kept() {
+        let health = |refusing, store_up| Health { refusing, store_up, held: None };
+        let ask = |running, health, verbose| {
+            let (status, text) = readiness(running, &health, verbose);
+            (status.as_u16(), text)
+        };
+        assert_eq!(ask(true, health(None, true), false), (200, "ok\n".into()));
+        assert_eq!(ask(true, health(None, false), false), (200, "ok\n".into()), "a store may be down");
+        assert_eq!(
+            ask(true, health(None, false), true),
+            (
+                200,
+                "[+]service ok\n[+]journal ok\n\
+                 [-]store unreachable: views are kept and applied later\nok\n"
+                    .into()
+            )
+        );
+        assert_eq!(
+            ask(true, health(Some("journal-full"), true), false),
+            (503, "[-]journal journal-full\nnot ready\n".into())
+        );
+        assert_eq!(
+            ask(false, health(None, true), false),
+            (503, "[-]service starting or stopping\nnot ready\n".into())
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Serves: HTTP and nothing that is not HTTP.
+//!
+//! A connection enters by `accept`, a request finds its handler in the tables of `routes`, and
+//! `public` (or `admin`) calls it: `beacon` takes beacons, `read` answers figures. `reply` knows what
+//! every answer carries.
+//!
+//! hyper refuses by itself, before a handler sees it, what is no HTTP: counted by kind only. Of a
+//! request with both `Transfer-Encoding` and `Content-Length` it hands on the first alone and closes
+//! the connection after the answer (RFC 9112, 6.3), so nothing can be smuggled behind it. An
+//! `Upgrade` is ignored: the connection stays HTTP/1.1, as clients that merely offer h2c expect.
+
+mod accept;
+mod admin;
+mod beacon;
+mod body;
+mod json;
+mod labels;
+mod public;
+mod read;
+mod refusals;
+mod reply;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+
+pub use accept::{Listener, bind};
+
+use crate::clock::Clock;
+use crate::ingest::{Proxies, Spans};
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+use crate::sites::Sites;
+use crate::totals::Totals;
+
+/// Most connections of the admin listener: a few scrapers, probes and people.
+const MAX_ADMIN_CONNECTIONS: usize = 128;
+
+/// Settings of the listeners.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where pages and readers come in.
+    pub listen: SocketAddr,
+    /// Where operators come in: metrics and probes.
+    pub admin_listen: SocketAddr,
+    /// Most open connections of the public listener; a further one is closed at once.
+    pub max_connections: usize,
+    /// Longest time until a request's head is complete, an idle connection's wait for it included.
+    pub header_timeout: Duration,
+    /// Longest time until a request's body is complete.
+    pub body_timeout: Duration,
+    /// A connection whose peer takes nothing of an answer for this long is closed.
+    pub write_timeout: Duration,
+    /// Whose word on the client's address is taken.
+    pub proxies: Proxies,
+}
+
+/// What the handlers work with.
+pub struct Parts {
+    /// The time.
+    pub clock: Clock,
+    /// The registered sites.
+    pub sites: Arc<Sites>,
+    /// The civil hours of the sites.
+    pub spans: Spans,
+    /// Who is online.
+    pub sessions: Arc<Sessions>,
+    /// The totals.
+    pub totals: Arc<Totals>,
+    /// All series.
+    pub metrics: Arc<Metrics>,
+    /// False while the service starts and stops.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// Serves pages and readers until `stop`, then lets open requests end for at most `drain`.
+///
+/// # Errors
+/// The listener cannot be watched by this runtime.
+pub async fn serve_public(
+    listener: Listener,
+    config: Config,
+    parts: Arc<Parts>,
+    stop: impl Future<Output = ()>,
+    drain: Duration,
+) -> io::Result<()> {
+    let door = accept::Door {
+        max_connections: config.max_connections,
+        header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
+        public: true,
+        clock: parts.clock.clone(),
+        metrics: parts.metrics.clone(),
+    };
+    let public = Arc::new(public::Public::new(&config, parts));
+    let service = |peer| {
+        let public = public.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let public = public.clone();
+            async move { Ok::<_, Infallible>(public.answer(peer, request).await) }
+        })
+    };
+    let served = tokio::select! {
+        served = door.serve(listener, service, stop, drain) => served,
+        () = public.report_refusals() => Ok(()),
+    };
+    public.report_rest();
+    served
+}
+
+/// Serves operators until `stop`, then lets open requests end for at most `drain`.
+///
+/// # Errors
+/// The listener cannot be watched by this runtime.
+pub async fn serve_admin(
+    listener: Listener,
+    config: Config,
+    parts: Arc<Parts>,
+    stop: impl Future<Output = ()>,
+    drain: Duration,
+) -> io::Result<()> {
+    let door = accept::Door {
+        max_connections: MAX_ADMIN_CONNECTIONS,
+        header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
+        public: false,
+        clock: parts.clock.clone(),
+        metrics: parts.metrics.clone(),
+    };
+    let admin = Arc::new(admin::Admin::new(parts));
+    let service = |_peer| {
+        let admin = admin.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let answer = admin.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        })
+    };
+    door.serve(listener, service, stop, drain).await
+}

@@ -1,0 +1,121 @@
+//! The public listener's requests: to a handler, or to the answer that there is none.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Request, Uri};
+
+use super::accept::OnceAMinute;
+use super::labels::Labels;
+use super::refusals::Refusals;
+use super::reply::{self, Fault, Response};
+use super::routes::{Found, PUBLIC, Routes};
+use super::{Config, Parts, beacon};
+use crate::ingest::{Proxies, Reason};
+use crate::sites::SiteId;
+
+/// How often the log of refusals is looked through.
+const REFUSALS_EVERY: Duration = Duration::from_secs(5);
+
+/// What the public handlers work with.
+pub(super) struct Public {
+    pub(super) parts: Arc<Parts>,
+    pub(super) proxies: Proxies,
+    pub(super) body_timeout: Duration,
+    pub(super) labels: Labels,
+    pub(super) refusals: Refusals,
+    pub(super) ignored_header: OnceAMinute,
+    routes: Routes<PublicHandler>,
+}
+
+/// Who answers a public route.
+#[derive(Clone, Copy)]
+pub(super) enum PublicHandler {
+    /// `POST` of a beacon; its future lives in the connection, without a box.
+    Beacon,
+    /// A beacon as a GIF.
+    Gif,
+    /// Everything without a body.
+    Read(fn(Asked<'_>) -> Reply),
+}
+
+/// A request without a body.
+pub(super) struct Asked<'a> {
+    /// What to work with.
+    pub(super) public: &'a Arc<Public>,
+    /// The target.
+    pub(super) uri: &'a Uri,
+    /// What stands in the path for the name in braces.
+    pub(super) name: &'a str,
+    /// The request's headers.
+    pub(super) headers: HeaderMap,
+}
+
+/// What a handler gives.
+pub(super) enum Reply {
+    /// The answer, from memory.
+    Now(Response),
+    /// The answer, once something is waited for.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+impl Public {
+    /// Sets up.
+    pub(super) fn new(config: &Config, parts: Arc<Parts>) -> Self {
+        let labels = Labels::new(parts.sites.iter().len());
+        Public {
+            parts,
+            labels,
+            proxies: config.proxies.clone(),
+            body_timeout: config.body_timeout,
+            refusals: Refusals::default(),
+            ignored_header: OnceAMinute::default(),
+            routes: Routes::new(PUBLIC),
+        }
+    }
+
+    /// Answers a request.
+    pub(super) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        match self.routes.find(&head.method, head.uri.path()) {
+            Found::Handler(PublicHandler::Beacon, _) => beacon::post(&self, peer, head.headers, body).await,
+            Found::Handler(PublicHandler::Gif, _) => beacon::gif(&self, peer, &head.uri, head.headers).await,
+            Found::Handler(PublicHandler::Read(handler), name) => {
+                match handler(Asked { public: &self, uri: &head.uri, name, headers: head.headers }) {
+                    Reply::Now(response) => response,
+                    Reply::Later(response) => response.await,
+                }
+            }
+            Found::Preflight(methods) => reply::preflight(methods),
+            Found::NotAllowed(handler, methods) => {
+                if matches!(handler, PublicHandler::Beacon | PublicHandler::Gif) {
+                    self.refuse(None, Reason::MethodNotAllowed);
+                }
+                reply::not_allowed(methods)
+            }
+            Found::Missing => reply::refused(Fault::NotFound),
+        }
+    }
+
+    /// Counts a refused beacon and notes it for the log.
+    pub(super) fn refuse(&self, site: Option<SiteId>, reason: Reason) {
+        self.parts.metrics.refused(reason);
+        self.refusals.note(&self.parts.sites, site, reason, self.parts.clock.now());
+    }
+
+    /// Writes the log of refusals for as long as it is polled.
+    pub(super) async fn report_refusals(&self) {
+        loop {
+            tokio::time::sleep(REFUSALS_EVERY).await;
+            self.refusals.write_due(&self.parts.sites, self.parts.clock.now());
+        }
+    }
+
+    /// Writes what is left of it.
+    pub(super) fn report_rest(&self) {
+        self.refusals.write_rest(&self.parts.sites);
+    }
+}

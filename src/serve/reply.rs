@@ -1,0 +1,314 @@
+//! What every answer carries, and the answers that say no.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::routes::Methods;
+use crate::ingest::Reason;
+
+/// An answer.
+pub(super) type Response = hyper::Response<Full<Bytes>>;
+
+/// `Cache-Control` of figures that move.
+pub(super) const FRESH: HeaderValue =
+    HeaderValue::from_static("public, max-age=5, stale-while-revalidate=30, stale-if-error=86400");
+/// `Cache-Control` of beacons, errors and figures that may be old.
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
+const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
+const PREFLIGHT_HEADERS: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
+const A_DAY: HeaderValue = HeaderValue::from_static("86400");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
+
+/// One transparent pixel.
+const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\
+    \x21\xf9\x04\x01\x00\x00\x00\x00\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
+
+/// Why a request is not answered as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A beacon's reason, or a read's of the same name.
+    Refused(Reason),
+    /// No such path.
+    NotFound,
+    /// No figure of the site is known and the store does not answer.
+    StoreUnreachable,
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        Fault::Refused(reason)
+    }
+}
+
+impl Fault {
+    /// The stable code.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Fault::Refused(reason) => reason.code(),
+            Fault::NotFound => "not-found",
+            Fault::StoreUnreachable => "store-unreachable",
+        }
+    }
+
+    /// The status and a sentence for people.
+    fn meaning(self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Fault::NotFound => (S::NOT_FOUND, "There is nothing at this path."),
+            Fault::StoreUnreachable => {
+                (S::SERVICE_UNAVAILABLE, "No figure of this site is known yet and the store does not answer.")
+            }
+            Fault::Refused(reason) => match reason {
+                Reason::Malformed => (S::BAD_REQUEST, "The request is not of the described shape."),
+                Reason::BadUrl => {
+                    (S::BAD_REQUEST, "The page is neither an http(s) URL of the site nor a path.")
+                }
+                Reason::WrongOrigin => (S::FORBIDDEN, "The URL or the sending page is not the site's."),
+                Reason::UnknownSite => (S::NOT_FOUND, "No site is registered under this name or host."),
+                Reason::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The path does not take this method."),
+                Reason::Timeout => (S::REQUEST_TIMEOUT, "The body did not arrive in time."),
+                Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "The body is larger than 4096 bytes."),
+                Reason::Overloaded => (S::SERVICE_UNAVAILABLE, "Views cannot be kept at this moment."),
+                Reason::JournalFull => (S::SERVICE_UNAVAILABLE, "There is no room to keep further views."),
+            },
+        }
+    }
+
+    /// The status.
+    pub(super) fn status(self) -> StatusCode {
+        self.meaning().0
+    }
+
+    /// When it is worth trying again, seconds.
+    fn retry_after(self) -> Option<HeaderValue> {
+        match self {
+            Fault::Refused(Reason::JournalFull) => Some(HeaderValue::from_static("30")),
+            fault if fault.status() == StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
+            _ => None,
+        }
+    }
+
+    /// Whether the rest of the request was left unread, so that nothing can follow it.
+    fn closes(self) -> bool {
+        matches!(self, Fault::Refused(Reason::TooLarge | Reason::Timeout))
+    }
+}
+
+/// The 204 of a beacon. Its headers take the place of the request's, whose table is at hand.
+pub(super) fn no_content(mut headers: HeaderMap) -> Response {
+    share(&mut headers, NO_STORE);
+    finish(StatusCode::NO_CONTENT, headers, Bytes::new())
+}
+
+/// The 204 of a preflight.
+pub(super) fn preflight(methods: Methods) -> Response {
+    let mut headers = HeaderMap::with_capacity(8);
+    open(&mut headers, NO_STORE);
+    headers.insert(header::ALLOW, methods.allow());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods.allow());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, PREFLIGHT_HEADERS);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, A_DAY);
+    finish(StatusCode::NO_CONTENT, headers, Bytes::new())
+}
+
+/// The pixel: 200, or the status of a fault with its code.
+pub(super) fn gif(mut headers: HeaderMap, fault: Option<Fault>) -> Response {
+    open(&mut headers, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, GIF_TYPE);
+    headers.insert(RESOURCE_POLICY, CROSS_ORIGIN);
+    if let Some(fault) = fault {
+        headers.insert(FOOTFALL_REASON, HeaderValue::from_static(fault.code()));
+        explain(&mut headers, fault);
+    }
+    finish(fault.map_or(StatusCode::OK, Fault::status), headers, Bytes::from_static(GIF))
+}
+
+/// Figures as JSON; without a body where the reader has them already.
+pub(super) fn figures(
+    mut headers: HeaderMap,
+    body: Option<Vec<u8>>,
+    tag: HeaderValue,
+    stale: bool,
+) -> Response {
+    open(&mut headers, if stale { NO_STORE } else { FRESH });
+    headers.insert(header::ETAG, tag);
+    match body {
+        None => finish(StatusCode::NOT_MODIFIED, headers, Bytes::new()),
+        Some(body) => {
+            headers.insert(header::CONTENT_TYPE, JSON);
+            finish(StatusCode::OK, headers, body.into())
+        }
+    }
+}
+
+/// A fault on the public listener.
+pub(super) fn refused(fault: Fault) -> Response {
+    let mut headers = HeaderMap::with_capacity(8);
+    open(&mut headers, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, PROBLEM);
+    explain(&mut headers, fault);
+    finish(fault.status(), headers, problem(fault).into())
+}
+
+/// The public 405.
+pub(super) fn not_allowed(methods: Methods) -> Response {
+    let mut response = refused(Reason::MethodNotAllowed.into());
+    response.headers_mut().insert(header::ALLOW, methods.allow());
+    response
+}
+
+/// A fault on the admin listener.
+pub(super) fn admin_refused(fault: Fault, methods: Option<Methods>) -> Response {
+    let mut response = admin(fault.status(), PROBLEM, problem(fault));
+    if let Some(methods) = methods {
+        response.headers_mut().insert(header::ALLOW, methods.allow());
+    }
+    response
+}
+
+/// Text for operators.
+pub(super) fn admin_text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response {
+    admin(status, TEXT, text.into())
+}
+
+/// An answer on the admin listener.
+pub(super) fn admin(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Response {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    finish(status, headers, body.into())
+}
+
+/// What every public answer with a body begins with.
+fn open(headers: &mut HeaderMap, cache: HeaderValue) {
+    share(headers, cache);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+}
+
+/// What every public answer bears: any page may read it. What stood in the table goes.
+fn share(headers: &mut HeaderMap, cache: HeaderValue) {
+    headers.clear();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.insert(header::CACHE_CONTROL, cache);
+}
+
+/// What a fault adds.
+fn explain(headers: &mut HeaderMap, fault: Fault) {
+    if let Some(seconds) = fault.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds);
+    }
+    if fault.closes() {
+        headers.insert(header::CONNECTION, CLOSE);
+    }
+}
+
+fn finish(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The problem document (RFC 9457). Its type is `about:blank`, its title the status' own: what tells
+/// problems apart is the code. All of it is our text and needs no escaping.
+fn problem(fault: Fault) -> Vec<u8> {
+    let (status, detail) = fault.meaning();
+    let mut body = Vec::with_capacity(192);
+    for piece in [
+        r#"{"type":"about:blank","title":""#,
+        status.canonical_reason().unwrap_or_default(),
+        r#"","status":"#,
+        status.as_str(),
+        r#","detail":""#,
+        detail,
+        r#"","code":""#,
+        fault.code(),
+        r#""}"#,
+    ] {
+        body.extend_from_slice(piece.as_bytes());
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn faults() -> impl Iterator<Item = Fault> {
+        Reason::ALL.into_iter().map(Fault::from).chain([Fault::NotFound, Fault::StoreUnreachable])
+    }
+
+    #[test]
+    fn problems_are_json_of_the_promised_members() {
+        for fault in faults() {
+            let body: serde_json::Value = serde_json::from_slice(&problem(fault)).unwrap();
+            let members: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(members.len(), 5, "{members:?}");
+            assert_eq!(body["status"], fault.status().as_u16());
+            assert_eq!(body["code"], fault.code());
+            assert_eq!(body["type"], "about:blank");
+            assert!(!body["title"].as_str().unwrap().is_empty());
+            assert!(!body["detail"].as_str().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_refusal_can_be_read_by_any_page_and_is_never_cached() {
+        for fault in faults() {
+            let response = refused(fault);
+            let headers = response.headers();
+            assert_eq!(headers["access-control-allow-origin"], "*");
+            assert_eq!(headers["access-control-expose-headers"], "Footfall-Reason, Retry-After, ETag");
+            assert_eq!(headers["cache-control"], "no-store");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(headers.contains_key("retry-after"), fault.status() == 503, "{fault:?}");
+            assert!(!headers.contains_key("set-cookie"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_gif_is_43_bytes_with_the_status_of_its_fault() {
+        let counted = gif(HeaderMap::new(), None);
+        assert_eq!(counted.status(), 200);
+        assert_eq!(counted.headers()["cross-origin-resource-policy"], "cross-origin");
+        assert!(!counted.headers().contains_key("footfall-reason"));
+        let pixel = counted.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((pixel.len(), &pixel[..6], pixel[42]), (43, b"GIF89a".as_slice(), b';'));
+
+        let full = gif(HeaderMap::new(), Some(Reason::JournalFull.into()));
+        assert_eq!(full.status(), 503);
+        assert_eq!(full.headers()["footfall-reason"], "journal-full");
+        assert_eq!(full.headers()["retry-after"], "30");
+        assert_eq!(full.into_body().collect().await.unwrap().to_bytes().len(), 43);
+    }
+
+    #[test]
+    fn nothing_of_the_request_comes_back() {
+        let mut request = HeaderMap::new();
+        request.insert("cookie", HeaderValue::from_static("a=b"));
+        request.insert("cache-control", HeaderValue::from_static("max-age=0"));
+        let answer = no_content(request);
+        assert_eq!(answer.status(), 204);
+        let mut names: Vec<_> = answer.headers().keys().map(header::HeaderName::as_str).collect();
+        names.sort_unstable();
+        let promised = ["access-control-allow-origin", "access-control-expose-headers", "cache-control"];
+        assert_eq!(names, promised);
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+    }
+}

@@ -1,0 +1,103 @@
+//! Which path and method is whose: one line a route.
+
+use hyper::Method;
+use hyper::header::HeaderValue;
+
+use super::admin::{self, AdminHandler};
+use super::public::PublicHandler;
+use super::read;
+
+/// The routes of the public listener.
+pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
+    Route { path: "/api/v1/beacon", methods: POST, handler: PublicHandler::Beacon },
+    Route { path: "/api/v1/beacon.gif", methods: GET, handler: PublicHandler::Gif },
+    Route {
+        path: "/api/v1/sites/{site}/counters",
+        methods: READ,
+        handler: PublicHandler::Read(read::counters),
+    },
+    Route { path: "/api/v1/sites/{site}/pages", methods: READ, handler: PublicHandler::Read(read::pages) },
+];
+
+/// The routes of the admin listener.
+pub(super) const ADMIN: &[Route<AdminHandler>] = &[
+    Route { path: "/", methods: OPERATE, handler: admin::overview },
+    Route { path: "/livez", methods: OPERATE, handler: admin::livez },
+    Route { path: "/metrics", methods: OPERATE, handler: admin::metrics },
+    Route { path: "/readyz", methods: OPERATE, handler: admin::readyz },
+];
+
+const POST: Methods = Methods { taken: &[Method::POST], allow: "POST, OPTIONS", preflight: true };
+/// Without HEAD: asking for the head of a GIF must not count.
+const GET: Methods = Methods { taken: &[Method::GET], allow: "GET, OPTIONS", preflight: true };
+const READ: Methods =
+    Methods { taken: &[Method::GET, Method::HEAD], allow: "GET, HEAD, OPTIONS", preflight: true };
+const OPERATE: Methods =
+    Methods { taken: &[Method::GET, Method::HEAD], allow: "GET, HEAD", preflight: false };
+
+/// The methods of a path.
+#[derive(Clone, Copy)]
+pub(super) struct Methods {
+    taken: &'static [Method],
+    allow: &'static str,
+    /// Whether OPTIONS is answered for pages of other origins.
+    preflight: bool,
+}
+
+impl Methods {
+    /// The value of `Allow`.
+    pub(super) fn allow(self) -> HeaderValue {
+        HeaderValue::from_static(self.allow)
+    }
+}
+
+/// A path, its methods and who answers. A path has at most one name in braces.
+pub(super) struct Route<H: 'static> {
+    pub(super) path: &'static str,
+    pub(super) methods: Methods,
+    pub(super) handler: H,
+}
+
+/// What a path and a method lead to.
+pub(super) enum Found<'p, H> {
+    /// To a handler, with what stands in the path for the name in braces (empty without one).
+    Handler(H, &'p str),
+    /// To the answer to a preflight.
+    Preflight(Methods),
+    /// Nowhere: the path takes other methods.
+    NotAllowed(H, Methods),
+    /// Nowhere.
+    Missing,
+}
+
+/// A table of routes, ready to be asked.
+pub(super) struct Routes<H: 'static>(matchit::Router<&'static Route<H>>);
+
+impl<H: Copy> Routes<H> {
+    /// Takes a table.
+    ///
+    /// # Panics
+    /// If two of its paths are the same: a fault in the table, found by the first test that asks.
+    pub(super) fn new(table: &'static [Route<H>]) -> Self {
+        let mut router = matchit::Router::new();
+        for route in table {
+            if let Err(fault) = router.insert(route.path, route) {
+                panic!("route {}: {fault}", route.path);
+            }
+        }
+        Routes(router)
+    }
+
+    /// Finds who answers.
+    pub(super) fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'p, H> {
+        let Ok(matched) = self.0.at(path) else { return Found::Missing };
+        let route = matched.value;
+        if route.methods.taken.contains(method) {
+            Found::Handler(route.handler, matched.params.iter().next().map_or("", |(_, value)| value))
+        } else if route.methods.preflight && method == Method::OPTIONS {
+            Found::Preflight(route.methods)
+        } else {
+            Found::NotAllowed(route.handler, route.methods)
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Tracks online sessions in a DashMap, bounded.
+//!
+//! A [`Session`] is 16 bytes under a key of 8. `online` is not computed on reading: a site's and a
+//! page's number move when a visitor comes online or goes offline, and two timing wheels of one slot a
+//! second say when that is due. An entry of a wheel is never moved when a visitor gives another sign of
+//! life: it fires, finds the deadline later, and is put there. So a sign of life costs one look into the map and a
+//! short lock, whatever the number of sessions.
+//!
+//! Locks: a shard guard may be held while [`Presence`] is locked, never the other way round, and the map
+//! is never touched again while a guard into it is held (DashMap would deadlock).
+
+mod presence;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+
+use crate::clock::Moment;
+use crate::ingest::{Page, Visitor, VisitorId};
+use crate::metrics::{Bound, Metrics};
+use crate::sites::SiteId;
+use presence::{PageSlot, Presence};
+
+/// A visitor who left is online this much longer, seconds: it may only have gone to the next page.
+const LEAVE_GRACE_S: u32 = 30;
+
+/// Most wheel entries that a read expires before it answers.
+const SWEEP_ON_READ: usize = 256;
+
+/// Settings of the session table.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A visitor is online this long after its last sign of life.
+    pub online_window: Duration,
+    /// A session ends after a gap of this length.
+    pub visit_timeout: Duration,
+    /// Most sessions kept.
+    pub max_sessions: usize,
+}
+
+/// What a view meant for its visitor's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// It begins a session (or is the first counted view of one): a visit.
+    Visit,
+    /// It belongs to a session that is counted.
+    Known,
+    /// The table is full: the view counts, its visit does not.
+    Full,
+    /// The site tells no visitors apart.
+    Anonymous,
+}
+
+/// Begun by a view. Without this flag the entry only makes its visitor online.
+const BEGUN: u8 = 1;
+/// Its visit is counted.
+const COUNTED: u8 = 2;
+/// Included in the numbers of its site and page.
+const ONLINE: u8 = 4;
+/// Left, and no sign of life since.
+const LEAVING: u8 = 8;
+/// Has an entry in the wheel of those online.
+const IN_ONLINE_WHEEL: u8 = 16;
+/// Has an entry in the wheel of ends.
+const IN_END_WHEEL: u8 = 32;
+
+/// One visitor's signs of life. Times are [`Moment::uptime_s`].
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    page: PageSlot,
+    online_until: u32,
+    last_life: u32,
+    site: SiteId,
+    flags: u8,
+}
+
+impl Session {
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// A session as it is written to the checkpoint. Ages are seconds before the export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The visitor.
+    pub visitor: VisitorId,
+    /// The site.
+    pub site: SiteId,
+    /// Index into [`Export::pages`] of the page it is online on.
+    pub page: u32,
+    /// Seconds since the last sign of life.
+    pub age_s: u32,
+    /// Seconds it stays online without another sign; 0 if it is offline.
+    pub online_s: u32,
+    /// Whether it is a session, begun by a view.
+    pub begun: bool,
+    /// Whether its visit is counted.
+    pub counted: bool,
+}
+
+/// All sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Export {
+    /// Site and text of the pages that sessions are on.
+    pub pages: Vec<(SiteId, Box<str>)>,
+    /// The sessions, in no order.
+    pub sessions: Vec<Exported>,
+}
+
+impl Export {
+    /// The same with other sites, as `place` finds them; without those that it does not find.
+    pub fn with_sites(&self, place: impl Fn(SiteId) -> Option<SiteId>) -> Export {
+        let pages = self.pages.iter().map(|(site, text)| (place(*site).unwrap_or(*site), text.clone()));
+        let sessions =
+            self.sessions.iter().filter_map(|s| Some(Exported { site: place(s.site)?, ..s.clone() }));
+        Export { pages: pages.collect(), sessions: sessions.collect() }
+    }
+}
+
+/// The session table.
+pub struct Sessions {
+    map: DashMap<u64, Session, foldhash::fast::RandomState>,
+    /// Entries in the map. DashMap's own `len` locks every shard.
+    held: AtomicUsize,
+    presence: Mutex<Presence>,
+    sites: Vec<SiteOnline>,
+    /// The next second that a sweep has to look at; what is due before it is done.
+    swept_to: AtomicU64,
+    window_s: u32,
+    timeout_s: u32,
+    max_sessions: usize,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct SiteOnline {
+    now: AtomicU64,
+    changed_ms: AtomicI64,
+}
+
+impl Sessions {
+    /// An empty table for `sites` sites.
+    pub fn new(config: Config, sites: usize, metrics: Arc<Metrics>, now: Moment) -> Self {
+        let window_s = config.online_window.as_secs() as u32;
+        let timeout_s = config.visit_timeout.as_secs() as u32;
+        let start = now.uptime_s();
+        Sessions {
+            map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
+            held: AtomicUsize::new(0),
+            presence: Mutex::new(Presence::new(start, window_s.max(timeout_s) as usize + 2)),
+            sites: (0..sites).map(|_| SiteOnline::default()).collect(),
+            swept_to: AtomicU64::new(u64::from(start)),
+            window_s,
+            timeout_s,
+            max_sessions: config.max_sessions,
+            metrics,
+        }
+    }
+
+    /// A view: finds or begins the visitor's session and makes the visitor online on the page.
+    pub fn observe(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> Sighting {
+        let Some(visitor) = visitor else { return Sighting::Anonymous };
+        let seen = self.touch(visitor, site, page, now, |session, alive| {
+            if alive && session.is(COUNTED) {
+                return Sighting::Known;
+            }
+            session.flags |= BEGUN | COUNTED;
+            Sighting::Visit
+        });
+        seen.unwrap_or(Sighting::Full)
+    }
+
+    /// A ping: keeps a session alive; without one it makes the visitor online and counts nothing.
+    pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) {
+        let Some(visitor) = visitor else { return };
+        self.touch(visitor, site, page, now, |session, alive| {
+            if !alive {
+                session.flags &= !(BEGUN | COUNTED);
+            }
+        });
+    }
+
+    /// A leave: the visitor goes offline in 30 s unless it gives another sign.
+    pub fn leave(&self, visitor: Option<Visitor>, now: Moment) {
+        let Some(visitor) = visitor else { return };
+        let due = now.uptime_s() + LEAVE_GRACE_S;
+        for id in [Some(visitor.today), visitor.beside].into_iter().flatten() {
+            let Some(mut session) = self.map.get_mut(&id.0) else { continue };
+            // A second leave does not put off the first.
+            if session.is(ONLINE) && !session.is(LEAVING) && due < session.online_until {
+                session.online_until = due;
+                session.flags |= LEAVING;
+                self.presence().leaving(due, id.0);
+            }
+            return;
+        }
+    }
+
+    /// The visit that began with a view was not counted after all.
+    pub fn uncount(&self, visitor: VisitorId) {
+        if let Some(mut session) = self.map.get_mut(&visitor.0) {
+            session.flags &= !COUNTED;
+        }
+    }
+
+    /// Visitors online on a site.
+    pub fn online(&self, site: SiteId, now: Moment) -> u64 {
+        self.sweep(now, SWEEP_ON_READ);
+        self.sites.get(site.index()).map_or(0, |s| s.now.load(Ordering::Relaxed))
+    }
+
+    /// Visitors online on a page.
+    pub fn page_online(&self, page: &Page, now: Moment) -> u64 {
+        self.sweep(now, SWEEP_ON_READ);
+        u64::from(self.presence().online(page.key()))
+    }
+
+    /// Unix milliseconds at which the number of visitors online on a site last changed.
+    pub fn changed_ms(&self, site: SiteId) -> i64 {
+        self.sites.get(site.index()).map_or(0, |s| s.changed_ms.load(Ordering::Relaxed))
+    }
+
+    /// Sessions in memory.
+    pub fn len(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Expires what is due, at most `limit` entries; whether more is due.
+    pub fn sweep(&self, now: Moment, limit: usize) -> bool {
+        let t = now.uptime_s();
+        if u64::from(t) < self.swept_to.load(Ordering::Acquire) {
+            return false;
+        }
+        let due = self.presence().due(t, limit);
+        for &key in &due.leaving {
+            self.go_offline_if_due(key, now);
+        }
+        for &key in &due.online {
+            self.online_fired(key, now);
+        }
+        for &key in &due.ended {
+            self.end_fired(key, t);
+        }
+        self.swept_to.store(u64::from(due.next), Ordering::Release);
+        due.next <= t
+    }
+
+    /// Copies all sessions out, shard by shard: what happens meanwhile may or may not be included.
+    pub fn export(&self, now: Moment) -> Export {
+        let t = now.uptime_s();
+        let mut sessions = Vec::with_capacity(self.len());
+        for entry in self.map.iter() {
+            let session = entry.value();
+            let online = session.is(ONLINE);
+            sessions.push(Exported {
+                visitor: VisitorId(*entry.key()),
+                site: session.site,
+                page: session.page.0,
+                age_s: t.saturating_sub(session.last_life),
+                online_s: if online { session.online_until.saturating_sub(t) } else { 0 },
+                begun: session.is(BEGUN),
+                counted: session.is(COUNTED),
+            });
+        }
+        Export { pages: self.presence().pages(), sessions }
+    }
+
+    /// Takes back what was exported `elapsed_s` seconds ago. What has ended meanwhile is left out.
+    pub fn restore(&self, export: &Export, elapsed_s: u32, now: Moment) {
+        let t = now.uptime_s();
+        let pages: Vec<Page> = export.pages.iter().map(|(site, text)| Page::trusted(*site, text)).collect();
+        for saved in &export.sessions {
+            let age = saved.age_s.saturating_add(elapsed_s);
+            if age > self.timeout_s || self.len() >= self.max_sessions {
+                continue;
+            }
+            let mut flags = if saved.begun { BEGUN } else { 0 };
+            flags |= if saved.counted { COUNTED } else { 0 };
+            let online_s = saved.online_s.saturating_sub(elapsed_s);
+            let mut session = Session {
+                page: PageSlot::NONE,
+                online_until: t + online_s,
+                last_life: t.saturating_sub(age),
+                site: saved.site,
+                flags,
+            };
+            if let (1.., Some(page)) = (online_s, pages.get(saved.page as usize)) {
+                self.come_online(saved.visitor.0, &mut session, page, now);
+            } else if saved.begun {
+                self.arm_end(saved.visitor.0, &mut session);
+            } else {
+                continue;
+            }
+            if self.map.insert(saved.visitor.0, session).is_none() {
+                self.held.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Notes a sign of life. `decide` is told whether a session was alive; its word is returned, or
+    /// nothing where the table is full.
+    fn touch<T>(
+        &self,
+        visitor: Visitor,
+        site: SiteId,
+        page: &Page,
+        now: Moment,
+        decide: impl FnOnce(&mut Session, bool) -> T,
+    ) -> Option<T> {
+        let t = now.uptime_s();
+        let key = visitor.today.0;
+        if let Some(mut session) = self.map.get_mut(&key) {
+            return Some(self.sign(key, &mut session, page, now, decide));
+        }
+        let session = match visitor.beside.and_then(|id| self.map.remove(&id.0)) {
+            Some((_, session)) => {
+                self.held.fetch_sub(1, Ordering::Relaxed);
+                // Its wheel entries name the old key and will find nothing.
+                Session { flags: session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | LEAVING), ..session }
+            }
+            None if self.len() >= self.max_sessions => {
+                self.metrics.bound(Bound::Sessions);
+                return None;
+            }
+            None => Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0 },
+        };
+        // It is in the map before its wheel entry can come up: one that finds nothing is gone.
+        let mut session = self.map.entry(key).or_insert_with(|| {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            session
+        });
+        Some(self.sign(key, &mut session, page, now, decide))
+    }
+
+    fn sign<T>(
+        &self,
+        key: u64,
+        session: &mut Session,
+        page: &Page,
+        now: Moment,
+        decide: impl FnOnce(&mut Session, bool) -> T,
+    ) -> T {
+        let t = now.uptime_s();
+        let alive = session.is(BEGUN) && t.saturating_sub(session.last_life) <= self.timeout_s;
+        let word = decide(session, alive);
+        session.last_life = t;
+        session.online_until = t + self.window_s;
+        session.flags &= !LEAVING;
+        self.come_online(key, session, page, now);
+        word
+    }
+
+    /// Makes a session online on a page, if it is not.
+    fn come_online(&self, key: u64, session: &mut Session, page: &Page, now: Moment) {
+        let was_online = session.is(ONLINE);
+        let mut presence = self.presence();
+        if !was_online || !presence.is_page(session.page, page.key()) {
+            let slot = presence.enter(page.key(), session.site, page.as_str());
+            if was_online {
+                presence.exit(session.page);
+            }
+            session.page = slot;
+        }
+        if !session.is(IN_ONLINE_WHEEL) {
+            presence.arm_online(session.online_until, key);
+            session.flags |= IN_ONLINE_WHEEL;
+        }
+        drop(presence);
+        if !was_online {
+            session.flags |= ONLINE;
+            self.site_changed(session.site, 1, now);
+        }
+    }
+
+    fn go_offline(&self, session: &mut Session, now: Moment) {
+        session.flags &= !(ONLINE | LEAVING);
+        self.presence().exit(session.page);
+        session.page = PageSlot::NONE;
+        self.site_changed(session.site, -1, now);
+    }
+
+    fn go_offline_if_due(&self, key: u64, now: Moment) {
+        if let Some(mut session) = self.map.get_mut(&key)
+            && session.is(ONLINE)
+            && session.online_until <= now.uptime_s()
+        {
+            self.go_offline(&mut session, now);
+        }
+    }
+
+    /// The entry of a session in the wheel of those online has come up.
+    fn online_fired(&self, key: u64, now: Moment) {
+        let Some(mut session) = self.map.get_mut(&key) else { return };
+        if session.is(ONLINE) && session.online_until > now.uptime_s() {
+            self.presence().arm_online(session.online_until, key);
+            return;
+        }
+        session.flags &= !IN_ONLINE_WHEEL;
+        if session.is(ONLINE) {
+            self.go_offline(&mut session, now);
+        }
+        if session.is(BEGUN) {
+            if !session.is(IN_END_WHEEL) {
+                self.arm_end(key, &mut session);
+            }
+            return;
+        }
+        drop(session);
+        self.remove_if(key, |session| !session.is(BEGUN | ONLINE));
+    }
+
+    /// The entry of a session in the wheel of ends has come up.
+    fn end_fired(&self, key: u64, t: u32) {
+        let Some(mut session) = self.map.get_mut(&key) else { return };
+        session.flags &= !IN_END_WHEEL;
+        if session.is(IN_ONLINE_WHEEL) {
+            // The wheel of those online will put it back here.
+            return;
+        }
+        if t <= session.last_life + self.timeout_s {
+            self.arm_end(key, &mut session);
+            return;
+        }
+        let timeout_s = self.timeout_s;
+        drop(session);
+        self.remove_if(key, |session| !session.is(ONLINE) && t > session.last_life + timeout_s);
+    }
+
+    fn arm_end(&self, key: u64, session: &mut Session) {
+        self.presence().arm_end(session.last_life + self.timeout_s + 1, key);
+        session.flags |= IN_END_WHEEL;
+    }
+
+    fn remove_if(&self, key: u64, over: impl FnOnce(&Session) -> bool) {
+        if self.map.remove_if(&key, |_, session| over(session)).is_some() {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn site_changed(&self, site: SiteId, by: i64, now: Moment) {
+        if let Some(online) = self.sites.get(site.index()) {
+            online.now.fetch_add(by as u64, Ordering::Relaxed);
+            online.changed_ms.store(now.unix_ms, Ordering::Relaxed);
+        }
+    }
+
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        // Every change under this lock is complete before the next can panic.
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

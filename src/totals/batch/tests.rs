@@ -1,0 +1,185 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::codec::tests::{any_hour, any_sums, survives};
+use super::*;
+
+fn any_registers() -> impl Strategy<Value = Registers> {
+    prop::collection::vec((0..16384u16, 1..=51u8), 0..5)
+}
+
+fn any_site_sums() -> impl Strategy<Value = SiteSums> {
+    let pages = prop::collection::btree_map("/[a-c]{0,3}".prop_map(Arc::from), 1..1000u64, 0..5);
+    ("[ab]", any_hour(), any_sums(), any_registers(), any_registers(), pages).prop_map(
+        |(site, hour, sums, day_registers, hour_registers, pages)| SiteSums {
+            site: SiteKey::new(&site).unwrap(),
+            hour,
+            sums,
+            day_registers,
+            hour_registers,
+            pages: pages.into_iter().collect(),
+        },
+    )
+}
+
+fn any_link() -> impl Strategy<Value = Link> {
+    (any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(sequence, part, tag)| Link { sequence, part, tag })
+}
+
+fn hour(day: &str, hour: u8) -> CivilHour {
+    let day = day.parse().unwrap();
+    CivilHour { day, hour, offset_s: 25_200, week: crate::calendar::Calendar::utc().week_of(day) }
+}
+
+/// A site's sums of an hour over so many pages, one to three views each.
+pub(in crate::totals) fn sums_of(site: &str, day: &str, at: u8, pages: usize) -> SiteSums {
+    let pages: Vec<(Arc<str>, u64)> =
+        (0..pages).map(|n| (format!("/{n:05}").into(), n as u64 % 3 + 1)).collect();
+    let views = pages.iter().map(|(_, views)| views).sum();
+    SiteSums {
+        site: SiteKey::new(site).unwrap(),
+        hour: hour(day, at),
+        sums: Sums { views, visits: views / 2 },
+        day_registers: vec![(3, 2)],
+        hour_registers: vec![(4, 1)],
+        pages,
+    }
+}
+
+fn freeze(sequence: u64, sums: Vec<SiteSums>, heads: &mut Heads) -> Batch {
+    Batch::freeze(sequence, sequence * 77, Position { segment: 1, offset: sequence }, 5, 4, sums, heads)
+}
+
+/// What a batch is to add: by hash and field.
+pub(in crate::totals) fn expected(sums: &[SiteSums]) -> BTreeMap<(String, String, String), u64> {
+    let mut all = BTreeMap::new();
+    let mut add = |site: &SiteSums, name: String, field: &str, amount: u64| {
+        *all.entry((site.site.to_string(), name, field.to_owned())).or_default() += amount;
+    };
+    for site in sums {
+        for period in Period::ALL {
+            let name = hash_name(site.hour.bucket(period));
+            add(site, name.clone(), "views", site.sums.views);
+            add(site, name, "visits", site.sums.visits);
+        }
+        for (page, views) in &site.pages {
+            for period in [Period::Day, Period::Month, Period::All] {
+                add(site, hash_name(site.hour.bucket(period)) + ":pages", page, *views);
+            }
+        }
+    }
+    all.retain(|_, amount| *amount > 0);
+    all
+}
+
+fn check_parts(batch: &Batch, before: &Heads, after: &Heads) {
+    let parts = batch.parts();
+    let mut bears: HashMap<HashName, Marker> =
+        before.iter().map(|(hash, link)| (hash.clone(), link.marker())).collect();
+    let mut added = BTreeMap::new();
+    for part in &parts {
+        assert!(part.sums.len() <= MAX_FIELDS);
+        assert_eq!(part.prev.as_ref(), bears.get(&part.hash), "the chain of {:?}", part.hash);
+        assert_ne!(part.prev.as_ref(), Some(&part.marker));
+        bears.insert(part.hash.clone(), part.marker.clone());
+        let mut fields = HashSet::new();
+        for (field, amount) in &part.sums {
+            assert!(fields.insert(field), "{field} twice");
+            let key = (part.hash.site.to_string(), part.hash.name.to_string(), field.to_string());
+            *added.entry(key).or_default() += amount;
+        }
+    }
+    assert_eq!(added, expected(&batch.sums));
+    let after: HashMap<HashName, Marker> =
+        after.iter().map(|(hash, link)| (hash.clone(), link.marker())).collect();
+    assert_eq!(bears, after, "heads name the last parts");
+}
+
+#[test]
+fn parts_are_chained_from_the_heads_and_add_up_to_the_batch() {
+    let mut heads = Heads::new();
+    // Two sites; two hours of a site, the same one twice; a hash in several parts.
+    let batches = [
+        vec![sums_of("a", "2026-11-23", 8, 2500), sums_of("b", "2026-11-23", 8, 1000)],
+        vec![
+            sums_of("a", "2026-11-23", 8, 3),
+            sums_of("a", "2026-11-23", 9, 1001),
+            sums_of("a", "2026-11-23", 8, 5),
+        ],
+        vec![sums_of("a", "2026-11-30", 0, 0), sums_of("a", "2026-11-23", 23, 1)],
+    ];
+    for (sequence, sums) in (1..).zip(batches) {
+        let before = heads.clone();
+        let batch = freeze(sequence, sums, &mut heads);
+        check_parts(&batch, &before, &heads);
+        let mut again = before;
+        batch.advance(&mut again);
+        assert_eq!(again, heads);
+        assert!(batch.parts() == batch.parts());
+    }
+}
+
+#[test]
+fn sketches_are_those_that_rose() {
+    let batch = freeze(1, vec![sums_of("a", "2026-11-23", 8, 1)], &mut Heads::new());
+    let names: Vec<_> =
+        batch.sketches().into_iter().map(|s| (s.name.name.to_string(), s.registers)).collect();
+    assert_eq!(
+        names,
+        [
+            ("day:2026-11-23:visitors".to_owned(), vec![(3, 2)]),
+            ("hour:2026-11-23T08+07:00:visitors".to_owned(), vec![(4, 1)]),
+        ]
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_batch_is_read_back_and_its_parts_add_up(
+        sums in prop::collection::vec(any_site_sums(), 0..5),
+        earlier in prop::collection::vec(any_site_sums(), 0..3),
+        numbers in (any::<u64>(), any::<u64>(), any::<i64>()),
+    ) {
+        // Sums that a store could hold.
+        let small = |mut site: SiteSums| {
+            site.sums = Sums { views: site.sums.views % 1000, visits: site.sums.visits % 1000 };
+            site
+        };
+        let sums: Vec<_> = sums.into_iter().map(small).collect();
+        let mut heads = Heads::new();
+        Batch::freeze(1, 9, Position::default(), 0, 0, earlier, &mut heads);
+        let before = heads.clone();
+        let (sequence, tag, ms) = numbers;
+        let reach = Position { segment: tag, offset: sequence };
+        let batch = Batch::freeze(sequence.max(2), tag, reach, ms, ms, sums, &mut heads);
+        check_parts(&batch, &before, &heads);
+        let mut bytes = Vec::new();
+        batch.encode(&mut bytes);
+        prop_assert_eq!(Batch::decode(&bytes), Ok(batch));
+        survives(&bytes, |bytes| Batch::decode(bytes).map(|batch| batch.parts().len()).ok());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        Batch::decode(&bytes).ok();
+    }
+
+    #[test]
+    fn a_marker_is_read_back(link in any_link(), other in any_link(), noise in ".{0,50}") {
+        prop_assert_eq!(link.to_string().parse(), Ok(link));
+        prop_assert_eq!(link.is_before(other), (link.sequence, link.part) < (other.sequence, other.part));
+        noise.parse::<Link>().ok();
+    }
+}
+
+#[test]
+fn a_marker_that_is_not_spelled_as_ours_is_none() {
+    let ours = Link { sequence: 7, part: 3, tag: 9 }.to_string();
+    assert_eq!(ours, "00000000000000000007.0003.0000000000000009");
+    for other in ["", "7", "7.3", "a.b.c", "7.4294967299.9", "00000000000000000007.0003.0000000000000009.1"] {
+        assert!(other.parse::<Link>().is_err(), "{other}");
+    }
+}

@@ -1,0 +1,300 @@
+//! Totals on local files: one redb file.
+//!
+//! A call of `apply` is one transaction, on disk when it returns.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{NaiveDate, NaiveTime};
+use redb::{Error, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use self::file::{File, begin};
+use super::sketch::Sketch;
+use super::store::{
+    Attached, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, StoreError, WriterId,
+    random_id,
+};
+use crate::sites::SiteKey;
+
+/// `<site>/<name>\0<field>` → sum.
+const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
+/// `<site>/<name>\0<writer>` → marker.
+const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
+/// `<site>/<name>` → a sketch as Redis would keep it.
+const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
+/// `<site>/<day>` → when it may go (Unix seconds), the salt.
+const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
+/// `format`; `<site>/dataset`, `<site>/since`, `<site>/zone`, `<site>/writer:<id>` (last attached).
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// The embedded store.
+pub struct Embedded(File);
+
+impl Embedded {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// `Refused` for a file that is open elsewhere, of another format, or not footfall's: it is left
+    /// as it is.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        File::open(path).await.map(Embedded)
+    }
+
+    /// See [`Store::attach`](super::store::Store::attach).
+    pub async fn attach(
+        &self,
+        site: &SiteKey,
+        zone: &str,
+        writer: &WriterId,
+        today: NaiveDate,
+    ) -> Result<Attached, StoreError> {
+        let (site, zone, writer) = (site.clone(), zone.to_owned(), writer.clone());
+        let proposed = random_id()?;
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let attached = {
+                    let mut meta = tx.open_table(META)?;
+                    let mut keep = |name: &str, value: &str| -> Result<(), Error> {
+                        meta.insert(format!("{site}/{name}").as_str(), value)?;
+                        Ok(())
+                    };
+                    keep("zone", &zone)?;
+                    keep(&format!("writer:{}", writer.0), &today.to_string())?;
+                    let held = text_of(&meta, &format!("{site}/dataset"))?;
+                    let since = match text_of(&meta, &format!("{site}/since"))? {
+                        Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
+                        None => today,
+                    };
+                    let born = held.is_none();
+                    let dataset = held.unwrap_or(proposed);
+                    meta.insert(format!("{site}/dataset").as_str(), dataset.as_str())?;
+                    meta.insert(format!("{site}/since").as_str(), since.to_string().as_str())?;
+                    Attached { dataset: dataset.into(), since, born }
+                };
+                tx.commit()?;
+                Ok(attached)
+            })
+            .await
+    }
+
+    /// See [`Store::apply`](super::store::Store::apply).
+    pub async fn apply(
+        &self,
+        writer: &WriterId,
+        parts: Vec<Part>,
+        sketches: Vec<SketchPart>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let writer = writer.clone();
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let merged = merge(&tx, &sketches)?;
+                let outcomes = add(&tx, &writer, &parts)?;
+                // A call that changes nothing was on disk before: it costs no sync.
+                if merged || outcomes.contains(&Outcome::Applied) {
+                    tx.commit()?;
+                } else {
+                    tx.abort()?;
+                }
+                Ok(outcomes)
+            })
+            .await
+    }
+
+    /// See [`Store::read`](super::store::Store::read).
+    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+        let writer = writer.clone();
+        self.0
+            .work(move |database| {
+                let tx = database.begin_read()?;
+                let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+                let answer = |query: &Query| {
+                    let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
+                    let mut key = SumKey::new(&query.hash);
+                    let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
+                    let sums = query.fields.iter().map(|field| &**field).map(sum);
+                    Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
+                };
+                queries.iter().map(answer).collect()
+            })
+            .await
+    }
+
+    /// See [`Store::sketches`](super::store::Store::sketches).
+    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+        self.0
+            .work(move |database| {
+                let sketches = database.begin_read()?.open_table(SKETCHES)?;
+                names.iter().map(|name| sketch_of(&sketches, name)).collect()
+            })
+            .await
+    }
+
+    /// See [`Store::visitors`](super::store::Store::visitors).
+    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+        let sketches = self.sketches(names).await?;
+        Ok(sketches.iter().map(|sketch| sketch.as_ref().map_or(0, Sketch::estimate)).collect())
+    }
+
+    /// See [`Store::salt`](super::store::Store::salt).
+    pub async fn salt(
+        &self,
+        site: &SiteKey,
+        day: NaiveDate,
+        proposed: [u8; 16],
+        keep: Duration,
+    ) -> Result<[u8; 16], StoreError> {
+        let key = format!("{site}/{day}");
+        self.0
+            .work(move |database| {
+                let held = database.begin_read()?.open_table(SALTS)?.get(key.as_str())?;
+                if let Some(salt) = held {
+                    return Ok(salt.value().1);
+                }
+                let begins = day.and_time(NaiveTime::MIN).and_utc().timestamp();
+                let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+                let expires = begins.saturating_add(24 * 3600).saturating_add(keep);
+                let tx = begin(database)?;
+                let salt = {
+                    let mut salts = tx.open_table(SALTS)?;
+                    salts.retain(|_, (expires, _)| expires > begins)?;
+                    // Another call may have been faster since the look above.
+                    let held = salts.get(key.as_str())?.map(|held| held.value().1);
+                    match held {
+                        Some(salt) => salt,
+                        None => {
+                            salts.insert(key.as_str(), (expires, proposed))?;
+                            proposed
+                        }
+                    }
+                };
+                tx.commit()?;
+                Ok(salt)
+            })
+            .await
+    }
+}
+
+/// Adds the sums of parts that fit.
+fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<Outcome>, Error> {
+    let mut sums = tx.open_table(SUMS)?;
+    let mut markers = tx.open_table(MARKERS)?;
+    let mut outcome = |part: &Part| {
+        let key = marker_key(&part.hash, writer);
+        let found = marker_of(&markers, &key)?;
+        if found.as_ref() == Some(&part.marker) {
+            return Ok(Outcome::Already);
+        }
+        if found != part.prev {
+            return Ok(Outcome::Found(found));
+        }
+        add_part(&mut sums, part)?;
+        markers.insert(key.as_str(), &*part.marker.0)?;
+        Ok(Outcome::Applied)
+    };
+    parts.iter().map(&mut outcome).collect()
+}
+
+fn add_part(sums: &mut Table<&[u8], u64>, part: &Part) -> Result<(), Error> {
+    // In order of the keys: neighbours share pages of the file.
+    let mut ordered: Vec<(&str, u64)> = part.sums.iter().map(|(field, add)| (&**field, *add)).collect();
+    ordered.sort_unstable();
+    let mut key = SumKey::new(&part.hash);
+    for (field, add) in ordered {
+        let key = key.of(field);
+        let total = |held: u64| {
+            let total = held.checked_add(add).filter(|&total| total <= MAX_SUM);
+            total.ok_or_else(|| Error::Corrupted(format!("the sum of {field} would pass 2^53")))
+        };
+        if let Some(mut held) = sums.get_mut(key)? {
+            let total = total(held.value())?;
+            held.insert(total)?;
+            continue;
+        }
+        sums.insert(key, total(0)?)?;
+    }
+    Ok(())
+}
+
+/// Raises registers of sketches. Whether any rose.
+fn merge(tx: &WriteTransaction, parts: &[SketchPart]) -> Result<bool, Error> {
+    // One visit of the table for all parts of a sketch.
+    let mut by_name: BTreeMap<&HashName, Vec<&SketchPart>> = BTreeMap::new();
+    for part in parts {
+        by_name.entry(&part.name).or_default().push(part);
+    }
+    let mut sketches = tx.open_table(SKETCHES)?;
+    let mut any = false;
+    for (name, parts) in by_name {
+        let held = sketch_of(&sketches, name)?;
+        let mut sketch = held.clone().unwrap_or_default();
+        parts.iter().for_each(|part| sketch.raise(&part.registers));
+        if held.as_ref() != Some(&sketch) {
+            sketches.insert(hash_key(name).as_str(), sketch.to_bytes().as_slice())?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+fn sketch_of(
+    sketches: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &HashName,
+) -> Result<Option<Sketch>, Error> {
+    let key = hash_key(name);
+    let Some(bytes) = sketches.get(key.as_str())? else { return Ok(None) };
+    Sketch::from_bytes(bytes.value()).map(Some).map_err(|err| Error::Corrupted(format!("{key}: {err}")))
+}
+
+fn marker_of(
+    markers: &impl ReadableTable<&'static str, &'static str>,
+    key: &str,
+) -> Result<Option<Marker>, Error> {
+    Ok(markers.get(key)?.map(|marker| Marker(marker.value().into())))
+}
+
+fn text_of(
+    table: &impl ReadableTable<&'static str, &'static str>,
+    key: &str,
+) -> Result<Option<String>, Error> {
+    Ok(table.get(key)?.map(|text| text.value().to_owned()))
+}
+
+/// The keys of the sums of one hash, built in one buffer.
+struct SumKey {
+    bytes: Vec<u8>,
+    prefix: usize,
+}
+
+impl SumKey {
+    fn new(hash: &HashName) -> Self {
+        let mut bytes = hash_key(hash).into_bytes();
+        bytes.push(0);
+        SumKey { prefix: bytes.len(), bytes }
+    }
+
+    fn of(&mut self, field: &str) -> &[u8] {
+        self.bytes.truncate(self.prefix);
+        self.bytes.extend_from_slice(field.as_bytes());
+        &self.bytes
+    }
+}
+
+fn hash_key(hash: &HashName) -> String {
+    format!("{}/{}", hash.site, hash.name)
+}
+
+fn marker_key(hash: &HashName, writer: &WriterId) -> String {
+    format!("{}/{}\0{}", hash.site, hash.name, writer.0)
+}
+
+fn damaged(what: &str, value: &str) -> Error {
+    Error::Corrupted(format!("{what} is {value:?}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Reads figures from the store.
+
+use std::sync::Arc;
+
+use chrono::{Datelike, NaiveDate};
+use tokio::sync::oneshot;
+
+use super::figures::{PERIODS, SiteFigures, Stored, Sums, hash_name};
+use super::pages::PageFigures;
+use super::sketch::Sketch;
+use super::store::{HashName, Marker, Query, Store, StoreError, WriterId};
+use crate::calendar::{Bucket, CivilHour, Period};
+use crate::ingest::Page;
+use crate::sites::{SiteId, SiteKey};
+
+/// A request for pages of which the figures are not known.
+pub struct Load {
+    /// The site.
+    pub site: SiteId,
+    /// The pages.
+    pub pages: Vec<Page>,
+    /// Told when the answer is in the ledger, or when there is none.
+    pub done: oneshot::Sender<()>,
+}
+
+/// See the module.
+pub struct Reader<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// Who asks.
+    pub writer: &'a WriterId,
+}
+
+impl Reader<'_> {
+    /// The figures of a site in the buckets of an hour, and the markers of the hashes they were read from.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn site(
+        &self,
+        site: &SiteKey,
+        hour: &CivilHour,
+        since: NaiveDate,
+    ) -> Result<(Stored, Vec<(HashName, Option<Marker>)>), StoreError> {
+        let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
+        let hash = |name: String| HashName { site: site.clone(), name: name.into() };
+        let hashes = PERIODS.map(|period| hash(hash_name(hour.bucket(period))));
+        let queries =
+            hashes.iter().map(|hash| Query { hash: hash.clone(), fields: fields.clone() }).collect();
+        let found = self.store.read(self.writer, queries).await?;
+        let mut sums = [Sums::default(); 5];
+        for (sums, found) in sums.iter_mut().zip(&found) {
+            let sum = |i: usize| found.sums.get(i).copied().flatten().unwrap_or(0);
+            *sums = Sums { views: sum(0), visits: sum(1) };
+        }
+        let sketch = hash(format!("{}:visitors", hash_name(hour.bucket(Period::Day))));
+        let sketch = self.store.sketches(vec![sketch]).await?.pop().flatten().unwrap_or_else(Sketch::new);
+        let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
+        let markers = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
+        Ok((Stored { hour: *hour, sums, earlier_visitors, sketch }, markers))
+    }
+
+    /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
+    async fn earlier_visitors(
+        &self,
+        site: &SiteKey,
+        hour: &CivilHour,
+        since: NaiveDate,
+    ) -> Result<[u64; 4], StoreError> {
+        let [week, month, year, all] = SiteFigures::earlier_days(hour, since);
+        // The last one holds all the others.
+        let name = |day: &NaiveDate| HashName {
+            site: site.clone(),
+            name: format!("{}:visitors", hash_name(Bucket::Day(*day))).into(),
+        };
+        let counts = self.store.visitors(all.iter().map(name).collect()).await?;
+        let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
+        Ok([sum(&week), sum(&month), sum(&year), sum(&all)])
+    }
+
+    /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its
+    /// months.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn pages(
+        &self,
+        site: &SiteKey,
+        hour: &CivilHour,
+        pages: &[Page],
+    ) -> Result<Vec<PageFigures>, StoreError> {
+        let days: Vec<NaiveDate> = hour.week.iter_days().take_while(|day| *day <= hour.day).collect();
+        let months = 1..=hour.day.month() as u8;
+        let buckets = days.iter().map(|day| Bucket::Day(*day));
+        let buckets = buckets.chain(months.map(|month| Bucket::Month(hour.day.year(), month)));
+        let fields: Vec<Arc<str>> = pages.iter().map(|page| page.as_str().into()).collect();
+        let query = |bucket: Bucket| Query {
+            hash: HashName { site: site.clone(), name: format!("{}:pages", hash_name(bucket)).into() },
+            fields: fields.clone(),
+        };
+        let found = self.store.read(self.writer, buckets.chain([Bucket::All]).map(query).collect()).await?;
+        let figures = |page: usize| {
+            let sums: Vec<u64> =
+                found.iter().map(|hash| hash.sums.get(page).copied().flatten().unwrap_or(0)).collect();
+            let (of_days, rest) = sums.split_at(days.len().min(sums.len()));
+            let (of_months, all) = rest.split_at(rest.len().saturating_sub(1));
+            let last = |sums: &[u64]| sums.last().copied().unwrap_or(0);
+            [last(of_days), of_days.iter().sum(), last(of_months), of_months.iter().sum(), last(all)]
+        };
+        Ok((0..pages.len()).map(figures).collect())
+    }
+}

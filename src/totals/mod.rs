@@ -1,0 +1,358 @@
+//! Keeps totals: all that outlives the process.
+//!
+//! ```text
+//! take ─▶ group ─ written to the journal ─▶ ledger (pending) ─ frozen ─▶ outbox ─ applied ─▶ store
+//! ```
+//!
+//! - The event loop owns the [`group`] and writes it ([`journal`]); the [`ledger`] holds what is pending and
+//!   the figures shown, under one short lock.
+//! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the [`outbox`],
+//!   brings them to the [`store`] ([`flush`]), and writes the [`checkpoint`].
+//!
+//! Files in `data_dir`: `LOCK`, `writer`, `salts`, `checkpoint`, `journal/`, `outbox/`, and `totals.redb`
+//! of the embedded store. Their formats are described where they are written. None holds an address or a
+//! user agent.
+
+mod batch;
+mod checkpoint;
+mod codec;
+mod data_dir;
+mod embedded;
+mod figures;
+mod flush;
+mod group;
+mod identity;
+mod ids;
+mod journal;
+mod ledger;
+mod load;
+mod outbox;
+mod pages;
+mod record;
+mod recovery;
+mod redis;
+mod salts;
+mod segments;
+mod sketch;
+mod store;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::clock::{Clock, Moment};
+use crate::ingest::{Beacon, Page, Reason, SaltTable};
+use crate::metrics::{Metrics, Outcome};
+use crate::sessions::{Sessions, Sighting};
+use crate::sites::{SiteId, Sites};
+use group::{Group, Waiting};
+use journal::Journal;
+use ledger::Ledger;
+use load::Load;
+use segments::{AppendError, Position};
+
+pub use figures::Figures;
+pub use group::Written;
+pub use pages::PageFigures;
+pub use recovery::OpenError;
+pub use store::{StoreConfig, StoreError};
+
+/// When an accepted view is safe: what a 204 promises (G1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Written before the answer, synced every second: survives the death of the process.
+    EverySecond,
+    /// Synced before the answer: survives a power cut.
+    Always,
+    /// No journal.
+    Memory,
+}
+
+/// Settings of the journal.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// What a 204 promises.
+    pub sync: Sync,
+    /// Refuse views once the oldest unsynced one is this old.
+    pub max_unsynced: Duration,
+    /// Refuse views once the journal holds this many bytes.
+    pub max_bytes: u64,
+}
+
+/// Settings of the outbox.
+#[derive(Clone, Debug)]
+pub struct OutboxConfig {
+    /// Keep applied batches this long.
+    pub retention: Duration,
+    /// But no more than this many bytes; unapplied batches are never dropped.
+    pub max_bytes: u64,
+}
+
+/// Settings of the totals.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where journal, outbox, checkpoint, salts and the embedded store live.
+    pub data_dir: PathBuf,
+    /// The journal.
+    pub journal: JournalConfig,
+    /// The outbox.
+    pub outbox: OutboxConfig,
+    /// The store.
+    pub store: StoreConfig,
+    /// Most pages of a site in memory; views of further ones count in `(other)`.
+    pub max_pages: usize,
+    /// Most view ids remembered.
+    pub max_ids: usize,
+    /// Time between checkpoints of sessions, ids and known totals.
+    pub checkpoint_interval: Duration,
+}
+
+/// A page whose figures were loaded longer ago is read again from a shared store when it is asked for,
+/// monotonic milliseconds.
+const PAGE_FRESH_MS: u64 = 30_000;
+
+/// The longest wait for the store to tell of pages.
+const LOAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Requests for pages that may wait for the writer.
+const LOAD_QUEUE: usize = 256;
+
+/// Whether views can be taken and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Why views are refused; none while they are taken.
+    pub refusing: Option<&'static str>,
+    /// The store answers and holds what it should.
+    pub store_up: bool,
+    /// Why nothing is sent to the store until someone acts.
+    pub held: Option<String>,
+}
+
+/// What the event loop and the writer share.
+struct Shared {
+    clock: Clock,
+    sites: Arc<Sites>,
+    metrics: Arc<Metrics>,
+    ledger: Mutex<Ledger>,
+    /// None where the journal is memory.
+    journal: Option<Arc<Journal>>,
+    /// The open group has its first view, or somebody waits for it.
+    wake: Notify,
+    salts: Arc<ArcSwap<SaltTable>>,
+    store_up: AtomicBool,
+    /// Figures of a day that has begun, or of one that is back, must be read.
+    day_turned: AtomicBool,
+    held: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Half a change to the sums is worse than a restart, which reads the journal.
+        self.ledger.lock().unwrap_or_else(|_| die("a panic left the ledger half changed"))
+    }
+
+    fn held(&self) -> Option<String> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hold(&self, reason: Option<String>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = reason.as_ref().filter(|_| *held != reason) {
+            tracing::error!(reason, "the flush is held");
+        }
+        *held = reason;
+    }
+
+    fn set_store_up(&self, up: bool) {
+        self.store_up.store(up, Ordering::Release);
+        self.metrics.store_up.set(up.into());
+    }
+
+    fn take_day_turned(&self) -> bool {
+        self.day_turned.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// The totals: the only face of everything durable.
+pub struct Totals {
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+    loads: mpsc::Sender<Load>,
+    reloads: bool,
+    end: Mutex<Option<(oneshot::Sender<Duration>, oneshot::Receiver<()>)>>,
+}
+
+impl Totals {
+    /// Opens everything in `data_dir`, reads back what the last process left, and starts the writer. The
+    /// store need not be up.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        config: Config,
+        clock: Clock,
+        sites: Arc<Sites>,
+        sessions: Arc<Sessions>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Totals>, OpenError> {
+        recovery::open(config, clock, sites, sessions, metrics).await
+    }
+
+    /// Takes a view into the open group. It is counted, or nothing of it is, when what is returned
+    /// resolves; a repeated `id` resolves too, and counts nothing anew.
+    ///
+    /// # Errors
+    /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
+    pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
+        if let Some(journal) = &self.shared.journal {
+            journal.admits(view.at)?;
+        }
+        let (written, first) = self.shared.ledger().push(view);
+        if first {
+            self.shared.wake.notify_one();
+        }
+        Ok(written)
+    }
+
+    /// Owns the open group: writes it once a turn of the event loop, and ends it. Runs on the event loop
+    /// until it is dropped, when nobody waits for a group any more.
+    pub async fn commit_groups(&self) {
+        loop {
+            self.shared.wake.notified().await;
+            loop {
+                let taken = self.shared.ledger().take_group();
+                let Some((group, repeated)) = taken else { break };
+                self.commit(group, repeated).await;
+            }
+        }
+    }
+
+    /// Decides the visits of a group, writes it, and counts it or undoes it.
+    async fn commit(&self, mut group: Group, repeated: u64) {
+        for Waiting { view, visit } in &mut group.views {
+            let sighting = self.sessions.observe(view.visitor, view.site, &view.page, view.at);
+            *visit = sighting == Sighting::Visit;
+            if let Some(site) = self.shared.sites.at(view.site) {
+                record::encode(&mut group.records, site.key.as_str(), view, *visit);
+            }
+        }
+        let views = group.views.len() as u64;
+        match self.write(&mut group).await {
+            Ok(end) => {
+                let done = self.shared.ledger().fold(group, end);
+                self.shared.metrics.beacons(Outcome::Counted, views);
+                self.shared.metrics.beacons(Outcome::Repeated, repeated);
+                done.finish(Ok(()));
+            }
+            Err(AppendError::Undone(error)) => {
+                tracing::warn!(%error, views, "a group could not be written and is undone");
+                self.shared.metrics.journal_write_errors.inc();
+                let (done, uncounted) = self.shared.ledger().undo(group);
+                uncounted.into_iter().for_each(|visitor| self.sessions.uncount(visitor));
+                use std::io::ErrorKind::{FileTooLarge, StorageFull};
+                let full = matches!(error.kind(), StorageFull | FileTooLarge);
+                done.finish(Err(if full { Reason::JournalFull } else { Reason::Overloaded }));
+            }
+            Err(AppendError::Unknown(error)) => die(&format!("the journal cannot be written: {error}")),
+        }
+    }
+
+    /// Writes a group, and syncs it as configured. Where the journal goes on after it, if there is one.
+    async fn write(&self, group: &mut Group) -> Result<Option<Position>, AppendError> {
+        let Some(journal) = self.shared.journal.as_ref().filter(|_| !group.views.is_empty()) else {
+            return Ok(None);
+        };
+        let now_ms = self.shared.clock.now().uptime_ms;
+        let end = journal.write(&mut group.records, now_ms)?;
+        if journal.mode() == Sync::Always {
+            journal.synced_to(end, now_ms).await;
+        }
+        Ok(Some(end))
+    }
+
+    /// To be called once a second on the event loop.
+    pub fn tick(&self, now: Moment) {
+        if let Some(journal) = &self.shared.journal {
+            journal.ask_sync(now.uptime_ms);
+        }
+        self.shared.ledger().ids.turn(now.uptime_ms);
+    }
+
+    /// The salts in force.
+    pub fn salts(&self) -> Guard<Arc<SaltTable>> {
+        self.shared.salts.load()
+    }
+
+    /// The running figures of a site.
+    pub fn figures(&self, site: SiteId, now: Moment) -> Figures {
+        let figures = self.shared.ledger().figures(site, now);
+        if figures.views[0].is_none() {
+            self.shared.day_turned.store(true, Ordering::Release);
+        }
+        figures
+    }
+
+    /// The running figures of a page, if they are known without asking the store. Where other instances
+    /// count too, old ones are asked for anew, for the next reader.
+    pub fn page(&self, page: &Page, site: SiteId, now: Moment) -> Option<PageFigures> {
+        let (figures, loaded_ms) = self.shared.ledger().page(site, page, now)?;
+        if self.reloads && now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS && !self.stale() {
+            self.ask(site, vec![page.clone()]);
+        }
+        Some(figures)
+    }
+
+    /// Asks the store for pages; what it does not answer in time stays unknown.
+    pub async fn load_pages(&self, site: SiteId, pages: Vec<Page>) {
+        if self.stale() {
+            return;
+        }
+        if let Some(done) = self.ask(site, pages) {
+            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
+        }
+    }
+
+    fn ask(&self, site: SiteId, pages: Vec<Page>) -> Option<oneshot::Receiver<()>> {
+        let (done, answered) = oneshot::channel();
+        // A full queue sheds the newcomer.
+        self.loads.try_send(Load { site, pages, done }).ok().map(|()| answered)
+    }
+
+    /// Whether the figures shown are the last known, the store being out of reach.
+    pub fn stale(&self) -> bool {
+        !self.shared.store_up.load(Ordering::Acquire)
+    }
+
+    /// Whether views can be taken and kept.
+    pub fn health(&self) -> Health {
+        let now = self.shared.clock.now();
+        // Asking sheds no newcomer, so it is not counted as one.
+        let reached = self.shared.journal.as_ref().and_then(|journal| journal.reached(now));
+        let refusing = reached.map(|(_, reason)| reason.code());
+        Health { refusing, store_up: !self.stale(), held: self.shared.held() }
+    }
+
+    /// Stops: brings what it can to the store within `patience`, writes a checkpoint and lets go of the
+    /// data directory. No view may be on its way any more.
+    pub async fn stop(&self, patience: Duration) {
+        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, stopped)) = end
+            && stop.send(patience).is_ok()
+        {
+            // It ends without a word only if it panicked, which has been said.
+            stopped.await.ok();
+        }
+    }
+}
+
+/// Ends the process where going on could lose or double counts. The journal is complete; the next start
+/// reads it.
+fn die(why: &str) -> ! {
+    tracing::error!("{why}; the process ends, and recovers at the next start");
+    std::process::abort()
+}

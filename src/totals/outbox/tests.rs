@@ -1,0 +1,166 @@
+use std::time::Duration;
+
+use super::super::batch::Heads;
+use super::super::batch::tests::sums_of;
+use super::*;
+
+const HOUR_MS: i64 = 3_600_000;
+
+fn settings(retention_h: u64, max_bytes: u64) -> OutboxConfig {
+    OutboxConfig { retention: Duration::from_secs(retention_h * 3600), max_bytes }
+}
+
+fn batch(sequence: u64, frozen_ms: i64, pages: usize) -> Batch {
+    let sums = vec![sums_of("demo", "2026-11-23", 8, pages)];
+    let reach = Position { segment: 1, offset: sequence };
+    Batch::freeze(sequence, sequence, reach, frozen_ms, frozen_ms - 5, sums, &mut Heads::new())
+}
+
+fn open(dir: &Path, config: OutboxConfig) -> (Outbox, Vec<u64>) {
+    let mut read = Vec::new();
+    let outbox = Outbox::open(dir, config, |batch| read.push(batch.sequence)).unwrap();
+    (outbox, read)
+}
+
+fn kept(outbox: &Outbox) -> Vec<u64> {
+    (0..outbox.next_sequence() + 2).filter(|s| outbox.get(*s).unwrap().is_some()).collect()
+}
+
+fn files(dir: &Path) -> usize {
+    std::fs::read_dir(dir).unwrap().count()
+}
+
+#[test]
+fn batches_are_kept_in_order_over_a_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, read) = open(dir.path(), settings(72, 1 << 30));
+    assert!(read.is_empty());
+    assert_eq!((outbox.next_sequence(), outbox.next_waiting(), outbox.first_sequence()), (1, None, None));
+    let batches: Vec<_> = (1..=5).map(|n| batch(n, n as i64 * 1000, n as usize)).collect();
+    batches.iter().for_each(|batch| outbox.add(batch).unwrap());
+    assert_eq!((outbox.next_waiting(), outbox.waiting()), (Some((1, 995)), 5));
+    outbox.set_applied(3);
+    outbox.set_applied(2);
+    assert_eq!((outbox.applied(), outbox.waiting(), outbox.next_waiting()), (3, 2, Some((4, 3995))));
+    drop(outbox);
+    let (mut outbox, read) = open(dir.path(), settings(72, 1 << 30));
+    assert_eq!(read, [1, 2, 3, 4, 5]);
+    assert_eq!((outbox.waiting(), outbox.next_sequence(), outbox.first_sequence()), (5, 6, Some(1)));
+    for batch in &batches {
+        assert_eq!(outbox.get(batch.sequence).unwrap().as_ref(), Some(batch));
+    }
+    outbox.set_applied(5);
+    assert_eq!((outbox.next_waiting(), outbox.waiting(), outbox.next_sequence()), (None, 0, 6));
+    // A checkpoint that knows of more than the outbox.
+    outbox.set_applied(9);
+    assert_eq!((outbox.waiting(), outbox.next_sequence(), outbox.get(9).unwrap()), (0, 10, None));
+}
+
+#[test]
+fn what_is_applied_is_kept_for_the_retention_and_what_waits_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 30));
+    let hour = |n: u64| n * HOUR_MS as u64;
+    outbox.trim(hour(1000), true).unwrap();
+    for n in 1..=4 {
+        outbox.add(&batch(n, 0, 1)).unwrap();
+        outbox.trim(hour(1000 + n), true).unwrap();
+    }
+    outbox.set_applied(3);
+    // Frozen in hours 1000 to 1003.
+    outbox.trim(hour(1072), true).unwrap();
+    assert_eq!(kept(&outbox), [1, 2, 3, 4]);
+    outbox.trim(hour(1073), true).unwrap();
+    assert_eq!(kept(&outbox), [2, 3, 4]);
+    outbox.trim(hour(9999), true).unwrap();
+    assert_eq!((kept(&outbox), outbox.waiting()), (vec![4], 1));
+    // The newest stays when it is applied: a start goes on from its sequence and its reach.
+    outbox.set_applied(4);
+    outbox.trim(hour(99_999), true).unwrap();
+    assert_eq!((kept(&outbox), outbox.next_sequence()), (vec![4], 5));
+    drop(outbox);
+    let (outbox, read) = open(dir.path(), settings(72, 1 << 30));
+    assert_eq!(read.last(), Some(&4));
+    assert_eq!(outbox.next_sequence(), 5);
+}
+
+#[test]
+fn retention_does_not_run_while_the_store_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 30));
+    let hour = |n: u64| n * HOUR_MS as u64;
+    outbox.trim(hour(0), true).unwrap();
+    outbox.add(&batch(1, 0, 1)).unwrap();
+    outbox.add(&batch(2, 0, 1)).unwrap();
+    outbox.set_applied(2);
+    outbox.trim(hour(10), true).unwrap();
+    for n in 11..500 {
+        outbox.trim(hour(n), false).unwrap();
+    }
+    outbox.trim(hour(499), true).unwrap();
+    assert_eq!(kept(&outbox), [1, 2], "ten hours have been counted");
+    outbox.trim(hour(499 + 62), true).unwrap();
+    assert_eq!(kept(&outbox), [1, 2]);
+    outbox.trim(hour(499 + 63), true).unwrap();
+    assert_eq!(kept(&outbox), [2]);
+}
+
+#[test]
+fn the_oldest_applied_go_when_it_is_too_large_and_their_files_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let max = 16 << 20;
+    let (mut outbox, _) = open(dir.path(), settings(72, max));
+    // 20,000 pages make about 200 KiB.
+    for n in 1..=200 {
+        outbox.add(&batch(n, 0, 20_000)).unwrap();
+        outbox.set_applied(n);
+        outbox.trim(0, true).unwrap();
+        assert!(outbox.bytes() <= max + SEGMENT_BYTES + (1 << 20), "{} bytes", outbox.bytes());
+    }
+    let first = outbox.first_sequence().unwrap();
+    assert!(first > 50, "the oldest are gone");
+    assert_eq!(kept(&outbox), (first..=200).collect::<Vec<_>>());
+    assert!(outbox.bytes() > max / 2, "no more went than must");
+    assert!(files(dir.path()) <= 6);
+    assert!(!outbox.is_full(), "what is applied makes room");
+    drop(outbox);
+    let (_, read) = open(dir.path(), settings(72, max));
+    assert!(read.ends_with(&(first..=200).collect::<Vec<_>>()));
+}
+
+#[test]
+fn it_is_full_when_what_waits_fills_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 20));
+    let mut n = 0;
+    outbox.add(&batch(1, 0, 1)).unwrap();
+    outbox.set_applied(1);
+    while !outbox.is_full() {
+        n += 1;
+        outbox.add(&batch(n + 1, 0, 20_000)).unwrap();
+        outbox.trim(0, true).unwrap();
+        assert!(n < 100, "it never becomes full");
+    }
+    assert!(outbox.bytes() >= 1 << 20);
+    assert_eq!(outbox.waiting(), n, "nothing that waits is dropped");
+    assert_eq!(outbox.next_waiting().map(|(sequence, _)| sequence), Some(2));
+    outbox.set_applied(n + 1);
+    outbox.trim(0, true).unwrap();
+    assert!(!outbox.is_full());
+}
+
+#[test]
+fn a_torn_batch_was_never_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 30));
+    outbox.add(&batch(1, 0, 3)).unwrap();
+    let whole = outbox.bytes();
+    outbox.add(&batch(2, 0, 3)).unwrap();
+    drop(outbox);
+    let file = std::fs::OpenOptions::new().write(true).open(dir.path().join("0000000000000001.seg")).unwrap();
+    file.set_len(whole + 20).unwrap();
+    let (mut outbox, read) = open(dir.path(), settings(72, 1 << 30));
+    assert_eq!((read, outbox.next_sequence()), (vec![1], 2));
+    outbox.add(&batch(2, 7, 4)).unwrap();
+    assert_eq!(outbox.get(2).unwrap(), Some(batch(2, 7, 4)));
+}

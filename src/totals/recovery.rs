@@ -1,0 +1,285 @@
+//! The start: reads back what the last process left, however it ended.
+
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::batch::{Batch, Heads};
+use super::checkpoint::{self, Checkpoint};
+use super::codec::Damaged;
+use super::data_dir::DataDir;
+use super::identity::Identity;
+use super::journal::Journal;
+use super::ledger::Ledger;
+use super::load::Load;
+use super::outbox::Outbox;
+use super::record::{self, Record};
+use super::salts::Salts;
+use super::segments::{Damage, Position};
+use super::store::{Store, StoreError};
+use super::writer::{Pace, Writer};
+use super::{Config, LOAD_QUEUE, Shared, Sync, Totals};
+use crate::clock::{Clock, Moment};
+use crate::ingest::{Page, Visitor, VisitorId};
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+use crate::sites::{SiteId, Sites};
+
+/// How long a start waits for the store before it serves without.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why the totals cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or directory.
+    #[error("data_dir {0}: {1}")]
+    Files(String, io::Error),
+    /// The store refuses, or its files cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// See [`Totals::open`].
+pub async fn open(
+    config: Config,
+    clock: Clock,
+    sites: Arc<Sites>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+) -> Result<Arc<Totals>, OpenError> {
+    let path = config.data_dir.display().to_string();
+    let files = |error| OpenError::Files(path.clone(), error);
+    let (stop, stopping) = oneshot::channel();
+    let (ended, stopped) = oneshot::channel();
+    let (totals, parts) =
+        read_back(&config, clock, sites, sessions, metrics, (stop, stopped)).map_err(files)?;
+    let (opened, ready) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || {
+            if let Err(error) = parts.write_until_told(config, opened, stopping) {
+                tracing::error!(%error, "the writer could not begin");
+            }
+            ended.send(()).ok();
+        })
+        .map_err(files)?;
+    ready.await.map_err(|_| files(io::Error::other("the writer did not begin")))??;
+    Ok(Arc::new(totals))
+}
+
+/// Reads back what the last process left, for those who ask and for the writer, which `end` stops.
+fn read_back(
+    config: &Config,
+    clock: Clock,
+    sites: Arc<Sites>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    end: (oneshot::Sender<Duration>, oneshot::Receiver<()>),
+) -> io::Result<(Totals, Parts)> {
+    let found = Recovered::read(config, &clock, &sites, &sessions, &metrics)?;
+    let salts = Salts::open(&found.dir, found.identity.id_key)?;
+    let shared = Arc::new(Shared {
+        clock,
+        sites,
+        metrics,
+        ledger: Mutex::new(found.ledger),
+        journal: found.journal,
+        wake: Notify::new(),
+        salts: salts.table(),
+        store_up: AtomicBool::new(false),
+        day_turned: AtomicBool::new(false),
+        held: Mutex::new(None),
+    });
+    let (loads, queue) = mpsc::channel(LOAD_QUEUE);
+    let reloads = config.store.url.starts_with("redis");
+    let parts = Parts {
+        shared: shared.clone(),
+        sessions: sessions.clone(),
+        dir: found.dir,
+        identity: found.identity,
+        salts,
+        outbox: found.outbox,
+        heads: found.heads,
+        loads: queue,
+        pace: Pace::after(found.reach),
+    };
+    Ok((Totals { shared, sessions, loads, reloads, end: Mutex::new(Some(end)) }, parts))
+}
+
+/// What the writer's thread is given.
+struct Parts {
+    shared: Arc<Shared>,
+    sessions: Arc<Sessions>,
+    dir: DataDir,
+    identity: Identity,
+    salts: Salts,
+    outbox: Outbox,
+    heads: Heads,
+    loads: mpsc::Receiver<Load>,
+    pace: Pace,
+}
+
+impl Parts {
+    /// Opens the store, says so, and writes until told to stop.
+    fn write_until_told(
+        self,
+        config: Config,
+        opened: oneshot::Sender<Result<(), OpenError>>,
+        stopping: oneshot::Receiver<Duration>,
+    ) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async move {
+            let store = match Store::open(&config.store, &config.data_dir).await {
+                Ok(store) => store,
+                Err(error) => return opened.send(Err(error.into())).unwrap_or_default(),
+            };
+            let mut writer = self.writer(store, config);
+            writer.begin(STORE_PATIENCE).await;
+            opened.send(Ok(())).ok();
+            writer.run(stopping).await;
+        });
+        Ok(())
+    }
+
+    fn writer(self, store: Store, config: Config) -> Writer {
+        let Parts { shared, sessions, dir, identity, salts, outbox, heads, loads, pace } = self;
+        Writer { shared, sessions, dir, config, identity, salts, outbox, heads, store, loads, pace }
+    }
+}
+
+/// What the last process left.
+struct Recovered {
+    dir: DataDir,
+    identity: Identity,
+    outbox: Outbox,
+    heads: Heads,
+    ledger: Ledger,
+    journal: Option<Arc<Journal>>,
+    /// Up to where the journal is in batches.
+    reach: Position,
+}
+
+impl Recovered {
+    fn read(
+        config: &Config,
+        clock: &Clock,
+        sites: &Sites,
+        sessions: &Sessions,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let dir = DataDir::open(&config.data_dir)?;
+        let identity = Identity::open(&dir)?;
+        let now = clock.now();
+        let mut ledger = Ledger::new(config.max_ids, config.max_pages, now, metrics.clone());
+        sites.iter().for_each(|site| ledger.register(site, now));
+        let checkpoint = read_checkpoint(&dir)?;
+        restore_checkpoint(&checkpoint, &mut ledger, sessions, now);
+
+        let mut heads = checkpoint.heads;
+        let mut reach = Position::default();
+        let mut outbox = Outbox::open(&dir.path().join("outbox"), config.outbox.clone(), |batch: Batch| {
+            reach = batch.reach;
+            if batch.sequence > checkpoint.applied {
+                ledger.restore_unapplied(&batch, now);
+            }
+            batch.advance(&mut heads);
+        })?;
+        outbox.set_applied(checkpoint.applied);
+
+        let after = reach.max(checkpoint.position);
+        let path = dir.path().join("journal");
+        let journal =
+            Journal::open(&path, after.segment, config.journal.clone(), clock.clone(), metrics.clone())?;
+        let from = reach.min(checkpoint.position);
+        journal.remove_before(from)?;
+        let mut views = 0u64;
+        let damage = journal.replay(from, |group, at, _| {
+            let each = |view: Record<'_>| {
+                if at >= reach {
+                    ledger.restore(&view, now);
+                    views += 1;
+                }
+                if at >= checkpoint.position {
+                    observe_again(&view, &mut ledger, sites, sessions, now);
+                }
+            };
+            record::decode(group, each).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        })?;
+        report(&damage);
+        tracing::info!(views, batches = outbox.waiting(), sessions = sessions.len(), "recovered");
+        ledger.set_folded(journal.end());
+        if views == 0 {
+            // Nothing of the old segments is needed any more.
+            reach = journal.end();
+        }
+        let journal = (config.journal.sync != Sync::Memory).then_some(journal);
+        Ok(Recovered { dir, identity, outbox, heads, ledger, journal, reach })
+    }
+}
+
+/// A checkpoint that cannot be read is left out: what it costs is said in its module.
+fn read_checkpoint(dir: &DataDir) -> io::Result<Checkpoint> {
+    let Some(bytes) = dir.read(checkpoint::FILE)? else { return Ok(Checkpoint::default()) };
+    Ok(Checkpoint::decode(&bytes).unwrap_or_else(|Damaged(what)| {
+        tracing::error!(what, "the checkpoint cannot be read: visitors are online anew, counts are complete");
+        Checkpoint::default()
+    }))
+}
+
+fn restore_checkpoint(checkpoint: &Checkpoint, ledger: &mut Ledger, sessions: &Sessions, now: Moment) {
+    let elapsed_ms = now.unix_ms.saturating_sub(checkpoint.written_ms).max(0) as u64;
+    ledger.ids.restore(checkpoint.ids.clone(), elapsed_ms);
+    let places = checkpoint.places(|key| ledger.site_index(key));
+    let place = |site: usize| places.get(site).copied().flatten();
+    for (site, stored) in &checkpoint.figures {
+        if let Some(site) = place(*site) {
+            ledger.load_site(site, stored.clone(), checkpoint.written_ms);
+        }
+    }
+    for known in &checkpoint.pages {
+        if let Some(site) = place(known.site) {
+            ledger.load_page(site, &known.page, &known.hour, known.figures, 0);
+        }
+    }
+    let here = checkpoint.sessions.with_sites(|site| place(site.index()).map(|index| SiteId(index as u16)));
+    sessions.restore(&here, (elapsed_ms / 1000) as u32, now);
+}
+
+/// A view after the checkpoint: its visitor is online, its session goes on, its id is known.
+fn observe_again(view: &Record<'_>, ledger: &mut Ledger, sites: &Sites, sessions: &Sessions, now: Moment) {
+    let age_ms = now.unix_ms.saturating_sub(view.at_ms).max(0) as u64;
+    if let Some(id) = view.id {
+        ledger.ids.take(id);
+    }
+    let (Some(site), Some(visitor)) = (sites.get(view.site), view.visitor) else { return };
+    let at = Moment { unix_ms: view.at_ms, uptime_ms: now.uptime_ms.saturating_sub(age_ms) };
+    let visitor = Visitor { today: VisitorId(visitor), beside: view.beside.map(VisitorId) };
+    sessions.observe(Some(visitor), site.id, &Page::trusted(site.id, view.page), at);
+}
+
+fn report(damage: &[Damage]) {
+    for Damage { at, bytes, torn_tail } in damage {
+        let (segment, offset) = (at.segment, at.offset);
+        if *torn_tail {
+            tracing::info!(
+                segment,
+                offset,
+                bytes,
+                "an unfinished group at the end of a journal segment is left out"
+            );
+        } else {
+            tracing::error!(
+                segment,
+                offset,
+                bytes,
+                "a part of the journal is damaged: the views in it are lost"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,580 @@
+//! The whole of the totals without HTTP and without the writer's thread: the test takes the writer's steps
+//! itself, so that the process can be killed between any two of them.
+//!
+//! A kill is a copy of `data_dir`. Everything here runs on one thread and between two steps nothing is
+//! being written (the thread that syncs the journal alters no file), so what is copied is what the page
+//! cache holds at one instant: exactly what is left after kill -9.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Cases, TestRunner};
+
+use super::super::figures::{PERIODS, hash_name};
+use super::super::store::{HashName, Query, StoreConfig};
+use super::super::{Figures, JournalConfig, OutboxConfig, Written};
+use super::*;
+use crate::calendar::{Calendar, CivilHour, Period, Zone};
+use crate::clock::Hand;
+use crate::ingest::{Beacon, Kind};
+use crate::sessions;
+use crate::sites::{Site, SiteKey};
+
+const MINUTE: u64 = 60;
+/// 2026-11-29T23:30+07:00, a Sunday: in half an hour a week begins, a day later a month.
+const START_MS: i64 = 1_795_969_800_000;
+const SITES: u16 = 2;
+
+fn calendar() -> Calendar {
+    Calendar { zone: Zone::named("Asia/Ho_Chi_Minh").unwrap(), week_start: chrono::Weekday::Mon }
+}
+
+fn site(id: u16) -> Site {
+    Site {
+        id: SiteId(id),
+        key: SiteKey::new(&format!("s{id}")).unwrap(),
+        hosts: vec![format!("s{id}.example")],
+        origins: vec![],
+        calendar: calendar(),
+        locale: "vi".to_owned(),
+        identity: Default::default(),
+        pages: Default::default(),
+        origin_check: Default::default(),
+    }
+}
+
+fn settings(dir: &Path, max_pages: usize, sync: Sync) -> Config {
+    let seconds = Duration::from_secs;
+    Config {
+        data_dir: dir.to_owned(),
+        journal: JournalConfig { sync, max_unsynced: seconds(3600 * 1000), max_bytes: 1 << 30 },
+        outbox: OutboxConfig { retention: seconds(72 * 3600), max_bytes: 1 << 30 },
+        store: StoreConfig {
+            url: "embedded".to_owned(),
+            tls_ca_file: None,
+            flush_interval: seconds(1),
+            timeout: seconds(5),
+        },
+        max_pages,
+        max_ids: 1000,
+        checkpoint_interval: seconds(3600),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
+            _ = fs::copy(entry.path(), to).unwrap()
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    View {
+        who: u8,
+        site: u16,
+        page: u8,
+        id: Option<u8>,
+        waits: bool,
+    },
+    Minutes(u16),
+    Freeze,
+    Send,
+    Turn,
+    Checkpoint,
+    AskPage {
+        site: u16,
+        page: u8,
+    },
+    /// The retention of all batches is over.
+    Trim,
+    /// Ends as a process does that is killed, or told to stop; or whose store goes back to what it was
+    /// at an earlier kill.
+    Kill {
+        back: Option<u8>,
+    },
+    Stop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = prop_oneof![3 => Just(None), 1 => (0..3u8).prop_map(Some)];
+    let minutes = prop_oneof![4 => Just(1u16), 3 => Just(7), 1 => Just(29), 1 => Just(31), 1 => Just(700), 1 => Just(1500)];
+    let back = prop_oneof![2 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    prop_oneof![
+        24 => (0..4u8, 0..SITES, 0..12u8, id, any::<bool>())
+            .prop_map(|(who, site, page, id, waits)| Step::View { who, site, page, id, waits }),
+        6 => minutes.prop_map(Step::Minutes),
+        3 => Just(Step::Freeze),
+        2 => Just(Step::Send),
+        3 => Just(Step::Turn),
+        3 => Just(Step::Checkpoint),
+        3 => (0..SITES, 0..12u8).prop_map(|(site, page)| Step::AskPage { site, page }),
+        3 => back.prop_map(|back| Step::Kill { back }),
+        1 => Just(Step::Stop),
+    ]
+}
+
+/// A running process.
+struct Process {
+    totals: Arc<Totals>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    writer: Writer,
+    committing: tokio::task::JoinHandle<()>,
+    /// What was shown before the store was asked.
+    at_start: Vec<Figures>,
+}
+
+impl Process {
+    async fn start(config: &Config, clock: &Clock) -> Process {
+        let sites = Arc::new(Sites::new((0..SITES).map(site).collect()));
+        let metrics = Arc::new(Metrics::new(&sites, 1000).unwrap());
+        let table = sessions::Config {
+            online_window: Duration::from_secs(5 * MINUTE),
+            visit_timeout: Duration::from_secs(30 * MINUTE),
+            max_sessions: 1000,
+        };
+        let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
+        let ((stop, _), (_, stopped)) = (oneshot::channel(), oneshot::channel());
+        let (totals, parts) =
+            read_back(config, clock.clone(), sites, sessions.clone(), metrics.clone(), (stop, stopped))
+                .unwrap();
+        let at_start = (0..SITES).map(|site| totals.figures(SiteId(site), clock.now())).collect();
+        let store = Store::open(&config.store, &config.data_dir).await.unwrap();
+        let mut writer = parts.writer(store, config.clone());
+        writer.begin(STORE_PATIENCE).await;
+        let totals = Arc::new(totals);
+        let committing = tokio::spawn({
+            let totals = totals.clone();
+            async move { totals.commit_groups().await }
+        });
+        Process { totals, sessions, metrics, writer, committing, at_start }
+    }
+
+    /// Views that were counted and that were repeated, as the operators are told.
+    fn outcomes(&self) -> (u64, u64) {
+        let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
+        let of = |outcome| {
+            let series = format!("footfall_beacons_total{{outcome=\"{outcome}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+        };
+        (of("counted"), of("repeated"))
+    }
+
+    async fn end(self) {
+        self.committing.abort();
+        self.committing.await.ok();
+    }
+}
+
+/// A counted view, as the model remembers it.
+struct Counted {
+    site: u16,
+    page: u8,
+    hour: CivilHour,
+    visit: bool,
+}
+
+struct Run {
+    dirs: Vec<tempfile::TempDir>,
+    max_pages: usize,
+    sync: Sync,
+    process: Option<Process>,
+    clock: Clock,
+    hand: Hand,
+    views: Vec<Counted>,
+    /// When each visitor of a site was last seen, and the ids and when they were counted.
+    seen: BTreeMap<(u16, u8), i64>,
+    ids: BTreeMap<(u16, u8), i64>,
+    waiting: Vec<Written>,
+    /// When the process began, and how many views it counted and knew to be repeated.
+    began_ms: i64,
+    outcomes: (u64, u64),
+}
+
+impl Run {
+    async fn new(max_pages: usize, sync: Sync) -> Run {
+        let (clock, hand) = Clock::by_hand(START_MS);
+        let dirs = vec![tempfile::tempdir().unwrap()];
+        let (views, seen, ids, waiting, outcomes) = Default::default();
+        let (process, began_ms) = (None, START_MS);
+        let mut run = Run {
+            dirs,
+            max_pages,
+            sync,
+            process,
+            clock,
+            hand,
+            views,
+            seen,
+            ids,
+            waiting,
+            began_ms,
+            outcomes,
+        };
+        run.start().await;
+        run
+    }
+
+    fn dir(&self) -> &Path {
+        self.dirs.last().unwrap().path()
+    }
+
+    async fn start(&mut self) {
+        let config = settings(self.dir(), self.max_pages, self.sync);
+        self.process = Some(Process::start(&config, &self.clock).await);
+        (self.began_ms, self.outcomes) = (self.clock.now().unix_ms, (0, 0));
+        self.check(true);
+        let hour = calendar().span(self.clock.now().unix_ms).hour;
+        for (site, figures) in (0..SITES).zip(&self.process.as_ref().unwrap().at_start) {
+            self.check_site(site, figures, &hour);
+        }
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap()
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match *step {
+            Step::View { who, site, page, id, waits } => self.view(who, site, page, id, waits).await,
+            Step::Minutes(minutes) => {
+                self.written().await;
+                for _ in 0..minutes {
+                    self.hand.advance(Duration::from_secs(MINUTE));
+                    let now = self.clock.now();
+                    self.process().totals.tick(now);
+                }
+            }
+            Step::Freeze => self.process().writer.freeze().await,
+            Step::Send => self.process().writer.send().await,
+            Step::Turn => self.process().writer.turn().await,
+            Step::Checkpoint => {
+                self.written().await;
+                self.process().writer.checkpoint().await;
+            }
+            Step::AskPage { site, page } => {
+                let site = SiteId(site);
+                let page = Page::trusted(site, &format!("/{page}"));
+                let (done, _answered) = oneshot::channel();
+                self.process().writer.answer(Load { site, pages: vec![page], done }).await;
+            }
+            Step::Trim => {
+                let outbox = &mut self.process().writer.outbox;
+                outbox.trim(0, true).unwrap();
+                outbox.trim(u64::MAX / 4, true).unwrap();
+            }
+            Step::Kill { back } => self.kill(back).await,
+            Step::Stop => self.stop().await,
+        }
+        self.check(false);
+    }
+
+    /// Everything that was taken is written and answered, and was counted or not as the model has it.
+    async fn written(&mut self) {
+        self.answered().await;
+        assert_eq!(self.process().outcomes(), self.outcomes, "views counted and repeated");
+    }
+
+    async fn answered(&mut self) {
+        for written in std::mem::take(&mut self.waiting) {
+            tokio::time::timeout(Duration::from_secs(30), written).await.unwrap().unwrap();
+        }
+    }
+
+    async fn view(&mut self, who: u8, site: u16, page: u8, id: Option<u8>, waits: bool) {
+        let at = self.clock.now();
+        let hour = calendar().span(at.unix_ms).hour;
+        let day =
+            u64::from(hour.day.pred_opt().unwrap().to_string().replace('-', "").parse::<u32>().unwrap());
+        let name = |day: u64| VisitorId((day * 100 + u64::from(who)) * 10 + u64::from(site));
+        let today: u32 = hour.day.to_string().replace('-', "").parse().unwrap();
+        let visitor = Visitor { today: name(today.into()), beside: (hour.hour < 3).then(|| name(day)) };
+        let beacon = Beacon {
+            kind: Kind::View,
+            site: SiteId(site),
+            page: Page::trusted(SiteId(site), &format!("/{page}")),
+            visitor: Some(visitor),
+            id: id.map(|id| u64::from(id) * 10 + u64::from(site)),
+            at,
+            hour,
+        };
+        if self.count(beacon, id).await {
+            let visit = self.seen.get(&(site, who)).is_none_or(|seen| at.unix_ms - seen > 30 * 60_000);
+            self.seen.insert((site, who), at.unix_ms);
+            self.views.push(Counted { site, page, hour, visit });
+            if let Some(id) = id {
+                self.ids.insert((site, id), at.unix_ms);
+            }
+        }
+        if waits {
+            self.written().await;
+        }
+    }
+
+    /// Takes a view; whether it counts.
+    async fn count(&mut self, view: Beacon, id: Option<u8>) -> bool {
+        let now_ms = view.at.unix_ms;
+        let then = id.and_then(|id| self.ids.get(&(view.site.0, id))).copied();
+        let counts = match then {
+            None => Some(true),
+            Some(then) if now_ms - then < 10 * 60_000 => Some(false),
+            // A start remembers anew what it finds.
+            Some(then) if now_ms - then.max(self.began_ms) >= 20 * 60_000 => Some(true),
+            Some(_) => None,
+        };
+        if counts.is_none() {
+            // It may be known or not: it comes alone and is seen by what is told.
+            self.written().await;
+        }
+        let written = self.process().totals.take(view).unwrap();
+        self.waiting.push(written);
+        let counts = match counts {
+            Some(counts) => counts,
+            None => {
+                self.answered().await;
+                self.process().outcomes().0 > self.outcomes.0
+            }
+        };
+        let (counted, repeated) = &mut self.outcomes;
+        *if counts { counted } else { repeated } += 1;
+        counts
+    }
+
+    async fn kill(&mut self, back: Option<u8>) {
+        self.written().await;
+        let fresh = tempfile::tempdir().unwrap();
+        copy(self.dir(), fresh.path());
+        if let Some(back) = back {
+            let earlier = self.dirs[usize::from(back) % self.dirs.len()].path();
+            fs::copy(earlier.join("totals.redb"), fresh.path().join("totals.redb")).unwrap();
+        }
+        self.restart_in(fresh).await;
+    }
+
+    async fn stop(&mut self) {
+        self.written().await;
+        let process = self.process();
+        process.writer.freeze().await;
+        process.writer.send().await;
+        process.writer.checkpoint().await;
+        self.process.take().unwrap().end().await;
+        self.start().await;
+    }
+
+    async fn restart_in(&mut self, dir: tempfile::TempDir) {
+        self.process.take().unwrap().end().await;
+        self.dirs.push(dir);
+        // Another process: its monotonic clock begins anew.
+        (self.clock, self.hand) = Clock::by_hand(self.clock.now().unix_ms);
+        self.start().await;
+    }
+
+    fn sums(&self, site: u16, page: Option<u8>, period: Period, hour: &CivilHour) -> (u64, u64) {
+        let within = |view: &&Counted| {
+            view.site == site
+                && page.is_none_or(|page| view.page == page)
+                && view.hour.bucket(period) == hour.bucket(period)
+        };
+        let of = |visit: bool| self.views.iter().filter(within).filter(|v| v.visit || !visit).count() as u64;
+        (of(false), of(true))
+    }
+
+    /// Compares what is shown with what was counted. Between steps some views may not be written yet.
+    fn check(&self, known: bool) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        let (now, process) = (self.clock.now(), self.process.as_ref().unwrap());
+        let hour = calendar().span(now.unix_ms).hour;
+        for site in 0..SITES {
+            let figures = process.totals.figures(SiteId(site), now);
+            assert!(!known || figures.views[0].is_some(), "the figures are known after a start");
+            self.check_site(site, &figures, &hour);
+            for (place, period) in PERIODS.into_iter().enumerate() {
+                for page in (0..12).filter(|_| self.max_pages >= 12) {
+                    let text = Page::trusted(SiteId(site), &format!("/{page}"));
+                    let shown = process.totals.page(&text, SiteId(site), now);
+                    let (views, _) = self.sums(site, Some(page), period, &hour);
+                    assert!(
+                        shown.is_none_or(|shown| shown[place] == views),
+                        "page {page}, {period:?}: {shown:?} and not {views}"
+                    );
+                }
+            }
+            let online =
+                self.seen.iter().filter(|((of, _), seen)| *of == site && now.unix_ms - **seen < 300_000);
+            assert_eq!(process.sessions.online(SiteId(site), now), online.count() as u64);
+        }
+    }
+
+    fn check_site(&self, site: u16, figures: &Figures, hour: &CivilHour) {
+        for (place, period) in PERIODS.into_iter().enumerate() {
+            let (views, visits) = self.sums(site, None, period, hour);
+            for (shown, counted) in [(figures.views[place], views), (figures.visits[place], visits)] {
+                assert!(
+                    shown.is_none_or(|shown| shown == counted),
+                    "{period:?}: {figures:?} and not {counted}"
+                );
+            }
+        }
+    }
+
+    /// Everything is brought to the store, which must hold exactly what was counted.
+    async fn end(mut self) {
+        self.written().await;
+        self.process().writer.turn().await;
+        self.check(true);
+        let process = self.process.take().unwrap();
+        assert_eq!(process.writer.outbox.waiting(), 0);
+        let (mut buckets, mut pages) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
+        for view in &self.views {
+            buckets.extend(Period::ALL.map(|period| (view.site, period, view.hour)));
+            for period in [Period::Day, Period::Month, Period::All] {
+                *pages.entry((view.site, hash_name(view.hour.bucket(period)))).or_default() += 1;
+            }
+        }
+        let read = async |site: u16, name: String, fields: &[String]| {
+            let hash = HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), name: name.into() };
+            let fields = fields.iter().map(|field| field.as_str().into()).collect();
+            let writer = &process.writer;
+            let found =
+                writer.store.read(&writer.identity.writer, vec![Query { hash, fields }]).await.unwrap();
+            found[0].sums.iter().map(|sum| sum.unwrap_or(0)).collect::<Vec<_>>()
+        };
+        for (site, period, hour) in buckets {
+            let (views, visits) = self.sums(site, None, period, &hour);
+            let fields = ["views".to_owned(), "visits".to_owned()];
+            let name = hash_name(hour.bucket(period));
+            assert_eq!(read(site, name.clone(), &fields).await, [views, visits], "{name} of site {site}");
+            if self.max_pages >= 12 && [Period::Day, Period::Month, Period::All].contains(&period) {
+                let texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
+                let views: Vec<_> =
+                    (0..12).map(|page| self.sums(site, Some(page), period, &hour).0).collect();
+                assert_eq!(read(site, format!("{name}:pages"), &texts).await, views);
+            }
+        }
+        for ((site, name), views) in pages {
+            let mut texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
+            texts.push(super::super::pages::OTHER.to_owned());
+            let found: u64 = read(site, format!("{name}:pages"), &texts).await.iter().sum();
+            assert_eq!(found, views, "pages of {name} add up");
+        }
+        process.end().await;
+    }
+}
+
+fn run(steps: &[Step], max_pages: usize, sync: Sync) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut run = Run::new(max_pages, sync).await;
+        for step in steps {
+            run.step(step).await;
+        }
+        run.end().await;
+    });
+}
+
+#[test]
+fn what_was_answered_is_counted_once_whatever_happens_to_the_process() {
+    let steps = prop::collection::vec(step(), 10..70);
+    let ways = (
+        prop_oneof![Just(3usize), Just(1000)],
+        prop_oneof![4 => Just(Sync::EverySecond), 1 => Just(Sync::Always)],
+    );
+    let mut runner = TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(16) });
+    runner
+        .run(&(steps, ways), |(steps, (max_pages, sync))| {
+            run(&steps, max_pages, sync);
+            Ok(())
+        })
+        .unwrap();
+}
+
+const VIEW: Step = Step::View { who: 1, site: 0, page: 1, id: None, waits: true };
+
+#[tokio::test]
+async fn the_last_known_figures_and_all_that_waits_are_shown_without_the_store_days_later() {
+    use Step::*;
+    let mut run = Run::new(1000, Sync::EverySecond).await;
+    let before = [VIEW, Turn, Checkpoint, VIEW, Freeze, Minutes(31), VIEW, Freeze];
+    let later = [Checkpoint, Minutes(1500), VIEW, Freeze, Checkpoint, VIEW, Kill { back: None }];
+    for step in before.iter().chain(&later) {
+        run.step(step).await;
+    }
+    let shown = &run.process().at_start[0];
+    assert_eq!(shown.views, [2, 3, 2, 5, 5].map(Some));
+    run.end().await;
+}
+
+#[test]
+fn an_id_counts_again_after_twenty_minutes_and_no_sooner_than_after_ten() {
+    use Step::*;
+    let named = View { who: 1, site: 0, page: 1, id: Some(1), waits: true };
+    for minutes in [0, 9, 20] {
+        let again = [Kill { back: None }, named.clone()];
+        run(
+            &[[named.clone(), Minutes(minutes), named.clone()].as_slice(), &again].concat(),
+            1000,
+            Sync::Always,
+        );
+    }
+}
+
+#[test]
+fn an_outbox_that_keeps_nothing_makes_no_start_count_twice() {
+    use Step::*;
+    let wait = Minutes(29);
+    run(
+        &[VIEW, Turn, wait.clone(), VIEW, Freeze, Send, wait, Trim, Kill { back: None }, VIEW, Turn],
+        1000,
+        Sync::EverySecond,
+    );
+}
+
+#[test]
+fn a_store_that_goes_back_over_midnight_is_healed_in_the_day_that_is_over_too() {
+    use Step::*;
+    let back = Kill { back: Some(0) };
+    run(
+        &[
+            VIEW,
+            Turn,
+            Kill { back: None },
+            VIEW,
+            Turn,
+            Minutes(31),
+            VIEW,
+            Turn,
+            Checkpoint,
+            Minutes(1500),
+            VIEW,
+            Turn,
+            back,
+            VIEW,
+            Turn,
+        ],
+        1000,
+        Sync::EverySecond,
+    );
+}
+
+#[test]
+fn a_hash_that_is_lost_beside_others_that_went_back_holds_nothing_up() {
+    use Step::*;
+    let other = View { who: 1, site: 1, page: 1, id: None, waits: true };
+    let back = Kill { back: Some(0) };
+    for _ in 0..3 {
+        let steps =
+            [VIEW, Turn, Kill { back: None }, VIEW, other.clone(), Turn, Checkpoint, back.clone(), VIEW];
+        run(&steps, 1000, Sync::EverySecond);
+    }
+}

@@ -1,0 +1,140 @@
+//! The salts of civil days: drawn a day ahead, shared through the store, kept in `data_dir/salts` so
+//! that a start without the store knows its visitors, and deleted two days after use.
+//!
+//! The file is text, a line a salt: site, day, 32 hex digits, and whether the store has it
+//! (`shared`) or only this instance does (`drawn`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::{Days, NaiveDate};
+
+use super::data_dir::DataDir;
+use super::store::{Store, StoreError};
+use crate::ingest::{SaltTable, SiteSalts};
+use crate::sites::SiteKey;
+
+const FILE: &str = "salts";
+
+/// How long a salt is kept after its day.
+const KEEP: Duration = Duration::from_secs(48 * 3600);
+
+#[derive(Clone, Copy)]
+struct Salt {
+    key: [u8; 16],
+    shared: bool,
+}
+
+/// See the module.
+pub struct Salts {
+    by_day: BTreeMap<(SiteKey, NaiveDate), Salt>,
+    id_key: [u8; 16],
+    table: Arc<ArcSwap<SaltTable>>,
+}
+
+impl Salts {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(dir: &DataDir, id_key: [u8; 16]) -> io::Result<Self> {
+        let bytes = dir.read(FILE)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let by_day = text.lines().filter_map(parse).collect();
+        Ok(Salts { by_day, id_key, table: Arc::default() })
+    }
+
+    /// The table that requests read.
+    pub fn table(&self) -> Arc<ArcSwap<SaltTable>> {
+        self.table.clone()
+    }
+
+    /// Draws what is missing of today's and tomorrow's salts, drops what is too old, and publishes the
+    /// rest. `days` is today of every registered site, in order of its id.
+    ///
+    /// # Errors
+    /// Of the file system; the table is up to date all the same.
+    pub fn draw(&mut self, dir: &DataDir, days: &[(SiteKey, NaiveDate)]) -> io::Result<()> {
+        let before = self.by_day.len();
+        self.by_day.retain(|(site, day), _| {
+            days.iter().any(|(key, today)| key == site && *day >= *today - Days::new(2))
+        });
+        let mut changed = before != self.by_day.len();
+        for (site, day) in days
+            .iter()
+            .flat_map(|(site, today)| [*today, *today + Days::new(1)].map(|day| (site.clone(), day)))
+        {
+            self.by_day.entry((site, day)).or_insert_with(|| {
+                changed = true;
+                Salt { key: random(), shared: false }
+            });
+        }
+        self.publish(days);
+        if changed { self.save(dir) } else { Ok(()) }
+    }
+
+    /// Agrees with the store on salts that only this instance has. Where the store has another one it
+    /// is taken, but for a day that has begun here and is in use: that would split its visitors.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn share(
+        &mut self,
+        store: &Store,
+        dir: &DataDir,
+        days: &[(SiteKey, NaiveDate)],
+        in_use: bool,
+    ) -> Result<(), StoreError> {
+        let alone: Vec<_> =
+            self.by_day.iter().filter(|(_, salt)| !salt.shared).map(|(k, s)| (k.clone(), *s)).collect();
+        if alone.is_empty() {
+            return Ok(());
+        }
+        for ((site, day), salt) in alone {
+            let theirs = store.salt(&site, day, salt.key, KEEP).await?;
+            let begun = days.iter().any(|(key, today)| *key == site && *today >= day);
+            let key = if in_use && begun { salt.key } else { theirs };
+            self.by_day.insert((site, day), Salt { key, shared: true });
+        }
+        self.publish(days);
+        self.save(dir).map_err(|error| StoreError::Unreachable(error.to_string()))
+    }
+
+    fn publish(&self, days: &[(SiteKey, NaiveDate)]) {
+        let of = |site: &SiteKey| {
+            let salts = self.by_day.iter().filter(|((key, _), _)| key == site);
+            SiteSalts { days: salts.map(|((_, day), salt)| (*day, salt.key)).collect() }
+        };
+        let sites = days.iter().map(|(site, _)| of(site)).collect();
+        self.table.store(Arc::new(SaltTable { sites, id_key: self.id_key }));
+    }
+
+    fn save(&self, dir: &DataDir) -> io::Result<()> {
+        let mut text = String::new();
+        for ((site, day), salt) in &self.by_day {
+            let word = if salt.shared { "shared" } else { "drawn" };
+            text += &format!("{site} {day} {:032x} {word}\n", u128::from_be_bytes(salt.key));
+        }
+        dir.replace(FILE, text.as_bytes())
+    }
+}
+
+fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
+    let mut words = line.split(' ');
+    let site = SiteKey::new(words.next()?)?;
+    let day = words.next()?.parse().ok()?;
+    let key = u128::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
+    Some(((site, day), Salt { key, shared: words.next()? == "shared" }))
+}
+
+/// Bytes nobody can guess.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        super::die(&format!("the system gives no random numbers ({error})"));
+    }
+    bytes
+}

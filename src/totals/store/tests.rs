@@ -1,0 +1,514 @@
+//! One contract, checked on both stores.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use servers::RedisServer;
+
+#[path = "../../../tests/it/servers.rs"]
+pub(in crate::totals) mod servers;
+
+/// A store and what it stands on.
+pub(in crate::totals) struct Place {
+    pub store: Store,
+    pub server: Option<RedisServer>,
+    pub dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub async fn embedded() -> Place {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&config("embedded"), dir.path()).await.unwrap();
+        Place { store, server: None, dir }
+    }
+
+    pub async fn redis() -> Place {
+        // Synced before each answer: else a busy disk puts off the write, and killing the server loses it.
+        let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&config(&server.url()), dir.path()).await.unwrap();
+        Place { store, server: Some(server), dir }
+    }
+
+    /// The same data with a new store, after the process (and the server) ended.
+    async fn again(mut self) -> Place {
+        drop(self.store);
+        let url = match &mut self.server {
+            Some(server) => {
+                server.restart();
+                server.url()
+            }
+            None => "embedded".to_owned(),
+        };
+        let store = Store::open(&config(&url), self.dir.path()).await.unwrap();
+        Place { store, ..self }
+    }
+}
+
+async fn both() -> [Place; 2] {
+    [Place::embedded().await, Place::redis().await]
+}
+
+pub(in crate::totals) fn config(url: &str) -> StoreConfig {
+    StoreConfig {
+        url: url.to_owned(),
+        tls_ca_file: None,
+        flush_interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(5),
+    }
+}
+
+pub(in crate::totals) fn site() -> SiteKey {
+    SiteKey::new("demo").unwrap()
+}
+
+pub(in crate::totals) fn hash(name: &str) -> HashName {
+    HashName { site: site(), name: name.into() }
+}
+
+pub(in crate::totals) fn writer(name: &str) -> WriterId {
+    WriterId(name.into())
+}
+
+pub(in crate::totals) fn marker(name: &str) -> Marker {
+    Marker(name.into())
+}
+
+pub(in crate::totals) fn day(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+pub(in crate::totals) fn part(name: &str, prev: Option<&str>, then: &str, sums: &[(&str, u64)]) -> Part {
+    Part {
+        hash: hash(name),
+        prev: prev.map(marker),
+        marker: marker(then),
+        sums: sums.iter().map(|&(field, add)| (field.into(), add)).collect(),
+    }
+}
+
+pub(in crate::totals) async fn read(store: &Store, by: &str, name: &str, fields: &[&str]) -> Found {
+    let query = Query { hash: hash(name), fields: fields.iter().map(|&field| field.into()).collect() };
+    store.read(&writer(by), vec![query]).await.unwrap().pop().unwrap()
+}
+
+fn found(then: Option<&str>, sums: &[Option<u64>]) -> Found {
+    Found { marker: then.map(marker), sums: sums.to_vec() }
+}
+
+async fn apply(store: &Store, by: &str, parts: &[Part]) -> Vec<Outcome> {
+    store.apply(&writer(by), parts.to_vec(), vec![]).await.unwrap()
+}
+
+fn registers(hashes: std::ops::Range<u64>) -> (Sketch, Registers) {
+    let mut sketch = Sketch::new();
+    let spread = |n: u64| siphasher::sip::SipHasher13::new_with_keys(1, 2).hash(&n.to_le_bytes());
+    let raised = hashes.filter_map(|n| sketch.insert(spread(n))).collect();
+    (sketch, raised)
+}
+
+#[tokio::test]
+async fn a_part_is_applied_once_and_says_so() {
+    for place in both().await {
+        let store = &place.store;
+        let first = part("day:2026-11-23", None, "m1", &[("views", 3), ("visits", 1)]);
+        assert_eq!(apply(store, "w", std::slice::from_ref(&first)).await, [Outcome::Applied]);
+        assert_eq!(apply(store, "w", std::slice::from_ref(&first)).await, [Outcome::Already]);
+        let second = part("day:2026-11-23", Some("m1"), "m2", &[("views", 4)]);
+        assert_eq!(apply(store, "w", &[second]).await, [Outcome::Applied]);
+        let sums = read(store, "w", "day:2026-11-23", &["visits", "views", "none"]).await;
+        assert_eq!(sums, found(Some("m2"), &[Some(1), Some(7), None]));
+        // Only equality counts: the first part's marker is gone, its `prev` does not fit.
+        assert_eq!(apply(store, "w", &[first]).await, [Outcome::Found(Some(marker("m2")))]);
+        assert_eq!(read(store, "w", "day:2026-11-23", &["views"]).await, found(Some("m2"), &[Some(7)]));
+    }
+}
+
+#[tokio::test]
+async fn a_hash_that_bears_another_marker_or_none_is_left_alone() {
+    for place in both().await {
+        let store = &place.store;
+        assert_eq!(read(store, "w", "all", &["views"]).await, found(None, &[None]));
+        let lost = part("all", Some("m1"), "m2", &[("views", 1)]);
+        assert_eq!(apply(store, "w", &[lost]).await, [Outcome::Found(None)]);
+        assert_eq!(read(store, "w", "all", &["views"]).await, found(None, &[None]));
+        apply(store, "w", &[part("all", None, "m9", &[("views", 1)])]).await;
+        for prev in [None, Some("m1"), Some("m8")] {
+            let foreign = part("all", prev, "m2", &[("views", 1)]);
+            assert_eq!(apply(store, "w", &[foreign]).await, [Outcome::Found(Some(marker("m9")))]);
+        }
+        assert_eq!(read(store, "w", "all", &["views"]).await, found(Some("m9"), &[Some(1)]));
+    }
+}
+
+#[tokio::test]
+async fn parts_follow_one_another_on_a_hash_and_hold_up_no_other() {
+    for place in both().await {
+        let parts = [
+            part("all:pages", None, "m1", &[("/a", 1), ("/b", 1)]),
+            part("all:pages", Some("m1"), "m2", &[("/a", 2), ("/c", 5)]),
+            part("month:2026-11", Some("x"), "m2", &[("views", 1)]),
+            part("all:pages", Some("m1"), "m3", &[("/a", 100)]),
+            part("year:2026", None, "m2", &[("views", 1)]),
+            part("all:pages", Some("m2"), "m3", &[]),
+        ];
+        let outcomes = apply(&place.store, "w", &parts).await;
+        let refound = |then: Option<&str>| Outcome::Found(then.map(marker));
+        let expected = [
+            Outcome::Applied,
+            Outcome::Applied,
+            refound(None),
+            refound(Some("m2")),
+            Outcome::Applied,
+            Outcome::Applied,
+        ];
+        assert_eq!(outcomes, expected);
+        let pages = read(&place.store, "w", "all:pages", &["/a", "/b", "/c"]).await;
+        assert_eq!(pages, found(Some("m3"), &[Some(3), Some(1), Some(5)]));
+    }
+}
+
+#[tokio::test]
+async fn writers_add_up_and_keep_markers_of_their_own() {
+    for place in both().await {
+        let store = &place.store;
+        apply(store, "w1", &[part("all", None, "a1", &[("views", 10)])]).await;
+        // The hash is there, but this writer never wrote to it.
+        apply(store, "w2", &[part("all", None, "b1", &[("views", 5), ("visits", 2)])]).await;
+        apply(store, "w1", &[part("all", Some("a1"), "a2", &[("views", 1)])]).await;
+        assert_eq!(read(store, "w1", "all", &["views"]).await, found(Some("a2"), &[Some(16)]));
+        assert_eq!(read(store, "w2", "all", &["visits"]).await, found(Some("b1"), &[Some(2)]));
+        assert_eq!(read(store, "w3", "all", &["views"]).await, found(None, &[Some(16)]));
+    }
+}
+
+#[tokio::test]
+async fn writers_at_the_same_time_lose_nothing() {
+    for place in both().await {
+        let store = Arc::new(place.store);
+        let mut tasks = tokio::task::JoinSet::new();
+        for by in 0..4 {
+            let store = store.clone();
+            tasks.spawn(async move {
+                for n in 0..25 {
+                    let prev = (n > 0).then(|| format!("m{n}"));
+                    let part =
+                        part("all", prev.as_deref(), &format!("m{}", n + 1), &[("views", 1), ("x", n)]);
+                    assert_eq!(apply(&store, &format!("w{by}"), &[part]).await, [Outcome::Applied]);
+                }
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+        let sums = read(&store, "w0", "all", &["views", "x"]).await;
+        assert_eq!(sums, found(Some("m25"), &[Some(100), Some(1200)]));
+    }
+}
+
+#[tokio::test]
+async fn large_parts_and_many_of_them() {
+    for place in both().await {
+        let store = &place.store;
+        let fields: Vec<String> = (0..MAX_FIELDS).map(|n| format!("/page {n} – số")).collect();
+        let sums: Vec<(&str, u64)> = fields.iter().zip(1..).map(|(field, n)| (field.as_str(), n)).collect();
+        let mut parts = vec![part("all:pages", None, "m1", &sums)];
+        parts.push(part("all:pages", Some("m1"), "m2", &sums));
+        parts.extend((0..250).map(|n| part(&format!("hash:{n}"), None, "m2", &[("views", n)])));
+        assert!(apply(store, "w", &parts).await.iter().all(|outcome| *outcome == Outcome::Applied));
+        let asked = [fields[0].as_str(), &fields[999], &fields[500]];
+        let pages = read(store, "w", "all:pages", &asked).await;
+        assert_eq!(pages, found(Some("m2"), &[Some(2), Some(2000), Some(1002)]));
+        let queries =
+            (0..250).map(|n| Query { hash: hash(&format!("hash:{n}")), fields: vec!["views".into()] });
+        let all = store.read(&writer("w"), queries.collect()).await.unwrap();
+        assert!(all.iter().zip(0..).all(|(sums, n)| *sums == found(Some("m2"), &[Some(n)])));
+    }
+}
+
+#[tokio::test]
+async fn sums_are_exact_up_to_their_bound_and_refused_beyond() {
+    for place in both().await {
+        let store = &place.store;
+        apply(store, "w", &[part("all", None, "m1", &[("views", MAX_SUM - 1), ("visits", 1)])]).await;
+        apply(store, "w", &[part("all", Some("m1"), "m2", &[("views", 1)])]).await;
+        for add in [1, MAX_SUM, u64::MAX] {
+            let over = part("all", Some("m2"), "m3", &[("visits", 1), ("views", add)]);
+            let refused = store.apply(&writer("w"), vec![over], vec![]).await;
+            let Err(StoreError::Refused(text)) = refused else { panic!("{refused:?}") };
+            assert!(text.contains("the sum of views would pass 2^53"), "{text}");
+        }
+        let sums = read(store, "w", "all", &["views", "visits"]).await;
+        assert_eq!(sums, found(Some("m2"), &[Some(MAX_SUM), Some(1)]), "nothing was written");
+    }
+}
+
+#[tokio::test]
+async fn parts_that_break_the_rules_are_refused() {
+    let many: Vec<String> = (0..=MAX_FIELDS).map(|n| n.to_string()).collect();
+    let many: Vec<(&str, u64)> = many.iter().map(|field| (field.as_str(), 1)).collect();
+    let cases = [
+        (part("all", None, "m", &many), "more than 1,000 fields"),
+        (part("all", None, "m", &[("b", 1), ("a", 1), ("b", 1)]), "a field twice"),
+        (part("all", None, "m", &[("#w", 1)]), "a field that begins with #"),
+        (part("all", None, "", &[("a", 1)]), "an empty marker"),
+        (part("all", Some(""), "m", &[("a", 1)]), "an empty marker"),
+    ];
+    for place in both().await {
+        for (part, text) in &cases {
+            let refused = place.store.apply(&writer("w"), vec![part.clone()], vec![]).await;
+            assert!(matches!(&refused, Err(StoreError::Refused(said)) if said.contains(text)), "{refused:?}");
+        }
+        let unordered = part("all", None, "m", &[("b", 1), ("a", 2)]);
+        assert_eq!(apply(&place.store, "w", &[unordered]).await, [Outcome::Applied]);
+        assert_eq!(read(&place.store, "w", "all", &["a", "b"]).await, found(Some("m"), &[Some(2), Some(1)]));
+    }
+}
+
+#[tokio::test]
+async fn sketches_merge_and_count() {
+    for place in both().await {
+        let store = &place.store;
+        let (name, other) = (hash("day:2026-11-23:visitors"), hash("day:2026-11-24:visitors"));
+        let mut whole = Sketch::new();
+        for range in [0..10, 5..900, 0..40_000, 100..200] {
+            let (sketch, registers) = registers(range);
+            whole.merge(&sketch);
+            let part = SketchPart { name: name.clone(), registers };
+            store.apply(&writer("w"), vec![], vec![part.clone(), part]).await.unwrap();
+            let held = store.sketches(vec![other.clone(), name.clone()]).await.unwrap();
+            assert_eq!(held, [None, Some(whole.clone())]);
+            let visitors = store.visitors(vec![name.clone(), other.clone()]).await.unwrap();
+            assert_eq!(visitors, [whole.estimate(), 0]);
+        }
+        let many: Vec<_> =
+            (0..1_500).map(|n| if n % 2 == 0 { name.clone() } else { other.clone() }).collect();
+        let visitors = store.visitors(many).await.unwrap();
+        let expected = |(n, &count): (usize, &u64)| count == if n % 2 == 0 { whole.estimate() } else { 0 };
+        assert!(visitors.iter().enumerate().all(expected) && visitors.len() == 1_500);
+    }
+}
+
+#[tokio::test]
+async fn the_first_salt_is_heard_by_all() {
+    let keep = Duration::from_secs(48 * 3600);
+    for place in both().await {
+        let salt = async |on: &str, byte| place.store.salt(&site(), day(on), [byte; 16], keep).await.unwrap();
+        assert_eq!(salt("2026-11-23", 0x0a).await, [0x0a; 16]);
+        assert_eq!(salt("2026-11-23", 0xff).await, [0x0a; 16]);
+        assert_eq!(salt("2026-11-24", 0xff).await, [0xff; 16]);
+        let other = SiteKey::new("other").unwrap();
+        let others = place.store.salt(&other, day("2026-11-23"), [3; 16], keep).await.unwrap();
+        assert_eq!(others, [3; 16]);
+    }
+}
+
+#[tokio::test]
+async fn data_is_born_once_and_remembers_its_first_day() {
+    for place in both().await {
+        let store = &place.store;
+        let attach = async |by: &str, today| {
+            store.attach(&site(), "Asia/Ho_Chi_Minh", &writer(by), day(today)).await.unwrap()
+        };
+        let born = attach("w1", "2026-11-23").await;
+        assert!(born.born && born.dataset.len() == 16 && born.since == day("2026-11-23"));
+        let later = attach("w2", "2026-11-30").await;
+        assert_eq!(later, Attached { born: false, ..born.clone() });
+        let earlier = attach("w1", "2025-12-31").await;
+        assert_eq!(earlier.since, day("2025-12-31"));
+        assert_eq!(attach("w1", "2026-11-30").await, earlier);
+        let other = SiteKey::new("other").unwrap();
+        let other = store.attach(&other, "UTC", &writer("w1"), day("2026-11-23")).await.unwrap();
+        assert!(other.born && other.dataset != born.dataset);
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_again() {
+    for place in both().await {
+        let (_, registers) = registers(0..300);
+        let visitors = SketchPart { name: hash("day:2026-11-23:visitors"), registers };
+        let sums = part("all", None, "m1", &[("views", 7)]);
+        place.store.apply(&writer("w"), vec![sums.clone()], vec![visitors]).await.unwrap();
+        let keep = Duration::from_secs(3600);
+        place.store.salt(&site(), day("2026-11-23"), [1; 16], keep).await.unwrap();
+        let born = place.store.attach(&site(), "UTC", &writer("w"), day("2026-11-23")).await.unwrap();
+        let counted = place.store.visitors(vec![hash("day:2026-11-23:visitors")]).await.unwrap();
+        let place = place.again().await;
+        assert_eq!(read(&place.store, "w", "all", &["views"]).await, found(Some("m1"), &[Some(7)]));
+        assert_eq!(apply(&place.store, "w", &[sums]).await, [Outcome::Already]);
+        let again = place.store.visitors(vec![hash("day:2026-11-23:visitors")]).await.unwrap();
+        assert_eq!(again, counted);
+        let salt = place.store.salt(&site(), day("2026-11-23"), [2; 16], keep).await.unwrap();
+        assert_eq!(salt, [1; 16]);
+        let again = place.store.attach(&site(), "UTC", &writer("w"), day("2026-11-24")).await.unwrap();
+        assert_eq!(again, Attached { born: false, ..born });
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_names_no_store_is_refused_and_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    for url in ["", "mysql://user:hunter2@db", "redis:/x", "redis://:hunter2@:0:0", "redis://:hunter2@h/x"] {
+        let refused = Store::open(&config(url), dir.path()).await.err();
+        let Some(StoreError::Refused(text)) = refused else { panic!("{url}: {refused:?}") };
+        assert!(text.starts_with("store.url") && !text.contains("hunter2"), "{text}");
+    }
+}
+
+/// What a store should do, in the plainest form: per hash, sums and each writer's marker.
+#[derive(Clone, Default)]
+struct Model(BTreeMap<Arc<str>, Hash>);
+
+/// A hash's sums and markers.
+type Hash = (BTreeMap<Arc<str>, u64>, HashMap<WriterId, Marker>);
+
+impl Model {
+    fn marker(&self, name: &str, by: &WriterId) -> Option<Marker> {
+        self.0.get(name)?.1.get(by).cloned()
+    }
+
+    fn apply(&mut self, by: &WriterId, part: &Part) -> Outcome {
+        let marker = self.marker(&part.hash.name, by);
+        if marker.as_ref() == Some(&part.marker) {
+            return Outcome::Already;
+        }
+        if marker != part.prev {
+            return Outcome::Found(marker);
+        }
+        let (sums, markers) = self.0.entry(part.hash.name.clone()).or_default();
+        for (field, add) in &part.sums {
+            *sums.entry(field.clone()).or_default() += add;
+        }
+        markers.insert(by.clone(), part.marker.clone());
+        Outcome::Applied
+    }
+}
+
+/// A part: hash, the marker it names as the one before (none: the right one), the marker afterwards,
+/// additions.
+type Draft = (u8, Option<Option<u8>>, u8, BTreeMap<u8, u64>);
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A writer's parts.
+    Apply(u8, Vec<Draft>),
+    /// The same call as the last one: its answer was lost.
+    Again,
+    /// Remember the store's state; later it goes back to it.
+    Remember,
+    GoBack,
+    /// Another client empties the script cache.
+    FlushScripts,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let prev = prop_oneof![3 => Just(None), 1 => prop::option::of(0u8..4).prop_map(Some)];
+    let sums = prop::collection::btree_map(0u8..5, prop_oneof![0u64..9, 0u64..1 << 40], 0..5);
+    let part = (0u8..3, prev, 0u8..12, sums);
+    let step = prop_oneof![
+        8 => (0u8..3, prop::collection::vec(part, 0..5)).prop_map(|(by, parts)| Step::Apply(by, parts)),
+        3 => Just(Step::Again),
+        1 => Just(Step::Remember),
+        1 => Just(Step::GoBack),
+        1 => Just(Step::FlushScripts),
+    ];
+    prop::collection::vec(step, 1..14)
+}
+
+/// Puts the model's state in place of the server's.
+fn overwrite(redis: &mut servers::RedisClient, model: &Model) {
+    redis.ask(&[b"FLUSHALL"]);
+    for (name, (sums, markers)) in &model.0 {
+        let key = format!("footfall:{{demo}}:{name}");
+        for (field, sum) in sums {
+            redis.ask(&[b"HSET", key.as_bytes(), field.as_bytes(), sum.to_string().as_bytes()]);
+        }
+        for (by, marker) in markers {
+            redis.ask(&[b"HSET", key.as_bytes(), format!("#{}", by.0).as_bytes(), marker.0.as_bytes()]);
+        }
+    }
+}
+
+async fn check(store: &Store, mut redis: Option<servers::RedisClient>, round: u32, steps: Vec<Step>) {
+    let mut model = Model::default();
+    let mut remembered = model.clone();
+    let mut last = (writer("w0"), Vec::new());
+    for step in steps {
+        match step {
+            Step::Apply(by, parts) => {
+                let by = writer(&format!("w{by}"));
+                let mut ahead = model.clone();
+                let mut frozen = Vec::new();
+                for (name, prev, then, sums) in parts {
+                    let name = format!("h{round}.{name}");
+                    let part = Part {
+                        prev: prev.map_or_else(
+                            || ahead.marker(&name, &by),
+                            |prev| prev.map(|n| marker(&format!("m{n}"))),
+                        ),
+                        marker: marker(&format!("m{then}")),
+                        hash: hash(&name),
+                        sums: sums.into_iter().map(|(f, add)| (format!("/{f}").into(), add)).collect(),
+                    };
+                    ahead.apply(&by, &part);
+                    frozen.push(part);
+                }
+                last = (by, frozen);
+            }
+            Step::Again => {}
+            Step::Remember => remembered = model.clone(),
+            Step::GoBack => {
+                if let Some(redis) = &mut redis {
+                    model = remembered.clone();
+                    overwrite(redis, &model);
+                }
+            }
+            Step::FlushScripts => {
+                if let Some(redis) = &mut redis {
+                    redis.ask(&[b"SCRIPT", b"FLUSH"]);
+                }
+            }
+        }
+        let (by, parts) = &last;
+        let expected: Vec<_> = parts.iter().map(|part| model.apply(by, part)).collect();
+        assert_eq!(store.apply(by, parts.clone(), vec![]).await.unwrap(), expected);
+    }
+    let fields: Vec<Arc<str>> = (0..5).map(|f| format!("/{f}").into()).collect();
+    for by in ["w0", "w1", "w2"] {
+        for name in (0..3).map(|n| format!("h{round}.{n}")) {
+            let query = Query { hash: hash(&name), fields: fields.clone() };
+            let held = store.read(&writer(by), vec![query]).await.unwrap().pop().unwrap();
+            let sums = model.0.get(&*name).map(|(sums, _)| sums);
+            let sums = fields.iter().map(|field| sums.and_then(|sums| sums.get(field)).copied()).collect();
+            assert_eq!(held, Found { marker: model.marker(&name, &writer(by)), sums });
+        }
+    }
+}
+
+fn check_many(place: &Place, runtime: &tokio::runtime::Runtime, cases: u32) {
+    let round = std::cell::Cell::new(0);
+    let outcome = TestRunner::new(Config::with_cases(cases)).run(&steps(), |steps| {
+        round.set(round.get() + 1);
+        let redis = place.server.as_ref().map(RedisServer::client);
+        runtime.block_on(check(&place.store, redis, round.get(), steps));
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn redis_does_what_the_model_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    check_many(&runtime.block_on(Place::redis()), &runtime, 300);
+}
+
+#[test]
+fn the_embedded_store_does_what_the_model_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    check_many(&runtime.block_on(Place::embedded()), &runtime, 40);
+}

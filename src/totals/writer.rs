@@ -1,0 +1,524 @@
+//! The one task that owns everything durable but the journal: it freezes pending sums into batches,
+//! brings them to the store, reads the store for those who ask, and writes the checkpoint. It runs on a
+//! thread of its own, so that no disk and no store ever holds the event loop.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::batch::{Batch, Heads};
+use super::checkpoint::{self, Checkpoint, KnownPage};
+use super::data_dir::DataDir;
+use super::flush::{Flush, FlushError};
+use super::identity::Identity;
+use super::load::{Load, Reader};
+use super::outbox::Outbox;
+use super::salts::{Salts, random};
+use super::segments::{AppendError, Position};
+use super::store::{HashName, Marker, Query, Store};
+use super::{Config, Shared, die};
+use crate::calendar::{Calendar, CivilHour};
+use crate::clock::Moment;
+use crate::metrics::Bound;
+use crate::sessions::{Export, Sessions};
+use crate::sites::SiteKey;
+
+/// How often a shared store is read again for what other instances counted.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// While the store is away batches are frozen less often, so that there are fewer to send.
+const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
+
+/// The longest wait between two tries to reach a store.
+const BACK_OFF: Duration = Duration::from_secs(5);
+
+/// Pages copied while the ledger is locked.
+const PAGES_AT_A_TIME: usize = 1000;
+
+/// Hashes compared in one call of the store.
+const HASHES_AT_A_TIME: usize = 1000;
+
+/// The last parts of hours and days are remembered this long at least, though the outbox, being full,
+/// may have dropped them: a quiet site's next view must not be taken for a store that went back.
+const HEADS_KEPT_MS: i64 = 3 * 24 * 3_600_000;
+
+/// See the module.
+pub struct Writer {
+    pub shared: Arc<Shared>,
+    pub sessions: Arc<Sessions>,
+    pub dir: DataDir,
+    pub config: Config,
+    pub identity: Identity,
+    pub salts: Salts,
+    pub outbox: Outbox,
+    pub heads: Heads,
+    pub store: Store,
+    pub loads: mpsc::Receiver<Load>,
+    pub pace: Pace,
+}
+
+/// When things were last done and where they stand.
+#[derive(Default)]
+pub struct Pace {
+    attached: bool,
+    /// Every hash that the outbox can heal is known to bear what was last applied to it.
+    verified: bool,
+    /// The figures of every site have been read since the store was attached.
+    pub loaded: bool,
+    serving: bool,
+    /// The batch frozen last, if it is the next to be sent: saves reading it back.
+    fresh: Option<Batch>,
+    frozen_at: Option<Instant>,
+    refreshed_at: Option<Instant>,
+    checkpoint_at: Option<Instant>,
+    /// No try to reach the store before this.
+    retry_at: Option<Instant>,
+    failures: u32,
+    since: HashMap<SiteKey, NaiveDate>,
+    salts_drawn: Vec<(SiteKey, NaiveDate)>,
+    /// Up to where the journal is in batches.
+    frozen_to: Position,
+}
+
+impl Pace {
+    /// At the start: the journal is in batches up to `frozen_to`.
+    pub fn after(frozen_to: Position) -> Self {
+        Pace { frozen_to, ..Pace::default() }
+    }
+}
+
+impl Writer {
+    /// What was read back from the journal becomes a batch at once: a synced copy of it, before anything
+    /// of it is sent. Then gives the store a chance to answer before the first request does.
+    pub async fn begin(&mut self, patience: Duration) {
+        self.draw_salts();
+        self.freeze().await;
+        if tokio::time::timeout(patience, self.send()).await.is_err() {
+            tracing::info!("the store is still being brought up to date");
+        }
+        self.show();
+    }
+
+    /// Works until `stop` is told; then brings what it can to the store before the deadline it is told,
+    /// and writes a checkpoint.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<Duration>) {
+        self.pace.serving = true;
+        let mut ticks = tokio::time::interval(self.flush_interval());
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let deadline = loop {
+            tokio::select! {
+                _ = ticks.tick() => self.turn().await,
+                Some(load) = self.loads.recv() => self.answer(load).await,
+                deadline = &mut stop => break deadline.unwrap_or_default(),
+            }
+        };
+        self.freeze().await;
+        self.pace.retry_at = None;
+        if tokio::time::timeout(deadline, self.send()).await.is_err() {
+            tracing::warn!(
+                "the store did not take everything in time; the rest is sent after the next start"
+            );
+        }
+        self.checkpoint().await;
+    }
+
+    fn flush_interval(&self) -> Duration {
+        self.config.store.flush_interval
+    }
+
+    /// One turn: freeze, send, look after the files.
+    pub async fn turn(&mut self) {
+        self.draw_salts();
+        let away = self.pace.failures > 0 || self.shared.held().is_some();
+        let rests = self.pace.frozen_at.is_some_and(|at| at.elapsed() < FREEZE_WHILE_AWAY);
+        if !(away && rests) {
+            self.freeze().await;
+        }
+        self.send().await;
+        self.look_after_files().await;
+        self.show();
+    }
+
+    /// Makes a batch of all that is pending, and makes it durable.
+    pub async fn freeze(&mut self) {
+        if self.outbox.is_full() {
+            self.shared.metrics.bound(Bound::Outbox);
+            return;
+        }
+        let Some(frozen) = self.shared.ledger().freeze() else { return };
+        if let Some(journal) = &self.shared.journal {
+            // The store must never be ahead of what a power cut leaves in the journal.
+            journal.synced_to(frozen.reach, self.shared.clock.now().uptime_ms).await;
+        }
+        let (sequence, tag) = (self.outbox.next_sequence(), u64::from_le_bytes(random()));
+        let mut heads = self.heads.clone();
+        let now_ms = self.shared.clock.now().unix_ms;
+        let batch =
+            Batch::freeze(sequence, tag, frozen.reach, now_ms, frozen.oldest_ms, frozen.sums, &mut heads);
+        match self.outbox.add(&batch) {
+            Ok(()) => {
+                self.heads = heads;
+                self.pace.frozen_to = batch.reach;
+                self.pace.frozen_at = Some(Instant::now());
+                self.pace.fresh = Some(batch);
+            }
+            Err(AppendError::Undone(error)) => {
+                tracing::warn!(%error, "the outbox cannot be written; views stay in the journal");
+                let Batch { reach, oldest_ms, sums, .. } = batch;
+                self.shared.ledger().unfreeze(super::ledger::Frozen { sums, reach, oldest_ms });
+            }
+            Err(AppendError::Unknown(error)) => die(&format!("the outbox cannot be written: {error}")),
+        }
+    }
+
+    /// Brings waiting batches to the store, and reads it when that is due.
+    pub async fn send(&mut self) {
+        if self.pace.retry_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        let ended = self.try_send().await;
+        match ended {
+            Ok(()) => {
+                if self.pace.failures > 0 {
+                    tracing::info!("the store answers again; everything is applied");
+                }
+                self.pace.failures = 0;
+                self.shared.hold(None);
+                self.shared.set_store_up(true);
+                self.shared.metrics.last_flush.set(self.shared.clock.now().unix_ms as f64 / 1000.0);
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &FlushError) {
+        if self.pace.failures == 0 {
+            tracing::warn!(%error, "the store cannot be brought up to date; views are kept and sent later");
+        }
+        self.pace.failures += 1;
+        self.pace.attached = false;
+        self.shared.set_store_up(false);
+        if let FlushError::Held(reason) = error {
+            self.shared.hold(Some(reason.clone()));
+        }
+        let wait = Duration::from_millis(100 << self.pace.failures.min(6)).min(BACK_OFF);
+        self.pace.retry_at = Some(Instant::now() + wait);
+    }
+
+    async fn try_send(&mut self) -> Result<(), FlushError> {
+        if !self.pace.attached {
+            self.attach().await?;
+        }
+        while let Some((sequence, _)) = self.outbox.next_waiting() {
+            let fresh = self.pace.fresh.take().filter(|batch| batch.sequence == sequence);
+            let batch = match fresh {
+                Some(batch) => Some(batch),
+                None => self.outbox.get(sequence)?,
+            };
+            if let Some(batch) = batch {
+                let mut whole =
+                    self.flush(false).apply(&batch).await.or_else(|error| self.unless_lost(error))?;
+                if !self.pace.attached {
+                    // A hash was lost: see whether the data set is still ours, then heal it.
+                    self.attach().await?;
+                    whole = self.flush(true).apply(&batch).await?;
+                }
+                self.pace.verified &= whole;
+                self.shared.ledger().applied(&batch);
+            }
+            self.outbox.set_applied(sequence);
+        }
+        if !self.pace.verified {
+            self.verify().await?;
+        }
+        let shared_store = matches!(self.store, Store::Redis(_));
+        let due = shared_store && self.pace.refreshed_at.is_none_or(|at| at.elapsed() >= REFRESH);
+        if !self.pace.loaded || due || self.shared.take_day_turned() {
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// Compares every hash that the outbox can heal: a store that went back in time has lost also what
+    /// no later batch will touch, the hours and days that are over.
+    async fn verify(&mut self) -> Result<(), FlushError> {
+        let first = self.outbox.first_sequence().unwrap_or(u64::MAX);
+        let hashes: Vec<HashName> = self
+            .heads
+            .iter()
+            .filter(|(_, head)| head.sequence >= first)
+            .map(|(hash, _)| hash.clone())
+            .collect();
+        for some in hashes.chunks(HASHES_AT_A_TIME) {
+            let bears = self.markers(some).await?;
+            self.check(&bears).await?;
+        }
+        self.pace.verified = true;
+        Ok(())
+    }
+
+    /// What hashes bear now.
+    async fn markers(&self, hashes: &[HashName]) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
+        let query = |hash: &HashName| Query { hash: hash.clone(), fields: Vec::new() };
+        let found = self.store.read(&self.identity.writer, hashes.iter().map(query).collect()).await?;
+        Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
+    }
+
+    /// Heals those of the hashes that went back. Whether none had.
+    async fn check(&mut self, bears: &[(HashName, Option<Marker>)]) -> Result<bool, FlushError> {
+        match self.flush(false).check(&self.heads, bears).await {
+            Err(FlushError::Lost(_)) => {
+                self.attach().await?;
+                // Those before the lost one have been healed: they bear something else by now.
+                let hashes: Vec<_> = bears.iter().map(|(hash, _)| hash.clone()).collect();
+                let bears = self.markers(&hashes).await?;
+                self.flush(true).check(&self.heads, &bears).await.map(|_| false)
+            }
+            checked => checked,
+        }
+    }
+
+    fn unless_lost(&mut self, error: FlushError) -> Result<bool, FlushError> {
+        match error {
+            FlushError::Lost(hash) => {
+                tracing::warn!(hash, "a hash of the store has lost this writer's marker");
+                self.pace.attached = false;
+                Ok(false)
+            }
+            error => Err(error),
+        }
+    }
+
+    fn flush(&self, refill: bool) -> Flush<'_> {
+        let (store, outbox) = (&self.store, &self.outbox);
+        Flush { store, writer: &self.identity.writer, outbox, metrics: &self.shared.metrics, refill }
+    }
+
+    /// Registers with the store, site by site, and agrees on salts.
+    async fn attach(&mut self) -> Result<(), FlushError> {
+        let now = self.shared.clock.now();
+        let mut learned = false;
+        for site in self.shared.sites.iter() {
+            let today = site.calendar.span(now.unix_ms).hour.day;
+            let writer = &self.identity.writer;
+            let attached = self.store.attach(&site.key, site.calendar.zone.name(), writer, today).await?;
+            let place = (self.store.kind().to_owned(), site.key.clone());
+            match self.identity.datasets.get(&place) {
+                Some(ours) if *ours != attached.dataset => {
+                    return Err(FlushError::Held(format!(
+                        "the data set of site {} is not the one that was written to: it has vanished, or \
+                         store.url names another one; views are kept, nothing is sent",
+                        site.key
+                    )));
+                }
+                Some(_) => {}
+                None => {
+                    self.identity.datasets.insert(place, attached.dataset);
+                    learned = true;
+                }
+            }
+            self.pace.since.insert(site.key.clone(), attached.since);
+        }
+        if learned {
+            self.identity.save(&self.dir)?;
+        }
+        self.salts.share(&self.store, &self.dir, &self.pace.salts_drawn, self.pace.serving).await?;
+        self.pace.attached = true;
+        self.pace.verified = false;
+        Ok(())
+    }
+
+    /// Draws the salts of days that have come.
+    pub fn draw_salts(&mut self) {
+        let now = self.shared.clock.now();
+        let day =
+            |site: &Arc<crate::sites::Site>| (site.key.clone(), site.calendar.span(now.unix_ms).hour.day);
+        let days: Vec<_> = self.shared.sites.iter().map(day).collect();
+        if days != self.pace.salts_drawn {
+            if let Err(error) = self.salts.draw(&self.dir, &days) {
+                tracing::warn!(%error, "the salts cannot be written: a restart would begin sessions anew");
+            }
+            self.pace.salts_drawn = days;
+            // New ones are shared with the next attach.
+            self.pace.attached = false;
+            self.pace.loaded = false;
+        }
+    }
+
+    /// Reads the figures of every site from the store.
+    async fn refresh(&mut self) -> Result<(), FlushError> {
+        let now = self.shared.clock.now();
+        let reader = Reader { store: &self.store, writer: &self.identity.writer };
+        let mut bears = Vec::new();
+        let mut read = Vec::new();
+        for site in self.shared.sites.iter() {
+            let hour = site.calendar.span(now.unix_ms).hour;
+            let since = self.pace.since.get(&site.key).copied().unwrap_or(hour.day);
+            let (stored, markers) = reader.site(&site.key, &hour, since).await?;
+            bears.extend(markers);
+            read.push((site.id.index(), stored));
+        }
+        // What went back is healed first and read again: its figures are not believed.
+        let whole = self.check(&bears).await?;
+        self.pace.verified &= whole;
+        self.pace.refreshed_at = whole.then(Instant::now);
+        let mut ledger = self.shared.ledger();
+        let now = self.shared.clock.now();
+        // Of a day that ended meanwhile nothing is taken: views of the next may be shown already.
+        self.pace.loaded =
+            whole && read.iter().all(|(index, stored)| ledger.is_day(*index, stored.hour.day, now));
+        if self.pace.loaded {
+            read.into_iter().for_each(|(index, stored)| ledger.load_site(index, stored, now.unix_ms));
+        }
+        Ok(())
+    }
+
+    /// Reads pages for those who ask, and for all who ask at the same time.
+    pub async fn answer(&mut self, first: Load) {
+        let mut loads = vec![first];
+        while let Ok(more) = self.loads.try_recv() {
+            loads.push(more);
+        }
+        // In between a batch may have been applied whose answer was lost: only what is whole is read.
+        let whole = self.pace.attached && self.pace.verified && self.outbox.waiting() == 0;
+        for load in loads.into_iter().filter(|_| whole) {
+            let Some(site) = self.shared.sites.at(load.site) else { continue };
+            let now = self.shared.clock.now();
+            let hour = site.calendar.span(now.unix_ms).hour;
+            let reader = Reader { store: &self.store, writer: &self.identity.writer };
+            match reader.pages(&site.key, &hour, &load.pages).await {
+                Ok(figures) => {
+                    let mut ledger = self.shared.ledger();
+                    let now = self.shared.clock.now();
+                    let index = load.site.index();
+                    // Of a day that ended meanwhile nothing is taken.
+                    let lasts = ledger.is_day(index, hour.day, now);
+                    for (page, stored) in load.pages.iter().zip(figures).filter(|_| lasts) {
+                        ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
+                    }
+                }
+                Err(error) => self.failed(&error.into()),
+            }
+            // Whoever asked may have gone.
+            load.done.send(()).ok();
+        }
+    }
+
+    async fn look_after_files(&mut self) {
+        let now = self.shared.clock.now();
+        if self.pace.checkpoint_at.is_none_or(|at| at.elapsed() >= self.config.checkpoint_interval) {
+            self.checkpoint().await;
+        } else if let Some(journal) = &self.shared.journal
+            && let Err(error) = journal.roll(false, now.uptime_ms)
+        {
+            tracing::warn!(%error, "no new journal segment can be made; the current one grows");
+        }
+        let answers = self.shared.store_up.load(Ordering::Acquire);
+        if let Err(error) = self.outbox.trim(now.uptime_ms, answers) {
+            tracing::warn!(%error, "old batches cannot be deleted");
+        }
+    }
+
+    fn show(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.outbox_bytes.set(self.outbox.bytes() as i64);
+        metrics.unapplied_batches.set(self.outbox.waiting() as i64);
+        let waiting = self.outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
+        let oldest_ms = waiting.or_else(|| self.shared.ledger().oldest_ms());
+        metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
+    }
+
+    /// Writes the checkpoint and deletes the journal that nobody needs any more.
+    pub async fn checkpoint(&mut self) {
+        self.pace.checkpoint_at = Some(Instant::now());
+        let Some(checkpoint) = self.make_checkpoint().await else { return };
+        let position = checkpoint.position.min(self.pace.frozen_to);
+        if let Err(error) = self.dir.replace(checkpoint::FILE, &checkpoint.encode()) {
+            tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
+            return;
+        }
+        if let Some(journal) = &self.shared.journal {
+            let now = self.shared.clock.now();
+            let deleted = journal.roll(true, now.uptime_ms).and_then(|()| journal.remove_before(position));
+            if let Err(error) = deleted {
+                tracing::warn!(%error, "the journal cannot be shortened");
+            }
+        }
+        let first = self.outbox.first_sequence().unwrap_or(0);
+        let now_ms = self.shared.clock.now().unix_ms;
+        let recent = Calendar::utc().span(now_ms.saturating_sub(HEADS_KEPT_MS)).hour.day.to_string();
+        self.heads.retain(|hash, link| {
+            let name = hash.name.strip_prefix("hour:").or(hash.name.strip_prefix("day:"));
+            link.sequence >= first || name.is_none_or(|day| day >= recent.as_str())
+        });
+    }
+
+    /// Copies everything, never holding the ledger for long. Nothing else applies batches meanwhile, so what
+    /// the store is known to hold stays what it is. None while the journal cannot be written.
+    async fn make_checkpoint(&self) -> Option<Checkpoint> {
+        let position = self.shared.ledger().folded();
+        let now = self.shared.clock.now();
+        let (sessions, ids) = self.copy_presence(now).await?;
+        let sites = self.shared.ledger().sites();
+        let mut figures = Vec::new();
+        let mut pages = Vec::new();
+        for (index, ..) in &sites {
+            figures.extend(self.shared.ledger().stored(*index).map(|stored| (*index, stored)));
+            // The embedded store is here whenever this process is.
+            if matches!(self.store, Store::Redis(_)) {
+                pages.extend(self.known_pages(*index));
+            }
+        }
+        Some(Checkpoint {
+            written_ms: now.unix_ms,
+            position,
+            applied: self.outbox.applied(),
+            heads: self.heads.clone(),
+            sites: sites.into_iter().map(|(_, key, _)| key).collect(),
+            sessions,
+            ids,
+            figures,
+            pages,
+        })
+    }
+
+    /// Sessions and ids, without those of views that were undone after all.
+    async fn copy_presence(&self, now: Moment) -> Option<(Export, (Vec<u64>, Vec<u64>))> {
+        let (ended, undone) = self.shared.ledger().groups();
+        let copied = (self.sessions.export(now), self.shared.ledger().ids.export());
+        // The group that was open and the one that was being written: when both have ended, every view
+        // that was copied is either written or known to be undone.
+        while self.shared.ledger().is_writing() && self.shared.ledger().groups().0 < ended + 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (self.shared.ledger().groups().1 == undone).then_some(copied)
+    }
+
+    fn known_pages(&self, site: usize) -> Vec<KnownPage> {
+        let mut known = Vec::new();
+        let mut from = Some(0);
+        while let Some(slot) = from {
+            let (some, next) = self.shared.ledger().stored_pages(site, slot, PAGES_AT_A_TIME);
+            known.extend(some.into_iter().map(|(page, hour, figures): (_, CivilHour, _)| KnownPage {
+                site,
+                hour,
+                page,
+                figures,
+            }));
+            from = next;
+        }
+        known
+    }
+}
+
+impl From<io::Error> for super::store::StoreError {
+    fn from(error: io::Error) -> Self {
+        super::store::StoreError::Unreachable(error.to_string())
+    }
+}

@@ -1,0 +1,195 @@
+//! Days, weeks, months and years as the site's calendar has them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Setup, TestApp, until, view};
+use crate::servers::RedisServer;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The running buckets' views, once they are known.
+fn views(app: &TestApp) -> Value {
+    let mut shown = Value::Null;
+    until("all figures are known", || {
+        shown = app.get("/api/v1/sites/lamdong/counters").json();
+        shown["views"].as_object().is_some_and(|views| views.len() == 5)
+    });
+    shown["views"].take()
+}
+
+/// What a site has counted in day, week, month, year and ever.
+fn in_buckets(figures: [u64; 5]) -> Value {
+    let [day, week, month, year, all] = figures;
+    json!({"day": day, "week": week, "month": month, "year": year, "all": all})
+}
+
+fn send(app: &TestApp, number: usize) {
+    for _ in 0..number {
+        app.take(&view("/a").from("203.0.113.1"));
+    }
+}
+
+/// From an instant over a boundary: what is counted before is seen after it in the buckets that go on.
+#[track_caller]
+fn crosses(setup: Setup, before: &str, buckets_after: Value, goes_on: [bool; 5]) {
+    let mut app = TestApp::start_at(before, setup);
+    send(&app, 3);
+    app.pass(2 * MINUTE);
+    let after = |later: u64| in_buckets(goes_on.map(|on| if on { 3 + later } else { later }));
+    assert_eq!(app.counters()["buckets"], buckets_after);
+    assert_eq!(views(&app), after(0));
+    send(&app, 2);
+    assert_eq!(views(&app), after(2));
+    assert_eq!(app.page("/a")["views"], after(2), "pages have the same calendar");
+    app.restart_after(MINUTE);
+    assert_eq!(views(&app), after(2));
+    assert_eq!(app.page("/a")["views"], after(2));
+}
+
+fn on_both_stores(before: &str, buckets_after: &Value, goes_on: [bool; 5]) {
+    let redis = RedisServer::start();
+    for setup in [Setup::default(), Setup::default().store(&redis.url())] {
+        crosses(setup, before, buckets_after.clone(), goes_on);
+    }
+}
+
+#[test]
+fn a_day_ends_at_midnight_of_the_site() {
+    let after = json!({"day": "2023-09-16", "week": "2023-W37", "month": "2023-09", "year": "2023"});
+    on_both_stores("2023-09-15T23:59:00+07:00", &after, [false, true, true, true, true]);
+}
+
+#[test]
+fn a_week_ends_on_sunday() {
+    let after = json!({"day": "2023-09-18", "week": "2023-W38", "month": "2023-09", "year": "2023"});
+    on_both_stores("2023-09-17T23:59:00+07:00", &after, [false, false, true, true, true]);
+}
+
+#[test]
+fn a_month_may_end_within_a_week() {
+    let after = json!({"day": "2024-03-01", "week": "2024-W09", "month": "2024-03", "year": "2024"});
+    on_both_stores("2024-02-29T23:59:00+07:00", &after, [false, true, false, true, true]);
+}
+
+#[test]
+fn a_year_may_end_within_a_week() {
+    let after = json!({"day": "2027-01-01", "week": "2026-W53", "month": "2027-01", "year": "2027"});
+    on_both_stores("2026-12-31T23:59:00+07:00", &after, [false, true, false, false, true]);
+}
+
+#[test]
+fn a_week_that_begins_on_sunday_is_named_by_it() {
+    let after = json!({"day": "2026-11-22", "week": "2026-11-22/P7D", "month": "2026-11", "year": "2026"});
+    let setup = Setup::default().and("week_start = \"sunday\"");
+    crosses(setup, "2026-11-21T23:59:00+07:00", after, [false, false, true, true, true]);
+}
+
+#[test]
+fn a_day_begins_after_a_midnight_that_there_is_not() {
+    // Where summer time begins at midnight the first hour is 01:00.
+    let setup = Setup::default()
+        .sites("[[site]]\nkey = \"lamdong\"\nhosts = [\"baolamdong.vn\"]\ntime_zone = \"Africa/Cairo\"");
+    let after = json!({"day": "2024-04-26", "week": "2024-W17", "month": "2024-04", "year": "2024"});
+    crosses(setup, "2024-04-25T23:59:00+02:00", after, [false, true, true, true, true]);
+}
+
+#[test]
+fn sites_of_other_zones_have_other_days() {
+    let setup = Setup::default()
+        .and("[[site]]\nkey = \"paris\"\nhosts = [\"paris.example\"]\ntime_zone = \"Europe/Paris\"");
+    let app = TestApp::start_at("2023-09-15T23:59:00+07:00", setup);
+    send(&app, 1);
+    app.take(&view("/a").with("site", "paris"));
+    app.pass(2 * MINUTE);
+    assert_eq!(app.counters()["buckets"]["day"], "2023-09-16");
+    let paris = app.counters_of("paris");
+    assert_eq!((&paris["buckets"]["day"], &paris["views"]["day"]), (&"2023-09-15".into(), &1.into()));
+    assert_eq!(paris["at"], "2023-09-15T18:59:00+02:00");
+}
+
+#[test]
+fn views_at_midnight_while_redis_is_down_stay_in_their_days() {
+    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut app = TestApp::start_at("2023-09-15T23:50:00+07:00", Setup::default().store(&redis.url()));
+    send(&app, 2);
+    app.page("/a");
+    app.until_stale(false);
+    redis.kill();
+    app.pass(9 * MINUTE);
+    send(&app, 3);
+    app.pass(6 * MINUTE);
+    send(&app, 4);
+    app.until_stale(true);
+    for restarted in [false, true] {
+        if restarted {
+            app.restart_after(MINUTE);
+        }
+        assert_eq!(views(&app), in_buckets([4, 9, 9, 9, 9]), "restarted: {restarted}");
+        assert_eq!(app.page("/a")["views"], in_buckets([4, 9, 9, 9, 9]), "restarted: {restarted}");
+        assert_eq!(app.counters()["visits"], in_buckets([0, 1, 1, 1, 1]));
+        assert_eq!(app.counters()["visitors"]["day"], 1);
+        assert_eq!(app.counters()["stale"], true);
+    }
+    redis.restart();
+    app.until_stale(false);
+    until("everything is known", || views(&app) == in_buckets([4, 9, 9, 9, 9]));
+    app.stop();
+    let mut client = redis.client();
+    for (day, counted) in [("2023-09-15", "5"), ("2023-09-16", "4")] {
+        let key = format!("footfall:{{lamdong}}:day:{day}");
+        assert_eq!(client.ask(&[b"HGET", key.as_bytes(), b"views"]).text(), counted);
+    }
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_moves_nothing() {
+    let redis = RedisServer::start();
+    for setup in [Setup::default(), Setup::default().store(&redis.url())] {
+        let mut app = TestApp::start_at("2023-09-15T23:58:00+07:00", setup);
+        send(&app, 3);
+        app.pass(4 * MINUTE);
+        send(&app, 2);
+        assert_eq!(views(&app), in_buckets([2, 5, 5, 5, 5]));
+        app.step_to("2023-09-15T23:57:00+07:00");
+        send(&app, 4);
+        until("the day that is back is known", || views(&app) == in_buckets([7, 9, 9, 9, 9]));
+        app.pass(5 * MINUTE);
+        until("and so is the next", || views(&app) == in_buckets([2, 9, 9, 9, 9]));
+        app.restart_after(MINUTE);
+        assert_eq!(views(&app), in_buckets([2, 9, 9, 9, 9]));
+    }
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_over_midnight_begins_no_second_visit() {
+    for back_to in ["2023-09-15T23:57:00+07:00", "2023-09-15T17:02:00+07:00"] {
+        let mut app = TestApp::start_at("2023-09-16T00:02:00+07:00", Setup::default());
+        let one_visit = |app: &TestApp| {
+            let counters = app.counters();
+            assert_eq!((&counters["visits"]["all"], &counters["online"]), (&1.into(), &1.into()));
+        };
+        send(&app, 2);
+        app.step_to(back_to);
+        send(&app, 2);
+        until("the day that is back is known", || views(&app) == in_buckets([2, 4, 4, 4, 4]));
+        one_visit(&app);
+        app.restart_after(MINUTE);
+        send(&app, 1);
+        one_visit(&app);
+        app.step_to("2023-09-16T00:03:00+07:00");
+        send(&app, 1);
+        one_visit(&app);
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_ahead_ends_no_session() {
+    let app = TestApp::start(Setup::default());
+    send(&app, 1);
+    app.step_to("2023-09-15T14:19:00+07:00");
+    send(&app, 1);
+    let counters = app.counters();
+    assert_eq!((&counters["visits"]["all"], &counters["online"]), (&1.into(), &1.into()));
+}

@@ -1,0 +1,539 @@
+//! Configurations, good and bad: through [`Config::load`] and through the binary.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use footfall::config::{Config, DEFAULTS, LogFormat};
+use footfall::ingest::ClientHeader;
+use footfall::sites::{Identity, OriginCheck, PageCase};
+use footfall::totals::Sync;
+
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::load(Some(("footfall.toml", text)), env)
+        .map_err(|faults| faults.0.iter().map(ToString::to_string).collect())
+}
+
+fn good(text: &str) -> Config {
+    load(text, &[]).unwrap_or_else(|faults| panic!("{text}: {faults:#?}"))
+}
+
+/// A site with the key `a` and more lines.
+fn site(lines: &str) -> String {
+    format!("[[site]]\nkey = \"a\"\nhosts = [\"a.example\"]\n{lines}")
+}
+
+#[test]
+fn without_any_source_the_defaults_hold() {
+    let config = Config::load(None, std::iter::empty()).unwrap();
+    assert_eq!(config.serve.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.serve.admin_listen, "127.0.0.1:8081".parse().unwrap());
+    assert_eq!(config.serve.max_connections, 10_000);
+    assert_eq!(config.serve.proxies.header, ClientHeader::List("x-forwarded-for".parse().unwrap()));
+    assert!(config.serve.proxies.trusted.iter().all(|network| network.addr().is_loopback()));
+    assert_eq!(config.public_url, "");
+    assert_eq!(config.stop_timeout, Duration::from_secs(10));
+    assert_eq!(config.sessions.online_window, Duration::from_secs(300));
+    assert_eq!(config.sessions.visit_timeout, Duration::from_secs(1800));
+    assert_eq!(config.totals.data_dir, Path::new("data"));
+    assert_eq!(config.totals.journal.sync, Sync::EverySecond);
+    assert_eq!(config.totals.journal.max_bytes, 1 << 30);
+    assert_eq!(config.totals.outbox.retention, Duration::from_secs(72 * 3600));
+    assert_eq!(config.totals.store.url, "embedded");
+    assert_eq!(config.totals.store.flush_interval, Duration::from_secs(10));
+    assert_eq!(config.totals.store.tls_ca_file, None);
+    assert_eq!(config.totals.checkpoint_interval, Duration::from_secs(60));
+    assert_eq!(config.log.format, LogFormat::Auto);
+    let demo = config.sites.get("demo").unwrap();
+    assert_eq!(demo.hosts, ["localhost", "127.0.0.1"]);
+    assert_eq!(demo.calendar.zone.name(), "UTC");
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn every_default_is_explained() {
+    let mut above = "";
+    for line in DEFAULTS.lines() {
+        let is_key = !line.starts_with(['#', '[']) && line.contains(" = ");
+        assert!(!is_key || above.starts_with("# "), "{line}: say what it is");
+        above = line;
+    }
+}
+
+#[test]
+fn what_is_printed_reads_as_the_same() {
+    let given = site("time_zone = \"Asia/Ho_Chi_Minh\"\npage_query = [\"id\"]\n");
+    let text = format!("data_dir = 'a\"b'\n[http]\nmax_connections = 1_000\n{given}");
+    let printed = good(&text).to_toml();
+    let line = "time_zone = \"Asia/Ho_Chi_Minh\" # footfall.toml line 7";
+    assert!(printed.contains(line), "{printed}");
+    let plain = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" # ").next().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(plain(&good(&printed).to_toml()), plain(&printed));
+}
+
+#[test]
+fn the_defaults_as_a_file_change_nothing() {
+    let config = good(DEFAULTS);
+    assert_eq!(config.to_toml(), Config::load(None, std::iter::empty()).unwrap().to_toml());
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn a_file_sets_every_kind_of_value() {
+    let config = good(
+        r#"
+        listen = "[::]:9000"
+        public_url = "https://stats.example.org/count/"
+        trusted_proxies = ["10.1.2.3/8", "2001:db8::1"]
+        client_header = "CF-Connecting-IP"
+        journal = { sync = "always", max_bytes = "64 MiB" }
+        [store]
+        url = "rediss://:secret@cache:6380/2"
+        tls_ca_file = "/etc/ca.pem"
+        [log]
+        level = "debug"
+        [[site]]
+        key = "lamdong"
+        hosts = ["BaoLamDong.vn", "báo.vn", "::1", "baolamdong.vn"]
+        origins = ["null", "amp.example"]
+        time_zone = "Asia/Ho_Chi_Minh"
+        week_start = "sunday"
+        locale = "vi"
+        identity = "browser"
+        page_query = ["id"]
+        page_case = "fold"
+        origin_check = "strict"
+        "#,
+    );
+    assert_eq!(config.public_url, "https://stats.example.org/count");
+    let trusted: Vec<String> = config.serve.proxies.trusted.iter().map(ToString::to_string).collect();
+    assert_eq!(trusted, ["10.0.0.0/8", "2001:db8::1/128"]);
+    assert_eq!(config.serve.proxies.header, ClientHeader::List("cf-connecting-ip".parse().unwrap()));
+    assert_eq!(config.totals.journal.sync, Sync::Always);
+    assert_eq!(config.totals.journal.max_bytes, 64 << 20);
+    assert_eq!(config.totals.store.flush_interval, Duration::from_secs(1));
+    assert_eq!(config.totals.store.tls_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
+    assert_eq!(config.log.level, tracing::Level::DEBUG);
+    assert!(config.sites.get("demo").is_none(), "a site of the user's replaces the demo");
+    let site = config.sites.get("lamdong").unwrap();
+    assert_eq!(site.hosts, ["baolamdong.vn", "xn--bo-mia.vn", "[::1]"]);
+    assert_eq!(site.origins, ["null", "amp.example"]);
+    assert_eq!(site.calendar.zone.name(), "Asia/Ho_Chi_Minh");
+    assert_eq!(site.calendar.week_start, chrono::Weekday::Sun);
+    assert_eq!((site.identity, site.pages.case), (Identity::Browser, PageCase::Fold));
+    assert_eq!(
+        (site.origin_check, site.pages.query.as_slice()),
+        (OriginCheck::Strict, &["id".to_owned()][..])
+    );
+    assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+    assert!(config.to_toml().contains("rediss://***@cache:6380/2"), "{config:?}");
+}
+
+#[test]
+fn a_variable_wins_over_the_file() {
+    let env = [
+        ("FOOTFALL_STORE__URL", "redis://cache"),
+        ("FOOTFALL_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7"),
+        ("FOOTFALL_HTTP__MAX_CONNECTIONS", "500"),
+        ("FOOTFALL_SITE__0__TIME_ZONE", "Europe/Paris"),
+        ("FOOTFALL_SITE__1__KEY", "b"),
+        ("FOOTFALL_SITE__1__HOSTS", "b.example,www.b.example"),
+        ("FOOTFALL_CONFIG", "elsewhere.toml"),
+        ("FOOTFALL_LOG", "debug"),
+        ("FOOTFALL_SERVICE_HOST", "10.96.0.7"),
+        ("FOOTFALL_PORT", "tcp://10.96.0.7:8080"),
+        ("FOOTFALL_ADMIN_PORT_8081_TCP_ADDR", "10.96.0.8"),
+        ("PATH", "/bin"),
+    ];
+    let config = load(&site("[store]\nurl = \"embedded\""), &env).unwrap();
+    assert_eq!(config.totals.store.url, "redis://cache");
+    assert_eq!(config.serve.proxies.trusted.len(), 2);
+    assert_eq!(config.serve.max_connections, 500);
+    assert_eq!(config.sites.get("a").unwrap().calendar.zone.name(), "Europe/Paris");
+    assert_eq!(config.sites.get("b").unwrap().hosts, ["b.example", "www.b.example"]);
+}
+
+#[test]
+fn a_secret_is_read_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    std::fs::write(&path, "redis://:secret@cache\n").unwrap();
+    let path = path.to_str().unwrap();
+    let config = load("", &[("FOOTFALL_STORE__URL_FILE", path)]).unwrap();
+    assert_eq!(config.totals.store.url, "redis://:secret@cache");
+
+    let both = [("FOOTFALL_STORE__URL_FILE", path), ("FOOTFALL_STORE__URL", "redis://:secret@other")];
+    let faults = load("", &both).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].ends_with("FOOTFALL_STORE__URL is set too; set one of the two"), "{faults:?}");
+
+    let missing = load("", &[("FOOTFALL_STORE__URL_FILE", "/nowhere/url")]).unwrap_err();
+    assert!(
+        missing[0].starts_with("FOOTFALL_STORE__URL_FILE = \"/nowhere/url\": cannot be read"),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn each_fault_names_key_value_and_remedy() {
+    for (text, fault) in [
+        ("listen = \"localhost:80\"", "listen = \"localhost:80\": not an address with a port; write it like"),
+        ("listen = 8080", "listen = 8080: not a text in quotes; write it like \"127.0.0.1:8080\""),
+        ("admin_listen = \"0.0.0.0:8080\"", "admin_listen = \"0.0.0.0:8080\": its port is that of listen"),
+        ("public_url = \"stats.example\"", "public_url = \"stats.example\": not an http or https URL"),
+        ("public_url = \"ftp://x.example\"", "public_url = \"ftp://x.example\": not an http or https URL"),
+        ("data_dir = \"\"", "data_dir = \"\": empty; name a directory"),
+        (
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            "trusted_proxies = [\"10.0.0.0/33\"]: \"10.0.0.0/33\" is not",
+        ),
+        ("trusted_proxies = \"::1\"", "trusted_proxies = \"::1\": not a list of texts; write it like ["),
+        ("trusted_proxies = [1]", "trusted_proxies = […]: not a list of texts"),
+        ("client_header = \"x forwarded\"", "client_header = \"x forwarded\": not the name of a header"),
+        ("stop_timeout = \"10\"", "stop_timeout = \"10\": not a duration with a unit; write it like"),
+        ("stop_timeout = \"1h\"", "stop_timeout = \"1h\": out of range; choose a value from 1s to 10m"),
+    ] {
+        assert_one(text, fault);
+    }
+}
+
+#[test]
+fn each_fault_of_a_section_names_the_section() {
+    for (text, fault) in [
+        ("http.max_connections = 0", "http.max_connections = 0: out of range; choose"),
+        ("http.max_connections = -5", "http.max_connections = -5: out of range; choose"),
+        ("http.max_connections = 1.5", "http.max_connections = 1.5: not a whole number; write it like 10000"),
+        ("http.max_connections = \"9\"", "http.max_connections = \"9\": not a whole number"),
+        (
+            "journal.sync = \"sometimes\"",
+            "journal.sync = \"sometimes\": not one of every-second, always, memory; choose one",
+        ),
+        (
+            "journal.max_bytes = \"1024\"",
+            "journal.max_bytes = \"1024\": not a size with a unit; write it like",
+        ),
+        (
+            "outbox.max_bytes = \"1 MiB\"",
+            "outbox.max_bytes = \"1 MiB\": out of range; choose a value from 16 MiB",
+        ),
+        ("outbox.retention = true", "outbox.retention = true: not a text in quotes; write it like \"72h\""),
+        (
+            "sessions.online_window = \"9s\"",
+            "sessions.online_window = \"9s\": out of range; choose a value from 10s",
+        ),
+        (
+            "sessions.online_window = \"auto\"",
+            "sessions.online_window = \"auto\": not a duration with a unit",
+        ),
+        (
+            "sessions.visit_timeout = \"1m\"",
+            "sessions.visit_timeout = \"1m\": shorter than sessions.online_window",
+        ),
+        (
+            "sessions.max_sessions = 999",
+            "sessions.max_sessions = 999: out of range; choose a value from 1000",
+        ),
+        ("log.level = \"loud\"", "log.level = \"loud\": not one of error, warn, info, debug, trace"),
+    ] {
+        assert_one(text, fault);
+    }
+}
+
+#[test]
+fn a_stores_fault_shows_no_secret() {
+    for (text, fault) in [
+        (
+            "store.url = \"mysql://x\"",
+            "store.url = \"mysql://x\": not the URL of a store; write \"embedded\"",
+        ),
+        ("store.url = \"redis://a/x\"", "store.url = \"redis://a/x\": what stands after the host is not"),
+        (
+            "store.url = \"redis+cluster://a\"",
+            "store.url = \"redis+cluster://a\": redis+cluster is not supported yet",
+        ),
+        (
+            "store.url = \"redis+sentinel://a\"",
+            "store.url = \"redis+sentinel://a\": redis+sentinel is not supported",
+        ),
+        ("store.url = \"redis://u:secret@h:x\"", "store.url = \"redis://***\": not the URL of a store"),
+        ("store.url = [\"redis://:secret@h\"]", "store.url: not a text in quotes"),
+        (
+            "store.flush_interval = \"10m\"",
+            "store.flush_interval = \"10m\": out of range; choose a value from 100ms",
+        ),
+    ] {
+        assert_one(text, fault);
+    }
+}
+
+#[test]
+fn a_key_that_is_not_known_is_refused_with_the_nearest() {
+    for (text, fault) in [
+        (
+            "store.flushinterval = \"1s\"",
+            "store.flushinterval: unknown key; did you mean store.flush_interval?",
+        ),
+        ("flush_interval = \"1s\"", "flush_interval: unknown key; did you mean store.flush_interval?"),
+        ("store = \"embedded\"", "store: unknown key; it is a section: write its keys under [store]"),
+        ("colour = \"red\"", "colour: unknown key; see config/footfall.toml"),
+        ("[empty]", "empty: unknown key"),
+        ("site = []", "site: unknown key; write each site as a section [[site]]"),
+        ("[site]\nkey = \"a\"", "site.key: unknown key; write each site as a section [[site]]"),
+        ("[[site]]\nkey = \"a\"", "site.0.hosts: missing; write it like [\"localhost\""),
+        ("[[site]]\nhosts = [\"a.example\"]", "site.0.key: missing; write it like \"demo\""),
+    ] {
+        assert_one(text, fault);
+    }
+}
+
+#[test]
+fn each_fault_of_a_site_names_the_site() {
+    for (lines, fault) in [
+        ("hostz = []", "site.0.hostz: unknown key; did you mean site.0.hosts?"),
+        (
+            "time_zone = \"Mars/Base\"",
+            "site.0.time_zone = \"Mars/Base\": not a time zone of the IANA database",
+        ),
+        ("week_start = \"mon\"", "site.0.week_start = \"mon\": not one of monday, tuesday,"),
+        ("locale = \"vietnamese\"", "site.0.locale = \"vietnamese\": not a BCP 47 language tag"),
+        ("identity = \"cookie\"", "site.0.identity = \"cookie\": not one of address, browser, none"),
+        ("page_query = [\"a&b\"]", "site.0.page_query = [\"a&b\"]: \"a&b\" is not a query's name"),
+        ("page_case = \"lower\"", "site.0.page_case = \"lower\": not one of keep, fold"),
+        ("origin_check = \"no\"", "site.0.origin_check = \"no\": not one of lenient, strict"),
+        (
+            "origins = [\"https://x.example\"]",
+            "site.0.origins = [\"https://x.example\"]: \"https://x.example\" has",
+        ),
+        ("[[site]]\nkey = \"a\"\nhosts = [\"b.example\"]", "site.1.key = \"a\": site.0 has the same key"),
+        ("[[site]]", "site.1: unknown key; give the site a key and hosts"),
+    ] {
+        assert_one(&site(lines), fault);
+    }
+    for (key, hosts, fault) in [
+        ("A", "a.example", "site.0.key = \"A\": not a site's key; use 1 to 32 of a-z, 0-9"),
+        ("", "a.example", "site.0.key = \"\": not a site's key"),
+        ("a", "a.example:80", "site.0.hosts = [\"a.example:80\"]: \"a.example:80\" has a port"),
+        ("a", "http://a.example", "site.0.hosts = [\"http://a.example\"]: \"http://a.example\" has a scheme"),
+        ("a", "*.a.example", "site.0.hosts = [\"*.a.example\"]: \"*.a.example\" is a pattern"),
+        ("a", "a b", "site.0.hosts = [\"a b\"]: \"a b\" is not a host"),
+    ] {
+        assert_one(&format!("[[site]]\nkey = \"{key}\"\nhosts = [\"{hosts}\"]"), fault);
+    }
+    assert_one("[[site]]\nkey = \"a\"\nhosts = []", "site.0.hosts = []: no host is named");
+}
+
+/// The configuration has one fault, whose line begins so.
+fn assert_one(text: &str, fault: &str) {
+    let faults = load(text, &[]).expect_err(text);
+    assert_eq!(faults.len(), 1, "{text}: {faults:#?}");
+    assert!(faults[0].starts_with(fault), "{text}\n  says   {}\n  wanted {fault}", faults[0]);
+    assert!(!faults[0].contains("secret"), "{}", faults[0]);
+}
+
+#[test]
+fn faults_of_variables_name_the_variable() {
+    for ((name, value), fault) in [
+        (
+            ("FOOTFALL_STORE_URL", "redis://:secret@x"),
+            "FOOTFALL_STORE_URL: unknown key; did you mean FOOTFALL_STORE__URL?",
+        ),
+        (("FOOTFALL_LISTN", "x"), "FOOTFALL_LISTN: unknown key; did you mean FOOTFALL_LISTEN?"),
+        (("FOOTFALL_LISTEN_FILE", "x"), "FOOTFALL_LISTEN_FILE: unknown key"),
+        (
+            ("FOOTFALL_JOURNAL__SYNC", "no"),
+            "journal.sync = \"no\": not one of every-second, always, memory; choose one (FOOTFALL_JOURNAL__SYNC)",
+        ),
+        (
+            ("FOOTFALL_TOTALS__MAX_IDS", "many"),
+            "totals.max_ids = \"many\": not a whole number; write it like 1000000 (FOOTFALL_TOTALS__MAX_IDS)",
+        ),
+        (("FOOTFALL_SITE__1__TIME_ZONE", "UTC"), "site.0: missing, while a later site is there"),
+    ] {
+        let faults = load("", &[(name, value)]).unwrap_err();
+        assert!(faults[0].starts_with(fault), "{name}: {faults:#?}");
+        assert!(!faults.concat().contains("secret"), "{faults:?}");
+    }
+}
+
+#[test]
+fn syntax_faults_name_their_lines_and_show_no_secret() {
+    let text = "listen = \"127.0.0.1:1\"\n[store]\nurl = \"redis://:secret@cache\nx = 1\n\n= 7\n";
+    let faults = load(text, &[]).unwrap_err();
+    assert!(faults[0].starts_with("footfall.toml: not TOML: "), "{faults:?}");
+    assert!(faults[0].ends_with("(line 3)"), "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.ends_with("(line 6)")), "{faults:?}");
+    assert!(!faults.concat().contains("secret"), "{faults:?}");
+
+    let twice = load("listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", &[]).unwrap_err();
+    assert!(twice[0].ends_with("(line 2)"), "{twice:?}");
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let text =
+        "listn = \"x\"\n[journal]\nsync = \"no\"\n[[site]]\nkey = \"A\"\nhosts = [\"a:1\"]\nlocale = 7\n";
+    let faults = load(text, &[("FOOTFALL_NONSENSE", "1"), ("FOOTFALL_STORE__TIMEOUT", "2")]).unwrap_err();
+    let keys: Vec<&str> = faults.iter().map(|f| f.split([' ', ':']).next().unwrap_or_default()).collect();
+    for key in [
+        "listn",
+        "site.0.locale",
+        "FOOTFALL_NONSENSE",
+        "journal.sync",
+        "store.timeout",
+        "site.0.hosts",
+        "site.0.key",
+    ] {
+        assert!(keys.contains(&key), "{key} is not in {faults:#?}");
+    }
+    assert_eq!(keys.len(), 7, "{faults:#?}");
+}
+
+#[test]
+fn contradictions_are_warned_about() {
+    let zone = "time_zone = \"UTC\"\n";
+    for (text, warning) in [
+        (
+            "listen = \"0.0.0.0:80\"\ntrusted_proxies = [\"0.0.0.0/0\"]".to_owned(),
+            "trusted_proxies holds every address",
+        ),
+        (
+            "client_header = \"none\"\ntrusted_proxies = [\"10.0.0.0/8\"]".to_owned(),
+            "trusted_proxies has no effect",
+        ),
+        ("journal.sync = \"memory\"".to_owned(), "journal.sync = \"memory\": "),
+        ("store.tls_ca_file = \"/ca.pem\"".to_owned(), "store.tls_ca_file has no effect"),
+        (site(""), "site a names no time_zone"),
+        (
+            format!("{}[[site]]\nkey = \"b\"\nhosts = [\"a.example\"]\n{zone}", site(zone)),
+            "host a.example belongs to the sites a and b",
+        ),
+    ] {
+        let warnings = good(&text).warnings;
+        assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
+        assert!(warnings[0].starts_with(warning), "{text}: {warnings:?}");
+    }
+}
+
+/// The binary, in an empty directory, with no variables but these.
+fn footfall(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_footfall"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_clear()
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn check_config_says_ok_or_all_faults() {
+    let good = footfall(&["check-config"], &[("FOOTFALL_STORE__URL", "redis://:secret@cache")]);
+    assert_eq!(text(&good.stdout), "ok: 1 site, store redis://***@cache, data in data\n");
+    assert_eq!(good.status.code(), Some(0));
+
+    let bad = footfall(&["check-config"], &[("FOOTFALL_LISTEN", "x"), ("FOOTFALL_LOG__LEVEL", "y")]);
+    assert_eq!(bad.status.code(), Some(64));
+    let told = text(&bad.stderr);
+    assert!(
+        told.contains("2 faults") && told.contains("listen = \"x\"") && told.contains("log.level = \"y\"")
+    );
+    assert_eq!(text(&bad.stdout), "");
+}
+
+#[test]
+fn the_file_is_the_named_one_then_the_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, host: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("data_dir = \"{host}\"\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (named, variable) = (file("named.toml", "named"), file("variable.toml", "variable"));
+    let env = [("FOOTFALL_CONFIG", variable.as_str())];
+    let by_variable = footfall(&["print-config"], &env);
+    assert!(text(&by_variable.stdout).contains("data_dir = \"variable\""));
+    let by_name = footfall(&["print-config", "--config", &named], &env);
+    assert!(text(&by_name.stdout).contains("data_dir = \"named\""));
+
+    let unset = footfall(&["print-config"], &[("FOOTFALL_CONFIG", "")]);
+    assert!(text(&unset.stdout).contains("data_dir = \"data\""));
+
+    let missing = footfall(&["--config", "missing.toml", "check-config"], &env);
+    assert_eq!(missing.status.code(), Some(64));
+    assert!(text(&missing.stderr).contains("missing.toml: cannot be read"));
+
+    let home = folder.path().join("config");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("footfall.toml"), "data_dir = \"home\"\n").unwrap();
+    let found = Command::new(env!("CARGO_BIN_EXE_footfall"))
+        .arg("print-config")
+        .current_dir(folder.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(text(&found.stdout).contains("data_dir = \"home\" # config/footfall.toml line 1"));
+}
+
+#[test]
+fn arguments_that_are_refused_exit_with_64_and_help_with_0() {
+    assert_eq!(footfall(&["--nonsense"], &[]).status.code(), Some(64));
+    assert_eq!(footfall(&["serve"], &[("FOOTFALL_LISTEN", "x")]).status.code(), Some(64));
+    assert_eq!(footfall(&["serve"], &[("FOOTFALL_LOG", "footfall=loud")]).status.code(), Some(64));
+    let help = footfall(&["--help"], &[]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("Examples:"));
+}
+
+/// Answers one request with the given bytes and hands back what was asked.
+fn answer_once(listener: TcpListener, answer: &'static [u8]) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut asked = [0; 512];
+        let length = stream.read(&mut asked).unwrap();
+        stream.write_all(answer).unwrap();
+        text(&asked[..length]).to_owned()
+    })
+}
+
+#[test]
+fn healthcheck_asks_readyz_and_says_so_in_one_line() {
+    for (answer, code, line) in [
+        (&b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..], 0, "ready: http://127.0.0.1:"),
+        (&b"HTTP/1.1 503 Service Unavailable\r\n\r\njournal-full\n"[..], 1, "not ready: "),
+        (&b"SSH-2.0-x\r\n"[..], 1, "not ready: "),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = answer_once(listener, answer);
+        let admin = format!("0.0.0.0:{port}");
+        let output = footfall(&["healthcheck"], &[("FOOTFALL_ADMIN_LISTEN", &admin)]);
+        assert!(asked.join().unwrap().starts_with("GET /readyz HTTP/1.1\r\n"));
+        assert_eq!(output.status.code(), Some(code));
+        let told = text(&output.stdout);
+        assert!(told.starts_with(line) && told.lines().count() == 1, "{told}");
+    }
+}
+
+#[test]
+fn healthcheck_fails_where_nobody_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    // Connected by the kernel and never answered: the limit of two seconds ends it.
+    let silent = footfall(&["healthcheck"], &[("FOOTFALL_ADMIN_LISTEN", &admin)]);
+    assert_eq!(silent.status.code(), Some(1));
+    assert!(text(&silent.stdout).contains("timed out"), "{}", text(&silent.stdout));
+    drop(listener);
+    let gone = footfall(&["healthcheck"], &[("FOOTFALL_ADMIN_LISTEN", &admin)]);
+    assert_eq!(gone.status.code(), Some(1));
+}

@@ -1,0 +1,121 @@
+//! What operators see.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::{Setup, TestApp, until, view};
+use crate::http::{self, Connection, encoded, request};
+use crate::servers::free_port;
+
+#[test]
+fn promtool_finds_nothing_to_say_of_the_metrics() {
+    let app = TestApp::start(Setup::default());
+    app.take(&view("/a"));
+    let metrics = http::get(app.admin(), "/metrics");
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|_| panic!("this test needs promtool: apt-get install prometheus"));
+    promtool.stdin.take().unwrap().write_all(&metrics.body).unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn prometheus_scrapes_the_views() {
+    let app = TestApp::start(Setup::default());
+    for _ in 0..13 {
+        app.take(&view("/a"));
+    }
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
+         - {{job_name: footfall, static_configs: [{{targets: ['{}']}}]}}\n",
+        app.admin()
+    );
+    std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let prometheus = Command::new("prometheus")
+        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|_| panic!("this test needs prometheus: apt-get install prometheus"));
+    let _prometheus = Ends(prometheus);
+    let query = |promql: &str| -> Option<String> {
+        let target = format!("/api/v1/query?query={}", encoded(promql));
+        let mut connection = Connection::open(([127, 0, 0, 1], port).into()).ok()?;
+        let answer = connection.ask(request("GET", &target, &[], b"")).ok()?;
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+        Some(body["data"]["result"][0]["value"][1].as_str()?.to_owned())
+    };
+    until("Prometheus has the series", || {
+        query("footfall_views_total{site=\"lamdong\"}").as_deref() == Some("13")
+    });
+    assert_eq!(query("footfall_online_visitors{site=\"lamdong\"}").as_deref(), Some("1"));
+    assert_eq!(query("up{job=\"footfall\"}").as_deref(), Some("1"));
+}
+
+#[test]
+fn probes_tell_alive_from_ready() {
+    let app = TestApp::start(Setup::default());
+    let ask = |target: &str| {
+        let answer = http::get(app.admin(), target);
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        (answer.status, answer.text().to_owned())
+    };
+    assert_eq!(ask("/livez"), (200, "ok\n".into()));
+    assert_eq!(ask("/readyz"), (200, "ok\n".into()));
+    until("the store is attached", || {
+        ask("/readyz?verbose").1 == "[+]service ok\n[+]journal ok\n[+]store ok\nok\n"
+    });
+    assert_eq!(ask("/nothing").0, 404);
+    assert!(ask("/").1.contains("/metrics"));
+    assert_eq!(app.get("/metrics").status, 404, "not for the public");
+    assert_eq!(
+        http::get(app.admin(), "/api/v1/sites/lamdong/counters").status,
+        404,
+        "nor the other way round"
+    );
+}
+
+#[test]
+fn the_metrics_add_up() {
+    let app = TestApp::start(Setup::default());
+    for number in 1..=5 {
+        let reader = |beacon: crate::harness::Beacon| beacon.from(&format!("203.0.113.{number}"));
+        app.take(&reader(view("/a").id(&number.to_string())));
+        app.take(&reader(view("/a").id(&number.to_string())));
+        app.take(&reader(view("/a").ping()));
+        assert_eq!(app.send(&reader(view("https://elsewhere.vn/"))).status, 403);
+    }
+    let beacons = |outcome: &str| app.metric(&format!("footfall_beacons_total{{outcome=\"{outcome}\"}}"));
+    assert_eq!(
+        [beacons("counted"), beacons("repeated"), beacons("taken"), beacons("wrong-origin")],
+        [5.0; 4]
+    );
+    assert_eq!(app.metric("footfall_views_total{site=\"lamdong\"}"), 5.0);
+    assert_eq!(app.metric("footfall_visits_total{site=\"lamdong\"}"), 5.0);
+    assert_eq!(app.metric("footfall_online_visitors{site=\"lamdong\"}"), 5.0);
+    assert_eq!(app.metric("footfall_sessions"), 5.0);
+    until("everything is in the store", || app.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0);
+    assert_eq!((app.metric("footfall_unapplied_batches"), app.metric("footfall_store_up")), (0.0, 1.0));
+    assert!(app.metric("footfall_last_flush_timestamp_seconds") > 0.0);
+}

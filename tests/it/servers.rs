@@ -1,0 +1,245 @@
+//! Starts real servers for tests. Standard library only, so that unit tests may include it too.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A redis-server on a free port of 127.0.0.1 with a directory of its own; killed when dropped.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with further arguments (`["--appendonly", "yes"]`).
+    ///
+    /// # Panics
+    /// If it does not answer within ten seconds.
+    pub fn start_with(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory for redis-server");
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        // A free port may be taken by another test before the server binds it.
+        for _ in 0..5 {
+            let port = free_port();
+            let mut child = spawn(port, dir.path(), &args);
+            if answers(&mut child, port, dir.path()) {
+                return RedisServer { child, port, args, dir };
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("redis-server {args:?} does not answer:\n{}", log(dir.path()));
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `redis://127.0.0.1:<port>`
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A connection of one's own.
+    pub fn client(&self) -> RedisClient {
+        RedisClient::connect(self.port).expect("redis-server answered a moment ago")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again, if need be after killing it, on the same port and directory.
+    ///
+    /// # Panics
+    /// If it does not answer within ten seconds.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, self.dir.path(), &self.args);
+        assert!(
+            answers(&mut self.child, self.port, self.dir.path()),
+            "redis-server does not come back:\n{}",
+            log(self.dir.path())
+        );
+    }
+
+    /// Stops it without ending it, as a stuck disk or a long fork does.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it run again.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// `+OK` and the like.
+    Status(String),
+    /// An error, with its code first.
+    Error(String),
+    /// A number.
+    Int(i64),
+    /// Bytes, or none.
+    Bytes(Option<Vec<u8>>),
+    /// Several.
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    /// The number.
+    pub fn int(self) -> i64 {
+        match self {
+            Reply::Int(number) => number,
+            other => panic!("not a number: {other:?}"),
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> Vec<u8> {
+        match self {
+            Reply::Bytes(Some(bytes)) => bytes,
+            other => panic!("not bytes: {other:?}"),
+        }
+    }
+
+    /// The bytes as text.
+    pub fn text(self) -> String {
+        String::from_utf8(self.bytes()).expect("text")
+    }
+}
+
+/// A plain connection that asks one thing at a time (RESP2).
+pub struct RedisClient(BufReader<TcpStream>);
+
+impl RedisClient {
+    fn connect(port: u16) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_nodelay(true)?;
+        Ok(RedisClient(BufReader::new(stream)))
+    }
+
+    /// Sends a command and reads its answer.
+    ///
+    /// # Panics
+    /// If the connection fails.
+    pub fn ask(&mut self, args: &[&[u8]]) -> Reply {
+        self.try_ask(args).expect("redis-server answers")
+    }
+
+    fn try_ask(&mut self, args: &[&[u8]]) -> std::io::Result<Reply> {
+        let mut request = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            request.extend_from_slice(arg);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.0.get_mut().write_all(&request)?;
+        self.reply()
+    }
+
+    fn reply(&mut self) -> std::io::Result<Reply> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let rest = line.get(1..).unwrap_or_default().trim_end();
+        let number = || rest.parse::<i64>().map_err(std::io::Error::other);
+        Ok(match line.as_bytes()[0] {
+            b'+' => Reply::Status(rest.to_owned()),
+            b'-' => Reply::Error(rest.to_owned()),
+            b':' => Reply::Int(number()?),
+            b'$' if rest == "-1" => Reply::Bytes(None),
+            b'$' => {
+                let mut bytes = vec![0; number()? as usize + 2];
+                self.0.read_exact(&mut bytes)?;
+                bytes.truncate(bytes.len() - 2);
+                Reply::Bytes(Some(bytes))
+            }
+            b'*' => Reply::Array((0..number()?).map(|_| self.reply()).collect::<Result<_, _>>()?),
+            _ => return Err(std::io::Error::other(line)),
+        })
+    }
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
+    let _ = std::fs::remove_file(dir.join("redis.log"));
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--logfile", "redis.log"])
+        .arg("--dir")
+        .arg(dir)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|_| panic!("these tests need redis-server: apt-get install redis-server"))
+}
+
+/// Waits until the server answers; false if it ended or took ten seconds. Its log is asked first: on
+/// a port that another test was faster to take, that test's server would answer.
+fn answers(child: &mut Child, port: u16, dir: &Path) -> bool {
+    for _ in 0..1000 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return false;
+        }
+        if !log(dir).contains("Ready to accept connections") {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        match RedisClient::connect(port).and_then(|mut client| client.try_ask(&[b"PING"])) {
+            Ok(Reply::Status(_)) => return true,
+            Ok(Reply::Error(error)) if error.starts_with("NOAUTH") => return true,
+            _ => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    false
+}
+
+fn log(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join("redis.log")).unwrap_or_default()
+}
