@@ -138,7 +138,8 @@ fn another_store_is_one_setting_and_the_numbers_stay() {
     for url in [redis.url(), redis.url(), "embedded".to_owned()] {
         service.kill9();
         service.set("store.url", &url);
-        service.restart();
+        service.spawn();
+        service.until_ready();
         let shown = service.counters(SITE);
         assert_eq!((&shown["views"]["all"], &shown["visits"]["week"]), (&30.into(), &5.into()), "on {url}");
         for page in 0..3 {
