@@ -58,7 +58,8 @@ impl App {
     /// See [`StartError`].
     pub async fn build(config: Config, clock: Clock) -> Result<App, StartError> {
         let bind = |addr, key| {
-            let bound = serve::bind(addr).and_then(|listener| listener.local_addr().map(|at| (listener, at)));
+            let bound = serve::bind(addr, config.serve.write_timeout)
+                .and_then(|listener| listener.local_addr().map(|at| (listener, at)));
             bound.map_err(|error| StartError::Listen(addr, error, key))
         };
         let public = bind(config.serve.listen, "listen")?;

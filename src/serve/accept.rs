@@ -40,11 +40,12 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// A bound address that no one is served at yet.
 pub struct Listener(std::net::TcpListener);
 
-/// Binds an address. Needs no runtime: the listener may be served by another thread's.
+/// Binds an address; a peer that takes nothing of an answer is cut off after `write_timeout`. Needs no
+/// runtime: the listener may be served by another thread's.
 ///
 /// # Errors
 /// The address is taken, not this machine's, or not permitted.
-pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+pub fn bind(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     // A restart must not wait for the last run's connections to leave TIME_WAIT.
@@ -53,10 +54,21 @@ pub fn bind(address: SocketAddr) -> io::Result<Listener> {
         // `[::]` means every address, whatever the machine's default is.
         socket.set_only_v6(false)?;
     }
+    bound(&socket, write_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(Listener(socket.into()))
+}
+
+/// Bounds what the kernel holds for a peer that takes nothing, and for how long. Connections inherit both
+/// from the listener; those that the kernel takes before the service runs have them only if they are set
+/// before it listens.
+fn bound(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> {
+    listener.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_user_timeout(Some(write_timeout))?;
+    Ok(())
 }
 
 impl Listener {
@@ -163,7 +175,6 @@ impl Door {
         S::Error: std::error::Error + Send + Sync + 'static,
     {
         let listener = TcpListener::from_std(listener.0)?;
-        self.bound(&listener)?;
         let http = self.http();
         let draining = Arc::new(Drain::default());
         let failing = OnceAMinute::default();
@@ -209,16 +220,6 @@ impl Door {
         }
         draining.begin();
         self.wait_for(open, drain).await;
-        Ok(())
-    }
-
-    /// Bounds what the kernel holds for a peer that takes nothing, and for how long. Its connections
-    /// inherit both from the listener.
-    fn bound(&self, listener: &TcpListener) -> io::Result<()> {
-        let socket = socket2::SockRef::from(listener);
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(self.write_timeout))?;
         Ok(())
     }
 

@@ -80,7 +80,7 @@ async fn handle(
 
 fn serve(limits: Limits) -> Served {
     let metrics = Arc::new(Metrics::new(&Sites::default(), 1).unwrap());
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), limits.write).unwrap();
     let address = listener.local_addr().unwrap();
     let door = Door {
         max_connections: limits.connections,

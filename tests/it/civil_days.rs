@@ -189,8 +189,7 @@ fn a_wall_clock_that_is_set_back_over_midnight_begins_no_second_visit() {
 fn a_wall_clock_that_is_stepped_is_answered_at_once() {
     let redis = RedisServer::start();
     for setup in [Setup::default(), Setup::default().store(&redis.url())] {
-        let mut app = TestApp::start_at("2023-09-15T23:58:00+07:00", setup.set("store.flush_interval", "5m"));
-        app.compares_days = false;
+        let app = TestApp::start_at("2023-09-15T23:58:00+07:00", setup.set("store.flush_interval", "5m"));
         let shown = || app.counters()["views"].take();
         send(&app, 3);
         app.pass(4 * MINUTE);
@@ -302,7 +301,6 @@ fn a_new_time_zone_holds_for_views_accepted_afterwards() {
     for url in ["embedded".to_owned(), redis.url()] {
         let setup = Setup::default().store(&url).sites(&with_calendar("Asia/Ho_Chi_Minh", "monday"));
         let mut app = TestApp::start_at("2026-11-24T01:00:00+07:00", setup);
-        app.compares_days = false;
         send(&app, 3);
         assert_eq!(views(&app), in_buckets([3, 3, 3, 3, 3]));
         // There it is the day before.

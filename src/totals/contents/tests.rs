@@ -7,7 +7,7 @@ use crate::totals::store::tests::{Place, config, day, hash, marker, part, site, 
 /// What the store of a place holds.
 pub(in crate::totals) async fn contents(place: &Place) -> Contents {
     match &place.store {
-        Store::Model(_) => unreachable!("it is not copied"),
+        Store::Model(_) => panic!("a model is not copied"),
         Store::Embedded(store) => Contents::of(store).await.unwrap(),
         Store::Redis(_) => {
             let url = place.server.as_ref().unwrap().url();
