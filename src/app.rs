@@ -4,6 +4,8 @@
 //! the writer of totals and the sync of the journal have one each. So nothing that an operator asks and
 //! nothing that a disk or a store does can hold a beacon.
 
+mod supervisor;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,12 +56,19 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn build(config: Config, clock: Clock) -> Result<App, StartError> {
-        let bind = |addr, key| {
-            let bound = serve::bind(addr).and_then(|listener| listener.local_addr().map(|at| (listener, at)));
-            bound.map_err(|error| StartError::Listen(addr, error, key))
+        Self::build_on(config, clock, [None, None]).await
+    }
+
+    /// As [`App::build`], on a public and an admin listener that are bound already, where they are.
+    async fn build_on(config: Config, clock: Clock, bound: [Option<Listener>; 2]) -> Result<App, StartError> {
+        let bind = |bound: Option<Listener>, addr, key| {
+            let listener = bound.map_or_else(|| serve::bind(addr), Ok);
+            let listener = listener.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
+            listener.map_err(|error| StartError::Listen(addr, error, key))
         };
-        let public = bind(config.serve.listen, "listen")?;
-        let admin = bind(config.serve.admin_listen, "admin_listen")?;
+        let [public, admin] = bound;
+        let public = bind(public, config.serve.listen, "listen")?;
+        let admin = bind(admin, config.serve.admin_listen, "admin_listen")?;
         let sites = Arc::new(config.sites.clone());
         let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
         let now = clock.now();
@@ -182,7 +191,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let store = config.shown_store();
-        let app = App::build(config, Clock::system()).await?;
+        let app = App::build_on(config, Clock::system(), supervisor::listeners()?).await?;
         let sites: Vec<&str> = app.parts.sites.iter().map(|site| site.key.as_str()).collect();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -193,12 +202,17 @@ pub fn run(config: Config) -> Result<(), StartError> {
             app.public_addr(),
             app.admin_addr(),
         );
+        supervisor::ready(&format!("serving pages on http://{}", app.public_addr()));
         let told = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            supervisor::stopping();
         };
-        app.run(told).await
+        tokio::select! {
+            ended = app.run(told) => ended,
+            () = supervisor::keep_watchdog_quiet() => Ok(()),
+        }
     })
 }

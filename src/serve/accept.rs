@@ -54,6 +54,15 @@ pub fn bind(address: SocketAddr) -> io::Result<Listener> {
 }
 
 impl Listener {
+    /// Takes over a listener that somebody else bound, a service manager mostly.
+    ///
+    /// # Errors
+    /// The system refuses to make it non-blocking.
+    pub fn inherited(listener: std::net::TcpListener) -> io::Result<Listener> {
+        listener.set_nonblocking(true)?;
+        Ok(Listener(listener))
+    }
+
     /// The address bound, with the port the system chose for port 0.
     ///
     /// # Errors

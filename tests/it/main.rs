@@ -15,6 +15,7 @@ mod kills;
 mod load;
 mod newspaper;
 mod operators;
+mod packages;
 mod presence;
 mod reads;
 mod servers;

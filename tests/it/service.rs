@@ -1,6 +1,7 @@
 //! The real binary as a child process.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,8 @@ pub struct Service {
     dir: tempfile::TempDir,
     /// What a shell does before it becomes the service.
     before: String,
+    /// A listener that it is started with, as a service manager does.
+    handed_over: Option<TcpListener>,
     child: Option<Child>,
     starts: u32,
 }
@@ -42,13 +45,20 @@ impl Service {
     pub fn prepare(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("footfall.toml"), &setup.sites).unwrap();
-        Service { setup, dir, before: String::new(), child: None, starts: 0 }
+        Service { setup, dir, before: String::new(), handed_over: None, child: None, starts: 0 }
     }
 
     /// Has a shell do something first, such as lower a limit.
     pub fn after(mut self, shell: &str) -> Self {
         self.before = format!("{shell}; ");
         self
+    }
+
+    /// Hands it a listener for pages, at each start, as descriptor 3 (`sd_listen_fds(3)`).
+    pub fn handed(self, listener: TcpListener) -> Self {
+        let mut service = self.after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+        service.handed_over = Some(listener);
+        service
     }
 
     /// Starts the process.
@@ -69,7 +79,11 @@ impl Service {
             .env("FOOTFALL_DATA_DIR", "data")
             .env("FOOTFALL_LOG__FORMAT", "json")
             .envs(&self.setup.variables)
-            .stdin(Stdio::null())
+            .stdin(
+                self.handed_over
+                    .as_ref()
+                    .map_or_else(Stdio::null, |listener| OwnedFd::from(listener.try_clone().unwrap()).into()),
+            )
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(log).unwrap());
         command
