@@ -1,11 +1,11 @@
 //! What operators see.
 
 use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::harness::{Setup, TestApp, until, view};
-use crate::http::{self, Connection, encoded, request};
-use crate::servers::free_port;
+use crate::http;
+use crate::prometheus::Prometheus;
 
 #[test]
 fn promtool_finds_nothing_to_say_of_the_metrics() {
@@ -25,52 +25,18 @@ fn promtool_finds_nothing_to_say_of_the_metrics() {
     assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
-/// A process that ends with the test.
-struct Ends(Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn prometheus_scrapes_the_views() {
     let app = TestApp::start(Setup::default());
     for _ in 0..13 {
         app.take(&view("/a"));
     }
-    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let config = format!(
-        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
-         - {{job_name: footfall, static_configs: [{{targets: ['{}']}}]}}\n",
-        app.admin()
-    );
-    std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-    let log = std::fs::File::create(dir.path().join("log")).unwrap();
-    let prometheus = Command::new("prometheus")
-        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|_| panic!("this test needs prometheus: apt-get install prometheus"));
-    let _prometheus = Ends(prometheus);
-    let query = |promql: &str| -> Option<String> {
-        let target = format!("/api/v1/query?query={}", encoded(promql));
-        let mut connection = Connection::open(([127, 0, 0, 1], port).into()).ok()?;
-        let answer = connection.ask(request("GET", &target, &[], b"")).ok()?;
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-        Some(body["data"]["result"][0]["value"][1].as_str()?.to_owned())
-    };
+    let prometheus = Prometheus::scraping(&[app.admin()], &[]);
     until("Prometheus has the series", || {
-        query("footfall_views_total{site=\"lamdong\"}").as_deref() == Some("13")
+        prometheus.value("footfall_views_total{site=\"lamdong\"}") == Some(13.0)
     });
-    assert_eq!(query("footfall_online_visitors{site=\"lamdong\"}").as_deref(), Some("1"));
-    assert_eq!(query("up{job=\"footfall\"}").as_deref(), Some("1"));
+    assert_eq!(prometheus.value("footfall_online_visitors{site=\"lamdong\"}"), Some(1.0));
+    assert_eq!(prometheus.value("up{job=\"footfall\"}"), Some(1.0));
 }
 
 #[test]
