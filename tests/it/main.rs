@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the deadlines of tests are measured here")]
 #![allow(clippy::print_stdout, reason = "numbers of a run and the seed to repeat it are printed")]
 
+mod alarms;
 mod bad_input;
 mod beacons;
 mod civil_days;

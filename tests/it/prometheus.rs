@@ -98,9 +98,10 @@ impl Prometheus {
             .collect()
     }
 
-    /// The alerts that fire now.
-    pub fn firing(&self) -> BTreeSet<String> {
-        let found = self.query("ALERTS{alertstate=\"firing\"}").unwrap_or_default();
+    /// The alerts that fire now for an instance.
+    pub fn firing(&self, instance: SocketAddr) -> BTreeSet<String> {
+        let promql = format!("ALERTS{{alertstate=\"firing\", instance=\"{instance}\"}}");
+        let found = self.query(&promql).unwrap_or_default();
         found.iter().filter_map(|alert| Some(alert["metric"]["alertname"].as_str()?.to_owned())).collect()
     }
 }
