@@ -36,6 +36,7 @@ fn sites() -> Sites {
         identity: Identity::Address,
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
+        honour: Vec::new(),
     }])
 }
 

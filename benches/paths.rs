@@ -54,6 +54,7 @@ fn site() -> Site {
         identity: Identity::Address,
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
+        honour: Vec::new(),
     }
 }
 

@@ -7,6 +7,8 @@
 mod supervisor;
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,9 +20,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::ingest::Spans;
 use crate::metrics::Metrics;
-use crate::serve::{self, Listener, Parts};
+use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
-use crate::totals::{OpenError, Totals};
+use crate::totals::{self, Answer, Audit, OpenError, Order, StoreUrl, Totals};
 
 /// Sessions that the expiry looks at before others get their turn.
 const SWEEP_STEP: usize = 10_000;
@@ -46,6 +48,7 @@ pub enum StartError {
 pub struct App {
     public: (Listener, SocketAddr),
     admin: (Listener, SocketAddr),
+    control: Option<(ControlSocket, UnixListener)>,
     config: Config,
     parts: Arc<Parts>,
 }
@@ -62,30 +65,23 @@ impl App {
     /// As [`App::build`], on a public and an admin listener that are bound already, where they are.
     async fn build_on(config: Config, clock: Clock, bound: [Option<Listener>; 2]) -> Result<App, StartError> {
         let bind = |bound: Option<Listener>, addr, key| {
-            let listener = bound.map_or_else(|| serve::bind(addr), Ok);
+            let listener = bound.map_or_else(|| serve::bind(addr, config.serve.write_timeout), Ok);
             let listener = listener.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
             listener.map_err(|error| StartError::Listen(addr, error, key))
         };
         let [public, admin] = bound;
         let public = bind(public, config.serve.listen, "listen")?;
         let admin = bind(admin, config.serve.admin_listen, "admin_listen")?;
-        let sites = Arc::new(config.sites.clone());
-        let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
-        let now = clock.now();
-        let sessions =
-            Arc::new(Sessions::new(config.sessions.clone(), sites.iter().len(), metrics.clone(), now));
-        let totals = Totals::open(
-            config.totals.clone(),
-            clock.clone(),
-            sites.clone(),
-            sessions.clone(),
-            metrics.clone(),
-        )
-        .await?;
-        let ready = Arc::new(AtomicBool::new(false));
-        let spans = Spans::new(&sites);
-        let parts = Arc::new(Parts { clock, sites, spans, sessions, totals, metrics, ready });
-        Ok(App { public, admin, config, parts })
+        let parts = open(&config, clock).await?;
+        parts.totals.will_serve();
+        let control = match ControlSocket::bind(&config.totals.data_dir) {
+            Ok(bound) => Some(bound),
+            Err(error) => {
+                tracing::warn!(%error, "no control socket can be made in data_dir: this service takes no orders");
+                None
+            }
+        };
+        Ok(App { public, admin, control, config, parts })
     }
 
     /// Where pages and readers come in.
@@ -98,16 +94,25 @@ impl App {
         self.admin.1
     }
 
+    /// The URL of the demo, while its site is registered.
+    fn demo(&self) -> Option<String> {
+        self.parts.sites.get(serve::DEMO_SITE)?;
+        let public_url = &self.config.public_url;
+        let base = if public_url.is_empty() { &format!("http://{}", self.public.1) } else { public_url };
+        Some(format!("{base}/demo"))
+    }
+
     /// Serves until `stop`; then turns unready, lets open requests end, brings what is pending to the store
     /// and writes a checkpoint, all within `stop_timeout`.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let App { public: (public, _), admin: (admin, _), config, parts } = self;
+        let App { public: (public, _), admin: (admin, _), control, config, parts } = self;
+        let (control, orders) = control.unzip();
         let patience = config.stop_timeout;
         let (stop_admin, admin_stops) = oneshot::channel();
-        let operators = serve_operators(admin, &config, parts.clone(), admin_stops)?;
+        let operators = serve_operators(admin, orders, &config, parts.clone(), admin_stops)?;
         let mut committing = tokio::spawn({
             let totals = parts.totals.clone();
             async move { totals.commit_groups().await }
@@ -132,6 +137,8 @@ impl App {
         // What was recorded is written before the committing task ends.
         let left = patience.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
         let flush = left.mul_f32(0.8);
+        // Before the lock of the directory is let go: the next process makes its own.
+        drop(control);
         if tokio::time::timeout(left, parts.totals.stop(flush)).await.is_err() {
             tracing::warn!("the stop took too long; what is not in the store is sent after the next start");
         }
@@ -144,9 +151,72 @@ impl App {
     }
 }
 
-/// Serves the admin listener on a thread of its own. The receiver is told when it has ended.
+/// Opens the parts that need no listener.
+async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
+    let sites = Arc::new(config.sites.clone());
+    let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
+    let sessions = Sessions::new(config.sessions.clone(), sites.iter().len(), metrics.clone(), clock.now());
+    let sessions = Arc::new(sessions);
+    let settings = config.totals.clone();
+    let totals =
+        Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
+    let (ready, spans) = (Arc::new(AtomicBool::new(false)), Spans::new(&sites));
+    Ok(Arc::new(Parts { clock, sites, spans, sessions, totals, metrics, ready }))
+}
+
+/// Whether a process uses a data directory now.
+pub fn is_in_use(data_dir: &Path) -> bool {
+    crate::totals::is_in_use(data_dir)
+}
+
+/// Carries out an order where no service runs: opens the parts, has the order carried out, and stops.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn obey(config: Config, order: Order) -> Result<Answer, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let parts = open(&config, Clock::system()).await?;
+        let answer = parts.totals.order(order).await;
+        parts.totals.stop(config.stop_timeout).await;
+        Ok(answer)
+    })
+}
+
+/// Audits the store of a URL; none where only the service that runs on it can be asked.
+///
+/// # Errors
+/// In words.
+pub fn audit(config: &Config, url: &StoreUrl, site: Option<&str>) -> Result<Option<Vec<Audit>>, String> {
+    alone(totals::audit_of(&config.totals, url, site))?.map_err(|error| error.to_string())
+}
+
+/// Restores a backup.
+///
+/// # Errors
+/// In words.
+pub fn restore(config: &Config, from: &Path) -> Answer {
+    alone(totals::restore(&config.totals, from))?
+}
+
+/// Copies one store into another.
+///
+/// # Errors
+/// In words.
+pub fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
+    alone(totals::migrate(&config.totals, from, to, resumes))?
+}
+
+/// Does one thing on a runtime of its own.
+fn alone<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| error.to_string())?.block_on(work))
+}
+
+/// Serves the admin listener and the control socket on a thread of its own. The receiver is told when it has ended.
 fn serve_operators(
     listener: Listener,
+    orders: Option<UnixListener>,
     config: &Config,
     parts: Arc<Parts>,
     stop: oneshot::Receiver<()>,
@@ -156,8 +226,23 @@ fn serve_operators(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let stop = async { stop.await.unwrap_or_default() };
-        let served = serve::serve_admin(listener, settings, parts, stop, Duration::from_millis(200));
-        if let Err(error) = runtime.block_on(served) {
+        let totals = parts.totals.clone();
+        let admin = serve::serve_admin(listener, settings, parts, stop, Duration::from_millis(200));
+        let control = async {
+            if let Some(orders) = orders
+                && let Err(error) = serve::serve_control(orders, totals).await
+            {
+                tracing::error!(%error, "the control socket takes no more orders");
+            }
+            std::future::pending().await
+        };
+        let served = runtime.block_on(async {
+            tokio::select! {
+                served = admin => served,
+                ended = control => ended,
+            }
+        });
+        if let Err(error) = served {
             tracing::error!(%error, "the admin listener ended");
         }
         ended.send(()).ok();
@@ -191,16 +276,18 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let store = config.shown_store();
-        let app = App::build_on(config, Clock::system(), supervisor::listeners()?).await?;
+        let handed_over = supervisor::listeners(config.serve.write_timeout)?;
+        let app = App::build_on(config, Clock::system(), handed_over).await?;
         let sites: Vec<&str> = app.parts.sites.iter().map(|site| site.key.as_str()).collect();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             sites = sites.join(" "),
             store,
             data_dir = %app.config.totals.data_dir.display(),
-            "serving pages on http://{}, operators on http://{}",
+            "serving pages on http://{}, operators on http://{}{}",
             app.public_addr(),
             app.admin_addr(),
+            app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
         );
         supervisor::ready(&format!("serving pages on http://{}", app.public_addr()));
         let told = async move {

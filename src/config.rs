@@ -158,11 +158,11 @@ struct Reader {
 
 impl Reader {
     fn config(mut self) -> Result<Config, Faults> {
-        let serve = self.serve();
+        let public_url = self.text("public_url", values::public_url);
+        let serve = self.serve(&public_url);
         let sessions = self.sessions();
         let totals = self.totals();
         let sites: Vec<Site> = (0..self.settings.sites()).map(|place| self.site(place)).collect();
-        let public_url = self.text("public_url", values::public_url);
         let stop_timeout = self.duration("stop_timeout", "1s", "10m");
         let log = self.log();
         self.check_listeners(&serve);
@@ -185,7 +185,7 @@ impl Reader {
         })
     }
 
-    fn serve(&mut self) -> serve::Config {
+    fn serve(&mut self, public_url: &str) -> serve::Config {
         serve::Config {
             listen: self.text("listen", values::listener),
             admin_listen: self.text("admin_listen", values::listener),
@@ -197,6 +197,48 @@ impl Reader {
                 header: self.text("client_header", values::client_header),
                 trusted: self.list("trusted_proxies", values::network),
             },
+            names: serve::Names {
+                script: self.text("page.script", values::script_name),
+                beacon: self.text("page.beacon", values::beacon_path),
+            },
+            live: serve::LiveConfig {
+                max_readers: self.number("live.max_readers", 0, 1_000_000),
+                heartbeat: self.duration("live.heartbeat", "1s", "5m"),
+            },
+            mount: values::path_of(public_url),
+            languages: self.languages(),
+        }
+    }
+
+    /// The words of every language that is configured.
+    fn languages(&mut self) -> serve::Languages {
+        let tags = self.settings.languages();
+        for tag in &tags {
+            if let Err(complaint) = values::locale(tag) {
+                self.faults.push(self.settings.fault(&format!("labels.{tag}"), complaint));
+            }
+        }
+        let known = tags.iter().map(|tag| self.words(tag)).collect();
+        let fallback = self.words("en");
+        serve::Languages::new(known, fallback)
+    }
+
+    fn words(&mut self, tag: &str) -> serve::Words {
+        let mut word = |name: &str| {
+            let key = self.settings.inherited(tag, name);
+            self.text(&key, if name == "group" { values::group } else { values::word })
+        };
+        serve::Words {
+            title: word("title"),
+            total: word("total"),
+            online: word("online"),
+            day: word("day"),
+            week: word("week"),
+            month: word("month"),
+            year: word("year"),
+            views: word("views"),
+            group: word("group"),
+            tag: tag.to_owned(),
         }
     }
 
@@ -310,6 +352,7 @@ impl Reader {
                 &name("origin_check"),
                 &[("lenient", OriginCheck::Lenient), ("strict", OriginCheck::Strict)],
             ),
+            honour: self.list(&name("honour"), values::signal),
         }
     }
 
@@ -363,6 +406,13 @@ impl Reader {
         if serve.proxies.header == ClientHeader::None && self.settings.is_changed("trusted_proxies") {
             warnings.push("trusted_proxies has no effect while client_header is \"none\"".to_owned());
         }
+        if serve.live.max_readers >= serve.max_connections && self.settings.is_changed("live.max_readers") {
+            warnings.push(
+                "live.max_readers is not below http.max_connections: readers of live counters can take \
+                 every connection, and beacons find none"
+                    .to_owned(),
+            );
+        }
         if totals.journal.sync == Sync::Memory {
             warnings.push(
                 "journal.sync = \"memory\": an end of the process loses the views since the last flush, \
@@ -373,14 +423,21 @@ impl Reader {
         if totals.store.tls_ca_file.is_some() && !totals.store.url.starts_with("rediss://") {
             warnings.push("store.tls_ca_file has no effect while store.url is not rediss://".to_owned());
         }
-        warnings.extend(self.site_warnings(sites));
+        warnings.extend(self.site_warnings(sites, &serve.languages));
         warnings
     }
 
-    fn site_warnings(&self, sites: &[Site]) -> Vec<String> {
+    fn site_warnings(&self, sites: &[Site], languages: &serve::Languages) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut owner: BTreeMap<&str, &Site> = BTreeMap::new();
         for (place, site) in sites.iter().enumerate() {
+            if languages.find(&site.locale).is_none() {
+                warnings.push(format!(
+                    "site {} has the locale {}, of which there are no words: its footer block is English; add \
+                     [labels.{}]",
+                    site.key, site.locale, site.locale
+                ));
+            }
             let given = |name: &str| self.settings.is_given(&format!("site.{place}.{name}"));
             if given("key") && !given("time_zone") {
                 warnings.push(format!(

@@ -7,6 +7,7 @@ use clap::Parser;
 use footfall::app;
 use footfall::commands::{Arguments, Command, EXIT_CONFIG};
 use footfall::config::{Config, Log, LogFormat};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -27,7 +28,13 @@ fn main() -> ExitCode {
     };
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(config),
-        command => command.run(&config).unwrap_or(ExitCode::FAILURE),
+        command => {
+            let log = Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) };
+            match command.is_order().then(|| start_log(log)) {
+                Some(Err(fault)) => refuse(&fault),
+                _ => command.run(&config).unwrap_or(ExitCode::FAILURE),
+            }
+        }
     }
 }
 

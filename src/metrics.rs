@@ -24,6 +24,8 @@ pub enum Bound {
     Pages,
     /// Open connections.
     Connections,
+    /// Readers of live counters.
+    LiveReaders,
     /// Bytes of journal.
     Journal,
     /// Bytes of outbox.
@@ -32,11 +34,12 @@ pub enum Bound {
     Unsynced,
 }
 
-const BOUNDS: [(Bound, &str); 7] = [
+const BOUNDS: [(Bound, &str); 8] = [
     (Bound::Sessions, "sessions"),
     (Bound::Ids, "ids"),
     (Bound::Pages, "pages"),
     (Bound::Connections, "connections"),
+    (Bound::LiveReaders, "live_readers"),
     (Bound::Journal, "journal"),
     (Bound::Outbox, "outbox"),
     (Bound::Unsynced, "unsynced"),
@@ -72,6 +75,8 @@ pub struct Metrics {
     pub sessions: IntGauge,
     /// Open connections of the public listener.
     pub connections: IntGauge,
+    /// Readers of live counters.
+    pub live_readers: IntGauge,
     /// Accepts that failed (descriptor exhaustion, mostly).
     pub accept_errors: IntCounter,
     /// Requests that the HTTP parser refused or that broke off, by kind.
@@ -98,9 +103,58 @@ pub struct Metrics {
     pub store_seconds: HistogramVec,
     /// 1 while the store answers.
     pub store_up: IntGauge,
-    /// Hashes whose marker was older than the last batch: the store went back in time.
-    pub store_regressions: IntCounter,
+    /// What stands between a fault of the store and its figures.
+    pub healing: Healing,
 }
+
+/// Series of what stands between a fault of the store and its figures.
+pub struct Healing {
+    /// Hashes whose marker was older than the last batch: the store went back in time.
+    pub regressions: IntCounter,
+    /// Losses recorded in `data_dir`, by cause; what earlier processes recorded is counted at the start.
+    pub losses: IntCounterVec,
+    /// How far back in time the store may go and be healed, seconds.
+    pub outbox_reach_seconds: Gauge,
+    /// 1 while nothing is sent to the store until someone acts.
+    pub flush_held: IntGauge,
+    /// Settings of the store's server that endanger counts.
+    pub concerns: IntGauge,
+    /// New identities taken because a copy of the directory bore the old one.
+    pub twins: IntCounter,
+}
+
+impl Healing {
+    fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
+        let healing = Healing {
+            regressions: r.counter(
+                "footfall_store_regressions_total",
+                "Hashes of the store found older than the last batch applied to them.",
+            )?,
+            losses: r.counters("footfall_losses_total", "Losses recorded in data_dir.", &["cause"])?,
+            outbox_reach_seconds: r.timestamp(
+                "footfall_outbox_reach_seconds",
+                "How far back in time the store may go and be healed from the outbox.",
+            )?,
+            concerns: r.gauge(
+                "footfall_store_setting_warnings",
+                "Settings of the store's server that endanger counts.",
+            )?,
+            twins: r.counter(
+                "footfall_identity_changes_total",
+                "New identities taken because a copy of the directory bore the old one.",
+            )?,
+            flush_held: r
+                .gauge("footfall_flush_held", "1 while nothing is sent to the store until someone acts.")?,
+        };
+        for cause in LOSS_CAUSES {
+            healing.losses.with_label_values(&[cause]);
+        }
+        Ok(healing)
+    }
+}
+
+/// Where something may be lost, as labels.
+pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
 
 /// The operations of a store, as labels.
 pub const STORE_OPERATIONS: [&str; 4] = ["attach", "apply", "read", "salt"];
@@ -121,8 +175,7 @@ impl Metrics {
             r.counters("footfall_bounds_reached_total", "Times a bound shed a newcomer.", &["bound"])?;
         let views = r.counters("footfall_views_total", "Views counted.", &["site"])?;
         let visits = r.counters("footfall_visits_total", "Visits counted.", &["site"])?;
-        let online = Opts::new("footfall_online_visitors", "Visitors online now.");
-        let online = r.add(IntGaugeVec::new(online, &["site"])?)?;
+        let online = r.gauges("footfall_online_visitors", "Visitors online now.", &["site"])?;
         let by_site = |family: &IntCounterVec| -> Vec<IntCounter> {
             sites.iter().map(|site| family.with_label_values(&[site.key.as_str()])).collect()
         };
@@ -139,6 +192,7 @@ impl Metrics {
             )?,
             sessions: r.gauge("footfall_sessions", "Sessions in memory.")?,
             connections: r.gauge("footfall_connections", "Open connections of the public listener.")?,
+            live_readers: r.gauge("footfall_live_readers", "Readers of live counters.")?,
             accept_errors: r.counter("footfall_accept_errors_total", "Accepts that failed.")?,
             connection_errors: r.counters(
                 "footfall_connection_errors_total",
@@ -152,6 +206,7 @@ impl Metrics {
                 "Groups whose write failed and that were undone.",
             )?,
             journal_sync_seconds: r.seconds("footfall_journal_sync_seconds", "Time of a journal sync.")?,
+            healing: Healing::new(&r)?,
             outbox_bytes: r.gauge("footfall_outbox_bytes", "Outbox on disk.")?,
             unapplied_batches: r
                 .gauge("footfall_unapplied_batches", "Batches frozen and not yet applied.")?,
@@ -174,10 +229,6 @@ impl Metrics {
                 &["operation"],
             )?)?,
             store_up: r.gauge("footfall_store_up", "1 while the store answers.")?,
-            store_regressions: r.counter(
-                "footfall_store_regressions_total",
-                "Hashes of the store found older than the last batch applied to them.",
-            )?,
             registry: registry.clone(),
         };
         metrics.show_from_the_start();
@@ -266,6 +317,10 @@ impl Register<'_> {
 
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {

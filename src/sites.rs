@@ -73,6 +73,15 @@ pub enum OriginCheck {
     Strict,
 }
 
+/// A wish that a browser tells pages, which a site may honour: no beacon is sent then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Global Privacy Control.
+    Gpc,
+    /// Do Not Track.
+    Dnt,
+}
+
 /// How a site's URLs become pages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageRules {
@@ -103,6 +112,8 @@ pub struct Site {
     pub pages: PageRules,
     /// Whether a beacon must say where it comes from.
     pub origin_check: OriginCheck,
+    /// The wishes that its pages honour.
+    pub honour: Vec<Signal>,
 }
 
 impl Site {
@@ -152,6 +163,11 @@ impl Sites {
             [id] => self.list.get(id.index()),
             _ => None,
         }
+    }
+
+    /// The site that a URL names: by its key, or by a host that belongs to it alone (no key has a dot).
+    pub fn named(&self, name: &str) -> Option<&Arc<Site>> {
+        self.get(name).or_else(|| self.only_at_host(name))
     }
 
     /// Every site in order of its id.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::Fault;
 use crate::requests::{Requests, mix};
 
-/// Connections of every load.
+/// Connections of a load, where more are not the question.
 pub const CONNECTIONS: usize = 64;
 
 /// What a load does.
@@ -29,6 +29,8 @@ pub struct Plan {
     pub first: u64,
     /// How many there are; none: until it is stopped.
     pub count: Option<u64>,
+    /// The connections that send them.
+    pub connections: usize,
     /// The status that every answer must have.
     pub expect: u16,
 }
@@ -86,8 +88,8 @@ impl Load {
     }
 
     async fn start(plan: Plan, due: Option<(RefCell<VecDeque<Instant>>, Semaphore)>) -> Result<Load, Fault> {
-        let mut streams = Vec::with_capacity(CONNECTIONS);
-        for _ in 0..CONNECTIONS {
+        let mut streams = Vec::with_capacity(plan.connections);
+        for _ in 0..plan.connections {
             let stream = TcpStream::connect(plan.to).await?;
             stream.set_nodelay(true)?;
             streams.push(stream);

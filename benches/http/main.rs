@@ -2,10 +2,11 @@
 //! bytes, same run, alternated. Throughput and latency depend on the machine's mood; the processor
 //! time that a server spends on one request is steady to a few percent, and so is its ratio.
 //!
-//! `cargo bench --bench http` measures every row in about three minutes and a half and prints a table
-//! of the bars. Rows: 1 beacons, saturated · 2 beacons at a fixed rate with flushes and store commits
-//! inside, on the embedded store and on Redis, with the store's work per view (row 5) · 4 counters while
-//! beacons arrive · 6 memory per online session.
+//! `cargo bench --bench http` measures every row in about seven minutes and prints a table of the bars.
+//! Rows: 1 beacons, saturated · 2 beacons at a fixed rate with flushes and store commits inside, on the
+//! embedded store and on Redis, with the store's work per view (row 5) · 3 beacons that are synced before
+//! the answer · 4 counters while beacons arrive · 6 memory per online session · 7 beacons as pages and
+//! sessions grow · 8 recovery · 9 readers of live counters.
 //!
 //! `--rows 1,4` chooses, `--seconds` stretches the slices, `--bin` measures another binary, `--check` ends
 //! with 1 if a bar is missed (2: nothing could be measured), `--bare-twice` puts the bare server in
@@ -47,9 +48,9 @@ type Fault = Box<dyn Error>;
 #[derive(Parser)]
 struct Arguments {
     /// The rows to measure.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,6")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,7,8,9")]
     rows: Vec<u8>,
-    /// Length of a slice of rows 1 and 4; row 2 takes 2 (bare), 6 (Redis) and 10 (embedded) times as long.
+    /// Length of a slice of rows 1, 3, 4 and 7; row 2 takes 2 (bare), 6 (Redis) and 10 (embedded) times as long.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// The binary to measure.
@@ -121,9 +122,13 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
         bars.extend(match row {
             1 => rows::saturated::measure(&bench).await?,
             2 => rows::fixed_rate::measure(&bench).await?,
+            3 => rows::synced::measure(&bench).await?,
             4 => rows::reads::measure(&bench).await?,
             6 => rows::memory::measure(&bench).await?,
-            other => return Err(format!("there is no row {other}: 1, 2, 4, 6").into()),
+            7 => rows::growth::measure(&bench).await?,
+            8 => rows::recovery::measure(&bench).await?,
+            9 => rows::live::measure(&bench).await?,
+            other => return Err(format!("there is no row {other}: 1, 2, 3, 4, 6, 7, 8, 9").into()),
         });
     }
     report::print(&bars);

@@ -119,6 +119,15 @@ impl Bar {
         }
     }
 
+    /// A quantity that must not be below `least`.
+    pub fn at_least(row: u8, what: impl Into<String>, measured: f64, least: f64, unit: &str) -> Bar {
+        Bar {
+            bar: format!("≥ {least} {unit}"),
+            met: measured >= least,
+            ..Bar::at_most(row, what, measured, least, unit)
+        }
+    }
+
     /// Every answer was the expected one.
     pub fn as_expected(row: u8, what: &str, slices: &Slices) -> Bar {
         let unexpected = slices.unexpected();

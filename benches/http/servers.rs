@@ -9,12 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::Fault;
 use crate::requests::HOST;
 
 /// How long a server may take to become ready.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which core is whose.
 pub struct Cores {
@@ -63,13 +64,37 @@ pub enum UnderTest {
     Bare,
 }
 
-/// Where footfall's totals rest.
+/// What the rows set of footfall's configuration.
 #[derive(Clone, Copy)]
-pub enum Store<'a> {
-    /// In its own files.
-    Embedded,
-    /// In this Redis.
-    Redis(&'a Redis),
+pub struct Settings<'a> {
+    /// Where totals rest; none: in files of its own.
+    pub redis: Option<&'a Redis>,
+    /// `journal.sync`.
+    pub sync: &'static str,
+    /// `store.flush_interval`.
+    pub flush_interval: &'static str,
+    /// `outbox.max_bytes`.
+    pub outbox: &'static str,
+    /// `sessions.max_sessions`.
+    pub max_sessions: u32,
+    /// `totals.max_pages`.
+    pub max_pages: u32,
+    /// `totals.checkpoint_interval`.
+    pub checkpoint_interval: &'static str,
+}
+
+impl Default for Settings<'_> {
+    fn default() -> Self {
+        Settings {
+            redis: None,
+            sync: "every-second",
+            flush_interval: "auto",
+            outbox: "2 GiB",
+            max_sessions: 1_000_000,
+            max_pages: 100_000,
+            checkpoint_interval: "60s",
+        }
+    }
 }
 
 /// A running server. Ends when dropped.
@@ -93,43 +118,64 @@ impl Server {
     }
 
     /// Starts what is under test and waits until it is ready.
-    pub fn under_test(
-        cores: &Cores,
-        what: &UnderTest,
-        store: Store<'_>,
-        max_sessions: u32,
-    ) -> Result<Server, Fault> {
+    pub fn under_test(cores: &Cores, what: &UnderTest, settings: Settings<'_>) -> Result<Server, Fault> {
         match what {
             UnderTest::Bare => Server::bare(cores, 640),
-            UnderTest::Footfall(binary) => Server::footfall(cores, binary, store, max_sessions),
+            UnderTest::Footfall(binary) => Server::footfall(cores, binary, settings),
         }
     }
 
-    fn footfall(cores: &Cores, binary: &Path, store: Store<'_>, max_sessions: u32) -> Result<Server, Fault> {
+    fn footfall(cores: &Cores, binary: &Path, settings: Settings<'_>) -> Result<Server, Fault> {
         let directory = directory()?;
         let (public, admin) = (free_port()?, free_port()?);
-        let url = match store {
-            Store::Embedded => "embedded".to_owned(),
-            Store::Redis(redis) => format!("redis://127.0.0.1:{}", redis.port),
-        };
+        let Settings { redis, sync, flush_interval, outbox, max_sessions, .. } = settings;
+        let Settings { max_pages, checkpoint_interval, .. } = settings;
+        let url =
+            redis.map_or_else(|| "embedded".to_owned(), |redis| format!("redis://127.0.0.1:{}", redis.port));
         let data = directory.path().join("data");
         let config = format!(
             "listen = \"127.0.0.1:{public}\"\nadmin_listen = \"127.0.0.1:{admin}\"\ndata_dir = {data:?}\n\
-             trusted_proxies = [\"127.0.0.0/8\"]\n\n[store]\nurl = \"{url}\"\n\n\
-             [sessions]\nmax_sessions = {max_sessions}\n\n[totals]\nmax_pages = 100000\n\n\
+             trusted_proxies = [\"127.0.0.0/8\"]\n\n[http]\nmax_connections = 20000\n\n\
+             [live]\nmax_readers = 15000\n\n[journal]\nsync = \"{sync}\"\n\n\
+             [outbox]\nmax_bytes = \"{outbox}\"\n\n\
+             [store]\nurl = \"{url}\"\nflush_interval = \"{flush_interval}\"\n\n\
+             [sessions]\nmax_sessions = {max_sessions}\n\n[totals]\nmax_pages = {max_pages}\n\
+             checkpoint_interval = \"{checkpoint_interval}\"\n\n\
              [[site]]\nkey = \"bench\"\nhosts = [\"{HOST}\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n"
         );
         let file = directory.path().join("footfall.toml");
         std::fs::write(&file, config)?;
+        let mut process = Running::start(&mut footfall_in(directory.path(), cores, binary)?)?;
         let log = directory.path().join("log");
-        let mut command = cores.server(binary);
-        command.arg("--config").arg(&file).stdin(Stdio::null());
-        command.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
-        let mut process = Running::start(&mut command)?;
         process.directory = Some(directory);
         process
             .wait_until(&log, || get(loopback(admin), "/readyz").is_ok_and(|(status, _)| status == 200))?;
         Ok(Server { process, address: loopback(public) })
+    }
+
+    /// Kills footfall, starts it anew on what it left, and sends one view until it is answered 204. How long
+    /// that took from the kill on.
+    pub fn kill_and_recover(&mut self, cores: &Cores, binary: &Path, view: &[u8]) -> Result<Duration, Fault> {
+        let directory = self.process.directory.take().ok_or("no directory")?;
+        let mut command = footfall_in(directory.path(), cores, binary)?;
+        let killed = Instant::now();
+        self.process.child.kill()?;
+        self.process.child.wait()?;
+        self.process = Running::start(&mut command)?;
+        self.process.directory = Some(directory);
+        while killed.elapsed() < START_TIMEOUT {
+            if status(self.address, view).is_ok_and(|status| status == 204) {
+                return Ok(killed.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Err(format!("no view was taken within {START_TIMEOUT:?} after the kill").into())
+    }
+
+    /// Bytes of the outbox' files.
+    pub fn outbox_bytes(&self) -> Result<u64, Fault> {
+        let directory = self.process.directory.as_ref().ok_or("no directory")?;
+        bytes_in(&directory.path().join("data").join("outbox"))
     }
 
     /// The process.
@@ -170,15 +216,23 @@ impl Redis {
         self.process.child.id()
     }
 
+    /// Stops it from answering, or lets it go on: its process stays, and its connections.
+    pub fn halt(&self, halt: bool) -> Result<(), Fault> {
+        let signal = if halt { "-STOP" } else { "-CONT" };
+        let told = Command::new("kill").args([signal, &self.pid().to_string()]).status()?;
+        told.success().then_some(()).ok_or_else(|| "kill refused".into())
+    }
+
     /// Bytes of the append files.
     pub fn append_bytes(&self) -> Result<u64, Fault> {
-        let directory = self.process.directory.as_ref().ok_or("no directory")?.path().join("appendonlydir");
-        let mut bytes = 0;
-        for file in std::fs::read_dir(directory)? {
-            bytes += file?.metadata()?.len();
-        }
-        Ok(bytes)
+        bytes_in(&self.process.directory.as_ref().ok_or("no directory")?.path().join("appendonlydir"))
     }
+}
+
+/// Bytes of a directory's files. One that is deleted meanwhile is none of them.
+fn bytes_in(directory: &Path) -> Result<u64, Fault> {
+    let files = std::fs::read_dir(directory)?.filter_map(|file| file.ok()?.metadata().ok());
+    Ok(files.map(|file| file.len()).sum())
 }
 
 /// A child process with its directory; killed, waited for and removed when dropped.
@@ -225,19 +279,45 @@ fn tail(log: &Path) -> String {
 
 /// Asks once over a connection of its own: status and body.
 pub fn get(from: SocketAddr, target: &str) -> Result<(u16, Vec<u8>), Fault> {
-    let mut stream = TcpStream::connect(from)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut stream = connect(from)?;
     write!(stream, "GET {target} HTTP/1.1\r\nHost: stats.bench.example\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let head = answer.windows(4).position(|end| end == b"\r\n\r\n").ok_or("no answer")?;
-    let status = std::str::from_utf8(answer.get(9..12).ok_or("no status")?)?.parse()?;
-    Ok((status, answer.split_off(head + 4)))
+    Ok((status_of(&answer)?, answer.split_off(head + 4)))
+}
+
+/// Sends one request over a connection of its own; the status of the answer.
+fn status(from: SocketAddr, request: &[u8]) -> Result<u16, Fault> {
+    let mut stream = connect(from)?;
+    stream.write_all(request)?;
+    let mut line = [0; 12];
+    stream.read_exact(&mut line)?;
+    status_of(&line)
+}
+
+fn connect(to: SocketAddr) -> Result<TcpStream, Fault> {
+    let stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+fn status_of(answer: &[u8]) -> Result<u16, Fault> {
+    Ok(std::str::from_utf8(answer.get(9..12).ok_or("no status")?)?.parse()?)
+}
+
+/// The command that serves what is configured in a directory.
+fn footfall_in(directory: &Path, cores: &Cores, binary: &Path) -> Result<Command, Fault> {
+    let log = File::options().append(true).create(true).open(directory.join("log"))?;
+    let mut command = cores.server(binary);
+    command.arg("--config").arg(directory.join("footfall.toml")).stdin(Stdio::null());
+    command.stdout(log.try_clone()?).stderr(log);
+    Ok(command)
 }
 
 /// A directory on the disk that the build uses: the machine's own for temporary files may be memory,
 /// where nothing is ever written or synced.
-fn directory() -> Result<TempDir, Fault> {
+pub fn directory() -> Result<TempDir, Fault> {
     let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
     std::fs::create_dir_all(parent)?;
     Ok(tempfile::Builder::new().prefix("bench-").tempdir_in(parent)?)

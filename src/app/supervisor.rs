@@ -12,14 +12,18 @@ use sd_notify::NotifyState;
 use crate::serve::Listener;
 
 /// The listeners handed over: the public one first, then the admin one; either may be missing. They
-/// outlive this process, so that a restart refuses no connection.
+/// outlive this process, so that a restart refuses no connection. For `write_timeout` see
+/// [`serve::bind`](crate::serve::bind).
 ///
 /// # Errors
 /// What was handed over is no listening TCP socket.
-pub fn listeners() -> io::Result<[Option<Listener>; 2]> {
+pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
     let mut handed_over = ListenFd::from_env();
     let mut take = |index| match index < handed_over.len() {
-        true => handed_over.take_tcp_listener(index)?.map(Listener::inherited).transpose(),
+        true => {
+            let listener = handed_over.take_tcp_listener(index)?;
+            listener.map(|listener| Listener::inherited(listener, write_timeout)).transpose()
+        }
         false => Ok(None),
     };
     Ok([take(0)?, take(1)?])

@@ -65,14 +65,7 @@ fn ask(address: SocketAddr) -> io::Result<(u16, String)> {
             Err(fault) => return Err(fault),
         }
     }
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.split(' ').nth(1))
-        .and_then(|status| status.parse().ok())
-        .ok_or_else(|| io::Error::other("the answer is not HTTP"))?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
-    Ok((status, body))
+    super::answer::read(&answer)
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];
 /// Keys that hold secrets: never shown, and `…_FILE` may name a file that holds them.
 const SECRETS: [&str; 1] = ["store.url"];
 
+/// Languages that the defaults have words of.
+const LANGUAGES: [&str; 2] = ["en", "vi"];
+
 /// Keys that a site of the user's must have.
 const REQUIRED: [&str; 2] = ["key", "hosts"];
 
@@ -108,6 +111,23 @@ impl Settings {
         self.entries.get(key).is_some_and(|entry| !entry.place.is_empty())
     }
 
+    /// The tags of the languages that have words.
+    pub fn languages(&self) -> BTreeSet<String> {
+        self.entries.keys().filter_map(|key| language(key)).map(|(tag, _)| tag.to_owned()).collect()
+    }
+
+    /// The key that gives a language's word: its own, or that of what its tag begins with.
+    pub fn inherited(&self, tag: &str, word: &str) -> String {
+        let own = format!("labels.{tag}.{word}");
+        let given = |key: &&String| {
+            language(key).is_some_and(|(other, name)| {
+                let rest = tag.get(other.len()..).filter(|rest| rest.is_empty() || rest.starts_with('-'));
+                name == word && rest.is_some() && tag.to_lowercase().starts_with(&other.to_lowercase())
+            })
+        };
+        self.entries.keys().filter(given).max_by_key(|key| key.len()).cloned().unwrap_or(own)
+    }
+
     /// The number of sites.
     pub fn sites(&self) -> usize {
         self.sites
@@ -141,12 +161,14 @@ impl Settings {
 
     /// Everything in force as TOML, secrets hidden; what is not the default says where it stands.
     pub fn to_toml(&self) -> String {
+        // Languages that are not of the defaults stand after what is, each in one piece.
+        let added = |key| language(key).map(|(tag, _)| tag).filter(|tag| !LANGUAGES.contains(tag));
         let mut rows: Vec<(&str, usize, usize)> = self
             .entries
             .iter()
             .map(|(key, entry)| (key.as_str(), site_index(key).map_or(0, |i| i + 1), entry.order))
             .collect();
-        rows.sort_by_key(|(_, site, order)| (*site, *order));
+        rows.sort_by_key(|(key, site, order)| (*site, added(key), *order));
         let mut text = String::new();
         let mut open = "";
         for (key, ..) in rows {
@@ -273,6 +295,27 @@ impl Settings {
                 }
             }
         }
+        self.complete_languages(faults);
+    }
+
+    /// Checks that each language has all words, of its own or of another.
+    fn complete_languages(&self, faults: &mut Vec<Fault>) {
+        for tag in self.languages() {
+            let words =
+                self.defaults.keys().filter_map(|key| language(key)).filter(|(of, _)| *of == LANGUAGES[0]);
+            for (_, word) in words {
+                let key = self.inherited(&tag, word);
+                if !self.entries.contains_key(&key) && !self.defaults.contains_key(&key) {
+                    faults.push(Fault {
+                        key,
+                        value: None,
+                        problem: "missing".into(),
+                        remedy: format!("a language needs all the words of [labels.{}]", LANGUAGES[0]),
+                        place: String::new(),
+                    });
+                }
+            }
+        }
     }
 
     /// The fault of a key that is not known; its value is not shown: it may be a secret's.
@@ -319,12 +362,20 @@ fn example(default: &Value) -> String {
     }
 }
 
-/// The default that stands for a key: each site is like the first.
+/// The default that stands for a key: each site is like the first, each further language like the first.
 fn pattern(key: &str) -> String {
     match key.strip_prefix("site.").and_then(|rest| rest.split_once('.')) {
         Some((index, name)) if index.parse::<u16>().is_ok() => format!("site.0.{name}"),
-        _ => key.to_owned(),
+        _ => match language(key) {
+            Some((tag, word)) if !LANGUAGES.contains(&tag) => format!("labels.{}.{word}", LANGUAGES[0]),
+            _ => key.to_owned(),
+        },
     }
+}
+
+/// Language and word of a key of a word.
+fn language(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("labels.")?.split_once('.')
 }
 
 /// A default's key with the site of another key.

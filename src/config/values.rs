@@ -11,7 +11,8 @@ use url::{Host, Url};
 use super::faults::Complaint;
 use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
-use crate::sites::SiteKey;
+use crate::serve::Names;
+use crate::sites::{Signal, SiteKey};
 
 type Read<T> = Result<T, Complaint>;
 
@@ -89,6 +90,27 @@ pub(super) fn public_url(text: &str) -> Read<String> {
             r#"write it like "https://stats.example.org", or leave it empty"#,
         ),
     }
+}
+
+/// The path of a URL that [`public_url`] has read.
+pub(super) fn path_of(public_url: &str) -> String {
+    Url::parse(public_url).map_or(String::new(), |url| url.path().trim_end_matches('/').to_owned())
+}
+
+/// A word or some, to be shown to readers.
+pub(super) fn word(text: &str) -> Read<String> {
+    if text.trim().is_empty() || text.chars().count() > 64 || text.contains(char::is_control) {
+        return Complaint::err("not 1 to 64 characters of one line", "write what readers are to see");
+    }
+    Ok(text.to_owned())
+}
+
+/// What stands between groups of digits.
+pub(super) fn group(text: &str) -> Read<String> {
+    if text.chars().count() > 1 || text.contains(|c: char| c.is_control() || c.is_alphanumeric()) {
+        return Complaint::err("not one sign or none", r#"write ".", "," or a space"#);
+    }
+    Ok(text.to_owned())
 }
 
 /// A text that is not empty.
@@ -185,6 +207,38 @@ pub(super) fn site_key(text: &str) -> Read<SiteKey> {
         Some(key) => Ok(key),
         None => Complaint::err("not a site's key", r#"use 1 to 32 of a-z, 0-9 and "-""#),
     }
+}
+
+/// What stands for `footfall` in the names of the page script.
+pub(super) fn script_name(text: &str) -> Read<String> {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    if !(1..=64).contains(&text.len()) || !text.bytes().all(legal) {
+        return Complaint::err(
+            "not a bare file name",
+            r#"use 1 to 64 letters, digits, "-" and "_", like "stats""#,
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// The path of the beacon, without a slash at its begin; no other route's.
+pub(super) fn beacon_path(text: &str) -> Read<String> {
+    let first = text.split('/').next().unwrap_or_default();
+    if ["api", "badge", "demo", "widget"].contains(&first) && text != Names::BEACON {
+        return Complaint::err(format!("/{first} is another route's"), r#"choose another, like "collect""#);
+    }
+    if text.len() > 64 || text.split('/').any(|segment| script_name(segment).is_err()) {
+        return Complaint::err(
+            "not a path of letters, digits, \"-\" and \"_\"",
+            r#"write it without a slash at its begin and end, like "collect""#,
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A wish that browsers tell.
+pub(super) fn signal(text: &str) -> Read<Signal> {
+    choice(text, &[("gpc", Signal::Gpc), ("dnt", Signal::Dnt)])
 }
 
 /// A host in lower case and IDNA-encoded, as it stands in a parsed URL.

@@ -177,6 +177,12 @@ fn may_send(site: &Site, headers: &HeaderMap) -> bool {
 
 /// Whether a header's URL lies on a host of the site, or on one that may send its beacons.
 fn is_from(site: &Site, url: &HeaderValue) -> bool {
+    // An `Origin` is a scheme and a host and nothing else, nearly always.
+    let bare =
+        [&b"https://"[..], b"http://"].into_iter().find_map(|scheme| url.as_bytes().strip_prefix(scheme));
+    if bare.is_some_and(|bare| site.hosts.iter().any(|host| host.as_bytes() == bare)) {
+        return true;
+    }
     let location = std::str::from_utf8(url.as_bytes()).ok().and_then(Location::absolute);
     let host = location.as_ref().and_then(|location| location.host.as_deref());
     host.is_some_and(|host| site.has_host(host) || site.origins.iter().any(|other| other == host))

@@ -1,22 +1,24 @@
 //! Connections: taken, bounded, timed, and let go.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
+use super::live::{Handover, Streaming, Wire};
 use super::reply::Response;
 use super::timer::HeadTimer;
 use crate::clock::{Clock, Moment};
@@ -28,17 +30,22 @@ const BACKLOG: i32 = 1024;
 /// Room for a request's head and what is read of its body at once.
 const BUFFER: usize = 16 * 1024;
 
+/// What the kernel keeps of answers that a peer has not taken yet: more than the largest answer, and far
+/// less than it would come to hold for readers of live counters that are slow.
+const SEND_BUFFER: usize = 64 * 1024;
+
 /// A pause that lets descriptors come free instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound address that no one is served at yet.
 pub struct Listener(std::net::TcpListener);
 
-/// Binds an address. Needs no runtime: the listener may be served by another thread's.
+/// Binds an address; a peer that takes nothing of an answer is cut off after `write_timeout`. Needs no
+/// runtime: the listener may be served by another thread's.
 ///
 /// # Errors
 /// The address is taken, not this machine's, or not permitted.
-pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+pub fn bind(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     // A restart must not wait for the last run's connections to leave TIME_WAIT.
@@ -47,18 +54,30 @@ pub fn bind(address: SocketAddr) -> io::Result<Listener> {
         // `[::]` means every address, whatever the machine's default is.
         socket.set_only_v6(false)?;
     }
+    bound(&socket, write_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(Listener(socket.into()))
 }
 
+/// Bounds what the kernel holds for a peer that takes nothing, and for how long. Connections inherit both
+/// from the listener; those that the kernel takes before the service runs have them only if they are set
+/// before it listens.
+fn bound(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> {
+    listener.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_user_timeout(Some(write_timeout))?;
+    Ok(())
+}
+
 impl Listener {
-    /// Takes over a listener that somebody else bound, a service manager mostly.
+    /// Takes over a listener that somebody else bound, a service manager mostly, as [`bind`] makes one.
     ///
     /// # Errors
-    /// The system refuses to make it non-blocking.
-    pub fn inherited(listener: std::net::TcpListener) -> io::Result<Listener> {
+    /// The system refuses to make it so.
+    pub fn inherited(listener: std::net::TcpListener, write_timeout: Duration) -> io::Result<Listener> {
+        bound(&socket2::SockRef::from(&listener), write_timeout)?;
         listener.set_nonblocking(true)?;
         Ok(Listener(listener))
     }
@@ -101,26 +120,76 @@ pub(super) struct Door {
     pub(super) metrics: Arc<Metrics>,
 }
 
-type Open = JoinSet<Result<(), hyper::Error>>;
+/// What is open: connections that hyper serves, and those that it has left to events.
+type Open = JoinSet<Result<(), Broken>>;
+
+/// What ended a connection.
+enum Broken {
+    Http(hyper::Error),
+    Stream(io::Error),
+}
+
+async fn run(stream: Streaming) -> Result<(), Broken> {
+    stream.run().await.map_err(Broken::Stream)
+}
+
+/// Tells open connections to end.
+#[derive(Default)]
+struct Drain {
+    begun: AtomicBool,
+    told: Notify,
+}
+
+impl Drain {
+    /// From now on a connection ends with the request at hand, and at once if there is none.
+    fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    /// Runs a connection to its end.
+    async fn run<S>(self: Arc<Self>, connection: http1::Connection<Wire, S>) -> Result<(), Broken>
+    where
+        S: Service<Request<Incoming>, Response = Response>,
+        S::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let mut connection = pin!(connection);
+        let mut told = pin!(self.told.notified());
+        // To be told means to be woken, and a task's waker stays good: it is left there once, and not
+        // anew whenever a request comes in.
+        std::future::poll_fn(|context| Poll::Ready(told.as_mut().poll(context).is_ready())).await;
+        let mut draining = false;
+        std::future::poll_fn(|context| {
+            if !draining && self.begun.load(Ordering::Acquire) {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(context).map_err(Broken::Http)
+        })
+        .await
+    }
+}
 
 impl Door {
     /// Takes connections until `stop`, then drains them for at most `drain` and drops the rest.
     pub(super) async fn serve<S>(
         &self,
         listener: Listener,
-        service: impl Fn(IpAddr) -> S,
+        service: impl Fn(IpAddr, Handover) -> S,
         stop: impl Future<Output = ()>,
         drain: Duration,
     ) -> io::Result<()>
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response> + Send + 'static,
         S::Future: Send,
+        S::Error: std::error::Error + Send + Sync + 'static,
     {
         let listener = TcpListener::from_std(listener.0)?;
         let http = self.http();
-        let graceful = GracefulShutdown::new();
+        let draining = Arc::new(Drain::default());
         let failing = OnceAMinute::default();
         let mut open = Open::new();
+        let (streams, mut streaming) = unbounded_channel();
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -131,15 +200,23 @@ impl Door {
                     self.show(&open);
                     continue;
                 }
+                Some(stream) = streaming.recv() => {
+                    open.spawn(run(stream));
+                    self.show(&open);
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok(_) if open.len() >= self.max_connections => self.metrics.bound(Bound::Connections),
                 Ok((stream, peer)) => {
-                    if let Ok(io) = self.prepare(stream) {
+                    if let Ok(socket) = self.prepare(stream) {
+                        let handover = Handover::default();
+                        let service = service(peer.ip(), handover.clone());
+                        let wire = Wire::new(socket, handover, streams.clone());
                         let mut http = http.clone();
                         http.timer(HeadTimer::new(self.header_timeout));
-                        open.spawn(graceful.watch(http.serve_connection(io, service(peer.ip()))));
+                        open.spawn(draining.clone().run(http.serve_connection(wire, service)));
                         self.show(&open);
                     }
                 }
@@ -148,7 +225,11 @@ impl Door {
             }
         }
         drop(listener);
-        self.drain(graceful, open, drain).await;
+        while let Ok(stream) = streaming.try_recv() {
+            open.spawn(run(stream));
+        }
+        draining.begin();
+        self.wait_for(open, drain).await;
         Ok(())
     }
 
@@ -156,18 +237,18 @@ impl Door {
         let mut http = http1::Builder::new();
         // Answers are small: copied into one piece they leave by a cheaper call.
         http.header_read_timeout(self.header_timeout).max_buf_size(BUFFER).writev(false);
+        // Who has sent a request and says that it sends no more is answered all the same. And nothing
+        // is read while an answer is on its way.
+        http.half_close(true);
         http
     }
 
     /// Answers leave at once, and not for ever.
-    fn prepare(
-        &self,
-        stream: TcpStream,
-    ) -> io::Result<TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>> {
+    fn prepare(&self, stream: TcpStream) -> io::Result<Pin<Box<TimeoutStream<TcpStream>>>> {
         stream.set_nodelay(true)?;
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.write_timeout));
-        Ok(TokioIo::new(Box::pin(stream)))
+        Ok(Box::pin(stream))
     }
 
     async fn rest_after(&self, error: &io::Error, failing: &OnceAMinute) {
@@ -178,17 +259,25 @@ impl Door {
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 
-    async fn drain(&self, graceful: GracefulShutdown, mut open: Open, within: Duration) {
-        if tokio::time::timeout(within, graceful.shutdown()).await.is_err() {
+    /// Waits until all connections have ended, for so long; drops the rest.
+    async fn wait_for(&self, mut open: Open, within: Duration) {
+        let all = async {
+            while let Some(ended) = open.join_next().await {
+                self.ended(ended);
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
             tracing::warn!(connections = open.len(), "connections are cut off: they outlast the drain");
         }
         open.shutdown().await;
         self.show(&open);
     }
 
-    fn ended(&self, ended: Result<Result<(), hyper::Error>, JoinError>) {
+    fn ended(&self, ended: Result<Result<(), Broken>, JoinError>) {
         match ended {
             Ok(Ok(())) => {}
+            // The service took the connection over.
+            Ok(Err(Broken::Http(error))) if error.is_user() => {}
             Ok(Err(error)) => self.metrics.connection_errors.with_label_values(&[kind(&error)]).inc(),
             Err(panic) => tracing::error!(%panic, "a connection ended by a fault of ours"),
         }
@@ -217,7 +306,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// What ended a connection, as a label.
-fn kind(error: &hyper::Error) -> &'static str {
+fn kind(error: &Broken) -> &'static str {
+    let error = match error {
+        Broken::Http(error) => error,
+        Broken::Stream(error) if error.kind() == io::ErrorKind::TimedOut => return "timeout",
+        Broken::Stream(_) => return "io",
+    };
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if inner.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {

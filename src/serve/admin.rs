@@ -80,14 +80,22 @@ fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, Stri
     let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));
     let ready = running && health.refusing.is_none();
     let mut text = String::new();
-    for (check, fault, unready) in
-        [("service", service, true), ("journal", health.refusing, true), ("store", store, false)]
-    {
+    let lost = health.lost.as_deref();
+    for (check, fault, unready) in [
+        ("service", service, true),
+        ("journal", health.refusing, true),
+        ("store", store, false),
+        ("losses", lost, false),
+    ] {
         match fault {
             Some(fault) if verbose || unready => text += &format!("[-]{check} {fault}\n"),
+            None if verbose && check == "losses" => {}
             None if verbose => text += &format!("[+]{check} ok\n"),
             _ => {}
         }
+    }
+    for concern in health.concerns.iter().filter(|_| verbose) {
+        text += &format!("[-]store-settings {concern}\n");
     }
     if ready {
         text += "ok\n";
@@ -104,7 +112,8 @@ mod tests {
 
     #[test]
     fn readiness_is_whether_views_can_be_kept() {
-        let health = |refusing, store_up| Health { refusing, store_up, held: None };
+        let health =
+            |refusing, store_up| Health { refusing, store_up, held: None, lost: None, concerns: Vec::new() };
         let ask = |running, health, verbose| {
             let (status, text) = readiness(running, &health, verbose);
             (status.as_u16(), text)

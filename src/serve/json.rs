@@ -22,36 +22,35 @@ pub(super) struct Shown<'a> {
     pub(super) at: &'a str,
     /// The JSON object of the running buckets' names.
     pub(super) buckets: &'a str,
-    /// Whether something shown may be old.
-    pub(super) stale: bool,
 }
 
-/// The body of `counters`.
-pub(super) fn counters(
-    shown: &Shown<'_>,
-    online: u64,
-    figures: &Figures,
-    page: Option<&PageShown<'_>>,
-) -> Vec<u8> {
-    let mut body = Vec::with_capacity(640);
-    head(&mut body, shown);
-    text(&mut body, r#","online":"#);
-    number(&mut body, online);
-    text(&mut body, r#","buckets":"#);
-    text(&mut body, shown.buckets);
-    row(&mut body, r#","views":"#, &figures.views);
-    row(&mut body, r#","visits":"#, &figures.visits);
-    row(&mut body, r#","visitors":"#, &figures.visitors);
+/// What the body of `counters` begins with: all of it that is the same for every page.
+pub(super) fn site_counters(body: &mut Vec<u8>, shown: &Shown<'_>, online: u64, figures: &Figures) {
+    head(body, shown);
+    text(body, r#","online":"#);
+    number(body, online);
+    text(body, r#","buckets":"#);
+    text(body, shown.buckets);
+    row(body, r#","views":"#, &figures.views);
+    row(body, r#","visits":"#, &figures.visits);
+    row(body, r#","visitors":"#, &figures.visitors);
+}
+
+/// What it ends with. `stale`: something shown may be old.
+pub(super) fn page_counters(body: &mut Vec<u8>, page: Option<&PageShown<'_>>, stale: bool) {
     if let Some(page) = page {
-        text(&mut body, r#","page":"#);
-        item(&mut body, page);
+        text(body, r#","page":"#);
+        item(body, page);
     }
-    tail(&mut body, shown);
-    body
+    tail(body, stale);
 }
 
-/// The body of `pages`.
-pub(super) fn pages<'a>(shown: &Shown<'_>, pages: impl ExactSizeIterator<Item = PageShown<'a>>) -> Vec<u8> {
+/// The body of `pages`. `stale`: something shown may be old.
+pub(super) fn pages<'a>(
+    shown: &Shown<'_>,
+    pages: impl ExactSizeIterator<Item = PageShown<'a>>,
+    stale: bool,
+) -> Vec<u8> {
     let mut body = Vec::with_capacity(256 + 192 * pages.len());
     head(&mut body, shown);
     text(&mut body, r#","buckets":"#);
@@ -62,7 +61,7 @@ pub(super) fn pages<'a>(shown: &Shown<'_>, pages: impl ExactSizeIterator<Item = 
         item(&mut body, &page);
     }
     text(&mut body, "]");
-    tail(&mut body, shown);
+    tail(&mut body, stale);
     body
 }
 
@@ -74,8 +73,8 @@ fn head(body: &mut Vec<u8>, shown: &Shown<'_>) {
     text(body, r#"""#);
 }
 
-fn tail(body: &mut Vec<u8>, shown: &Shown<'_>) {
-    text(body, if shown.stale { r#","stale":true}"# } else { r#","stale":false}"# });
+fn tail(body: &mut Vec<u8>, stale: bool) {
+    text(body, if stale { r#","stale":true}"# } else { r#","stale":false}"# });
 }
 
 fn item(body: &mut Vec<u8>, page: &PageShown<'_>) {
@@ -114,6 +113,13 @@ fn number(body: &mut Vec<u8>, number: u64) {
 
 /// A string of anyone's making, with its quotes.
 fn quoted(body: &mut Vec<u8>, said: &str) {
+    // Looking at all of it, without stopping at the first, is what the compiler makes quick.
+    let odd = said.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
+    if !odd {
+        text(body, "\"");
+        text(body, said);
+        return text(body, "\"");
+    }
     // Writing a string into memory cannot fail.
     let _ = serde_json::to_writer(body, said);
 }
@@ -126,8 +132,14 @@ mod tests {
         site: "lamdong",
         at: "2023-09-15T08:19:00+07:00",
         buckets: r#"{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"}"#,
-        stale: false,
     };
+
+    fn counters(online: u64, figures: &Figures, page: Option<&PageShown<'_>>, stale: bool) -> Vec<u8> {
+        let mut body = Vec::new();
+        site_counters(&mut body, &SHOWN, online, figures);
+        page_counters(&mut body, page, stale);
+        body
+    }
 
     fn figures() -> Figures {
         Figures {
@@ -151,14 +163,14 @@ mod tests {
             r#""views":{"day":1,"week":1,"month":1,"year":1,"all":13}},"#,
             r#""stale":false}"#,
         );
-        let body = counters(&SHOWN, 61, &figures(), Some(&page));
+        let body = counters(61, &figures(), Some(&page), false);
         assert_eq!(String::from_utf8(body).unwrap(), expected);
     }
 
     #[test]
     fn what_is_not_known_is_left_out_and_never_zero() {
         let some = Figures { views: [None, Some(2), None, None, Some(0)], ..Figures::default() };
-        let body = counters(&Shown { stale: true, ..SHOWN }, 0, &some, None);
+        let body = counters(0, &some, None, true);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["views"], serde_json::json!({"week": 2, "all": 0}));
         assert!(body.get("visits").is_none() && body.get("visitors").is_none() && body.get("page").is_none());
@@ -173,7 +185,7 @@ mod tests {
             online: 1,
             views: (*page == "/b").then_some([1, 2, 3, 4, 5]),
         });
-        let body = pages(&SHOWN, shown);
+        let body = pages(&SHOWN, shown, false);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let items = body["pages"].as_array().unwrap();
         assert_eq!(items.iter().map(|item| item["page"].as_str().unwrap()).collect::<Vec<_>>(), texts);
@@ -185,7 +197,7 @@ mod tests {
 
     #[test]
     fn no_pages_are_an_empty_list() {
-        let body: serde_json::Value = serde_json::from_slice(&pages(&SHOWN, [].into_iter())).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&pages(&SHOWN, [].into_iter(), false)).unwrap();
         assert_eq!(body["pages"], serde_json::json!([]));
     }
 }

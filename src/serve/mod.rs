@@ -1,7 +1,9 @@
 //! Serves: HTTP and nothing that is not HTTP.
 //!
 //! A connection enters by `accept`, a request finds its handler in the tables of `routes`, and
-//! `public` (or `admin`) calls it: `beacon` takes beacons, `read` answers figures. `reply` knows what
+//! `public` (or `admin`) calls it: `beacon` takes beacons, `read` answers figures, `live` goes on answering
+//! them as they change, `widget` and `badge` show them to people, `demo` is a page that uses all of it.
+//! `reply` knows what
 //! every answer carries.
 //!
 //! hyper refuses by itself, before a handler sees it, what is no HTTP: counted by kind only. Of a
@@ -11,18 +13,27 @@
 
 mod accept;
 mod admin;
+mod badge;
 mod beacon;
 mod body;
+mod control;
+mod demo;
+mod fronts;
 mod json;
 mod labels;
+mod live;
+mod page;
 mod public;
 mod read;
 mod refusals;
 mod reply;
 mod routes;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod widget;
+mod words;
 
 use std::convert::Infallible;
 use std::io;
@@ -36,6 +47,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 
 pub use accept::{Listener, bind};
+pub use control::{ControlSocket, SOCKET as CONTROL_SOCKET, at as socket_at, serve_control};
+pub use demo::SITE as DEMO_SITE;
+pub use live::Config as LiveConfig;
+pub use page::{LATEST, Names, integrity};
+pub use words::{Languages, Words};
 
 use crate::clock::Clock;
 use crate::ingest::{Proxies, Spans};
@@ -64,6 +80,15 @@ pub struct Config {
     pub write_timeout: Duration,
     /// Whose word on the client's address is taken.
     pub proxies: Proxies,
+    /// Further names of the page script and the beacon.
+    pub names: Names,
+    /// The live counters.
+    pub live: LiveConfig,
+    /// The path below which browsers reach the public listener: empty, or `/` and what follows it, without
+    /// a slash at its end. Requests may come with it, or without where a proxy has taken it off.
+    pub mount: String,
+    /// The words of the footer block.
+    pub languages: Languages,
 }
 
 /// What the handlers work with.
@@ -104,16 +129,21 @@ pub async fn serve_public(
         metrics: parts.metrics.clone(),
     };
     let public = Arc::new(public::Public::new(&config, parts));
-    let service = |peer| {
+    let service = |peer, handover: live::Handover| {
         let public = public.clone();
         service_fn(move |request: Request<Incoming>| {
-            let public = public.clone();
-            async move { Ok::<_, Infallible>(public.answer(peer, request).await) }
+            let (public, handover, version) = (public.clone(), handover.clone(), request.version());
+            async move { handover.pass(public.answer(peer, request).await, version) }
         })
+    };
+    let stop = async {
+        stop.await;
+        public.live.end();
     };
     let served = tokio::select! {
         served = door.serve(listener, service, stop, drain) => served,
         () = public.report_refusals() => Ok(()),
+        () = public.live.tell(&public) => Ok(()),
     };
     public.report_rest();
     served
@@ -139,7 +169,7 @@ pub async fn serve_admin(
         metrics: parts.metrics.clone(),
     };
     let admin = Arc::new(admin::Admin::new(parts));
-    let service = |_peer| {
+    let service = |_peer, _handover| {
         let admin = admin.clone();
         service_fn(move |request: Request<Incoming>| {
             let answer = admin.answer(&request);

@@ -9,11 +9,14 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Uri};
 
 use super::accept::OnceAMinute;
+use super::fronts::Fronts;
 use super::labels::Labels;
+use super::live::Live;
+use super::page::Names;
 use super::refusals::Refusals;
 use super::reply::{self, Fault, Response};
 use super::routes::{Found, PUBLIC, Routes};
-use super::{Config, Parts, beacon};
+use super::{Config, Languages, Parts, beacon};
 use crate::ingest::{Proxies, Reason};
 use crate::sites::SiteId;
 
@@ -26,8 +29,13 @@ pub(super) struct Public {
     pub(super) proxies: Proxies,
     pub(super) body_timeout: Duration,
     pub(super) labels: Labels,
+    pub(super) fronts: Fronts,
+    pub(super) live: Live,
+    pub(super) languages: Languages,
+    pub(super) mount: String,
     pub(super) refusals: Refusals,
     pub(super) ignored_header: OnceAMinute,
+    names: Names,
     routes: Routes<PublicHandler>,
 }
 
@@ -65,14 +73,19 @@ pub(super) enum Reply {
 impl Public {
     /// Sets up.
     pub(super) fn new(config: &Config, parts: Arc<Parts>) -> Self {
-        let labels = Labels::new(parts.sites.iter().len());
+        let sites = parts.sites.iter().len();
         Public {
             parts,
-            labels,
+            labels: Labels::new(sites),
+            fronts: Fronts::new(sites),
+            live: Live::new(config.live.clone()),
+            languages: config.languages.clone(),
+            mount: config.mount.clone(),
             proxies: config.proxies.clone(),
             body_timeout: config.body_timeout,
             refusals: Refusals::default(),
             ignored_header: OnceAMinute::default(),
+            names: config.names.clone(),
             routes: Routes::new(PUBLIC),
         }
     }
@@ -80,7 +93,8 @@ impl Public {
     /// Answers a request.
     pub(super) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
-        match self.routes.find(&head.method, head.uri.path()) {
+        let path = self.names.standard(self.below_mount(head.uri.path()));
+        match self.routes.find(&head.method, &path) {
             Found::Handler(PublicHandler::Beacon, _) => beacon::post(&self, peer, head.headers, body).await,
             Found::Handler(PublicHandler::Gif, _) => beacon::gif(&self, peer, &head.uri, head.headers).await,
             Found::Handler(PublicHandler::Read(handler), name) => {
@@ -97,6 +111,15 @@ impl Public {
                 reply::not_allowed(methods)
             }
             Found::Missing => reply::refused(Fault::NotFound),
+        }
+    }
+
+    /// A path as the routes name it: without what the proxy in front may have left of its own.
+    fn below_mount<'p>(&self, path: &'p str) -> &'p str {
+        match path.strip_prefix(self.mount.as_str()) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
         }
     }
 

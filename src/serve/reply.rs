@@ -1,34 +1,92 @@
 //! What every answer carries, and the answers that say no.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::live::Reader;
 use super::routes::Methods;
 use crate::ingest::Reason;
 
 /// An answer.
-pub(super) type Response = hyper::Response<Full<Bytes>>;
+pub(super) type Response = hyper::Response<Body>;
+
+/// The body of an answer.
+pub(super) enum Body {
+    /// All of it is there.
+    Whole(Full<Bytes>),
+    /// Events, for as long as there are any: not hyper sends them, but `live`, over the bare socket.
+    Events(Box<Reader>),
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Body::Whole(body) => Pin::new(body).poll_frame(cx),
+            Body::Events(reader) => {
+                reader.poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece.text()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Whole(body) => body.is_end_stream(),
+            Body::Events(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Whole(body) => body.size_hint(),
+            Body::Events(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// `Cache-Control` of figures that move.
 pub(super) const FRESH: HeaderValue =
     HeaderValue::from_static("public, max-age=5, stale-while-revalidate=30, stale-if-error=86400");
 /// `Cache-Control` of beacons, errors and figures that may be old.
 pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// `Cache-Control` of the footer block and the badge.
+pub(super) const HALF_A_MINUTE: HeaderValue =
+    HeaderValue::from_static("public, max-age=30, stale-while-revalidate=30, stale-if-error=86400");
+/// `Cache-Control` of what changes with the version only.
+pub(super) const AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+
+/// Types of bodies.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+pub(super) const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+pub(super) const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml; charset=utf-8");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
 const PREFLIGHT_HEADERS: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
 const A_DAY: HeaderValue = HeaderValue::from_static("86400");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
 
 /// One transparent pixel.
@@ -44,6 +102,8 @@ pub(super) enum Fault {
     NotFound,
     /// No figure of the site is known and the store does not answer.
     StoreUnreachable,
+    /// As many live readers as there may be.
+    LiveFull,
 }
 
 impl From<Reason> for Fault {
@@ -59,6 +119,7 @@ impl Fault {
             Fault::Refused(reason) => reason.code(),
             Fault::NotFound => "not-found",
             Fault::StoreUnreachable => "store-unreachable",
+            Fault::LiveFull => "live-full",
         }
     }
 
@@ -70,6 +131,10 @@ impl Fault {
             Fault::StoreUnreachable => {
                 (S::SERVICE_UNAVAILABLE, "No figure of this site is known yet and the store does not answer.")
             }
+            Fault::LiveFull => (
+                S::SERVICE_UNAVAILABLE,
+                "There are as many live readers as there may be: ask again in a while.",
+            ),
             Fault::Refused(reason) => match reason {
                 Reason::Malformed => (S::BAD_REQUEST, "The request is not of the described shape."),
                 Reason::BadUrl => {
@@ -94,7 +159,7 @@ impl Fault {
     /// When it is worth trying again, seconds.
     fn retry_after(self) -> Option<HeaderValue> {
         match self {
-            Fault::Refused(Reason::JournalFull) => Some(HeaderValue::from_static("30")),
+            Fault::Refused(Reason::JournalFull) | Fault::LiveFull => Some(HeaderValue::from_static("30")),
             fault if fault.status() == StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
             _ => None,
         }
@@ -135,22 +200,75 @@ pub(super) fn gif(mut headers: HeaderMap, fault: Option<Fault>) -> Response {
     finish(fault.map_or(StatusCode::OK, Fault::status), headers, Bytes::from_static(GIF))
 }
 
-/// Figures as JSON; without a body where the reader has them already.
-pub(super) fn figures(
+/// Figures; without a body where the reader has it already. Their headers take the place of the request's.
+pub(super) fn figures(headers: HeaderMap, body: Option<Bytes>, tag: HeaderValue, stale: bool) -> Response {
+    shown(headers, body, tag, JSON, if stale { NO_STORE } else { FRESH })
+}
+
+/// What was asked for; without a body where the reader has it already. Its headers take the place of the
+/// request's.
+pub(super) fn shown(
     mut headers: HeaderMap,
-    body: Option<Vec<u8>>,
+    body: Option<Bytes>,
     tag: HeaderValue,
-    stale: bool,
+    kind: HeaderValue,
+    cache: HeaderValue,
 ) -> Response {
-    open(&mut headers, if stale { NO_STORE } else { FRESH });
+    open(&mut headers, cache);
     headers.insert(header::ETAG, tag);
     match body {
         None => finish(StatusCode::NOT_MODIFIED, headers, Bytes::new()),
         Some(body) => {
-            headers.insert(header::CONTENT_TYPE, JSON);
-            finish(StatusCode::OK, headers, body.into())
+            headers.insert(header::CONTENT_TYPE, kind);
+            finish(StatusCode::OK, headers, body)
         }
     }
+}
+
+/// Lets pages of every origin show an answer, as an image or a script.
+pub(super) fn shared(mut response: Response) -> Response {
+    response.headers_mut().insert(RESOURCE_POLICY, CROSS_ORIGIN);
+    response
+}
+
+/// The way to another path.
+pub(super) fn see(location: HeaderValue) -> Response {
+    let mut headers = HeaderMap::with_capacity(8);
+    open(&mut headers, NO_STORE);
+    headers.insert(header::LOCATION, location);
+    finish(StatusCode::FOUND, headers, Bytes::new())
+}
+
+/// Events as they happen.
+pub(super) fn events(reader: Reader, unix_ms: i64) -> Response {
+    let mut headers = HeaderMap::with_capacity(8);
+    open(&mut headers, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, EVENTS);
+    // Other answers have it from hyper.
+    let date = chrono::DateTime::from_timestamp_millis(unix_ms).unwrap_or_default();
+    if let Ok(date) = HeaderValue::try_from(date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+        headers.insert(header::DATE, date);
+    }
+    // nginx would gather events until its buffer is full.
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    let mut response = Response::new(Body::Events(Box::new(reader)));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A page script; without a body where the browser holds this very file.
+pub(super) fn script(
+    mut headers: HeaderMap,
+    body: Option<&'static [u8]>,
+    tag: HeaderValue,
+    cache: HeaderValue,
+) -> Response {
+    open(&mut headers, cache);
+    headers.insert(header::ETAG, tag);
+    headers.insert(RESOURCE_POLICY, CROSS_ORIGIN);
+    let Some(body) = body else { return finish(StatusCode::NOT_MODIFIED, headers, Bytes::new()) };
+    headers.insert(header::CONTENT_TYPE, JAVASCRIPT);
+    finish(StatusCode::OK, headers, Bytes::from_static(body))
 }
 
 /// A fault on the public listener.
@@ -217,7 +335,7 @@ fn explain(headers: &mut HeaderMap, fault: Fault) {
 }
 
 fn finish(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::Whole(Full::new(body)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
@@ -250,7 +368,11 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn faults() -> impl Iterator<Item = Fault> {
-        Reason::ALL.into_iter().map(Fault::from).chain([Fault::NotFound, Fault::StoreUnreachable])
+        Reason::ALL.into_iter().map(Fault::from).chain([
+            Fault::NotFound,
+            Fault::StoreUnreachable,
+            Fault::LiveFull,
+        ])
     }
 
     #[test]
@@ -296,6 +418,27 @@ mod tests {
         assert_eq!(full.headers()["footfall-reason"], "journal-full");
         assert_eq!(full.headers()["retry-after"], "30");
         assert_eq!(full.into_body().collect().await.unwrap().to_bytes().len(), 43);
+    }
+
+    #[test]
+    fn a_304_has_the_cache_headers_and_no_body() {
+        use hyper::body::Body;
+        let answer = |body, stale| figures(HeaderMap::new(), body, HeaderValue::from_static("\"a\""), stale);
+        let full = answer(Some(Bytes::from_static(b"{}")), false);
+        assert_eq!((full.status(), &full.headers()["content-type"]), (StatusCode::OK, &JSON));
+        let same = answer(None, false);
+        assert_eq!(same.status(), 304);
+        assert_eq!(same.headers()["etag"], full.headers()["etag"]);
+        assert_eq!(
+            same.headers()["cache-control"],
+            "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+        );
+        assert!(same.body().is_end_stream() && !same.headers().contains_key("content-type"));
+        let stale = answer(None, true);
+        assert_eq!(
+            (stale.status(), &stale.headers()["cache-control"]),
+            (StatusCode::NOT_MODIFIED, &NO_STORE)
+        );
     }
 
     #[test]

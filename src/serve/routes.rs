@@ -5,7 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::admin::{self, AdminHandler};
 use super::public::PublicHandler;
-use super::read;
+use super::{badge, demo, live, page, read, widget};
 
 /// The routes of the public listener.
 pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
@@ -16,7 +16,17 @@ pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
         methods: READ,
         handler: PublicHandler::Read(read::counters),
     },
+    // Without HEAD, too: it would have to end.
+    Route { path: "/api/v1/sites/{site}/live", methods: GET, handler: PublicHandler::Read(live::live) },
+    Route { path: "/footfall.{file}", methods: READ, handler: PublicHandler::Read(page::script) },
     Route { path: "/api/v1/sites/{site}/pages", methods: READ, handler: PublicHandler::Read(read::pages) },
+    Route { path: "/widget/{site}", methods: READ, handler: PublicHandler::Read(widget::widget) },
+    Route { path: "/widget.css", methods: READ, handler: PublicHandler::Read(widget::stylesheet) },
+    Route { path: "/badge/{site}.svg", methods: READ, handler: PublicHandler::Read(badge::badge) },
+    Route { path: "/", methods: READ, handler: PublicHandler::Read(demo::entrance) },
+    Route { path: "/demo", methods: READ, handler: PublicHandler::Read(demo::lead) },
+    Route { path: "/demo/{article}", methods: READ, handler: PublicHandler::Read(demo::article) },
+    Route { path: "/demo.css", methods: READ, handler: PublicHandler::Read(demo::stylesheet) },
 ];
 
 /// The routes of the admin listener.
@@ -71,10 +81,14 @@ pub(super) enum Found<'p, H> {
 }
 
 /// A table of routes, ready to be asked.
-pub(super) struct Routes<H: 'static>(matchit::Router<&'static Route<H>>);
+pub(super) struct Routes<H: 'static> {
+    /// The path asked for most is found by looking, and not by the router.
+    first: Option<&'static Route<H>>,
+    router: matchit::Router<&'static Route<H>>,
+}
 
 impl<H: Copy> Routes<H> {
-    /// Takes a table.
+    /// Takes a table, whose first path is the one asked for most.
     ///
     /// # Panics
     /// If two of its paths are the same: a fault in the table, found by the first test that asks.
@@ -85,15 +99,20 @@ impl<H: Copy> Routes<H> {
                 panic!("route {}: {fault}", route.path);
             }
         }
-        Routes(router)
+        Routes { first: table.first().filter(|route| !route.path.contains('{')), router }
     }
 
     /// Finds who answers.
     pub(super) fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'p, H> {
-        let Ok(matched) = self.0.at(path) else { return Found::Missing };
-        let route = matched.value;
+        let (route, name) = match self.first.filter(|route| route.path == path) {
+            Some(route) => (route, ""),
+            None => {
+                let Ok(matched) = self.router.at(path) else { return Found::Missing };
+                (*matched.value, matched.params.iter().next().map_or("", |(_, value)| value))
+            }
+        };
         if route.methods.taken.contains(method) {
-            Found::Handler(route.handler, matched.params.iter().next().map_or("", |(_, value)| value))
+            Found::Handler(route.handler, name)
         } else if route.methods.preflight && method == Method::OPTIONS {
             Found::Preflight(route.methods)
         } else {

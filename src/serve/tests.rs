@@ -80,7 +80,7 @@ async fn handle(
 
 fn serve(limits: Limits) -> Served {
     let metrics = Arc::new(Metrics::new(&Sites::default(), 1).unwrap());
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), limits.write).unwrap();
     let address = listener.local_addr().unwrap();
     let door = Door {
         max_connections: limits.connections,
@@ -93,7 +93,7 @@ fn serve(limits: Limits) -> Served {
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = Arc::new(Routes::new(PUBLIC));
     let running = async move {
-        let service = |_peer| {
+        let service = |_peer, _handover| {
             let routes = routes.clone();
             service_fn(move |request| {
                 let answer = handle(routes.clone(), limits.body, request);
@@ -231,7 +231,9 @@ fn the_admin_paths_are_not_for_pages() {
         assert!(matches!(routes.find(&hyper::Method::GET, path), Found::Handler(..)));
         assert!(matches!(routes.find(&hyper::Method::HEAD, path), Found::Handler(..)));
         assert!(matches!(routes.find(&hyper::Method::OPTIONS, path), Found::NotAllowed(..)));
-        assert!(matches!(Routes::new(PUBLIC).find(&hyper::Method::GET, path), Found::Missing));
+        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path);
+        // The one path that both have: for pages it leads to the demo.
+        assert!(path == "/" || matches!(public, Found::Missing), "{path}");
     }
 }
 

@@ -346,3 +346,23 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
     }
     assert_eq!((real.online(SiteId(0), clock.now()), real.len()), (0, 0));
 }
+
+#[test]
+fn looking_ahead_sees_who_stays_on_a_page_and_changes_nothing() {
+    let (clock, _hand) = Clock::by_hand(0);
+    let (site, now) = (SiteId(0), clock.now());
+    let table = table(300, 1800, 1000, &clock);
+    let pages = [page_of(site, 0), page_of(site, 1)];
+    for who in 0..100 {
+        table.observe(visitor(who, None), site, &pages[who as usize % 2], now);
+    }
+    let before = table.export(now);
+    let ahead = |who: std::ops::Range<u64>| {
+        let views: Vec<_> = who.map(|who| (visitor(who, None), &pages[0])).collect();
+        table.look_ahead(views.into_iter())
+    };
+    assert_eq!(ahead(0..1000), 50, "every other one of those that are known");
+    assert_eq!(ahead(100..1100), 0);
+    assert_eq!(ahead(0..1), 0, "one view is looked up when it is observed");
+    assert_eq!(table.export(now), before);
+}

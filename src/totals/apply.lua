@@ -1,20 +1,27 @@
 #!lua
 -- Adds frozen sums to a hash, once.
 -- KEYS[1]  the hash
+-- KEYS[2]  the site's meta hash
 -- ARGV     the marker's field, the marker it must bear ('' for none), the marker it bears afterwards,
+--          the data set ('' for any), the run that bears the writer ('' for any),
 --          then field, addition, field, addition, ...
 -- Answers  1 applied, 0 already applied, or the marker found ('' for none): nothing was written.
-local key, field, prev, marker = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+--          DETACHED if the data set is another one, or another process bears the writer.
+local key, field, prev, marker, dataset, run = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
+local meta = redis.call('HMGET', KEYS[2], 'dataset', 'run:' .. string.sub(field, 2))
+if (dataset ~= '' and meta[1] ~= dataset) or (run ~= '' and meta[2] ~= run) then
+  return redis.error_reply('DETACHED the data set or the bearer of the writer has changed')
+end
 local found = redis.call('HGET', key, field) or ''
 if found == marker then return 0 end
 if found ~= prev then return found end
 
 -- All is read and checked before the one write: a script is not undone when it fails half way.
 local argv, find, format = ARGV, string.find, string.format
-local count = (#argv - 3) / 2
+local count = (#argv - 5) / 2
 local names = {}
-for i = 1, count do names[i] = argv[2 + 2 * i] end
+for i = 1, count do names[i] = argv[4 + 2 * i] end
 local held = count > 0 and redis.call('HMGET', key, unpack(names)) or {}
 
 local writes = {field, marker}
@@ -23,7 +30,7 @@ for i = 1, count do
   if old == '' or find(old, '%D') then
     return redis.error_reply('FOOTFALL the sum of ' .. names[i] .. ' is not a plain number')
   end
-  local sum = old + argv[3 + 2 * i]
+  local sum = old + argv[5 + 2 * i]
   if sum > 9007199254740991 then
     return redis.error_reply('FOOTFALL the sum of ' .. names[i] .. ' would pass 2^53')
   end

@@ -17,6 +17,7 @@
 //! One link for each hash of the batch, in order of its first part: the marker that the hash bore when
 //! the batch was frozen.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
@@ -139,7 +140,8 @@ impl Batch {
         self.slices().into_iter().enumerate().map(part).collect()
     }
 
-    fn link(&self, number: usize) -> Link {
+    /// Names a part by its number.
+    pub fn link(&self, number: usize) -> Link {
         Link { sequence: self.sequence, part: number as u32, tag: self.tag }
     }
 
@@ -187,6 +189,16 @@ impl Batch {
         let both =
             |site| [of(site, Period::Day, &site.day_registers), of(site, Period::Hour, &site.hour_registers)];
         self.sums.iter().flat_map(both).flatten().collect()
+    }
+
+    /// The batch as it is shown: without the sums of sites whose floor it does not exceed. It is not to be sent.
+    pub fn above(&self, floor: impl Fn(&SiteKey) -> u64) -> Cow<'_, Batch> {
+        let due = |sums: &SiteSums| self.sequence > floor(&sums.site);
+        if self.sums.iter().all(due) {
+            return Cow::Borrowed(self);
+        }
+        let sums = self.sums.iter().filter(|sums| due(sums)).cloned().collect();
+        Cow::Owned(Batch { sums, links: Vec::new(), ..*self })
     }
 
     /// Appends the batch to a buffer.

@@ -2,7 +2,7 @@
 //!
 //! A call of `apply` is one transaction, on disk when it returns.
 
-mod file;
+pub(super) mod file;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,24 +14,28 @@ use redb::{Error, ReadableDatabase, ReadableTable, Table, TableDefinition, Write
 use self::file::{File, begin};
 use super::sketch::Sketch;
 use super::store::{
-    Attached, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, StoreError, WriterId,
-    random_id,
+    Attached, Claim, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, Standing,
+    StoreError, WriterId, random_id,
 };
 use crate::sites::SiteKey;
 
 /// `<site>/<name>\0<field>` → sum.
-const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
+pub(super) const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
 /// `<site>/<name>\0<writer>` → marker.
-const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
+pub(super) const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
 /// `<site>/<name>` → a sketch as Redis would keep it.
-const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
+pub(super) const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
 /// `<site>/<day>` → when it may go (Unix seconds), the salt.
-const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
-/// `format`; `<site>/dataset`, `<site>/since`, `<site>/zone`, `<site>/writer:<id>` (last attached).
-const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+pub(super) const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
+/// `format`; `<site>/calendar`, `<site>/calendar:<instant>` (a change of it), `<site>/dataset`, `<site>/since`,
+/// `<site>/zone`, `<site>/writer:<id>` (last attached).
+pub(super) const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// Its name in the data directory.
+pub const FILE: &str = "totals.redb";
 
 /// The embedded store.
-pub struct Embedded(File);
+pub struct Embedded(pub(super) File);
 
 impl Embedded {
     /// Opens the file, or makes it.
@@ -43,6 +47,15 @@ impl Embedded {
         File::open(path).await.map(Embedded)
     }
 
+    /// Refuses a file of another format before anything beside it is touched. One that was not closed
+    /// properly is looked at when it is opened.
+    ///
+    /// # Errors
+    /// See [`Embedded::open`].
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        if path.exists() { file::read_only(path).map(|_| ()) } else { Ok(()) }
+    }
+
     /// See [`Store::attach`](super::store::Store::attach).
     pub async fn attach(
         &self,
@@ -50,33 +63,82 @@ impl Embedded {
         zone: &str,
         writer: &WriterId,
         today: NaiveDate,
+        claim: &Claim,
     ) -> Result<Attached, StoreError> {
         let (site, zone, writer) = (site.clone(), zone.to_owned(), writer.clone());
-        let proposed = random_id()?;
+        let expected = claim.dataset.clone();
+        let proposed = claim.birth.as_deref().map_or_else(random_id, |id| Ok(id.to_owned()))?;
         self.0
             .work(move |database| {
                 let tx = begin(database)?;
                 let attached = {
                     let mut meta = tx.open_table(META)?;
+                    let held = text_of(&meta, &format!("{site}/dataset"))?;
+                    if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
+                        let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
+                        return Ok(Attached { dataset, since: today, standing, fork: None });
+                    }
                     let mut keep = |name: &str, value: &str| -> Result<(), Error> {
                         meta.insert(format!("{site}/{name}").as_str(), value)?;
                         Ok(())
                     };
-                    keep("zone", &zone)?;
+                    if !zone.is_empty() {
+                        keep("zone", &zone)?;
+                    }
                     keep(&format!("writer:{}", writer.0), &today.to_string())?;
-                    let held = text_of(&meta, &format!("{site}/dataset"))?;
                     let since = match text_of(&meta, &format!("{site}/since"))? {
                         Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
                         None => today,
                     };
-                    let born = held.is_none();
+                    let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
                     let dataset = held.unwrap_or(proposed);
                     meta.insert(format!("{site}/dataset").as_str(), dataset.as_str())?;
                     meta.insert(format!("{site}/since").as_str(), since.to_string().as_str())?;
-                    Attached { dataset: dataset.into(), since, born }
+                    Attached { dataset: dataset.into(), since, standing, fork: None }
                 };
                 tx.commit()?;
                 Ok(attached)
+            })
+            .await
+    }
+
+    /// See [`Store::writers`](super::store::Store::writers).
+    pub async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        let prefix = format!("{site}/writer:");
+        self.0
+            .work(move |database| {
+                let meta = database.begin_read()?.open_table(META)?;
+                let mut writers = Vec::new();
+                for entry in meta.range(prefix.as_str()..)? {
+                    let (name, day) = entry?;
+                    let Some(id) = name.value().strip_prefix(&prefix) else { break };
+                    let day: Option<NaiveDate> = day.value().parse().ok();
+                    let seen = day.map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
+                    writers.push((WriterId(id.into()), seen));
+                }
+                Ok(writers)
+            })
+            .await
+    }
+
+    /// See [`Store::retire`](super::store::Store::retire).
+    pub async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+        let (site, writers) = (site.clone(), writers.to_vec());
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let mut removed = 0;
+                for writer in &writers {
+                    let (prefix, ending) = (format!("{site}/"), format!("\0{}", writer.0));
+                    tx.open_table(MARKERS)?.retain(|key, _| {
+                        let goes = key.starts_with(&prefix) && key.ends_with(&ending);
+                        removed += u64::from(goes);
+                        !goes
+                    })?;
+                    tx.open_table(META)?.remove(format!("{site}/writer:{}", writer.0).as_str())?;
+                }
+                tx.commit()?;
+                Ok(removed)
             })
             .await
     }
@@ -101,6 +163,29 @@ impl Embedded {
                     tx.abort()?;
                 }
                 Ok(outcomes)
+            })
+            .await
+    }
+
+    /// See [`Store::note_calendar`](super::store::Store::note_calendar).
+    pub async fn note_calendar(
+        &self,
+        calendar: &str,
+        at: &str,
+        week: HashName,
+        days: Vec<HashName>,
+    ) -> Result<Option<String>, StoreError> {
+        let (calendar, at) = (calendar.to_owned(), at.to_owned());
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let before = change_calendar(&tx, &calendar, &at, &week, &days)?;
+                if before.as_ref() == Some(&calendar) {
+                    tx.abort()?;
+                    return Ok(None);
+                }
+                tx.commit()?;
+                Ok(before)
             })
             .await
     }
@@ -177,6 +262,43 @@ impl Embedded {
             })
             .await
     }
+}
+
+/// The calendar before; nothing is changed where it is the same.
+fn change_calendar(
+    tx: &WriteTransaction,
+    calendar: &str,
+    at: &str,
+    week: &HashName,
+    days: &[HashName],
+) -> Result<Option<String>, Error> {
+    let mut meta = tx.open_table(META)?;
+    let site = &week.site;
+    let before = text_of(&meta, &format!("{site}/calendar"))?;
+    if before.as_deref() == Some(calendar) {
+        return Ok(before);
+    }
+    if let Some(before) = &before {
+        let first_day = |calendar: &str| calendar.rsplit(' ').next().map(str::to_owned);
+        if first_day(before) != first_day(calendar) {
+            sum_days(&mut tx.open_table(SUMS)?, week, days)?;
+        }
+        let change = format!("{before} to {calendar}");
+        meta.insert(format!("{site}/calendar:{at}").as_str(), change.as_str())?;
+    }
+    meta.insert(format!("{site}/calendar").as_str(), calendar)?;
+    Ok(before)
+}
+
+fn sum_days(sums: &mut Table<&[u8], u64>, week: &HashName, days: &[HashName]) -> Result<(), Error> {
+    for field in ["views", "visits"] {
+        let mut total = 0;
+        for day in days {
+            total += sums.get(SumKey::new(day).of(field))?.map_or(0, |sum| sum.value());
+        }
+        sums.insert(SumKey::new(week).of(field), total)?;
+    }
+    Ok(())
 }
 
 /// Adds the sums of parts that fit.
@@ -284,7 +406,7 @@ impl SumKey {
     }
 }
 
-fn hash_key(hash: &HashName) -> String {
+pub(super) fn hash_key(hash: &HashName) -> String {
     format!("{}/{}", hash.site, hash.name)
 }
 

@@ -15,7 +15,7 @@ pub const PERIODS: [Period; 5] = [Period::Day, Period::Week, Period::Month, Peri
 
 /// Which of the shown buckets two hours have in common.
 pub fn same_buckets(a: &CivilHour, b: &CivilHour) -> [bool; 5] {
-    if a.day == b.day {
+    if (a.day, a.week) == (b.day, b.week) {
         return [true; 5];
     }
     PERIODS.map(|period| a.bucket(period) == b.bucket(period))
@@ -26,9 +26,10 @@ pub fn same_buckets(a: &CivilHour, b: &CivilHour) -> [bool; 5] {
 pub struct Unapplied<T>(Vec<(CivilHour, T)>);
 
 impl<T: Default + Copy + PartialOrd + std::ops::Sub<Output = T>> Unapplied<T> {
-    /// The amount of a day. The hour's own hour is of no account.
+    /// The amount of a day. The hour's own hour is of no account; its week may be one of another calendar.
     pub fn of(&mut self, hour: &CivilHour) -> &mut T {
-        let place = self.0.iter().position(|(h, _)| h.day == hour.day).unwrap_or_else(|| {
+        let same = |h: &CivilHour| (h.day, h.week) == (hour.day, hour.week);
+        let place = self.0.iter().position(|(h, _)| same(h)).unwrap_or_else(|| {
             self.0.push((*hour, T::default()));
             self.0.len() - 1
         });
@@ -36,14 +37,15 @@ impl<T: Default + Copy + PartialOrd + std::ops::Sub<Output = T>> Unapplied<T> {
     }
 
     /// The store holds so much of a day now.
-    pub fn take(&mut self, day: NaiveDate, amount: T) {
-        if let Some(place) = self.0.iter().position(|(h, _)| h.day == day) {
+    pub fn take(&mut self, day: NaiveDate, mut amount: T) {
+        while let Some(place) = self.0.iter().position(|(h, _)| h.day == day) {
             let left = &mut self.0[place].1;
             if amount < *left {
                 *left = *left - amount;
-            } else {
-                self.0.swap_remove(place);
+                return;
             }
+            amount = amount - *left;
+            self.0.swap_remove(place);
         }
     }
 
@@ -104,7 +106,7 @@ pub struct Stored {
 pub struct SiteFigures {
     unapplied: Unapplied<Sums>,
     shown: Option<Shown>,
-    /// The latest day that a view was counted on: later than that of `shown` where the wall clock was set
+    /// The latest day of which anything is known: later than that of `shown` where the wall clock was set
     /// back, and then nothing is known of the buckets in between.
     latest: NaiveDate,
     /// Visitors of the running day and hour: what is already known to be in a batch.
@@ -250,6 +252,8 @@ impl SiteFigures {
         if before.is_none_or(|shown| shown.sums != sums || shown.earlier_visitors != earlier_visitors) {
             self.changed_ms = now_ms;
         }
+        // What was known of a later day, in another zone or before the clock was set back, is no 0.
+        self.latest = self.latest.max(stored.hour.day);
         self.shown = Some(Shown { hour: stored.hour, sums, earlier_visitors });
     }
 

@@ -4,14 +4,13 @@
 //! the write. Syncing is slow and is done by a thread of its own. A failed sync ends the process: its pages
 //! may be marked clean and lost, and a second sync would succeed without them.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use tokio::sync::watch;
 
+use super::folder::{File, Folder};
 use super::segments::{AppendError, Damage, Position, Segments};
 use super::{JournalConfig, Sync, die};
 use crate::clock::{Clock, Moment};
@@ -39,7 +38,6 @@ struct State {
 
 /// See the module.
 pub struct Journal {
-    dir: PathBuf,
     config: JournalConfig,
     state: Mutex<State>,
     requests: mpsc::Sender<SyncRequest>,
@@ -51,19 +49,19 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, to go on in a segment after number `after`, and starts the thread that
+    /// Opens the journal in a folder, to go on in a segment after number `after`, and starts the thread that
     /// syncs it.
     ///
     /// # Errors
     /// Of the file system.
     pub fn open(
-        dir: &Path,
+        folder: Folder,
         after: u64,
         config: JournalConfig,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<Arc<Self>> {
-        let log = Segments::open(dir, KIND, after)?;
+        let log = Segments::open(folder, KIND, after)?;
         let (requests, queue) = mpsc::channel();
         // What was there has been synced on opening, and so has the new segment's head.
         let (synced_sender, synced) = watch::channel(log.end());
@@ -71,7 +69,6 @@ impl Journal {
         metrics.journal_bytes.set(log.bytes() as i64);
         let state = State { asked: log.end(), log, unsynced_ms: None };
         let journal = Arc::new(Journal {
-            dir: dir.to_owned(),
             config,
             state: Mutex::new(state),
             requests,
@@ -163,8 +160,10 @@ impl Journal {
             return;
         }
         self.ask_sync(now_ms);
-        // It only ends early when the process does.
-        self.synced.clone().wait_for(|synced| *synced >= position).await.ok();
+        if self.synced.clone().wait_for(|synced| *synced >= position).await.is_err() {
+            // The thread that syncs has ended, and with it the process: nothing is promised any more.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// What a 204 promises.
@@ -194,15 +193,15 @@ impl Journal {
     /// # Errors
     /// Of the file system; the current segment is kept.
     pub fn roll(&self, anyway: bool, now_ms: u64) -> io::Result<()> {
-        let (number, bytes, empty) = {
+        let (next, bytes, empty) = {
             let state = self.state();
             let end = state.log.end();
-            (state.log.next_number(), state.log.current_bytes(), state.log.is_empty_at(end))
+            (state.log.next(), state.log.current_bytes(), state.log.is_empty_at(end))
         };
         if bytes < SEGMENT_BYTES && (!anyway || empty) {
             return Ok(());
         }
-        let fresh = Segments::prepare(&self.dir, KIND, number)?;
+        let fresh = next.prepare()?;
         let mut state = self.state();
         let upto = state.log.end();
         let file = state.log.install(fresh);
@@ -216,14 +215,14 @@ impl Journal {
     /// # Errors
     /// Of the file system.
     pub fn remove_before(&self, position: Position) -> io::Result<()> {
-        let (files, bytes) = {
+        let (forgotten, bytes) = {
             let mut state = self.state();
-            let files = state.log.forget_before(position);
+            let forgotten = state.log.forget_before(position);
             self.bytes.store(state.log.bytes(), Ordering::Relaxed);
-            (files, state.log.bytes())
+            (forgotten, state.log.bytes())
         };
         self.metrics.journal_bytes.set(bytes as i64);
-        files.into_iter().try_for_each(std::fs::remove_file)
+        forgotten.delete()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

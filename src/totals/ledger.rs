@@ -2,6 +2,7 @@
 //! under one lock that is never held across an `.await` or a write.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -48,11 +49,36 @@ struct SiteLedger {
     /// When the span's day began: its figures changed then, if not later.
     midnight_ms: i64,
     pages: Pages,
-    figures: SiteFigures,
+    figures: Revised<SiteFigures>,
     pending: Option<(CivilHour, Sums)>,
 }
 
+/// A value and how often it may have changed: whenever somebody had it to change.
+struct Revised<T> {
+    value: T,
+    revision: u64,
+}
+
+impl<T> Deref for Revised<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Revised<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.revision += 1;
+        &mut self.value
+    }
+}
+
 impl SiteLedger {
+    /// Whether an hour's week is one of the site's calendar.
+    fn cuts(&self, hour: &CivilHour) -> bool {
+        self.calendar.week_of(hour.day) == hour.week
+    }
+
     fn add(&mut self, hour: &CivilHour, sums: Sums, at_ms: i64) {
         let (_, pending) = self.pending.get_or_insert((*hour, Sums::default()));
         *pending += sums;
@@ -92,7 +118,8 @@ impl Ledger {
         self.by_key.insert(key.clone(), index);
         let span = calendar.span(now.unix_ms);
         let midnight_ms = calendar.day_begins_ms(span.hour.day);
-        let (pages, figures) = (Pages::new(self.max_pages), SiteFigures::new());
+        let pages = Pages::new(self.max_pages);
+        let figures = Revised { value: SiteFigures::new(), revision: 0 };
         self.sites.push(SiteLedger { key, calendar, span, midnight_ms, pages, figures, pending: None });
         index
     }
@@ -301,7 +328,8 @@ impl Ledger {
 
     /// Takes the store's word on a site.
     pub fn load_site(&mut self, index: usize, stored: Stored, now_ms: i64) {
-        if let Some(site) = self.sites.get_mut(index) {
+        // A week that another calendar cut is not known by this one.
+        if let Some(site) = self.sites.get_mut(index).filter(|site| site.cuts(&stored.hour)) {
             site.figures.load(stored, now_ms);
         }
     }
@@ -315,7 +343,7 @@ impl Ledger {
         stored: PageFigures,
         uptime_ms: u64,
     ) {
-        if let Some(site) = self.sites.get_mut(index) {
+        if let Some(site) = self.sites.get_mut(index).filter(|site| site.cuts(hour)) {
             let page = Page::trusted(SiteId(index as u16), page);
             site.pages.load(&page, hour, stored, uptime_ms);
         }
@@ -327,6 +355,8 @@ impl Ledger {
         if !(site.span.from_ms..site.span.until_ms).contains(&now.unix_ms) {
             site.span = site.calendar.span(now.unix_ms);
             site.midnight_ms = site.calendar.day_begins_ms(site.span.hour.day);
+            // Other buckets are shown.
+            site.figures.revision += 1;
         }
         Some(site.span.hour)
     }
@@ -343,6 +373,13 @@ impl Ledger {
         let mut figures = site.figures.figures(&hour);
         figures.changed_ms = figures.changed_ms.max(site.midnight_ms);
         figures
+    }
+
+    /// How often the figures of a site may have changed: what [`Ledger::figures`] gives is the same while
+    /// this is.
+    pub fn revision(&mut self, site: SiteId, now: Moment) -> u64 {
+        self.hour(site.index(), now);
+        self.sites.get(site.index()).map_or(0, |site| site.figures.revision)
     }
 
     /// The figures of a page and when they were loaded, monotonic milliseconds.

@@ -13,15 +13,18 @@ use crate::calendar::{Bucket, CivilHour, Period};
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
 
-/// A request for pages of which the figures are not known.
+/// A request for figures that are not known: of a site, or of pages of it.
 pub struct Load {
     /// The site.
     pub site: SiteId,
-    /// The pages.
+    /// The pages; none: the site itself.
     pub pages: Vec<Page>,
     /// Told when the answer is in the ledger, or when there is none.
     pub done: oneshot::Sender<()>,
 }
+
+/// What hashes bear.
+pub type Bears = Vec<(HashName, Option<Marker>)>;
 
 /// See the module.
 pub struct Reader<'a> {
@@ -41,7 +44,7 @@ impl Reader<'_> {
         site: &SiteKey,
         hour: &CivilHour,
         since: NaiveDate,
-    ) -> Result<(Stored, Vec<(HashName, Option<Marker>)>), StoreError> {
+    ) -> Result<(Stored, Bears), StoreError> {
         let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
         let hash = |name: String| HashName { site: site.clone(), name: name.into() };
         let hashes = PERIODS.map(|period| hash(hash_name(hour.bucket(period))));
@@ -78,8 +81,8 @@ impl Reader<'_> {
         Ok([sum(&week), sum(&month), sum(&year), sum(&all)])
     }
 
-    /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its
-    /// months.
+    /// The figures of pages in the buckets of an hour, and the markers of the hashes they were read from. A
+    /// week is the sum of its days, a year that of its months.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -88,17 +91,19 @@ impl Reader<'_> {
         site: &SiteKey,
         hour: &CivilHour,
         pages: &[Page],
-    ) -> Result<Vec<PageFigures>, StoreError> {
+    ) -> Result<(Vec<PageFigures>, Bears), StoreError> {
         let days: Vec<NaiveDate> = hour.week.iter_days().take_while(|day| *day <= hour.day).collect();
         let months = 1..=hour.day.month() as u8;
         let buckets = days.iter().map(|day| Bucket::Day(*day));
         let buckets = buckets.chain(months.map(|month| Bucket::Month(hour.day.year(), month)));
         let fields: Vec<Arc<str>> = pages.iter().map(|page| page.as_str().into()).collect();
-        let query = |bucket: Bucket| Query {
-            hash: HashName { site: site.clone(), name: format!("{}:pages", hash_name(bucket)).into() },
-            fields: fields.clone(),
+        let hash = |bucket: Bucket| HashName {
+            site: site.clone(),
+            name: format!("{}:pages", hash_name(bucket)).into(),
         };
-        let found = self.store.read(self.writer, buckets.chain([Bucket::All]).map(query).collect()).await?;
+        let hashes: Vec<HashName> = buckets.chain([Bucket::All]).map(hash).collect();
+        let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
+        let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
         let figures = |page: usize| {
             let sums: Vec<u64> =
                 found.iter().map(|hash| hash.sums.get(page).copied().flatten().unwrap_or(0)).collect();
@@ -107,6 +112,7 @@ impl Reader<'_> {
             let last = |sums: &[u64]| sums.last().copied().unwrap_or(0);
             [last(of_days), of_days.iter().sum(), last(of_months), of_months.iter().sum(), last(all)]
         };
-        Ok((0..pages.len()).map(figures).collect())
+        let figures = (0..pages.len()).map(figures).collect();
+        Ok((figures, hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect()))
     }
 }

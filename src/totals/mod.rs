@@ -7,25 +7,35 @@
 //! - The event loop owns the [`group`] and writes it ([`journal`]); the [`ledger`] holds what is pending and
 //!   the figures shown, under one short lock.
 //! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the [`outbox`],
-//!   brings them to the [`store`] ([`flush`]), and writes the [`checkpoint`].
+//!   brings them to the [`store`] ([`flush`]) under an identity of its own ([`standing`]), carries out the
+//!   [`orders`] of operators, and writes the [`checkpoint`].
 //!
-//! Files in `data_dir`: `LOCK`, `writer`, `salts`, `checkpoint`, `journal/`, `outbox/`, and `totals.redb`
-//! of the embedded store. Their formats are described where they are written. None holds an address or a
-//! user agent.
+//! Files in `data_dir`: `LOCK`, `control.sock`, `writer`, `salts`, `checkpoint`, `losses`, `journal/`,
+//! `outbox/`, and `totals.redb` of the embedded store. Their formats are described where they are written.
+//! None holds an address or a user agent.
 
+mod backup;
 mod batch;
+mod calendars;
 mod checkpoint;
 mod codec;
+mod contents;
+mod copies;
 mod data_dir;
 mod embedded;
 mod figures;
 mod flush;
+mod folder;
+mod formats;
 mod group;
 mod identity;
 mod ids;
 mod journal;
 mod ledger;
 mod load;
+mod losses;
+mod migrate;
+mod orders;
 mod outbox;
 mod pages;
 mod record;
@@ -34,10 +44,12 @@ mod redis;
 mod salts;
 mod segments;
 mod sketch;
+mod standing;
 mod store;
+mod verify;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,13 +66,18 @@ use group::{Group, Waiting};
 use journal::Journal;
 use ledger::Ledger;
 use load::Load;
+use losses::Losses;
+use orders::Asked;
 use segments::{AppendError, Position};
 
+pub use copies::{Copying, StoreUrl, audit_of, migrate, restore};
 pub use figures::Figures;
 pub use group::Written;
+pub use orders::{Answer, Order};
 pub use pages::PageFigures;
 pub use recovery::OpenError;
 pub use store::{StoreConfig, StoreError};
+pub use verify::{Audit, Disagreement};
 
 /// When an accepted view is safe: what a 204 promises (G1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +139,9 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests for pages that may wait for the writer.
 const LOAD_QUEUE: usize = 256;
 
+/// Orders that may wait for the writer.
+const ORDER_QUEUE: usize = 16;
+
 /// Whether views can be taken and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -131,6 +151,10 @@ pub struct Health {
     pub store_up: bool,
     /// Why nothing is sent to the store until someone acts.
     pub held: Option<String>,
+    /// What was lost.
+    pub lost: Option<String>,
+    /// What in the settings of the store's server endangers counts.
+    pub concerns: Vec<String>,
 }
 
 /// What the event loop and the writer share.
@@ -148,6 +172,11 @@ struct Shared {
     /// Figures of a day that has begun, or of one that is back, must be read.
     day_turned: AtomicBool,
     held: Mutex<Option<String>>,
+    /// Views are taken: it is no command that has opened the totals.
+    serves: AtomicBool,
+    losses: Losses,
+    /// What in the settings of the store's server endangers counts.
+    concerns: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -165,7 +194,22 @@ impl Shared {
         if let Some(reason) = reason.as_ref().filter(|_| *held != reason) {
             tracing::error!(reason, "the flush is held");
         }
+        self.metrics.healing.flush_held.set(reason.is_some().into());
         *held = reason;
+    }
+
+    fn concerns(&self) -> Vec<String> {
+        self.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what endangers counts in the store's settings, and says what is new.
+    fn be_concerned(&self, fresh: Vec<String>) {
+        let mut concerns = self.concerns.lock().unwrap_or_else(PoisonError::into_inner);
+        for concern in fresh.iter().filter(|concern| !concerns.contains(concern)) {
+            tracing::warn!(concern, "a setting of the store endangers counts");
+        }
+        self.metrics.healing.concerns.set(fresh.len() as i64);
+        *concerns = fresh;
     }
 
     fn set_store_up(&self, up: bool) {
@@ -178,11 +222,17 @@ impl Shared {
     }
 }
 
+/// Whether a process uses a data directory now.
+pub fn is_in_use(data_dir: &Path) -> bool {
+    data_dir::DataDir::is_in_use(data_dir)
+}
+
 /// The totals: the only face of everything durable.
 pub struct Totals {
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
     loads: mpsc::Sender<Load>,
+    orders: mpsc::Sender<Asked>,
     reloads: bool,
     end: Mutex<Option<(oneshot::Sender<Duration>, oneshot::Receiver<()>)>>,
 }
@@ -201,6 +251,11 @@ impl Totals {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Totals>, OpenError> {
         recovery::open(config, clock, sites, sessions, metrics).await
+    }
+
+    /// Says that views are about to be taken.
+    pub fn will_serve(&self) {
+        self.shared.serves.store(true, Ordering::Release);
     }
 
     /// Takes a view into the open group. It is counted, or nothing of it is, when what is returned
@@ -234,6 +289,9 @@ impl Totals {
 
     /// Decides the visits of a group, writes it, and counts it or undoes it.
     async fn commit(&self, mut group: Group, repeated: u64) {
+        let views = group.views.iter().map(|Waiting { view, .. }| (view.visitor, &view.page));
+        // Looking is all that is wanted of it.
+        std::hint::black_box(self.sessions.look_ahead(views));
         for Waiting { view, visit } in &mut group.views {
             let sighting = self.sessions.observe(view.visitor, view.site, &view.page, view.at);
             *visit = sighting == Sighting::Visit;
@@ -288,28 +346,31 @@ impl Totals {
         self.shared.salts.load()
     }
 
-    /// The running figures of a site.
-    pub fn figures(&self, site: SiteId, now: Moment) -> Figures {
-        let figures = self.shared.ledger().figures(site, now);
-        if figures.views[0].is_none() {
-            self.shared.day_turned.store(true, Ordering::Release);
-        }
-        figures
+    /// Looks at the running figures of a site and its pages, all of one instant.
+    pub fn look(&self, site: SiteId, now: Moment) -> Look<'_> {
+        Look { totals: self, ledger: self.shared.ledger(), site, now }
     }
 
-    /// The running figures of a page, if they are known without asking the store. Where other instances
-    /// count too, old ones are asked for anew, for the next reader.
+    /// The running figures of a site.
+    pub fn figures(&self, site: SiteId, now: Moment) -> Figures {
+        self.look(site, now).figures()
+    }
+
+    /// The running figures of a page, if they are known without asking the store.
     pub fn page(&self, page: &Page, site: SiteId, now: Moment) -> Option<PageFigures> {
-        let (figures, loaded_ms) = self.shared.ledger().page(site, page, now)?;
-        if self.reloads && now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS && !self.stale() {
-            self.ask(site, vec![page.clone()]);
+        self.look(site, now).page(page)
+    }
+
+    /// Asks the store for the figures of a site; what it does not answer in time stays unknown.
+    pub async fn load_figures(&self, site: SiteId) {
+        if let Some(done) = self.ask(site, Vec::new()) {
+            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
         }
-        Some(figures)
     }
 
     /// Asks the store for pages; what it does not answer in time stays unknown.
     pub async fn load_pages(&self, site: SiteId, pages: Vec<Page>) {
-        if self.stale() {
+        if self.stale() || pages.is_empty() {
             return;
         }
         if let Some(done) = self.ask(site, pages) {
@@ -334,7 +395,13 @@ impl Totals {
         // Asking sheds no newcomer, so it is not counted as one.
         let reached = self.shared.journal.as_ref().and_then(|journal| journal.reached(now));
         let refusing = reached.map(|(_, reason)| reason.code());
-        Health { refusing, store_up: !self.stale(), held: self.shared.held() }
+        Health {
+            refusing,
+            store_up: !self.stale(),
+            held: self.shared.held(),
+            lost: self.shared.losses.summary(),
+            concerns: self.shared.concerns(),
+        }
     }
 
     /// Stops: brings what it can to the store within `patience`, writes a checkpoint and lets go of the
@@ -350,9 +417,55 @@ impl Totals {
     }
 }
 
+/// A look at the running figures of a site. Nothing is counted while it is held: it is to be let go of at
+/// once.
+pub struct Look<'a> {
+    totals: &'a Totals,
+    ledger: MutexGuard<'a, Ledger>,
+    site: SiteId,
+    now: Moment,
+}
+
+impl Look<'_> {
+    /// The site's figures are the same while this number is. It never comes again in a process.
+    pub fn revision(&mut self) -> u64 {
+        self.ledger.revision(self.site, self.now)
+    }
+
+    /// The figures of the site.
+    pub fn figures(&mut self) -> Figures {
+        let figures = self.ledger.figures(self.site, self.now);
+        if figures.views[0].is_none() {
+            self.totals.shared.day_turned.store(true, Ordering::Release);
+        }
+        figures
+    }
+
+    /// The figures of a page, if they are known without asking the store. Where other instances count too,
+    /// old ones are asked for anew, for the next reader.
+    pub fn page(&mut self, page: &Page) -> Option<PageFigures> {
+        let (figures, loaded_ms) = self.ledger.page(self.site, page, self.now)?;
+        let old = || self.now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS;
+        if self.totals.reloads && old() && !self.totals.stale() {
+            self.totals.ask(self.site, vec![page.clone()]);
+        }
+        Some(figures)
+    }
+}
+
 /// Ends the process where going on could lose or double counts. The journal is complete; the next start
 /// reads it.
 fn die(why: &str) -> ! {
     tracing::error!("{why}; the process ends, and recovers at the next start");
+    // A test lets this thread alone end, as little of the process as can.
+    #[cfg(test)]
+    std::panic::panic_any(why.to_owned());
+    #[cfg(not(test))]
     std::process::abort()
+}
+
+/// How many cases a property is tried on: so many, or as many times that as `FOOTFALL_CASES` says.
+#[cfg(test)]
+fn cases(usually: u32) -> u32 {
+    std::env::var("FOOTFALL_CASES").map_or(usually, |times| usually * times.parse::<u32>().expect("a number"))
 }

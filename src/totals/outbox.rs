@@ -2,14 +2,19 @@
 //!
 //! A batch is in it, synced, before the first try to apply it. Applied ones stay for a while, so that a
 //! store that went back in time can be given again what it lost.
+//!
+//! A batch is added when the sync of the one before it has succeeded; if the sync of a batch fails the
+//! process ends, and the next one may read from the page cache what is not on the disk. So every start
+//! copies the newest batch into its own, synced segment before anything of it is sent.
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::RangeInclusive;
 
 use super::OutboxConfig;
 use super::batch::Batch;
-use super::segments::{AppendError, FRAME_HEADER, Position, Segments};
+use super::folder::Folder;
+use super::segments::{AppendError, Damage, FRAME_HEADER, Position, Segments};
 
 /// Segments are as long as this, so that old batches can be dropped.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -34,7 +39,6 @@ impl Place {
 
 /// See the module.
 pub struct Outbox {
-    dir: PathBuf,
     log: Segments,
     places: VecDeque<Place>,
     applied: u64,
@@ -45,33 +49,66 @@ pub struct Outbox {
     moved_ms: Option<u64>,
     config: OutboxConfig,
     buffer: Vec<u8>,
+    damage: Vec<Damage>,
 }
 
 impl Outbox {
-    /// Opens the outbox in `dir`; `each` is given every batch in it, oldest first.
+    /// Opens the outbox in a folder; `each` is given every batch in it, oldest first.
     ///
     /// # Errors
-    /// Of the file system; a damaged batch that is not the torn tail of a crash.
-    pub fn open(dir: &Path, config: OutboxConfig, mut each: impl FnMut(Batch)) -> io::Result<Self> {
-        let log = Segments::open(dir, KIND, 0)?;
-        let mut places = VecDeque::new();
+    /// Of the file system, a full disk among them; a batch of another version.
+    pub fn open(
+        folder: impl Into<Folder>,
+        config: OutboxConfig,
+        mut each: impl FnMut(Batch),
+    ) -> io::Result<Self> {
+        let log = Segments::open(folder.into(), KIND, 0)?;
+        let mut places = VecDeque::<Place>::new();
         let damage = log.replay(Position::default(), |payload, at, _| {
             let batch = Batch::decode(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-            places.push_back(Place::of(&batch, at, batch.frozen_ms));
-            each(batch);
+            match places.back_mut() {
+                // A start's copy of the newest batch.
+                Some(newest) if newest.sequence >= batch.sequence => newest.at = at,
+                _ => {
+                    places.push_back(Place::of(&batch, at, batch.frozen_ms));
+                    each(batch);
+                }
+            }
             Ok(())
         })?;
-        for damage in damage.iter().filter(|d| !d.torn_tail) {
-            tracing::error!(
-                segment = damage.at.segment,
-                offset = damage.at.offset,
-                bytes = damage.bytes,
-                "a part of the outbox is damaged: what it held is counted only if it was applied before"
-            );
-        }
         let clock_ms = places.back().map_or(0, |place| place.frozen_ms);
-        let (dir, buffer) = (dir.to_owned(), Vec::new());
-        Ok(Outbox { dir, log, places, applied: 0, clock_ms, moved_ms: None, config, buffer })
+        let buffer = Vec::new();
+        let mut outbox = Outbox { log, places, applied: 0, clock_ms, moved_ms: None, config, buffer, damage };
+        outbox.copy_newest()?;
+        Ok(outbox)
+    }
+
+    fn copy_newest(&mut self) -> io::Result<()> {
+        let Some(newest) = self.places.back_mut() else { return Ok(()) };
+        let payload = self.log.read(newest.at)?;
+        let mut frame = vec![0; FRAME_HEADER];
+        frame.extend_from_slice(&payload);
+        let at = self.log.end();
+        self.log.append(&mut frame).map_err(|error| match error {
+            AppendError::Undone(error) | AppendError::Unknown(error) => error,
+        })?;
+        self.log.current().sync_data()?;
+        newest.at = at;
+        Ok(())
+    }
+
+    /// What was found damaged on opening.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Batches that are not there although younger ones are, and those up to `applied` that were younger
+    /// than all that is there.
+    pub fn gaps(&self, applied: u64) -> Vec<RangeInclusive<u64>> {
+        let sequences = self.places.iter().map(|place| place.sequence);
+        let ends = sequences.clone().skip(1).chain([applied + 1]);
+        let starts: Vec<u64> = if self.places.is_empty() { vec![0] } else { sequences.collect() };
+        starts.into_iter().zip(ends).filter(|(a, b)| a + 1 < *b).map(|(a, b)| a + 1..=b - 1).collect()
     }
 
     /// The sequence that the next batch bears.
@@ -100,6 +137,17 @@ impl Outbox {
         self.places.get(first).map(|place| (place.sequence, place.oldest_ms))
     }
 
+    /// How old the oldest batch is that is kept: as far back the store may go and be healed. Milliseconds.
+    pub fn reach_ms(&self) -> u64 {
+        let age_ms = |place: &Place| self.clock_ms.saturating_sub(place.frozen_ms);
+        self.places.front().map_or(0, age_ms).max(0) as u64
+    }
+
+    /// When the oldest view of the oldest batch was accepted that is kept (Unix milliseconds).
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.places.front().map(|place| place.oldest_ms)
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.log.bytes()
@@ -117,7 +165,7 @@ impl Outbox {
     /// `Undone`: it is not in the outbox. `Unknown`, or a failed sync: the process must end.
     pub fn add(&mut self, batch: &Batch) -> Result<(), AppendError> {
         if self.log.current_bytes() > SEGMENT_BYTES {
-            let fresh = Segments::prepare(&self.dir, KIND, self.log.next_number());
+            let fresh = self.log.next().prepare();
             self.log.install(fresh.map_err(AppendError::Undone)?);
         }
         self.buffer.clear();
@@ -174,7 +222,7 @@ impl Outbox {
             self.places.pop_front();
         }
         let keep = self.places.front().map_or(self.log.end(), |place| place.at);
-        self.log.forget_before(keep).into_iter().try_for_each(std::fs::remove_file)
+        self.log.forget_before(keep).delete()
     }
 }
 

@@ -11,17 +11,20 @@ use super::batch::{Batch, Heads};
 use super::checkpoint::{self, Checkpoint};
 use super::codec::Damaged;
 use super::data_dir::DataDir;
+use super::embedded::{self, Embedded};
 use super::identity::Identity;
 use super::journal::Journal;
 use super::ledger::Ledger;
 use super::load::Load;
+use super::losses::{Cause, Losses};
+use super::orders::Asked;
 use super::outbox::Outbox;
 use super::record::{self, Record};
 use super::salts::Salts;
-use super::segments::{Damage, Position};
+use super::segments::{Damage, Harm, Position};
 use super::store::{Store, StoreError};
 use super::writer::{Pace, Writer};
-use super::{Config, LOAD_QUEUE, Shared, Sync, Totals};
+use super::{Config, LOAD_QUEUE, ORDER_QUEUE, Shared, Sync, Totals, formats};
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
@@ -29,7 +32,7 @@ use crate::sessions::Sessions;
 use crate::sites::{SiteId, Sites};
 
 /// How long a start waits for the store before it serves without.
-const STORE_PATIENCE: Duration = Duration::from_secs(3);
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +57,10 @@ pub async fn open(
     let files = |error| OpenError::Files(path.clone(), error);
     let (stop, stopping) = oneshot::channel();
     let (ended, stopped) = oneshot::channel();
+    let dir = DataDir::open(&config.data_dir).map_err(files)?;
+    check_formats(&config, &dir).map_err(files)?;
     let (totals, parts) =
-        read_back(&config, clock, sites, sessions, metrics, (stop, stopped)).map_err(files)?;
+        read_back(&config, dir, clock, sites, sessions, metrics, (stop, stopped)).map_err(files)?;
     let (opened, ready) = oneshot::channel();
     std::thread::Builder::new()
         .name("writer".to_owned())
@@ -70,17 +75,29 @@ pub async fn open(
     Ok(Arc::new(totals))
 }
 
+/// Refuses files of a newer version before anything is touched.
+fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
+    formats::check(dir.path())?;
+    match config.store.url.as_str() {
+        "embedded" => Embedded::check(&dir.path().join(embedded::FILE)).map_err(io::Error::other),
+        _ => Ok(()),
+    }
+}
+
 /// Reads back what the last process left, for those who ask and for the writer, which `end` stops.
 fn read_back(
     config: &Config,
+    dir: DataDir,
     clock: Clock,
     sites: Arc<Sites>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
     end: (oneshot::Sender<Duration>, oneshot::Receiver<()>),
 ) -> io::Result<(Totals, Parts)> {
-    let found = Recovered::read(config, &clock, &sites, &sessions, &metrics)?;
-    let salts = Salts::open(&found.dir, found.identity.id_key)?;
+    let found = Recovered::read(config, dir, &clock, &sites, &sessions, &metrics)?;
+    let now_ms = clock.now().unix_ms;
+    let lost = |what: &str| found.losses.record(Cause::Salts, now_ms, "salts", what);
+    let salts = Salts::open(&found.dir, found.identity.id_key, lost)?;
     let shared = Arc::new(Shared {
         clock,
         sites,
@@ -92,8 +109,12 @@ fn read_back(
         store_up: AtomicBool::new(false),
         day_turned: AtomicBool::new(false),
         held: Mutex::new(None),
+        serves: AtomicBool::new(false),
+        losses: found.losses,
+        concerns: Mutex::default(),
     });
     let (loads, queue) = mpsc::channel(LOAD_QUEUE);
+    let (orders, asked) = mpsc::channel(ORDER_QUEUE);
     let reloads = config.store.url.starts_with("redis");
     let parts = Parts {
         shared: shared.clone(),
@@ -104,9 +125,10 @@ fn read_back(
         outbox: found.outbox,
         heads: found.heads,
         loads: queue,
+        orders: asked,
         pace: Pace::after(found.reach),
     };
-    Ok((Totals { shared, sessions, loads, reloads, end: Mutex::new(Some(end)) }, parts))
+    Ok((Totals { shared, sessions, loads, orders, reloads, end: Mutex::new(Some(end)) }, parts))
 }
 
 /// What the writer's thread is given.
@@ -119,6 +141,7 @@ struct Parts {
     outbox: Outbox,
     heads: Heads,
     loads: mpsc::Receiver<Load>,
+    orders: mpsc::Receiver<Asked>,
     pace: Pace,
 }
 
@@ -136,7 +159,13 @@ impl Parts {
                 Ok(store) => store,
                 Err(error) => return opened.send(Err(error.into())).unwrap_or_default(),
             };
-            let mut writer = self.writer(store, config);
+            let mut writer = match self.writer(store, config) {
+                Ok(writer) => writer,
+                Err(error) => {
+                    let error = OpenError::Files("cannot be written".to_owned(), error);
+                    return opened.send(Err(error)).unwrap_or_default();
+                }
+            };
             writer.begin(STORE_PATIENCE).await;
             opened.send(Ok(())).ok();
             writer.run(stopping).await;
@@ -144,9 +173,26 @@ impl Parts {
         Ok(())
     }
 
-    fn writer(self, store: Store, config: Config) -> Writer {
-        let Parts { shared, sessions, dir, identity, salts, outbox, heads, loads, pace } = self;
-        Writer { shared, sessions, dir, config, identity, salts, outbox, heads, store, loads, pace }
+    fn writer(self, store: Store, config: Config) -> io::Result<Writer> {
+        let Parts { shared, sessions, dir, mut identity, salts, outbox, mut heads, loads, orders, pace } =
+            self;
+        identity.begin_run(&dir, outbox.next_sequence() - 1)?;
+        let kind = store.kind();
+        heads.retain(|hash, head| head.sequence > identity.floor_of(kind, &hash.site));
+        Ok(Writer {
+            shared,
+            sessions,
+            dir,
+            config,
+            identity,
+            salts,
+            outbox,
+            heads,
+            store,
+            loads,
+            orders,
+            pace,
+        })
     }
 }
 
@@ -158,6 +204,7 @@ struct Recovered {
     heads: Heads,
     ledger: Ledger,
     journal: Option<Arc<Journal>>,
+    losses: Losses,
     /// Up to where the journal is in batches.
     reach: Position,
 }
@@ -165,34 +212,46 @@ struct Recovered {
 impl Recovered {
     fn read(
         config: &Config,
+        dir: DataDir,
         clock: &Clock,
         sites: &Sites,
         sessions: &Sessions,
         metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
-        let dir = DataDir::open(&config.data_dir)?;
         let identity = Identity::open(&dir)?;
         let now = clock.now();
+        let losses = Losses::open(&dir, metrics.clone())?;
         let mut ledger = Ledger::new(config.max_ids, config.max_pages, now, metrics.clone());
         sites.iter().for_each(|site| ledger.register(site, now));
         let checkpoint = read_checkpoint(&dir)?;
         restore_checkpoint(&checkpoint, &mut ledger, sessions, now);
 
         let mut heads = checkpoint.heads;
+        // What lies below the floor is not this identity's to apply.
+        let (applied, kind) = (checkpoint.applied.max(identity.floor), config.store.kind());
         let mut reach = Position::default();
-        let mut outbox = Outbox::open(&dir.path().join("outbox"), config.outbox.clone(), |batch: Batch| {
-            reach = batch.reach;
-            if batch.sequence > checkpoint.applied {
-                ledger.restore_unapplied(&batch, now);
+        let mut newest = 0;
+        let folder = dir.folder().within("outbox")?;
+        let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
+            (reach, newest) = (batch.reach, batch.sequence);
+            if batch.sequence > applied {
+                ledger.restore_unapplied(&batch.above(|site| identity.floor_of(kind, site)), now);
             }
             batch.advance(&mut heads);
         })?;
-        outbox.set_applied(checkpoint.applied);
+        let lost = |what: &str| losses.record(Cause::Outbox, now.unix_ms, "outbox", what);
+        tell_of_outbox(&outbox, applied, lost);
+        if newest < checkpoint.applied {
+            // Its newest batches are gone and were applied: their views must not be counted from the
+            // journal. The checkpoint knows of the journal what no batch tells any more.
+            reach = reach.max(checkpoint.position);
+        }
+        outbox.set_applied(applied);
 
         let after = reach.max(checkpoint.position);
-        let path = dir.path().join("journal");
+        let folder = dir.folder().within("journal")?;
         let journal =
-            Journal::open(&path, after.segment, config.journal.clone(), clock.clone(), metrics.clone())?;
+            Journal::open(folder, after.segment, config.journal.clone(), clock.clone(), metrics.clone())?;
         let from = reach.min(checkpoint.position);
         journal.remove_before(from)?;
         let mut views = 0u64;
@@ -208,7 +267,9 @@ impl Recovered {
             };
             record::decode(group, each).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         })?;
-        report(&damage);
+        tell_of_journal(&damage, reach, |segment, what| {
+            losses.record(Cause::Journal, now.unix_ms, &format!("journal/{segment:016x}.seg"), what);
+        });
         tracing::info!(views, batches = outbox.waiting(), sessions = sessions.len(), "recovered");
         ledger.set_folded(journal.end());
         if views == 0 {
@@ -216,17 +277,24 @@ impl Recovered {
             reach = journal.end();
         }
         let journal = (config.journal.sync != Sync::Memory).then_some(journal);
-        Ok(Recovered { dir, identity, outbox, heads, ledger, journal, reach })
+        Ok(Recovered { dir, identity, outbox, heads, ledger, journal, reach, losses })
     }
 }
 
 /// A checkpoint that cannot be read is left out: what it costs is said in its module.
 fn read_checkpoint(dir: &DataDir) -> io::Result<Checkpoint> {
     let Some(bytes) = dir.read(checkpoint::FILE)? else { return Ok(Checkpoint::default()) };
-    Ok(Checkpoint::decode(&bytes).unwrap_or_else(|Damaged(what)| {
-        tracing::error!(what, "the checkpoint cannot be read: visitors are online anew, counts are complete");
-        Checkpoint::default()
-    }))
+    match Checkpoint::decode(&bytes) {
+        Ok(checkpoint) => Ok(checkpoint),
+        Err(Damaged(what)) => {
+            tracing::error!(
+                what,
+                "the checkpoint cannot be read and is set aside: visitors are online anew, counts are complete"
+            );
+            dir.set_aside(checkpoint::FILE)?;
+            Ok(Checkpoint::default())
+        }
+    }
 }
 
 fn restore_checkpoint(checkpoint: &Checkpoint, ledger: &mut Ledger, sessions: &Sessions, now: Moment) {
@@ -260,23 +328,47 @@ fn observe_again(view: &Record<'_>, ledger: &mut Ledger, sites: &Sites, sessions
     sessions.observe(Some(visitor), site.id, &Page::trusted(site.id, view.page), at);
 }
 
-fn report(damage: &[Damage]) {
-    for Damage { at, bytes, torn_tail } in damage {
-        let (segment, offset) = (at.segment, at.offset);
-        if *torn_tail {
-            tracing::info!(
-                segment,
-                offset,
-                bytes,
-                "an unfinished group at the end of a journal segment is left out"
-            );
+/// Says what the outbox has lost: batches by their numbers.
+fn tell_of_outbox(outbox: &Outbox, applied: u64, lost: impl Fn(&str)) {
+    for damage in outbox.damage() {
+        match damage.harm {
+            Harm::TornTail => tracing::info!(%damage, "an unfinished batch of the outbox is left out"),
+            _ => tracing::error!(%damage, "the outbox is damaged"),
+        }
+    }
+    for gap in outbox.gaps(applied) {
+        let batches = format!("batches {} to {}", gap.start(), gap.end());
+        if *gap.end() <= applied {
+            lost(&format!("{batches}: the store has them, and cannot be given them again if it goes back"));
         } else {
-            tracing::error!(
-                segment,
-                offset,
-                bytes,
-                "a part of the journal is damaged: the views in it are lost"
-            );
+            lost(&format!(
+                "{batches}: counted only where the store had taken them, as those up to {applied}"
+            ));
+        }
+    }
+}
+
+/// Says which segments of the journal have lost what. What lies before `reach` is in batches: of it only
+/// who was online is lost.
+fn tell_of_journal(damage: &[Damage], reach: Position, lost: impl Fn(u64, &str)) {
+    for damage in damage {
+        let Damage { at, bytes, harm } = damage;
+        let end = if *harm == Harm::Missing { u64::MAX } else { at.offset + bytes };
+        let is_counted = Position { offset: end, ..*at } <= reach;
+        match harm {
+            Harm::TornTail => tracing::info!(%damage, "an unfinished group of the journal is left out"),
+            Harm::Head => tracing::error!(%damage, "the journal is damaged; no view is touched by it"),
+            _ if is_counted => {
+                tracing::error!(%damage, "the journal is damaged; its views were counted before")
+            }
+            Harm::Unreadable => {
+                lost(at.segment, &format!("bytes {} to {end} are damaged: the views in them", at.offset));
+            }
+            Harm::Missing if at.segment == reach.segment => {
+                let kept = reach.offset;
+                lost(at.segment, &format!("it is missing: the views in it but for those before byte {kept}"));
+            }
+            Harm::Missing => lost(at.segment, "it is missing: the views in it"),
         }
     }
 }

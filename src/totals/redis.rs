@@ -7,7 +7,11 @@
 //! everything sent here bears that.
 
 mod link;
+mod retire;
+mod settings;
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -16,13 +20,13 @@ use redis::{FromRedisValue, Pipeline, RedisResult, Script, Value};
 use self::link::Link;
 use super::sketch::Sketch;
 use super::store::{
-    Attached, Found, HashName, Marker, Outcome, Part, Query, SketchPart, StoreConfig, StoreError, WriterId,
-    random_id,
+    Attached, Claim, Found, HashName, Marker, Outcome, Part, Query, SketchPart, Standing, StoreConfig,
+    StoreError, WriterId, random_id,
 };
 use crate::sites::SiteKey;
 
 /// The layout of the keys.
-const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "1";
 /// The first version that runs scripts with a shebang, and `SET` with `NX` and `GET`.
 const OLDEST_VERSION: u32 = 7;
 /// Most scripts or whole sketches in one round trip, so that it does not hold up the server's other
@@ -33,11 +37,16 @@ const SMALL_TRIP: usize = 1000;
 /// After this the server forgets a sketch whose merging was broken off.
 const MERGE_EXPIRY_S: u32 = 600;
 
+/// By site what was attached: the data set and the run.
+type Claims = HashMap<SiteKey, (Arc<str>, Arc<str>)>;
+
 /// The Redis store.
 pub struct Redis {
-    link: Box<Link>,
+    pub(super) link: Box<Link>,
     apply: Source,
     attach: Source,
+    /// Calls of `apply` are held to it.
+    claims: Mutex<Claims>,
 }
 
 /// A script and its SHA-1.
@@ -56,6 +65,7 @@ impl Redis {
             link: Box::new(Link::new(config)?),
             apply: Source::new(include_str!("apply.lua")),
             attach: Source::new(include_str!("attach.lua")),
+            claims: Mutex::default(),
         })
     }
 
@@ -66,6 +76,7 @@ impl Redis {
         zone: &str,
         writer: &WriterId,
         today: NaiveDate,
+        claim: &Claim,
     ) -> Result<Attached, StoreError> {
         let mut pipe = redis::pipe();
         pipe.cmd("INFO").arg("server");
@@ -74,10 +85,30 @@ impl Redis {
 
         let mut pipe = redis::pipe();
         pipe.cmd("EVAL").arg(self.attach.text).arg(1).arg(key(site, "meta"));
-        pipe.arg(FORMAT).arg(random_id()?).arg(today.to_string()).arg(zone).arg(&*writer.0);
-        let (dataset, since, born): (String, String, bool) = self.link.only(pipe).await?;
-        let since = since.parse().map_err(|_| StoreError::Refused(format!("since is {since:?}")))?;
-        Ok(Attached { dataset: dataset.into(), since, born })
+        let birth = claim.birth.as_deref().map_or_else(random_id, |id| Ok(id.to_owned()))?;
+        pipe.arg(FORMAT).arg(claim.dataset.as_deref().unwrap_or("")).arg(birth);
+        pipe.arg(today.to_string()).arg(zone).arg(&*writer.0);
+        // Beside each run where the next one began; the last has none.
+        let next = claim.runs.iter().skip(1).map(|run| run.base.to_string()).chain([String::new()]);
+        for (run, base) in claim.runs.iter().zip(next) {
+            pipe.arg(&*run.id).arg(base);
+        }
+        let told: (String, String, String, String) = self.link.only(pipe).await?;
+        let attached = attached(&told)?;
+        if matches!(attached.standing, Standing::Born | Standing::Ours) {
+            let run = claim.runs.last().map_or_else(|| "".into(), |run| run.id.clone());
+            self.claims().insert(site.clone(), (attached.dataset.clone(), run));
+        }
+        Ok(attached)
+    }
+
+    fn claims(&self) -> MutexGuard<'_, Claims> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Store::generation`](super::store::Store::generation).
+    pub fn generation(&self) -> u64 {
+        self.link.made()
     }
 
     /// See [`Store::apply`](super::store::Store::apply).
@@ -87,6 +118,9 @@ impl Redis {
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
     ) -> Result<Vec<Outcome>, StoreError> {
+        if !sketches.is_empty() {
+            self.check_claims(writer, &sketches).await?;
+        }
         for some in sketches.chunks(LARGE_TRIP) {
             self.merge(some).await?;
         }
@@ -97,12 +131,28 @@ impl Redis {
         Ok(outcomes)
     }
 
+    /// See [`Store::note_calendar`](super::store::Store::note_calendar).
+    pub async fn note_calendar(
+        &self,
+        calendar: &str,
+        at: &str,
+        week: &HashName,
+        days: &[HashName],
+    ) -> Result<Option<String>, StoreError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("EVAL").arg(include_str!("calendar.lua")).arg(2 + days.len());
+        pipe.arg(key(&week.site, "meta")).arg(hash_key(week));
+        days.iter().for_each(|day| _ = pipe.arg(hash_key(day)));
+        self.link.only(pipe.arg(calendar).arg(at).clone()).await
+    }
+
     async fn apply_some(&self, writer: &WriterId, parts: &[Part]) -> Result<Vec<Outcome>, StoreError> {
-        let mut replies = self.link.ask(apply_pipe("EVALSHA", &self.apply.sha, writer, parts)).await?;
+        let pipe = |command, script| apply_pipe(command, script, writer, parts, &self.claims());
+        let mut replies = self.link.ask(pipe("EVALSHA", &self.apply.sha)).await?;
         if replies.iter().any(lacks_script) {
             // In a pipeline the parts after the refused one have run. All are sent again, in order:
             // the markers keep what was applied from being applied twice, its outcome stands.
-            let again = self.link.ask(apply_pipe("EVAL", self.apply.text, writer, parts)).await?;
+            let again = self.link.ask(pipe("EVAL", self.apply.text)).await?;
             for (reply, again) in replies.iter_mut().zip(again) {
                 if !matches!(reply, Ok(Value::Int(_))) {
                     *reply = again;
@@ -115,6 +165,23 @@ impl Redis {
             found => Ok(Outcome::Found(marker(self.read_as(&part.hash, found)?))),
         };
         parts.iter().zip(replies).map(outcome).collect()
+    }
+
+    /// What the script does for parts: no marker guards a sketch.
+    async fn check_claims(&self, writer: &WriterId, sketches: &[SketchPart]) -> Result<(), StoreError> {
+        let mut sites: Vec<&SiteKey> = sketches.iter().map(|part| &part.name.site).collect();
+        sites.dedup();
+        for site in sites {
+            let Some((dataset, run)) = self.claims().get(site).cloned() else { continue };
+            let mut pipe = redis::pipe();
+            pipe.cmd("HMGET").arg(key(site, "meta")).arg("dataset").arg(format!("run:{}", writer.0));
+            let held: (Option<String>, Option<String>) = self.link.only(pipe).await?;
+            let same = |held: Option<String>, ours: &str| ours.is_empty() || held.as_deref() == Some(ours);
+            if !(same(held.0, &dataset) && same(held.1, &run)) {
+                return Err(StoreError::Detached);
+            }
+        }
+        Ok(())
     }
 
     /// Merges sketches through keys of their own. No transaction around it: a torn `MULTI` at the end
@@ -245,6 +312,20 @@ impl Source {
     }
 }
 
+/// Reads what `attach.lua` answers.
+fn attached(
+    (dataset, since, standing, fork): &(String, String, String, String),
+) -> Result<Attached, StoreError> {
+    let standing = match standing.as_str() {
+        "born" => Standing::Born,
+        "ours" => Standing::Ours,
+        "twin" => Standing::Twin,
+        _ => Standing::Other,
+    };
+    let since = since.parse().map_err(|_| StoreError::Refused(format!("since is {since:?}")))?;
+    Ok(Attached { dataset: dataset.as_str().into(), since, standing, fork: fork.parse().ok() })
+}
+
 fn check_version(info: &str) -> Result<(), StoreError> {
     // Valkey says which Redis it stands in for.
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
@@ -258,11 +339,13 @@ fn check_version(info: &str) -> Result<(), StoreError> {
 }
 
 /// One script call for each part.
-fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part]) -> Pipeline {
+fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], claims: &Claims) -> Pipeline {
     let mut pipe = redis::pipe();
     for part in parts {
-        pipe.cmd(command).arg(script).arg(1).arg(hash_key(&part.hash)).arg(marker_field(writer));
-        pipe.arg(part.prev.as_ref().map_or("", |prev| &prev.0)).arg(&*part.marker.0);
+        pipe.cmd(command).arg(script).arg(2).arg(hash_key(&part.hash)).arg(key(&part.hash.site, "meta"));
+        pipe.arg(marker_field(writer)).arg(part.prev.as_ref().map_or("", |prev| &prev.0));
+        let (dataset, run) = claims.get(&part.hash.site).map_or(("", ""), |(set, run)| (set, run));
+        pipe.arg(&*part.marker.0).arg(dataset).arg(run);
         for (field, add) in &part.sums {
             pipe.arg(&**field).arg(add);
         }
@@ -270,11 +353,11 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part]) ->
     pipe
 }
 
-fn key(site: &SiteKey, name: &str) -> String {
+pub(super) fn key(site: &SiteKey, name: &str) -> String {
     format!("footfall:{{{site}}}:{name}")
 }
 
-fn hash_key(hash: &HashName) -> String {
+pub(super) fn hash_key(hash: &HashName) -> String {
     key(&hash.site, &hash.name)
 }
 
@@ -295,6 +378,7 @@ fn of_hash(hash: &HashName, fault: StoreError) -> StoreError {
     match fault {
         StoreError::Unreachable(text) => StoreError::Unreachable(format!("{key}: {text}")),
         StoreError::Refused(text) => StoreError::Refused(format!("{key}: {text}")),
+        StoreError::Detached => StoreError::Detached,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The salts of civil days: drawn a day ahead, shared through the store, kept in `data_dir/salts` so
 //! that a start without the store knows its visitors, and deleted two days after use.
 //!
-//! The file is text, a line a salt: site, day, 32 hex digits, and whether the store has it
+//! The file is a checked text that is kept twice: its format (see `formats`), then a line a salt: site, day, 32 hex
+//! digits, and whether the store has it
 //! (`shared`) or only this instance does (`drawn`).
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chrono::{Days, NaiveDate};
 
-use super::data_dir::DataDir;
+use super::data_dir::{DataDir, Kept};
+use super::formats;
 use super::store::{Store, StoreError};
 use crate::ingest::{SaltTable, SiteSalts};
 use crate::sites::SiteKey;
@@ -36,14 +38,22 @@ pub struct Salts {
 }
 
 impl Salts {
-    /// Reads the file.
+    /// Reads the file. Where it is damaged and so is its copy, none is known, and `lost` is told what that
+    /// costs.
     ///
     /// # Errors
     /// Of the file system.
-    pub fn open(dir: &DataDir, id_key: [u8; 16]) -> io::Result<Self> {
-        let bytes = dir.read(FILE)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        let by_day = text.lines().filter_map(parse).collect();
+    pub fn open(dir: &DataDir, id_key: [u8; 16], lost: impl FnOnce(&str)) -> io::Result<Self> {
+        let known = match dir.read_kept(FILE)? {
+            Kept::Whole(text) => formats::body(&text).lines().map(parse).collect(),
+            Kept::Absent => Some(BTreeMap::new()),
+            Kept::Damaged => None,
+        };
+        if known.is_none() {
+            dir.set_aside(FILE)?;
+            lost("it is damaged: a visitor of today whose salt the store lacks too begins another visit");
+        }
+        let by_day = known.unwrap_or_default();
         Ok(Salts { by_day, id_key, table: Arc::default() })
     }
 
@@ -113,12 +123,12 @@ impl Salts {
     }
 
     fn save(&self, dir: &DataDir) -> io::Result<()> {
-        let mut text = String::new();
+        let mut text = formats::first_line();
         for ((site, day), salt) in &self.by_day {
             let word = if salt.shared { "shared" } else { "drawn" };
             text += &format!("{site} {day} {:032x} {word}\n", u128::from_be_bytes(salt.key));
         }
-        dir.replace(FILE, text.as_bytes())
+        dir.replace_kept(FILE, &text)
     }
 }
 

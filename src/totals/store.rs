@@ -15,13 +15,16 @@
 //! Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
 //! merging sketches, attaching and asking for a salt change nothing the second time.
 
+#[cfg(test)]
+pub(super) mod model;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::embedded::Embedded;
+use super::embedded::{self, Embedded};
 use super::redis::Redis;
 use super::sketch::{Registers, Sketch};
 use crate::sites::SiteKey;
@@ -38,6 +41,13 @@ pub struct StoreConfig {
     pub flush_interval: Duration,
     /// How long one store operation may take.
     pub timeout: Duration,
+}
+
+impl StoreConfig {
+    /// What kind of store it is, in a word.
+    pub fn kind(&self) -> &'static str {
+        if self.url.starts_with("redis") { "redis" } else { "embedded" }
+    }
 }
 
 /// The identity that applies batches: 16 hex digits, born with a `data_dir`.
@@ -116,6 +126,41 @@ pub struct Found {
     pub sums: Vec<Option<u64>>,
 }
 
+/// One run of a process on a data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// 16 hex digits, drawn when it began.
+    pub id: Arc<str>,
+    /// The last batch that was frozen before it began.
+    pub base: u64,
+}
+
+/// What a writer expects of a site's data when it attaches. Nothing, by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The data set; none: whichever is there.
+    pub dataset: Option<Arc<str>>,
+    /// The id of the data set if it is born; none: a random one.
+    pub birth: Option<Arc<str>>,
+    /// The runs of the writer's directory, oldest first; the last is this process. Redis lets one run bear
+    /// a writer, the last that attached, and lets it go to a later run of the same directory only. Empty:
+    /// anyone may apply as this writer.
+    pub runs: Vec<Run>,
+}
+
+/// How a writer stands to a site's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The data was born just now.
+    Born,
+    /// It is what was expected.
+    Ours,
+    /// It is another data set than the one expected, or gone. Nothing was written.
+    Other,
+    /// A run of another directory bears the writer: a copy of this one. Nothing was written.
+    Twin,
+}
+
 /// What a store says of a site's data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -123,8 +168,20 @@ pub struct Attached {
     pub dataset: Arc<str>,
     /// The first civil day that was ever attached: visitors of `all` are summed from here.
     pub since: NaiveDate,
-    /// Whether the data set was born just now.
-    pub born: bool,
+    /// How the writer stands to it.
+    pub standing: Standing,
+    /// Where the writer passed from one run to another that need not be of the same directory, or is borne
+    /// by a twin: batches up to this one are the same in both.
+    pub fork: Option<u64>,
+}
+
+/// A setting of the store's server that endangers counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concern {
+    /// Nothing may be sent while it is so.
+    pub refused: bool,
+    /// What it is and what to do, in a sentence.
+    pub text: String,
 }
 
 /// A fault of the store.
@@ -139,6 +196,10 @@ pub enum StoreError {
     /// It refuses, and will until someone acts (format of another version, wrong type, no rights).
     #[error("the store refuses: {0}")]
     Refused(String),
+    /// The data set is no longer the one attached, or another process bears the writer: nothing was written.
+    /// Attach anew.
+    #[error("the data set or the bearer of the writer has changed")]
+    Detached,
 }
 
 /// A store.
@@ -154,6 +215,9 @@ pub enum Store {
     Embedded(Embedded),
     /// Redis or Valkey.
     Redis(Redis),
+    /// What tests put in their place.
+    #[cfg(test)]
+    Model(model::Model),
 }
 
 impl Store {
@@ -162,7 +226,14 @@ impl Store {
         match self {
             Store::Embedded(_) => "embedded",
             Store::Redis(_) => "redis",
+            #[cfg(test)]
+            Store::Model(_) => "model",
         }
+    }
+
+    /// Whether other instances may write to it too, and whether it may be away while this process runs.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self, Store::Embedded(_))
     }
 
     /// Makes the store that the settings name. Redis need not be up.
@@ -171,7 +242,7 @@ impl Store {
     /// A URL that names no store, an unreadable CA file, a store file that cannot be opened.
     pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Store, StoreError> {
         if config.url == "embedded" {
-            return Embedded::open(&data_dir.join("totals.redb")).await.map(Store::Embedded);
+            return Embedded::open(&data_dir.join(embedded::FILE)).await.map(Store::Embedded);
         }
         if config.url.starts_with("redis://") || config.url.starts_with("rediss://") {
             return Redis::open(config).map(Store::Redis);
@@ -181,11 +252,13 @@ impl Store {
         Err(StoreError::Refused(text.to_owned()))
     }
 
-    /// Registers the writer with a site's data, which is born if there is none.
+    /// Registers the writer with a site's data, which is born if there is none. With an empty `zone` the one
+    /// that is there stays.
     ///
     /// Keeps the earliest `today` ever attached as `since`, and the zone and the writer's last sign of
     /// life for people to read. May be called again at any time, by several writers at once: one of
-    /// them is told that the data was `born`, all are told the same data set.
+    /// them is told that the data was `Born`, all are told the same data set. Redis holds later calls of
+    /// `apply` on the site to the claim.
     ///
     /// # Errors
     /// `Refused` for data of another format, or a server that is too old.
@@ -195,10 +268,63 @@ impl Store {
         zone: &str,
         writer: &WriterId,
         today: NaiveDate,
+        claim: &Claim,
     ) -> Result<Attached, StoreError> {
         match self {
-            Store::Embedded(store) => store.attach(site, zone, writer, today).await,
-            Store::Redis(store) => store.attach(site, zone, writer, today).await,
+            Store::Embedded(store) => store.attach(site, zone, writer, today, claim).await,
+            Store::Redis(store) => store.attach(site, zone, writer, today, claim).await,
+            #[cfg(test)]
+            Store::Model(store) => store.attach(site, writer, today, claim).await,
+        }
+    }
+
+    /// Removes writers' markers from every hash of a site, and has the bearer of one, should it come back, take
+    /// itself for a twin. How many markers. May be called again.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+        match self {
+            Store::Embedded(store) => store.retire(site, writers).await,
+            Store::Redis(store) => store.retire(site, writers).await,
+            #[cfg(test)]
+            Store::Model(_) => Ok(0),
+        }
+    }
+
+    /// The writers that a site's data knows, and when each last attached: Unix seconds.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        match self {
+            Store::Embedded(store) => store.writers(site).await,
+            Store::Redis(store) => store.writers(site).await,
+            #[cfg(test)]
+            Store::Model(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// What in the server's settings endangers counts.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        match self {
+            Store::Embedded(_) => Ok(Vec::new()),
+            Store::Redis(store) => store.concerns().await,
+            #[cfg(test)]
+            Store::Model(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes whenever what answers may be another server, or the same one started anew.
+    pub fn generation(&self) -> u64 {
+        match self {
+            Store::Embedded(_) => 0,
+            Store::Redis(store) => store.generation(),
+            #[cfg(test)]
+            Store::Model(store) => store.generation(),
         }
     }
 
@@ -225,6 +351,29 @@ impl Store {
         match self {
             Store::Embedded(store) => store.apply(writer, parts, sketches).await,
             Store::Redis(store) => store.apply(writer, parts, sketches).await,
+            #[cfg(test)]
+            Store::Model(store) => store.apply(writer, parts, sketches).await,
+        }
+    }
+
+    /// Notes the calendar of a site, as `<zone> <first day of the week>`, with a mark of the change at an
+    /// instant, if it was another one, which is answered. Where its weeks begin on another day the hash of the
+    /// running week is made the sum of its days. In one step.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn note_calendar(
+        &self,
+        calendar: &str,
+        at: &str,
+        week: HashName,
+        days: Vec<HashName>,
+    ) -> Result<Option<String>, StoreError> {
+        match self {
+            Store::Embedded(store) => store.note_calendar(calendar, at, week, days).await,
+            Store::Redis(store) => store.note_calendar(calendar, at, &week, &days).await,
+            #[cfg(test)]
+            Store::Model(_) => Ok(None),
         }
     }
 
@@ -236,6 +385,8 @@ impl Store {
         match self {
             Store::Embedded(store) => store.read(writer, queries).await,
             Store::Redis(store) => store.read(writer, queries).await,
+            #[cfg(test)]
+            Store::Model(store) => store.read(writer, queries).await,
         }
     }
 
@@ -247,6 +398,8 @@ impl Store {
         match self {
             Store::Embedded(store) => store.sketches(names).await,
             Store::Redis(store) => store.sketches(names).await,
+            #[cfg(test)]
+            Store::Model(store) => store.sketches(names).await,
         }
     }
 
@@ -259,6 +412,8 @@ impl Store {
         match self {
             Store::Embedded(store) => store.visitors(names).await,
             Store::Redis(store) => store.visitors(names).await,
+            #[cfg(test)]
+            Store::Model(store) => store.visitors(names).await,
         }
     }
 
@@ -281,6 +436,8 @@ impl Store {
         match self {
             Store::Embedded(store) => store.salt(site, day, proposed, keep).await,
             Store::Redis(store) => store.salt(site, day, proposed, keep).await,
+            #[cfg(test)]
+            Store::Model(store) => store.salt(site, day, proposed, keep).await,
         }
     }
 }

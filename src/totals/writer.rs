@@ -4,30 +4,36 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use chrono::NaiveDate;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::batch::{Batch, Heads};
+use super::batch::{Batch, Heads, Link};
+use super::calendars;
 use super::checkpoint::{self, Checkpoint, KnownPage};
 use super::data_dir::DataDir;
 use super::flush::{Flush, FlushError};
 use super::identity::Identity;
 use super::load::{Load, Reader};
+use super::orders::Asked;
 use super::outbox::Outbox;
 use super::salts::{Salts, random};
 use super::segments::{AppendError, Position};
-use super::store::{HashName, Marker, Query, Store};
+use super::store::{HashName, Marker, Query, Store, StoreError, WriterId};
 use super::{Config, Shared, die};
 use crate::calendar::{Calendar, CivilHour};
 use crate::clock::Moment;
 use crate::metrics::Bound;
 use crate::sessions::{Export, Sessions};
 use crate::sites::SiteKey;
+
+/// How often a store that answers is attached anew and every hash compared: nothing else would show that it
+/// went back where no batch comes any more, and others are told that this writer lives.
+const ATTACH_ANEW: Duration = Duration::from_secs(60);
 
 /// How often a shared store is read again for what other instances counted.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -60,36 +66,58 @@ pub struct Writer {
     pub heads: Heads,
     pub store: Store,
     pub loads: mpsc::Receiver<Load>,
+    pub orders: mpsc::Receiver<Asked>,
     pub pace: Pace,
 }
 
 /// When things were last done and where they stand.
 #[derive(Default)]
 pub struct Pace {
-    attached: bool,
+    pub attached: bool,
     /// Every hash that the outbox can heal is known to bear what was last applied to it.
-    verified: bool,
+    pub verified: bool,
+    pub attached_at: Option<Instant>,
+    /// Which connection to the store was attached.
+    pub generation: u64,
+    /// Batches up to this one are a twin's too, if there is one.
+    pub fork: Option<u64>,
+    /// A hash was lost, and the data set found to be ours: it is healed from the outbox.
+    pub refills: bool,
     /// The figures of every site have been read since the store was attached.
     pub loaded: bool,
-    serving: bool,
+    pub serving: bool,
+    /// The store knows the calendars of the sites.
+    pub calendars_noted: bool,
     /// The batch frozen last, if it is the next to be sent: saves reading it back.
-    fresh: Option<Batch>,
-    frozen_at: Option<Instant>,
-    refreshed_at: Option<Instant>,
-    checkpoint_at: Option<Instant>,
+    pub fresh: Option<Batch>,
+    pub frozen_at: Option<Instant>,
+    pub refreshed_at: Option<Instant>,
+    pub checkpoint_at: Option<Instant>,
     /// No try to reach the store before this.
-    retry_at: Option<Instant>,
-    failures: u32,
-    since: HashMap<SiteKey, NaiveDate>,
-    salts_drawn: Vec<(SiteKey, NaiveDate)>,
+    pub retry_at: Option<Instant>,
+    pub failures: u32,
+    pub since: HashMap<SiteKey, NaiveDate>,
+    pub salts_drawn: Vec<(SiteKey, NaiveDate)>,
     /// Up to where the journal is in batches.
-    frozen_to: Position,
+    pub frozen_to: Position,
+    /// Held by whoever reads the whole store.
+    pub copying: Weak<()>,
 }
 
 impl Pace {
     /// At the start: the journal is in batches up to `frozen_to`.
     pub fn after(frozen_to: Position) -> Self {
         Pace { frozen_to, ..Pace::default() }
+    }
+
+    /// Whether the journal is in batches up to a position.
+    pub fn has_frozen(&self, position: Position) -> bool {
+        self.frozen_to >= position
+    }
+
+    /// The next try to reach the store need not wait.
+    pub fn retry_now(&mut self) {
+        self.retry_at = None;
     }
 }
 
@@ -115,11 +143,12 @@ impl Writer {
             tokio::select! {
                 _ = ticks.tick() => self.turn().await,
                 Some(load) = self.loads.recv() => self.answer(load).await,
+                Some(asked) = self.orders.recv() => self.obey(asked).await,
                 deadline = &mut stop => break deadline.unwrap_or_default(),
             }
         };
         self.freeze().await;
-        self.pace.retry_at = None;
+        self.pace.retry_now();
         if tokio::time::timeout(deadline, self.send()).await.is_err() {
             tracing::warn!(
                 "the store did not take everything in time; the rest is sent after the next start"
@@ -179,7 +208,7 @@ impl Writer {
 
     /// Brings waiting batches to the store, and reads it when that is due.
     pub async fn send(&mut self) {
-        if self.pace.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.rests() || self.pace.retry_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let ended = self.try_send().await;
@@ -204,16 +233,42 @@ impl Writer {
         self.pace.failures += 1;
         self.pace.attached = false;
         self.shared.set_store_up(false);
-        if let FlushError::Held(reason) = error {
-            self.shared.hold(Some(reason.clone()));
+        // Neither passes by itself.
+        if let FlushError::Held(_) | FlushError::Store(StoreError::Refused(_)) = error {
+            self.shared.hold(Some(error.to_string()));
         }
         let wait = Duration::from_millis(100 << self.pace.failures.min(6)).min(BACK_OFF);
         self.pace.retry_at = Some(Instant::now() + wait);
     }
 
     async fn try_send(&mut self) -> Result<(), FlushError> {
-        if !self.pace.attached {
+        // Each of these happens once: after it the store is as it should be, or away.
+        for _ in 0..4 {
+            match self.send_all().await {
+                Err(FlushError::Twin(found)) => self.part_ways(&found)?,
+                Err(FlushError::Store(StoreError::Detached)) => self.pace.attached = false,
+                Err(FlushError::Lost(hash)) if !self.pace.refills => {
+                    tracing::warn!(hash, "a hash of the store has lost this writer's marker");
+                    // Is the data set still ours? Then the hash is healed.
+                    self.attach().await?;
+                    self.pace.refills = true;
+                }
+                ended => {
+                    self.pace.refills = false;
+                    return ended;
+                }
+            }
+        }
+        Err(StoreError::Unreachable("it changes faster than it can be brought up to date".to_owned()).into())
+    }
+
+    async fn send_all(&mut self) -> Result<(), FlushError> {
+        let recent = self.pace.attached_at.is_some_and(|at| at.elapsed() < ATTACH_ANEW);
+        if !(self.pace.attached && recent && self.pace.generation == self.store.generation()) {
             self.attach().await?;
+        }
+        if !self.pace.verified {
+            self.verify().await?;
         }
         while let Some((sequence, _)) = self.outbox.next_waiting() {
             let fresh = self.pace.fresh.take().filter(|batch| batch.sequence == sequence);
@@ -222,23 +277,30 @@ impl Writer {
                 None => self.outbox.get(sequence)?,
             };
             if let Some(batch) = batch {
-                let mut whole =
-                    self.flush(false).apply(&batch).await.or_else(|error| self.unless_lost(error))?;
-                if !self.pace.attached {
-                    // A hash was lost: see whether the data set is still ours, then heal it.
-                    self.attach().await?;
-                    whole = self.flush(true).apply(&batch).await?;
-                }
+                let whole = self.flush().apply(&batch).await?;
                 self.pace.verified &= whole;
-                self.shared.ledger().applied(&batch);
+                let kind = self.store.kind();
+                let shown = batch.above(|site| self.identity.floor_of(kind, site));
+                self.shared.ledger().applied(&shown);
             }
             self.outbox.set_applied(sequence);
         }
         if !self.pace.verified {
             self.verify().await?;
         }
-        let shared_store = matches!(self.store, Store::Redis(_));
-        let due = shared_store && self.pace.refreshed_at.is_none_or(|at| at.elapsed() >= REFRESH);
+        let kind = self.store.kind();
+        if self.identity.settled.as_deref() != Some(kind) {
+            self.identity.settled = Some(kind.to_owned());
+            self.identity.save(&self.dir)?;
+        }
+        if !self.pace.calendars_noted {
+            let now = self.shared.clock.now();
+            if calendars::note(&self.store, &self.shared.sites, now).await? {
+                self.pace.loaded = false;
+            }
+            self.pace.calendars_noted = true;
+        }
+        let due = self.store.is_shared() && self.pace.refreshed_at.is_none_or(|at| at.elapsed() >= REFRESH);
         if !self.pace.loaded || due || self.shared.take_day_turned() {
             self.refresh().await?;
         }
@@ -248,90 +310,43 @@ impl Writer {
     /// Compares every hash that the outbox can heal: a store that went back in time has lost also what
     /// no later batch will touch, the hours and days that are over.
     async fn verify(&mut self) -> Result<(), FlushError> {
-        let first = self.outbox.first_sequence().unwrap_or(u64::MAX);
-        let hashes: Vec<HashName> = self
-            .heads
-            .iter()
-            .filter(|(_, head)| head.sequence >= first)
-            .map(|(hash, _)| hash.clone())
-            .collect();
+        let (first, applied) = (self.outbox.first_sequence().unwrap_or(u64::MAX), self.outbox.applied());
+        let kept = |(_, head): &(&HashName, &Link)| (first..=applied).contains(&head.sequence);
+        let mut hashes: Vec<HashName> =
+            self.heads.iter().filter(kept).map(|(hash, _)| hash.clone()).collect();
+        // In order, so that a run of the simulation can be had again.
+        hashes.sort_unstable();
         for some in hashes.chunks(HASHES_AT_A_TIME) {
-            let bears = self.markers(some).await?;
-            self.check(&bears).await?;
+            let bears = self.markers(&self.identity.writer, some).await?;
+            self.flush().check(&self.heads, &bears).await?;
         }
         self.pace.verified = true;
         Ok(())
     }
 
-    /// What hashes bear now.
-    async fn markers(&self, hashes: &[HashName]) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
+    /// What hashes bear now of a writer.
+    pub async fn markers(
+        &self,
+        writer: &WriterId,
+        hashes: &[HashName],
+    ) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: Vec::new() };
-        let found = self.store.read(&self.identity.writer, hashes.iter().map(query).collect()).await?;
+        let found = self.store.read(writer, hashes.iter().map(query).collect()).await?;
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
     }
 
-    /// Heals those of the hashes that went back. Whether none had.
-    async fn check(&mut self, bears: &[(HashName, Option<Marker>)]) -> Result<bool, FlushError> {
-        match self.flush(false).check(&self.heads, bears).await {
-            Err(FlushError::Lost(_)) => {
-                self.attach().await?;
-                // Those before the lost one have been healed: they bear something else by now.
-                let hashes: Vec<_> = bears.iter().map(|(hash, _)| hash.clone()).collect();
-                let bears = self.markers(&hashes).await?;
-                self.flush(true).check(&self.heads, &bears).await.map(|_| false)
-            }
-            checked => checked,
+    pub fn flush(&self) -> Flush<'_> {
+        Flush {
+            store: &self.store,
+            writer: &self.identity.writer,
+            identity: &self.identity,
+            outbox: &self.outbox,
+            metrics: &self.shared.metrics,
+            losses: &self.shared.losses,
+            now_ms: self.shared.clock.now().unix_ms,
+            refill: self.pace.refills,
+            catching_up: self.identity.settled.as_deref() != Some(self.store.kind()),
         }
-    }
-
-    fn unless_lost(&mut self, error: FlushError) -> Result<bool, FlushError> {
-        match error {
-            FlushError::Lost(hash) => {
-                tracing::warn!(hash, "a hash of the store has lost this writer's marker");
-                self.pace.attached = false;
-                Ok(false)
-            }
-            error => Err(error),
-        }
-    }
-
-    fn flush(&self, refill: bool) -> Flush<'_> {
-        let (store, outbox) = (&self.store, &self.outbox);
-        Flush { store, writer: &self.identity.writer, outbox, metrics: &self.shared.metrics, refill }
-    }
-
-    /// Registers with the store, site by site, and agrees on salts.
-    async fn attach(&mut self) -> Result<(), FlushError> {
-        let now = self.shared.clock.now();
-        let mut learned = false;
-        for site in self.shared.sites.iter() {
-            let today = site.calendar.span(now.unix_ms).hour.day;
-            let writer = &self.identity.writer;
-            let attached = self.store.attach(&site.key, site.calendar.zone.name(), writer, today).await?;
-            let place = (self.store.kind().to_owned(), site.key.clone());
-            match self.identity.datasets.get(&place) {
-                Some(ours) if *ours != attached.dataset => {
-                    return Err(FlushError::Held(format!(
-                        "the data set of site {} is not the one that was written to: it has vanished, or \
-                         store.url names another one; views are kept, nothing is sent",
-                        site.key
-                    )));
-                }
-                Some(_) => {}
-                None => {
-                    self.identity.datasets.insert(place, attached.dataset);
-                    learned = true;
-                }
-            }
-            self.pace.since.insert(site.key.clone(), attached.since);
-        }
-        if learned {
-            self.identity.save(&self.dir)?;
-        }
-        self.salts.share(&self.store, &self.dir, &self.pace.salts_drawn, self.pace.serving).await?;
-        self.pace.attached = true;
-        self.pace.verified = false;
-        Ok(())
     }
 
     /// Draws the salts of days that have come.
@@ -365,7 +380,7 @@ impl Writer {
             read.push((site.id.index(), stored));
         }
         // What went back is healed first and read again: its figures are not believed.
-        let whole = self.check(&bears).await?;
+        let whole = self.flush().check(&self.heads, &bears).await?;
         self.pace.verified &= whole;
         self.pace.refreshed_at = whole.then(Instant::now);
         let mut ledger = self.shared.ledger();
@@ -379,35 +394,54 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads pages for those who ask, and for all who ask at the same time.
+    /// Reads figures for those who ask, and for all who ask at the same time.
     pub async fn answer(&mut self, first: Load) {
         let mut loads = vec![first];
         while let Ok(more) = self.loads.try_recv() {
             loads.push(more);
         }
-        // In between a batch may have been applied whose answer was lost: only what is whole is read.
-        let whole = self.pace.attached && self.pace.verified && self.outbox.waiting() == 0;
-        for load in loads.into_iter().filter(|_| whole) {
-            let Some(site) = self.shared.sites.at(load.site) else { continue };
-            let now = self.shared.clock.now();
-            let hour = site.calendar.span(now.unix_ms).hour;
-            let reader = Reader { store: &self.store, writer: &self.identity.writer };
-            match reader.pages(&site.key, &hour, &load.pages).await {
-                Ok(figures) => {
-                    let mut ledger = self.shared.ledger();
-                    let now = self.shared.clock.now();
-                    let index = load.site.index();
-                    // Of a day that ended meanwhile nothing is taken.
-                    let lasts = ledger.is_day(index, hour.day, now);
-                    for (page, stored) in load.pages.iter().zip(figures).filter(|_| lasts) {
-                        ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
-                    }
-                }
-                Err(error) => self.failed(&error.into()),
+        let of_sites = loads.iter().any(|load| load.pages.is_empty());
+        if self.is_whole()
+            && of_sites
+            && let Err(error) = self.refresh().await
+        {
+            self.failed(&error);
+        }
+        for load in loads.into_iter().filter(|load| !load.pages.is_empty()) {
+            if self.is_whole()
+                && let Err(error) = self.load(&load).await
+            {
+                self.failed(&error);
             }
             // Whoever asked may have gone.
             load.done.send(()).ok();
         }
+    }
+
+    /// Whether what is read is what was applied: in between a batch may have been applied whose answer was
+    /// lost.
+    fn is_whole(&self) -> bool {
+        self.pace.attached && self.pace.verified && self.outbox.waiting() == 0
+    }
+
+    async fn load(&mut self, load: &Load) -> Result<(), FlushError> {
+        let Some(site) = self.shared.sites.at(load.site).cloned() else { return Ok(()) };
+        let now = self.shared.clock.now();
+        let hour = site.calendar.span(now.unix_ms).hour;
+        let reader = Reader { store: &self.store, writer: &self.identity.writer };
+        let (figures, bears) = reader.pages(&site.key, &hour, &load.pages).await?;
+        // What went back is healed first: its figures are not believed, and read when next asked for.
+        let whole = self.flush().check(&self.heads, &bears).await?;
+        self.pace.verified &= whole;
+        let mut ledger = self.shared.ledger();
+        let now = self.shared.clock.now();
+        let index = load.site.index();
+        // Of a day that ended meanwhile nothing is taken.
+        let lasts = ledger.is_day(index, hour.day, now);
+        for (page, stored) in load.pages.iter().zip(figures).filter(|_| whole && lasts) {
+            ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
+        }
+        Ok(())
     }
 
     async fn look_after_files(&mut self) {
@@ -419,7 +453,9 @@ impl Writer {
         {
             tracing::warn!(%error, "no new journal segment can be made; the current one grows");
         }
-        let answers = self.shared.store_up.load(Ordering::Acquire);
+        // Nothing is dropped on the word of a server that has not been looked at.
+        let known = self.pace.verified && self.pace.generation == self.store.generation();
+        let answers = known && self.shared.store_up.load(Ordering::Acquire);
         if let Err(error) = self.outbox.trim(now.uptime_ms, answers) {
             tracing::warn!(%error, "old batches cannot be deleted");
         }
@@ -427,6 +463,7 @@ impl Writer {
 
     fn show(&self) {
         let metrics = &self.shared.metrics;
+        metrics.healing.outbox_reach_seconds.set(self.outbox.reach_ms() as f64 / 1000.0);
         metrics.outbox_bytes.set(self.outbox.bytes() as i64);
         metrics.unapplied_batches.set(self.outbox.waiting() as i64);
         let waiting = self.outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
@@ -471,7 +508,7 @@ impl Writer {
         for (index, ..) in &sites {
             figures.extend(self.shared.ledger().stored(*index).map(|stored| (*index, stored)));
             // The embedded store is here whenever this process is.
-            if matches!(self.store, Store::Redis(_)) {
+            if self.store.is_shared() {
                 pages.extend(self.known_pages(*index));
             }
         }
@@ -517,8 +554,8 @@ impl Writer {
     }
 }
 
-impl From<io::Error> for super::store::StoreError {
+impl From<io::Error> for StoreError {
     fn from(error: io::Error) -> Self {
-        super::store::StoreError::Unreachable(error.to_string())
+        StoreError::Unreachable(error.to_string())
     }
 }

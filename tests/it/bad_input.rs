@@ -1,8 +1,8 @@
 //! What is not a beacon counts nothing and ends nothing.
 
+use crate::dice::Dice;
 use crate::harness::{SITE, Setup, TestApp, view};
 use crate::http::{Connection, ask, request};
-use crate::load::Dice;
 
 #[test]
 fn nonsense_is_malformed() {

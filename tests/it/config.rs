@@ -56,7 +56,10 @@ fn without_any_source_the_defaults_hold() {
 #[test]
 fn every_default_is_explained() {
     let mut above = "";
-    for line in DEFAULTS.lines() {
+    // The words of a second language mean what those of the first do.
+    let (first, second) = DEFAULTS.split_once("[labels.vi]").unwrap();
+    let rest = second.split_once("\n\n").unwrap().1;
+    for line in first.lines().chain(rest.lines()) {
         let is_key = !line.starts_with(['#', '[']) && line.contains(" = ");
         assert!(!is_key || above.starts_with("# "), "{line}: say what it is");
         above = line;
@@ -536,4 +539,22 @@ fn healthcheck_fails_where_nobody_answers() {
     drop(listener);
     let gone = footfall(&["healthcheck"], &[("FOOTFALL_ADMIN_LISTEN", &admin)]);
     assert_eq!(gone.status.code(), Some(1));
+}
+
+#[test]
+fn words_are_the_languages_own_or_of_what_its_tag_begins_with() {
+    let own = good(&("[labels.vi-x-a]\nweek = \"Tuần này\"\n".to_owned() + &site("locale = \"vi-x-a\"\n")));
+    let words = own.serve.languages.find("vi-x-a").unwrap();
+    assert_eq!((words.week.as_str(), words.title.as_str()), ("Tuần này", "Thống kê truy cập"));
+    let printed = own.to_toml();
+    assert_eq!(good(&printed).serve.languages.find("vi-x-a"), Some(words), "{printed}");
+    let faults = load("[labels.fr]\ntitle = \"Visites\"\ngroup = \"12\"\n", &[]).unwrap_err();
+    let missing = faults.iter().filter(|fault| fault.contains("missing; a language needs all")).count();
+    assert_eq!(missing, 7, "{faults:?}");
+    assert!(
+        faults.iter().any(|fault| fault.starts_with("labels.fr.group = \"12\": not one sign")),
+        "{faults:?}"
+    );
+    let none = good(&site("locale = \"de\"\n"));
+    assert!(none.warnings.iter().any(|warning| warning.contains("no words")), "{:?}", none.warnings);
 }

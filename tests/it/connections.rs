@@ -37,6 +37,20 @@ fn a_body_that_never_ends_is_answered_408() {
 }
 
 #[test]
+fn who_sends_no_more_after_a_view_is_answered_all_the_same() {
+    let app = TestApp::start(Setup::default().set("journal.sync", "always"));
+    for _ in 0..20 {
+        let mut connection = Connection::open(app.public()).unwrap();
+        connection.send(view("/a").bytes()).unwrap();
+        connection.send_no_more().unwrap();
+        assert_eq!(connection.answer().unwrap().status, 204);
+        app.note(SITE, "/a", None);
+        assert!(connection.is_closed());
+    }
+    until("they are gone", || app.metric("footfall_connections") == 0.0);
+}
+
+#[test]
 fn one_connection_too_many_is_closed_and_the_others_go_on() {
     let app = TestApp::start(Setup::default().set("http.max_connections", "10"));
     let mut kept: Vec<Connection> = (0..10).map(|_| Connection::open(app.public()).unwrap()).collect();

@@ -25,7 +25,9 @@ fn send(service: &Service, page: &str, number: usize) -> (u64, Vec<(u16, String)
 }
 
 fn last_segment(service: &Service) -> std::path::PathBuf {
-    let with_frames = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len() > 24;
+    let with_frames = |path: &std::path::PathBuf| {
+        path.extension().is_some_and(|end| end == "seg") && fs::metadata(path).unwrap().len() > 24
+    };
     service.files("journal").into_iter().rfind(with_frames).expect("a segment that holds something")
 }
 
@@ -49,7 +51,7 @@ fn garbage_behind_the_last_group_of_the_journal_is_left_out() {
     service.spawn();
     service.until_ready();
     assert_eq!(service.page(SITE, "/a"), 50);
-    assert!(service.log().contains("an unfinished group"), "{}", service.log());
+    assert!(service.log().contains("an unfinished group of the journal"), "{}", service.log());
     assert_eq!(send(&service, "/a", 5).0, 5);
     service.restart();
     assert_eq!(service.page(SITE, "/a"), 55);
@@ -96,6 +98,139 @@ fn is_refused(service: &Service, file: &Path, says: &str) {
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
     assert!(errors.len() == 1 && errors[0].contains(says), "{says}: {log}");
     assert!(fs::read(file).unwrap() == before, "{} is left as it was", file.display());
+}
+
+/// The loss is said in the log once, and in `/readyz?verbose`, the metric and `data_dir/losses` over starts to
+/// come too, until the file is moved away.
+#[track_caller]
+fn is_recorded(service: &mut Service, cause: &str, place: &str, extent: &str) {
+    let says = "something is lost";
+    assert!(service.log().contains(says), "{}", service.log());
+    let series = format!("footfall_losses_total{{cause=\"{cause}\"}}");
+    for again in [false, true] {
+        if again {
+            service.restart();
+            assert!(!service.log().contains(says), "it is said once");
+        }
+        let (status, text) = service.readiness();
+        assert_eq!(status, 200, "it takes views");
+        let loss = format!("{cause} {place} {extent}");
+        assert!(text.contains("[-]losses 1 recorded") && text.contains(&loss), "{text}");
+        assert_eq!(service.metric(&series), 1.0);
+    }
+    let losses = service.data_dir().join("losses");
+    let text = fs::read_to_string(&losses).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    fs::remove_file(losses).unwrap();
+    service.restart();
+    assert_eq!(service.metric(&series), 0.0);
+}
+
+/// As a segment of the journal is named.
+fn place(segment: &Path) -> String {
+    format!("journal/{}", segment.file_name().unwrap().to_str().unwrap())
+}
+
+#[test]
+fn a_damaged_stretch_of_the_journal_is_named_and_the_rest_is_counted() {
+    let mut service = Service::start(late());
+    assert_eq!(send(&service, "/a", 50).0, 50);
+    service.kill9();
+    let segment = last_segment(&service);
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    service.spawn();
+    service.until_ready();
+    assert_eq!(service.page(SITE, "/a"), 49);
+    is_recorded(&mut service, "journal", &place(&segment), "bytes ");
+    assert_eq!(service.page(SITE, "/a"), 49);
+}
+
+#[test]
+fn a_journal_segment_that_is_missing_is_named() {
+    let mut service = Service::start(late());
+    assert_eq!(send(&service, "/a", 50).0, 50);
+    service.kill9();
+    let segment = last_segment(&service);
+    fs::remove_file(&segment).unwrap();
+    service.spawn();
+    service.until_ready();
+    // The first checkpoint may have begun another segment meanwhile.
+    let left = service.page(SITE, "/a");
+    assert!(left < 50);
+    assert_eq!(send(&service, "/a", 5).0, 5);
+    assert_eq!(service.page(SITE, "/a"), left + 5);
+    is_recorded(&mut service, "journal", &place(&segment), "it is missing");
+    assert_eq!(service.page(SITE, "/a"), left + 5);
+}
+
+#[test]
+fn an_outbox_whose_batches_are_gone_is_named_by_them_and_counts_nothing_twice() {
+    let mut service = Service::start(Setup::default());
+    for part in 1..=3 {
+        assert_eq!(send(&service, "/a", 10).0, 10);
+        until("it is in the store", || service.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0);
+        assert_eq!(service.page(SITE, "/a"), part * 10);
+    }
+    assert!(service.terminate().0.success());
+    fs::remove_dir_all(service.data_dir().join("outbox")).unwrap();
+    service.spawn();
+    service.until_ready();
+    assert_eq!(service.page(SITE, "/a"), 30);
+    assert_eq!(send(&service, "/a", 10).0, 10);
+    is_recorded(&mut service, "outbox", "outbox", "batches 1 to ");
+    assert_eq!(service.page(SITE, "/a"), 40);
+    assert_eq!(service.counters(SITE)["visits"]["all"], 1);
+}
+
+#[test]
+fn the_file_that_says_who_it_is_is_told_by_its_copy_and_refused_without() {
+    let mut service = Service::start(Setup::default());
+    assert_eq!(send(&service, "/a", 10).0, 10);
+    assert!(service.terminate().0.success());
+    let (writer, copy) = (service.data_dir().join("writer"), service.data_dir().join("writer.copy"));
+    let ours = fs::read(&writer).unwrap();
+    let mut flipped = ours.clone();
+    flipped[10] ^= 1;
+    fs::write(&writer, &flipped).unwrap();
+    service.spawn();
+    service.until_ready();
+    assert!(service.log().contains("its copy is taken"), "{}", service.log());
+    assert_eq!(send(&service, "/a", 10).0, 10);
+    assert_eq!(service.page(SITE, "/a"), 20);
+    assert!(service.terminate().0.success());
+    let ours = fs::read(&copy).unwrap();
+    assert!(fs::read(&writer).unwrap() == ours, "it is mended");
+    fs::write(&writer, &flipped).unwrap();
+    fs::write(&copy, &flipped).unwrap();
+    is_refused(&service, &writer, "restore one of them from a backup");
+    fs::remove_file(&copy).unwrap();
+    fs::remove_file(&writer).unwrap();
+    // Under a new name what the store has would be counted again.
+    let (code, log) = service.run_beside();
+    assert!(code == Some(1) && log.contains("restore one of them from a backup"), "{log}");
+    fs::write(&copy, &ours).unwrap();
+    service.spawn();
+    service.until_ready();
+    assert_eq!(service.page(SITE, "/a"), 20);
+}
+
+#[test]
+fn salts_that_are_damaged_are_said_and_the_store_has_them() {
+    let mut service = Service::start(Setup::default());
+    assert_eq!(send(&service, "/a", 10).0, 10);
+    assert!(service.terminate().0.success());
+    for name in ["salts", "salts.copy"] {
+        fs::write(service.data_dir().join(name), "nonsense").unwrap();
+    }
+    service.spawn();
+    service.until_ready();
+    assert_eq!(send(&service, "/a", 10).0, 10);
+    let counters = service.counters(SITE);
+    assert_eq!((&counters["views"]["all"], &counters["visits"]["all"]), (&20.into(), &1.into()));
+    is_recorded(&mut service, "salts", "salts", "it is damaged");
 }
 
 #[test]

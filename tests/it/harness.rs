@@ -1,11 +1,12 @@
 //! The whole service in this process, its clock set by hand, and what every test says to it.
 //!
 //! A [`TestApp`] keeps account of every view that was answered 204 and, when it is dropped, compares
-//! with what the service says it counted.
+//! with what the service says it counted, and with what the store holds of each civil day.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::http::{self, Answer, encoded, request};
+use crate::servers::{RedisClient, Reply};
 
 /// The site that most tests count.
 pub const SITE: &str = "lamdong";
@@ -37,6 +39,11 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it never came true: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// How often something is done: what a variable says, as the full tier has it, or else `usually`.
+pub fn number(variable: &str, usually: u64) -> u64 {
+    std::env::var(variable).map_or(usually, |text| text.parse().expect("a number"))
 }
 
 /// Unix milliseconds of an RFC 3339 text.
@@ -143,8 +150,11 @@ impl Beacon {
     }
 }
 
-/// A view that was answered 204: site, url, id, and how often ids had been forgotten by then.
-type Accepted = (String, String, Option<String>, u32);
+/// A view that was answered 204: site, url, id, how often ids had been forgotten by then, and its civil day.
+type Accepted = (String, String, Option<String>, u32, String);
+
+/// Views by site, civil day, and page; an empty page stands for the whole site.
+type Days = BTreeMap<(String, String, String), u64>;
 
 /// See the module.
 pub struct TestApp {
@@ -174,13 +184,34 @@ impl TestApp {
 
     /// Starts at an instant.
     pub fn start_at(rfc3339: &str, setup: Setup) -> Self {
+        let mut app = Self::prepare_at(rfc3339, setup);
+        app.begin();
+        app
+    }
+
+    /// Starts at an instant with a copy of the files of another data directory.
+    pub fn start_with(rfc3339: &str, setup: Setup, files: &Path) -> Self {
+        let mut app = Self::prepare_at(rfc3339, setup);
+        copy_files(files, &app.data_dir());
+        app.begin();
+        app
+    }
+
+    fn prepare_at(rfc3339: &str, setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, hand) = Clock::by_hand(ms(rfc3339));
         let (accepted, forgotten) = (RefCell::default(), Cell::new(0));
-        let mut app =
-            TestApp { setup, dir, clock, hand, running: None, accepted, forgotten, compares_pages: true };
-        app.begin();
-        app
+        TestApp { setup, dir, clock, hand, running: None, accepted, forgotten, compares_pages: true }
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Has the next start use another value of a setting.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.setup = std::mem::take(&mut self.setup).set(key, value);
     }
 
     fn begin(&mut self) {
@@ -189,6 +220,11 @@ impl TestApp {
         let config = Config::load(Some(("footfall.toml", &self.setup.sites)), variables.into_iter())
             .unwrap_or_else(|faults| panic!("{faults}"));
         self.running = Some(run(config, self.clock.clone()));
+    }
+
+    /// Has the next start use other sites.
+    pub fn set_sites(&mut self, toml: &str) {
+        self.setup.sites = toml.to_owned();
     }
 
     /// Stops it as SIGTERM does.
@@ -241,7 +277,10 @@ impl TestApp {
 
     /// Notes a view that was accepted otherwise.
     pub fn note(&self, site: &str, url: &str, id: Option<String>) {
-        self.accepted.borrow_mut().push((site.to_owned(), url.to_owned(), id, self.forgotten.get()));
+        let now = jiff::Timestamp::from_millisecond(self.clock.now().unix_ms).unwrap();
+        let day = now.in_tz(&zone(&self.setup.sites, site)).unwrap().date().to_string();
+        let view = (site.to_owned(), url.to_owned(), id, self.forgotten.get(), day);
+        self.accepted.borrow_mut().push(view);
     }
 
     /// Sends a beacon that must be taken.
@@ -249,6 +288,11 @@ impl TestApp {
     pub fn take(&self, beacon: &Beacon) {
         let answer = self.send(beacon);
         assert_eq!(answer.status, 204, "{beacon:?}: {answer:?}");
+    }
+
+    /// Another process accepted what this one shows: nothing is compared.
+    pub fn forget_what_was_accepted(&self) {
+        self.accepted.borrow_mut().clear();
     }
 
     /// From here on a known id counts again: so much time has passed.
@@ -307,14 +351,15 @@ impl TestApp {
         until("stale", || self.counters()["stale"] == stale);
     }
 
-    /// Compares what was accepted with what was counted.
+    /// Compares what was accepted with what was counted. What the store should hold of each day.
     #[track_caller]
-    pub fn compare(&self) {
+    pub fn compare(&self) -> Days {
+        let mut days = Days::new();
         let mut pages: BTreeMap<(String, String), u64> = BTreeMap::new();
         let mut sites: BTreeMap<String, u64> = BTreeMap::new();
         let mut names = BTreeMap::new();
         let mut ids = BTreeSet::new();
-        for (site, url, id, era) in self.accepted.borrow().iter() {
+        for (site, url, id, era, day) in self.accepted.borrow().iter() {
             let key = (site.clone(), url.clone());
             let page = names.entry(key).or_insert_with(|| self.page_name(site, url));
             let id = id.clone().filter(|id| !id.is_empty());
@@ -323,6 +368,9 @@ impl TestApp {
             }
             *pages.entry((site.clone(), page.clone())).or_default() += 1;
             *sites.entry(site.clone()).or_default() += 1;
+            for page in [page.as_str(), ""] {
+                *days.entry((site.clone(), day.clone(), page.to_owned())).or_default() += 1;
+            }
         }
         for (site, accepted) in sites {
             until(&format!("{site} has counted {accepted}: {}", self.counters_of(&site)), || {
@@ -331,6 +379,21 @@ impl TestApp {
         }
         for ((site, page), accepted) in pages.into_iter().filter(|_| self.compares_pages) {
             assert_eq!(self.page_of(&site, &page)["views"]["all"], accepted, "{site} {page}");
+        }
+        days.retain(|(_, _, page), _| page.is_empty() || self.compares_pages);
+        days
+    }
+
+    /// Stops it, which brings all to the store, and compares what that holds of each day with what was accepted
+    /// on it; unless the store is away, or held.
+    fn compare_days(&mut self, days: &Days) {
+        let away = self.metric("footfall_store_up") == 0.0;
+        self.stop();
+        if !away {
+            let data_dir = self.dir.path().join("data");
+            let url = self.setup.variables.get("FOOTFALL_STORE__URL").map_or("embedded", String::as_str);
+            let held = stored_days(url, &data_dir, days);
+            assert!(held.as_ref().is_none_or(|held| held == days), "by day: {held:?} and not {days:?}");
         }
     }
 
@@ -348,8 +411,61 @@ impl Drop for TestApp {
         if self.running.is_none() {
             self.begin();
         }
-        self.compare();
-        self.stop();
+        let days = self.compare();
+        self.compare_days(&days);
+    }
+}
+
+/// The zone of a site, as the configuration names it.
+fn zone(sites: &str, key: &str) -> String {
+    let table: toml::Table = sites.parse().unwrap();
+    let sites = table.get("site").and_then(|sites| sites.as_array()).into_iter().flatten();
+    let is = |site: &&toml::Value| site.get("key").and_then(|v| v.as_str()) == Some(key);
+    let zone = sites.into_iter().find(is).and_then(|site| site.get("time_zone")?.as_str());
+    zone.unwrap_or("UTC").to_owned()
+}
+
+/// What a store holds of days; none where this test cannot read it.
+fn stored_days(url: &str, data_dir: &Path, days: &Days) -> Option<Days> {
+    let of = |(site, day, page): &(String, String, String)| match page.as_str() {
+        "" => (site.clone(), format!("day:{day}"), "views".to_owned()),
+        page => (site.clone(), format!("day:{day}:pages"), page.to_owned()),
+    };
+    if url == "embedded" {
+        let sums = redb::TableDefinition::<&[u8], u64>::new("sums");
+        let database = redb::Database::open(data_dir.join("totals.redb")).unwrap();
+        let sums = redb::ReadableDatabase::begin_read(&database).unwrap().open_table(sums).unwrap();
+        let sum = |day| {
+            let (site, hash, field) = of(day);
+            let key = format!("{site}/{hash}\0{field}");
+            sums.get(key.as_bytes()).unwrap().map_or(0, |sum| sum.value())
+        };
+        return Some(days.keys().map(|day| (day.clone(), sum(day))).collect());
+    }
+    let port = url.strip_prefix("redis://127.0.0.1:")?.parse().ok()?;
+    let mut redis = RedisClient::connect(port).ok()?;
+    let mut sum = |day| {
+        let (site, hash, field) = of(day);
+        let key = format!("footfall:{{{site}}}:{hash}");
+        match redis.ask(&[b"HGET", key.as_bytes(), field.as_bytes()]) {
+            Reply::Bytes(None) => 0,
+            sum => sum.text().parse().unwrap(),
+        }
+    };
+    Some(days.keys().map(|day| (day.clone(), sum(day))).collect())
+}
+
+/// Copies a data directory, without what belongs to a process that runs.
+pub fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if path.is_dir() {
+            copy_files(&path, &to.join(name));
+        } else if name != "LOCK" && name != "control.sock" {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
     }
 }
 

@@ -86,6 +86,28 @@ impl Connection {
         Ok(Answer { status, headers, body: Vec::new() })
     }
 
+    /// Reads the next chunk of an answer; none at its end.
+    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let line = self.line()?;
+        let length = usize::from_str_radix(&line, 16).map_err(|_| io::Error::other("not a chunk"))?;
+        let mut chunk = vec![0; length];
+        self.0.read_exact(&mut chunk)?;
+        self.line()?;
+        Ok((length > 0).then_some(chunk))
+    }
+
+    /// What comes until the other side closes.
+    pub fn rest(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        self.0.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Takes a socket that is connected.
+    pub fn on(stream: TcpStream) -> Self {
+        Connection(BufReader::new(stream))
+    }
+
     /// Sends a request and reads its answer.
     pub fn ask(&mut self, request: impl AsRef<[u8]>) -> io::Result<Answer> {
         self.send(request)?;

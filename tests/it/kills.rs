@@ -1,15 +1,15 @@
 //! G1 and G2 under `kill -9`: at any instant, under load, nothing that was answered 204 is lost and
-//! nothing is counted twice.
+//! nothing is counted twice. `FOOTFALL_KILLS` says how often each test kills.
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Beacon, SITE, Setup, view};
+use crate::dice::Dice;
+use crate::harness::{Beacon, SITE, Setup, number, view};
 use crate::http;
-use crate::load::{Account, Dice, Fate, Load, Next};
+use crate::load::{Account, Fate, Load, Next};
 use crate::servers::RedisServer;
 use crate::service::{Service, my_turn};
 
-const KILLS: u32 = 20;
 const CLIENTS: u32 = 4;
 const VISITORS: u32 = 40;
 
@@ -37,19 +37,28 @@ fn shared_pages(client: u32, number: u32) -> (String, u32, Beacon) {
 fn killed_again_and_again(service: &mut Service, next: Next) -> Account {
     let mut dice = Dice::thrown();
     let load = Load::begin(CLIENTS, next);
-    for _ in 0..KILLS {
+    let mut starts = Vec::new();
+    for _ in 0..number("FOOTFALL_KILLS", 20) {
+        let began = Instant::now();
         service.spawn();
-        let end = Instant::now() + Duration::from_millis(50 + dice.below(550));
+        let end = began + Duration::from_millis(50 + dice.below(550));
+        let mut serves = None;
         while Instant::now() < end {
             load.aim(service.addresses().map(|(public, _)| public));
+            serves = serves.or(service.addresses().map(|_| began.elapsed()));
             std::thread::sleep(Duration::from_millis(2));
         }
+        starts.extend(serves);
         service.kill9();
         load.aim(None);
     }
     let account = load.end();
     service.spawn();
     service.until_ready();
+    starts.sort_unstable();
+    if let (Some(median), Some(longest)) = (starts.get(starts.len() / 2), starts.last()) {
+        println!("from kill to serving: median {median:?}, longest {longest:?} of {}", starts.len());
+    }
     account
 }
 
@@ -142,6 +151,8 @@ fn another_store_is_one_setting_and_the_numbers_stay() {
         service.until_ready();
         let shown = service.counters(SITE);
         assert_eq!((&shown["views"]["all"], &shown["visits"]["week"]), (&30.into(), &5.into()), "on {url}");
+        assert!(!service.log().contains("went back in time"), "{}", service.log());
+        assert_eq!(service.metric("footfall_losses_total{cause=\"store\"}"), 0.0);
         for page in 0..3 {
             assert_eq!(service.page(SITE, &format!("/bai-{page}")), 10, "on {url}");
         }

@@ -144,6 +144,9 @@ fn a_page_that_finds_no_room_counts_for_its_site() {
     app.until_stale(true);
     redis.restart();
     app.until_stale(false);
+    crate::harness::until("no view waits for the store", || {
+        app.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0
+    });
     app.take(&view("/late"));
     assert_eq!(app.page("/late")["views"]["all"], 1, "there is room again");
     app.stop();

@@ -150,7 +150,11 @@ impl Reply {
 pub struct RedisClient(BufReader<TcpStream>);
 
 impl RedisClient {
-    fn connect(port: u16) -> std::io::Result<Self> {
+    /// Connects to a port of this machine.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_nodelay(true)?;

@@ -1,5 +1,6 @@
 //! The real binary as a child process.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,27 @@ impl Service {
         service
     }
 
+    /// Makes a twin that has not been started: the same settings, a copy of the directory as it is now.
+    pub fn copied(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let said = Command::new("cp").arg("-a").arg(self.dir.path().join(".")).arg(dir.path()).status();
+        assert!(said.is_ok_and(|status| status.success()), "cp");
+        let (setup, before) = (self.setup.clone(), self.before.clone());
+        Service { setup, dir, before, handed_over: None, child: None, starts: self.starts }
+    }
+
+    /// Runs a command with its settings to its end, as an operator does: exit code and what it said.
+    pub fn order(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = self.command(self.dir.path().join("order.log"));
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let code = ends_within(&mut child, Duration::from_secs(60)).and_then(|status| status.code());
+        let (mut said, mut complaint) = (String::new(), String::new());
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        (code.unwrap_or_else(|| panic!("{arguments:?} does not end: {said}{complaint}")), said + &complaint)
+    }
+
     /// Starts the process.
     pub fn spawn(&mut self) {
         self.starts += 1;
@@ -71,7 +93,7 @@ impl Service {
         let mut command = Command::new("sh");
         command
             .arg("-c")
-            .arg(format!("{}exec \"$0\"", self.before))
+            .arg(format!("{}exec \"$0\" \"$@\"", self.before))
             .arg(env!("CARGO_BIN_EXE_footfall"))
             .current_dir(self.dir.path())
             .env_clear()

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::dice::Dice;
 use crate::harness::{Beacon, SITE, Setup, TestApp, counters_with, until, view};
 use crate::http;
-use crate::load::{Dice, Load};
+use crate::load::Load;
 use crate::servers::{RedisServer, Reply};
 use crate::service::{Service, my_turn};
 
@@ -75,6 +76,7 @@ fn while_redis_is_down_the_last_known_totals_and_what_is_pending_are_shown() {
     let unknown = app.get(&counters_with(SITE, "/never-seen")).json();
     assert!(unknown["page"].get("views").is_none(), "what is not known is left out: {unknown}");
     send(&app, 2);
+    assert_eq!(app.counters()["visits"]["all"], 5, "visitors are known by the salts that were kept");
     redis.restart();
     app.until_stale(false);
     assert_eq!(app.counters()["views"]["all"], 10);

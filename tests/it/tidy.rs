@@ -52,7 +52,8 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
 }
 
-/// Every file under a folder of the repository, relative to it; none if there is no such folder.
+/// Every file under a folder of the repository, relative to it, but for packages that were installed there;
+/// none if there is no such folder.
 fn files(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root().join(folder)];
@@ -60,6 +61,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             match path.is_dir() {
+                true if path.ends_with("node_modules") => {}
                 true => open.push(path),
                 false => found.push(path.strip_prefix(root()).unwrap().to_owned()),
             }
@@ -238,4 +240,57 @@ fn every_dependency_says_what_it_is_for() {
         above = line;
     }
     assert!(seen > 10, "the dependencies are not where this test looks");
+}
+
+/// The lines that each hunk of a patch takes out or leaves, by file.
+fn hunks(patch: &str) -> Vec<(String, Vec<&str>)> {
+    let mut found: Vec<(String, Vec<&str>)> = Vec::new();
+    let mut file = String::new();
+    for line in patch.lines() {
+        if let Some(path) = line.strip_prefix("--- a/") {
+            file = path.to_owned();
+        } else if line.starts_with("@@ ") {
+            found.push((file.clone(), Vec::new()));
+        } else if let (Some((_, lines)), Some(old)) =
+            (found.last_mut(), line.strip_prefix(' ').or(line.strip_prefix('-')))
+        {
+            lines.push(old);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_broken_variant_still_applies_and_names_a_test() {
+    let (tests, readme) = (sources_and_tests(), read(&root().join("README.md")));
+    let patches: Vec<PathBuf> = files("tests/broken")
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "patch"))
+        .collect();
+    assert!(patches.len() >= 10, "the broken variants are not where this test looks");
+    for path in patches {
+        let (patch, name) = (read(&root().join(&path)), path.display());
+        let listed = format!("| `{}` |", path.file_stem().unwrap().to_string_lossy());
+        assert!(readme.contains(&listed), "{name} is not in the table of README.md");
+        let caught_by = patch.lines().find_map(|line| line.strip_prefix("Caught by: "));
+        let test = caught_by.and_then(|by| by.rsplit([' ', ':']).next()).unwrap_or_default();
+        let is_there =
+            |text: &String| text.contains(&format!("fn {test}")) || text.contains(&format!("mod {test};"));
+        assert!(!test.is_empty() && tests.iter().any(is_there), "{name} is caught by no test: {caught_by:?}");
+        let hunks = hunks(&patch);
+        assert!(!hunks.is_empty(), "{name} changes nothing");
+        for (file, old) in hunks {
+            let text = read(&root().join(&file));
+            let lines: Vec<&str> = text.lines().collect();
+            let places = lines.windows(old.len()).filter(|window| *window == old).count();
+            assert_eq!(places, 1, "{name}: its lines in {file} have changed; make the patch anew");
+        }
+    }
+}
+
+fn sources_and_tests() -> Vec<String> {
+    let all = ["src", "tests"].into_iter().flat_map(files);
+    all.filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| read(&root().join(path)))
+        .collect()
 }

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use super::{LEAD_IN, MAX_SESSIONS, RATE, first, watch};
+use super::{LEAD_IN, RATE, first, watch};
 use crate::load::{CONNECTIONS, Load, Plan};
 use crate::process::{ProcessorTime, written_bytes};
 use crate::report::{Bar, Slice, Slices, median, micros};
 use crate::requests::{Headers, Pages, Requests, Views, Visitors};
-use crate::servers::{Redis, Server, Store};
+use crate::servers::{Redis, Server, Settings};
 use crate::{Bench, Fault};
 
 /// Slices of each server.
@@ -53,7 +53,7 @@ impl FixedRate<'_> {
     /// The embedded store, in slices of two of its flush intervals of ten seconds.
     async fn embedded(&self) -> Result<Vec<Bar>, Fault> {
         let Bench { cores, under_test, slice } = self.bench;
-        let server = Server::under_test(cores, under_test, Store::Embedded, MAX_SESSIONS)?;
+        let server = Server::under_test(cores, under_test, Settings::default())?;
         self.slice(&server, "embedded, warm-up", 0, *slice).await?;
         let before = written_bytes(server.pid())?;
         let rounds = self.rounds(&server, "embedded", 10 * *slice).await?;
@@ -73,7 +73,8 @@ impl FixedRate<'_> {
     /// Redis, and its own work.
     async fn redis(&self, redis: &Redis) -> Result<Vec<Bar>, Fault> {
         let Bench { cores, under_test, slice } = self.bench;
-        let server = Server::under_test(cores, under_test, Store::Redis(redis), MAX_SESSIONS)?;
+        let server =
+            Server::under_test(cores, under_test, Settings { redis: Some(redis), ..Settings::default() })?;
         self.slice(&server, "Redis, warm-up", 0, *slice).await?;
         let (before, appended) = (ProcessorTime::of(redis.pid())?, redis.append_bytes()?);
         let rounds = self.rounds(&server, "Redis", 6 * *slice).await?;
@@ -119,6 +120,7 @@ impl FixedRate<'_> {
             requests: self.requests.clone(),
             first: first(number),
             count: None,
+            connections: CONNECTIONS,
             expect: 204,
         };
         let load = Load::scheduled(plan, RATE).await?;

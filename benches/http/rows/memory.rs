@@ -1,10 +1,10 @@
 //! Row 6: memory per online session.
 
-use crate::load::{Load, Plan};
+use super::send;
 use crate::process::resident_bytes;
 use crate::report::Bar;
-use crate::requests::{Headers, Pages, Requests, Views, Visitors};
-use crate::servers::{Server, Store};
+use crate::requests::{Headers, Pages, Views, Visitors};
+use crate::servers::{Server, Settings};
 use crate::{Bench, Fault};
 
 /// Room for all of them: the table is not full at the end.
@@ -23,7 +23,8 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     let views =
         Views { visitors: Visitors::Distinct, pages: Pages::Uniform(1), headers: Headers::Few, ids: false };
     let requests = views.requests();
-    let server = Server::under_test(&bench.cores, &bench.under_test, Store::Embedded, MAX_SESSIONS)?;
+    let settings = Settings { max_sessions: MAX_SESSIONS, ..Settings::default() };
+    let server = Server::under_test(&bench.cores, &bench.under_test, settings)?;
     send(&server, &requests, 0, WARM_UP).await?;
     let empty = resident_bytes(server.pid())?;
     println!("  {:>9} sessions: {:>6.1} MiB resident", WARM_UP, mebibytes(empty));
@@ -44,17 +45,6 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
         bars.push(Bar::at_most(6, format!("memory per session at {step}"), each, most, "B"));
     }
     Ok(bars)
-}
-
-/// Sends views and waits for the answers, all 204.
-async fn send(server: &Server, requests: &Requests, first: u64, count: u64) -> Result<(), Fault> {
-    let plan =
-        Plan { to: server.address, requests: requests.clone(), first, count: Some(count), expect: 204 };
-    let answered = Load::closed_loop(plan).await?.done().await?;
-    match answered.unexpected.first_key_value() {
-        None => Ok(()),
-        Some((status, count)) => Err(format!("{count} views were answered {status}").into()),
-    }
 }
 
 fn mebibytes(bytes: u64) -> f64 {

@@ -1,25 +1,27 @@
 //! The rows of the table of bars: what is sent, and what is made of the answers.
 
 pub mod fixed_rate;
+pub mod growth;
+pub mod live;
 pub mod memory;
 pub mod reads;
+pub mod recovery;
 pub mod saturated;
+pub mod synced;
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::Fault;
-use crate::load::Load;
+use crate::load::{CONNECTIONS, Load, Plan};
 use crate::process::ProcessorTime;
 use crate::report::Slice;
+use crate::requests::Requests;
 use crate::servers::Server;
 
 /// Views a second where the rate is fixed.
 const RATE: f64 = 5000.0;
-
-/// Most sessions, where their memory is not the question.
-const MAX_SESSIONS: u32 = 1_000_000;
 
 /// Connections and caches settle before a slice begins.
 const LEAD_IN: Duration = Duration::from_millis(500);
@@ -41,4 +43,31 @@ async fn watch(server: &Server, load: &Load, length: Duration) -> Result<Slice, 
     let processor = after.0.since(before.0);
     let waited = after.0.waited_since(before.0).max(after.1.waited_since(before.1));
     Ok(Slice { length: begun.elapsed(), processor, waited, tally: load.take()? })
+}
+
+/// One slice of as many views as a server takes.
+async fn saturate(
+    server: &Server,
+    requests: &Requests,
+    number: u64,
+    connections: usize,
+    length: Duration,
+) -> Result<Slice, Fault> {
+    let (to, requests) = (server.address, requests.clone());
+    let plan = Plan { to, requests, first: first(number), count: None, connections, expect: 204 };
+    let load = Load::closed_loop(plan).await?;
+    let slice = watch(server, &load, length).await?;
+    load.stop().await;
+    Ok(slice)
+}
+
+/// Sends a number of views and waits for the answers, all 204.
+async fn send(server: &Server, requests: &Requests, first: u64, count: u64) -> Result<(), Fault> {
+    let (to, requests) = (server.address, requests.clone());
+    let plan = Plan { to, requests, first, count: Some(count), connections: CONNECTIONS, expect: 204 };
+    let answered = Load::closed_loop(plan).await?.done().await?;
+    match answered.unexpected.first_key_value() {
+        None => Ok(()),
+        Some((status, count)) => Err(format!("{count} views were answered {status}").into()),
+    }
 }

@@ -2,11 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::{MAX_SESSIONS, RATE, first, watch};
+use super::{RATE, first, watch};
 use crate::load::{CONNECTIONS, Load, Plan};
 use crate::report::{Bar, Slice, Slices, median, micros};
 use crate::requests::{self, Headers, Pages, Requests, Views, Visitors};
-use crate::servers::{Server, Store, get};
+use crate::servers::{Server, Settings, get};
 use crate::{Bench, Fault};
 
 /// Pages that are viewed and read.
@@ -27,7 +27,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
         ids: true,
     };
     let row = Reads { bench, views: views.requests(), reads: requests::reads(PAGES) };
-    let tested = Server::under_test(&bench.cores, &bench.under_test, Store::Embedded, MAX_SESSIONS)?;
+    let tested = Server::under_test(&bench.cores, &bench.under_test, Settings::default())?;
     // Every page, so that a read finds something, and the body has its usual length.
     row.send(&tested, &row.views, 4 * PAGES, 204).await?;
     row.send(&tested, &row.reads, 4 * PAGES, 200).await?;
@@ -109,7 +109,8 @@ impl Reads<'_> {
     }
 
     fn plan(&self, to: &Server, requests: &Requests, number: u64, expect: u16) -> Plan {
-        Plan { to: to.address, requests: requests.clone(), first: first(number), count: None, expect }
+        let (to, requests) = (to.address, requests.clone());
+        Plan { to, requests, first: first(number), count: None, connections: CONNECTIONS, expect }
     }
 }
 

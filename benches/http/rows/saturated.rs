@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{MAX_SESSIONS, first, watch};
-use crate::load::{CONNECTIONS, Load, Plan};
-use crate::report::{Bar, Slice, Slices};
-use crate::requests::{Headers, Pages, Requests, Views, Visitors};
-use crate::servers::{Server, Store};
+use super::saturate;
+use crate::load::CONNECTIONS;
+use crate::report::{Bar, Slices};
+use crate::requests::{Headers, Pages, Views, Visitors};
+use crate::servers::{Server, Settings};
 use crate::{Bench, Fault};
 
 /// Slices of each server.
@@ -25,14 +25,14 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     };
     let requests = views.requests();
     let bare = Server::bare(&bench.cores, 0)?;
-    let tested = Server::under_test(&bench.cores, &bench.under_test, Store::Embedded, MAX_SESSIONS)?;
+    let tested = Server::under_test(&bench.cores, &bench.under_test, Settings::default())?;
     for server in [&bare, &tested] {
-        slice(server, &requests, 0, WARM_UP).await?;
+        saturate(server, &requests, 0, CONNECTIONS, WARM_UP).await?;
     }
     let (mut of_bare, mut of_tested) = (Slices::default(), Slices::default());
     for round in 1..=ROUNDS {
-        of_bare.0.push(slice(&bare, &requests, round, bench.slice).await?);
-        of_tested.0.push(slice(&tested, &requests, round, bench.slice).await?);
+        of_bare.0.push(saturate(&bare, &requests, round, CONNECTIONS, bench.slice).await?);
+        of_tested.0.push(saturate(&tested, &requests, round, CONNECTIONS, bench.slice).await?);
         for (slices, name) in [(&of_bare, "bare"), (&of_tested, "footfall")] {
             slices.0.last().into_iter().for_each(|slice| slice.print(name));
         }
@@ -43,19 +43,4 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
         Bar::at_most(1, "beacon, saturated: processor time", of_tested.ratio(&of_bare), 1.25, "× bare"),
         Bar::as_expected(1, "beacon, saturated", &of_tested),
     ])
-}
-
-/// One slice of one server.
-async fn slice(server: &Server, requests: &Requests, number: u64, length: Duration) -> Result<Slice, Fault> {
-    let load = Load::closed_loop(Plan {
-        to: server.address,
-        requests: requests.clone(),
-        first: first(number),
-        count: None,
-        expect: 204,
-    })
-    .await?;
-    let slice = watch(server, &load, length).await?;
-    load.stop().await;
-    Ok(slice)
 }

@@ -135,7 +135,7 @@ fn sketches_are_those_that_rose() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(32)))]
 
     #[test]
     fn a_batch_is_read_back_and_its_parts_add_up(

@@ -86,7 +86,7 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10))]
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(10)))]
 
     #[test]
     fn a_checkpoint_is_read_back(checkpoint in any_checkpoint()) {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{
-    Builder, Database, DatabaseError, Error, ReadTransaction, ReadableDatabase, TableError, WriteTransaction,
+    Builder, Database, DatabaseError, Error, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, TableError,
+    WriteTransaction,
 };
 
 use super::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
@@ -62,6 +63,12 @@ impl File {
             outcome.map_err(|fault| in_file(&handle.path, fault))
         })
         .await
+    }
+
+    /// The database, for one who reads it beside the calls: it stays open as long as this is held.
+    pub async fn database(&self) -> Result<Arc<Database>, StoreError> {
+        let handle = self.0.clone();
+        blocking(move || handle.database()).await
     }
 
     /// Lets go of the database: the next call opens it anew.
@@ -129,6 +136,18 @@ fn birth_or_open(path: &Path) -> Result<Database, Error> {
         tx.commit()?;
     }
     Ok(database)
+}
+
+/// Opens a file of footfall's for reading alone; none where it was not closed properly.
+pub fn read_only(path: &Path) -> Result<Option<ReadOnlyDatabase>, StoreError> {
+    let opened = match builder().open_read_only(path) {
+        Ok(database) => {
+            database.begin_read().map_err(Error::from).and_then(|tx| is_ours(&tx)).map(|_| Some(database))
+        }
+        Err(DatabaseError::RepairAborted) => Ok(None),
+        Err(err) => Err(err.into()),
+    };
+    opened.map_err(|err| in_file(path, fault(err)))
 }
 
 fn open_file(path: &Path) -> Result<Database, DatabaseError> {
@@ -200,6 +219,7 @@ fn in_file(path: &Path, fault: StoreError) -> StoreError {
     match fault {
         StoreError::Unreachable(text) => StoreError::Unreachable(format!("{path}: {text}")),
         StoreError::Refused(text) => StoreError::Refused(format!("{path}: {text}")),
+        StoreError::Detached => StoreError::Detached,
     }
 }
 

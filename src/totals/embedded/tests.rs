@@ -196,7 +196,7 @@ async fn data_that_is_damaged_is_named() {
         .unwrap();
     for outcome in [
         store.visitors(vec![name.clone()]).await.map(drop),
-        store.attach(&site(), "UTC", &writer("w"), day("2026-11-23")).await.map(drop),
+        store.attach(&site(), "UTC", &writer("w"), day("2026-11-23"), &Claim::default()).await.map(drop),
         store.apply(&writer("w"), vec![], vec![SketchPart { name, registers: vec![(1, 1)] }]).await.map(drop),
     ] {
         let Err(StoreError::Refused(text)) = outcome else { panic!("{outcome:?}") };

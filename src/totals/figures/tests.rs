@@ -204,7 +204,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(300)))]
 
     #[test]
     fn shown_is_stored_and_unapplied(steps in prop::collection::vec(step(), 1..60)) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::OutboxConfig;
 use super::super::batch::tests::{expected, sums_of};
 use super::super::batch::{Heads, SiteSums};
+use super::super::data_dir::DataDir;
 use super::super::segments::Position;
 use super::super::store::Query;
 use super::super::store::tests::{Place, config, writer};
@@ -19,7 +20,9 @@ struct Sender {
     place: Place,
     outbox: Outbox,
     heads: Heads,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    losses: Losses,
+    identity: Identity,
     sent: Vec<SiteSums>,
     files: tempfile::TempDir,
 }
@@ -28,14 +31,21 @@ impl Sender {
     fn new(place: Place) -> Sender {
         let files = tempfile::tempdir().unwrap();
         let outbox = outbox(&files.path().join("outbox"));
-        let metrics = Metrics::new(&Sites::default(), 10).unwrap();
-        Sender { place, outbox, heads: Heads::new(), metrics, sent: Vec::new(), files }
+        let metrics = Arc::new(Metrics::new(&Sites::default(), 10).unwrap());
+        let dir = DataDir::open(&files.path().join("data")).unwrap();
+        let losses = Losses::open(&dir, metrics.clone()).unwrap();
+        let identity = Identity::open(&dir).unwrap();
+        Sender { place, outbox, heads: Heads::new(), metrics, losses, identity, sent: Vec::new(), files }
     }
 
     fn flush(&self, refill: bool) -> (Flush<'_>, WriterId) {
         let (store, outbox, metrics) = (&self.place.store, &self.outbox, &self.metrics);
         let writer: &'static WriterId = Box::leak(Box::new(writer("0123456789abcdef")));
-        (Flush { store, writer, outbox, metrics, refill }, writer.clone())
+        let (losses, identity) = (&self.losses, &self.identity);
+        let catching_up = false;
+        let flush =
+            Flush { store, writer, identity, outbox, metrics, losses, now_ms: 0, refill, catching_up };
+        (flush, writer.clone())
     }
 
     fn freeze(&mut self, sums: Vec<SiteSums>) -> Batch {
@@ -147,7 +157,7 @@ async fn a_batch_that_is_sent_again_is_applied_once() {
             assert!(sender.flush(false).0.apply(batch).await.unwrap());
         }
         sender.assert_whole().await;
-        assert_eq!(sender.metrics.store_regressions.get(), 0);
+        assert_eq!(sender.metrics.healing.regressions.get(), 0);
     }
 }
 
@@ -219,7 +229,7 @@ async fn a_lost_hash_is_refilled_once_the_data_set_is_known_to_be_ours() {
 }
 
 #[tokio::test]
-async fn a_marker_that_is_not_ours_holds_the_flush() {
+async fn a_marker_that_is_not_ours_is_a_twins_and_nothing_is_written() {
     let mut sender = Sender::new(Place::embedded().await);
     sender.send(vec![sums_of("a", "2026-11-30", 22, 3)]).await;
     // A copy of the data directory goes on by itself.
@@ -238,8 +248,8 @@ async fn a_marker_that_is_not_ours_holds_the_flush() {
         // First one from the future, then one of ours by number, but not by its tag.
         let batch = sender.freeze(vec![sums_of("a", "2026-11-30", 22, 2)]);
         let ended = sender.flush(false).0.apply(&batch).await;
-        assert!(matches!(ended, Err(FlushError::Held(_))), "{ended:?}");
-        assert!(matches!(sender.check(false).await, Err(FlushError::Held(_))));
+        assert!(matches!(ended, Err(FlushError::Twin(_))), "{ended:?}");
+        assert!(matches!(sender.check(false).await, Err(FlushError::Twin(_))));
     }
     sender.sent.truncate(3);
     assert_eq!(sender.held().await, held, "nothing was written");
@@ -267,4 +277,62 @@ async fn what_the_outbox_keeps_no_more_is_lost_once_and_what_follows_counts() {
     // Sketches are raised again with what is re-sent.
     let name = HashName { site: SiteKey::new("a").unwrap(), name: Arc::from("day:2026-11-30:visitors") };
     assert_eq!(sender.place.store.visitors(vec![name]).await.unwrap(), [1]);
+}
+
+/// Batches of a day, one each few seconds.
+const DAY: usize = 2_000;
+
+#[tokio::test]
+async fn a_day_that_went_back_is_healed_in_one_pass_and_few_parts() {
+    let mut sender = Sender::new(Place::redis().await);
+    let mut sent = Vec::new();
+    for number in 0..DAY {
+        let hour = (number * 24 / DAY) as u8;
+        let sums = sums_of("a", "2026-11-30", hour, 1 + number % 20);
+        sent.push(sums.clone());
+        sender.freeze(vec![sums]);
+    }
+    // The store knows nothing of all that but the first two batches.
+    for sequence in 1..=2 {
+        let batch = sender.outbox.get(sequence).unwrap().unwrap();
+        sender.flush(false).0.apply(&batch).await.unwrap();
+    }
+    sender.outbox.set_applied(DAY as u64);
+    let began = tokio::time::Instant::now();
+    assert!(!sender.check(true).await.unwrap());
+    println!("{DAY} batches were healed in {:?}", began.elapsed());
+    sender.assert_whole().await;
+    let name = HashName { site: SiteKey::new("a").unwrap(), name: Arc::from("day:2026-11-30:visitors") };
+    assert_eq!(sender.place.store.visitors(vec![name]).await.unwrap(), [1]);
+    let server = sender.place.server.as_ref().unwrap();
+    let mut redis =
+        redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let told: String = redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
+    let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next());
+    let calls: usize = calls.unwrap().parse().unwrap();
+    assert!(calls < 150, "{calls} parts for {DAY} batches");
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_outbox_is_recorded_for_the_hashes_that_lost_it_and_no_other() {
+    let mut sender = Sender::new(Place::embedded().await);
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 3), sums_of("b", "2026-11-30", 22, 2)]).await;
+    let images = tempfile::tempdir().unwrap();
+    let image = images.path().join("image");
+    sender = sender.saved(&image).await;
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 2)]).await;
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 1), sums_of("b", "2026-11-30", 22, 1)]).await;
+    sender.outbox.trim(0, true).unwrap();
+    sender.outbox.trim(7_200_000, true).unwrap();
+    assert_eq!(sender.outbox.first_sequence(), Some(3));
+    sender = sender.back_to(&image).await;
+    assert!(!sender.check(false).await.unwrap());
+    let lost = std::fs::read_to_string(sender.files.path().join("data/losses")).unwrap();
+    assert_eq!(lost.lines().count(), 9, "{lost}");
+    for line in lost.lines() {
+        // The site b was not in the batch that is no longer kept: nothing of it is lost.
+        assert!(line.contains(" store a/") && line.contains("batches after 1 up to 2"), "{line}");
+    }
+    sender.sent.remove(2);
+    sender.assert_whole().await;
 }

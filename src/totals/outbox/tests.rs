@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::batch::Heads;
@@ -163,4 +164,57 @@ fn a_torn_batch_was_never_there() {
     assert_eq!((read, outbox.next_sequence()), (vec![1], 2));
     outbox.add(&batch(2, 7, 4)).unwrap();
     assert_eq!(outbox.get(2).unwrap(), Some(batch(2, 7, 4)));
+}
+
+#[test]
+fn batches_that_are_missing_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 30));
+    let mut ends = vec![outbox.bytes()];
+    for n in 1..=6 {
+        outbox.add(&batch(n, 0, 3)).unwrap();
+        ends.push(outbox.bytes());
+    }
+    drop(outbox);
+    let path = dir.path().join("0000000000000001.seg");
+    let whole = std::fs::read(&path).unwrap();
+    let harmed = |batches: &[usize]| {
+        let mut bytes = whole.clone();
+        batches.iter().for_each(|batch| bytes[ends[batch - 1] as usize + 20] ^= 4);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("0000000000000001.seg"), bytes).unwrap();
+        let (outbox, read) = open(dir.path(), settings(72, 1 << 30));
+        let gaps = [0, 4, 6, 8].map(|applied| outbox.gaps(applied));
+        (read, outbox.damage().len(), gaps)
+    };
+    assert_eq!(harmed(&[]), (vec![1, 2, 3, 4, 5, 6], 0, [vec![], vec![], vec![], vec![7..=8]]));
+    assert_eq!(
+        harmed(&[3]),
+        (vec![1, 2, 4, 5, 6], 1, [vec![3..=3], vec![3..=3], vec![3..=3], vec![3..=3, 7..=8]])
+    );
+    let (read, _, gaps) = harmed(&[2, 3, 5, 6]);
+    assert_eq!((read, &gaps[0], &gaps[2]), (vec![1, 4], &vec![2..=3], &vec![2..=3, 5..=6]));
+    assert_eq!(harmed(&[1, 2, 3, 4, 5, 6]).2[1], [1..=4]);
+}
+
+#[test]
+fn the_newest_batch_is_copied_at_every_start_and_stays_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = settings(72, 1 << 30);
+    let (mut outbox, _) = open(dir.path(), config.clone());
+    (1..=3).for_each(|n| outbox.add(&batch(n, 0, 5)).unwrap());
+    drop(outbox);
+    for start in 2..=6 {
+        let (mut outbox, read) = open(dir.path(), config.clone());
+        assert_eq!(read, [1, 2, 3]);
+        assert_eq!(outbox.places.back().unwrap().at.segment, start);
+        assert_eq!(outbox.get(3).unwrap(), Some(batch(3, 0, 5)));
+        outbox.set_applied(3);
+        if start == 6 {
+            outbox.trim(0, true).unwrap();
+            outbox.trim(u64::MAX / 4, true).unwrap();
+            assert_eq!(kept(&outbox), [3]);
+            assert_eq!(files(dir.path()), 2, "one segment and the list");
+        }
+    }
 }

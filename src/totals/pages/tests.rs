@@ -205,7 +205,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(600)))]
 
     #[test]
     fn shown_is_stored_and_unapplied(

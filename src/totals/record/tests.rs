@@ -49,7 +49,7 @@ fn is(record: &Record<'_>, View { site, beacon, visit }: &View) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(32)))]
 
     #[test]
     fn a_group_is_read_back_view_by_view(views in prop::collection::vec(any_view(), 0..6)) {

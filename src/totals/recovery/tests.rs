@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 
 use super::super::figures::{PERIODS, hash_name};
+use super::super::folder::faults::{Faults, Operation};
 use super::super::store::{HashName, Query, StoreConfig};
 use super::super::{Figures, JournalConfig, OutboxConfig, Written};
 use super::*;
@@ -21,6 +22,8 @@ use crate::clock::Hand;
 use crate::ingest::{Beacon, Kind};
 use crate::sessions;
 use crate::sites::{Site, SiteKey};
+
+mod simulation;
 
 const MINUTE: u64 = 60;
 /// 2026-11-29T23:30+07:00, a Sunday: in half an hour a week begins, a day later a month.
@@ -42,6 +45,7 @@ fn site(id: u16) -> Site {
         identity: Default::default(),
         pages: Default::default(),
         origin_check: Default::default(),
+        honour: Vec::new(),
     }
 }
 
@@ -101,6 +105,10 @@ enum Step {
     Kill {
         back: Option<u8>,
     },
+    /// The power is cut when the journal has been synced: what the disk holds otherwise is left to chance.
+    CutPower {
+        seed: u32,
+    },
     Stop,
 }
 
@@ -118,6 +126,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Checkpoint),
         3 => (0..SITES, 0..12u8).prop_map(|(site, page)| Step::AskPage { site, page }),
         3 => back.prop_map(|back| Step::Kill { back }),
+        2 => any::<u32>().prop_map(|seed| Step::CutPower { seed }),
         1 => Just(Step::Stop),
     ]
 }
@@ -134,9 +143,21 @@ struct Process {
 }
 
 impl Process {
-    async fn start(config: &Config, clock: &Clock) -> Process {
+    async fn start(config: &Config, dir: DataDir, clock: &Clock) -> Process {
         let sites = Arc::new(Sites::new((0..SITES).map(site).collect()));
         let metrics = Arc::new(Metrics::new(&sites, 1000).unwrap());
+        let store = async || Store::open(&config.store, &config.data_dir).await.unwrap();
+        Process::start_on(store, config, dir, clock, sites, metrics).await
+    }
+
+    async fn start_on(
+        store: impl AsyncFnOnce() -> Store,
+        config: &Config,
+        dir: DataDir,
+        clock: &Clock,
+        sites: Arc<Sites>,
+        metrics: Arc<Metrics>,
+    ) -> Process {
         let table = sessions::Config {
             online_window: Duration::from_secs(5 * MINUTE),
             visit_timeout: Duration::from_secs(30 * MINUTE),
@@ -145,11 +166,10 @@ impl Process {
         let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
         let ((stop, _), (_, stopped)) = (oneshot::channel(), oneshot::channel());
         let (totals, parts) =
-            read_back(config, clock.clone(), sites, sessions.clone(), metrics.clone(), (stop, stopped))
+            read_back(config, dir, clock.clone(), sites, sessions.clone(), metrics.clone(), (stop, stopped))
                 .unwrap();
         let at_start = (0..SITES).map(|site| totals.figures(SiteId(site), clock.now())).collect();
-        let store = Store::open(&config.store, &config.data_dir).await.unwrap();
-        let mut writer = parts.writer(store, config.clone());
+        let mut writer = parts.writer(store().await, config.clone()).unwrap();
         writer.begin(STORE_PATIENCE).await;
         let totals = Arc::new(totals);
         let committing = tokio::spawn({
@@ -175,6 +195,28 @@ impl Process {
     }
 }
 
+/// A view as it is decided.
+fn beacon(who: u8, site: u16, page: u8, id: Option<u8>, at: Moment) -> Beacon {
+    let hour = calendar().span(at.unix_ms).hour;
+    let visitor = |day: chrono::NaiveDate| {
+        let day: u64 = day.to_string().replace('-', "").parse().unwrap();
+        VisitorId((day * 100 + u64::from(who)) * 10 + u64::from(site))
+    };
+    let yesterday = hour.day.pred_opt().unwrap();
+    Beacon {
+        kind: Kind::View,
+        site: SiteId(site),
+        page: Page::trusted(SiteId(site), &format!("/{page}")),
+        visitor: Some(Visitor {
+            today: visitor(hour.day),
+            beside: (hour.hour < 3).then(|| visitor(yesterday)),
+        }),
+        id: id.map(|id| u64::from(id) * 10 + u64::from(site)),
+        at,
+        hour,
+    }
+}
+
 /// A counted view, as the model remembers it.
 struct Counted {
     site: u16,
@@ -185,6 +227,7 @@ struct Counted {
 
 struct Run {
     dirs: Vec<tempfile::TempDir>,
+    faults: Faults,
     max_pages: usize,
     sync: Sync,
     process: Option<Process>,
@@ -208,6 +251,7 @@ impl Run {
         let (process, began_ms) = (None, START_MS);
         let mut run = Run {
             dirs,
+            faults: Faults::default(),
             max_pages,
             sync,
             process,
@@ -230,7 +274,10 @@ impl Run {
 
     async fn start(&mut self) {
         let config = settings(self.dir(), self.max_pages, self.sync);
-        self.process = Some(Process::start(&config, &self.clock).await);
+        self.process = Some(
+            Process::start(&config, DataDir::lock(self.faults.folder(self.dir())).unwrap(), &self.clock)
+                .await,
+        );
         (self.began_ms, self.outcomes) = (self.clock.now().unix_ms, (0, 0));
         self.check(true);
         let hour = calendar().span(self.clock.now().unix_ms).hour;
@@ -273,6 +320,12 @@ impl Run {
                 outbox.trim(u64::MAX / 4, true).unwrap();
             }
             Step::Kill { back } => self.kill(back).await,
+            Step::CutPower { seed } => {
+                self.written().await;
+                let journal = self.process().totals.shared.journal.clone().unwrap();
+                journal.synced_to(journal.end(), self.clock.now().uptime_ms).await;
+                self.cut_power(seed).await;
+            }
             Step::Stop => self.stop().await,
         }
         self.check(false);
@@ -290,23 +343,14 @@ impl Run {
         }
     }
 
-    async fn view(&mut self, who: u8, site: u16, page: u8, id: Option<u8>, waits: bool) {
+    fn beacon(&self, who: u8, site: u16, page: u8, id: Option<u8>) -> Beacon {
         let at = self.clock.now();
-        let hour = calendar().span(at.unix_ms).hour;
-        let day =
-            u64::from(hour.day.pred_opt().unwrap().to_string().replace('-', "").parse::<u32>().unwrap());
-        let name = |day: u64| VisitorId((day * 100 + u64::from(who)) * 10 + u64::from(site));
-        let today: u32 = hour.day.to_string().replace('-', "").parse().unwrap();
-        let visitor = Visitor { today: name(today.into()), beside: (hour.hour < 3).then(|| name(day)) };
-        let beacon = Beacon {
-            kind: Kind::View,
-            site: SiteId(site),
-            page: Page::trusted(SiteId(site), &format!("/{page}")),
-            visitor: Some(visitor),
-            id: id.map(|id| u64::from(id) * 10 + u64::from(site)),
-            at,
-            hour,
-        };
+        beacon(who, site, page, id, at)
+    }
+
+    async fn view(&mut self, who: u8, site: u16, page: u8, id: Option<u8>, waits: bool) {
+        let beacon = self.beacon(who, site, page, id);
+        let (at, hour) = (beacon.at, beacon.hour);
         if self.count(beacon, id).await {
             let visit = self.seen.get(&(site, who)).is_none_or(|seen| at.unix_ms - seen > 30 * 60_000);
             self.seen.insert((site, who), at.unix_ms);
@@ -360,6 +404,18 @@ impl Run {
         self.restart_in(fresh).await;
     }
 
+    async fn cut_power(&mut self, seed: u32) {
+        let fresh = tempfile::tempdir().unwrap();
+        let mut dice = seed;
+        self.faults.cut_power(self.dir(), fresh.path(), |n| {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (dice >> 16) as usize % n
+        });
+        // The embedded store syncs for itself: what it said it holds it holds.
+        fs::copy(self.dir().join("totals.redb"), fresh.path().join("totals.redb")).unwrap();
+        self.restart_in(fresh).await;
+    }
+
     async fn stop(&mut self) {
         self.written().await;
         let process = self.process();
@@ -373,6 +429,7 @@ impl Run {
     async fn restart_in(&mut self, dir: tempfile::TempDir) {
         self.process.take().unwrap().end().await;
         self.dirs.push(dir);
+        self.faults = Faults::default();
         // Another process: its monotonic clock begins anew.
         (self.clock, self.hand) = Clock::by_hand(self.clock.now().unix_ms);
         self.start().await;
@@ -490,13 +547,110 @@ fn what_was_answered_is_counted_once_whatever_happens_to_the_process() {
         prop_oneof![Just(3usize), Just(1000)],
         prop_oneof![4 => Just(Sync::EverySecond), 1 => Just(Sync::Always)],
     );
-    let mut runner = TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(16) });
+    let mut runner =
+        TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(crate::totals::cases(16)) });
     runner
         .run(&(steps, ways), |(steps, (max_pages, sync))| {
             run(&steps, max_pages, sync);
             Ok(())
         })
         .unwrap();
+}
+
+/// The n-th write fails, for every n: its group is undone as a whole, and the same views sent again count.
+#[tokio::test]
+async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
+    let mut refused = 0;
+    for n in 1..=24 {
+        let mut run = Run::new(1000, Sync::EverySecond).await;
+        run.faults.only(&[Operation::Create, Operation::Write]);
+        run.faults.fail_after(n);
+        for view in 0..12u8 {
+            let beacon = run.beacon(view % 3, 0, view % 2, Some(view));
+            for tries in 0..3 {
+                let (first, second) =
+                    (beacon.clone(), Beacon { id: Some(1000 + u64::from(view)), ..beacon.clone() });
+                let totals = run.process().totals.clone();
+                let group = [totals.take(first).unwrap(), totals.take(second).unwrap()];
+                let [first, second] = group;
+                let (first, second) = (first.await, second.await);
+                assert_eq!(first, second, "views of a group share its fate");
+                if first.is_ok() {
+                    break;
+                }
+                assert_eq!(run.process().outcomes().0, u64::from(view) * 2, "nothing of it is counted");
+                refused += 1;
+                assert!(tries < 2, "it fails once");
+            }
+            match view % 4 {
+                1 => run.process().writer.turn().await,
+                3 => run.process().writer.checkpoint().await,
+                _ => {}
+            }
+        }
+        let now = run.clock.now();
+        let figures = run.process().totals.figures(SiteId(0), now);
+        assert_eq!((figures.views[4], figures.visits[4]), (Some(24), Some(3)), "operation {n}");
+        assert_eq!(run.process().outcomes(), (24, 0));
+        let fresh = tempfile::tempdir().unwrap();
+        copy(run.dir(), fresh.path());
+        run.process.take().unwrap().end().await;
+        let config = settings(fresh.path(), 1000, Sync::EverySecond);
+        let process = Process::start(&config, DataDir::open(fresh.path()).unwrap(), &run.clock).await;
+        let figures = process.totals.figures(SiteId(0), now);
+        assert_eq!((figures.views[4], figures.visits[4]), (Some(24), Some(3)), "operation {n}, after a kill");
+        process.end().await;
+    }
+    assert!(refused >= 8, "{refused} groups were refused");
+}
+
+/// The power is cut before the journal is synced, and what comes after it stands where the lost views stood.
+#[tokio::test]
+async fn views_after_a_power_cut_are_not_taken_for_those_that_it_took() {
+    let mut run = Run::new(1000, Sync::EverySecond).await;
+    run.step(&VIEW).await;
+    run.step(&Step::Turn).await;
+    // Not synced: the power cut may take it.
+    let lost = run.beacon(2, 0, 1, None);
+    run.process().totals.take(lost).unwrap().await.unwrap();
+    let fresh = tempfile::tempdir().unwrap();
+    run.faults.cut_power(run.dir(), fresh.path(), |n| n.min(2) - 1);
+    fs::copy(run.dir().join("totals.redb"), fresh.path().join("totals.redb")).unwrap();
+    run.restart_in(fresh).await;
+    run.step(&VIEW).await;
+    run.step(&Step::Turn).await;
+    run.end().await;
+}
+
+/// The sync of the newest batch failed: it is read from the page cache, sent, and then the power is cut.
+#[tokio::test]
+async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
+    let mut run = Run::new(1000, Sync::EverySecond).await;
+    run.step(&VIEW).await;
+    run.step(&Step::Turn).await;
+    run.step(&VIEW).await;
+    let journal = run.process().totals.shared.journal.clone().unwrap();
+    journal.synced_to(journal.end(), run.clock.now().uptime_ms).await;
+    run.faults.only(&[Operation::Sync]);
+    run.faults.fail_after(1);
+    let died = {
+        let process = run.process.take().unwrap();
+        let Process { totals, mut writer, committing, .. } = process;
+        let died = tokio::spawn(async move { writer.freeze().await }).await.is_err();
+        committing.abort();
+        committing.await.ok();
+        drop(totals);
+        died
+    };
+    assert!(died, "the process ends");
+    run.faults.only(&[]);
+    drop(journal);
+    // The same disk: its page cache still holds the batch.
+    run.start().await;
+    run.step(&Step::Turn).await;
+    run.step(&Step::CutPower { seed: 1 }).await;
+    run.step(&VIEW).await;
+    run.end().await;
 }
 
 const VIEW: Step = Step::View { who: 1, site: 0, page: 1, id: None, waits: true };

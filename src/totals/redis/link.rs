@@ -5,6 +5,7 @@
 //! that turned the login down is asked anew the next time. A connection found broken is made again once
 //! within the same deadline, so that a restart of the server between two calls is not seen.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -25,6 +26,8 @@ pub struct Link {
     /// The password, to keep it out of texts.
     secret: Option<String>,
     slot: Mutex<Slot>,
+    /// Connections made.
+    made: AtomicU64,
 }
 
 /// The connection, if there is one, and which one it is.
@@ -45,7 +48,12 @@ impl Link {
         let client = client(config)?;
         let secret = client.get_connection_info().redis_settings().password();
         let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
-        Ok(Link { client, timeout: config.timeout, secret, slot: Mutex::default() })
+        Ok(Link { client, timeout: config.timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) })
+    }
+
+    /// How many connections have been made.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Acquire)
     }
 
     /// Sends one command and reads its answer.
@@ -96,6 +104,7 @@ impl Link {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         slot.number += 1;
+        self.made.store(slot.number, Ordering::Release);
         slot.connection = Some(connection.clone());
         Ok((slot.number, connection))
     }
@@ -122,6 +131,7 @@ impl Link {
         match fault(err) {
             StoreError::Unreachable(text) => StoreError::Unreachable(clean(text)),
             StoreError::Refused(text) => StoreError::Refused(clean(text)),
+            StoreError::Detached => StoreError::Detached,
         }
     }
 }
@@ -177,6 +187,9 @@ fn fault(err: &RedisError) -> StoreError {
         (Some(code), detail) => format!("{code} {}", detail.unwrap_or_default()),
         (None, _) => err.to_string(),
     };
+    if err.code() == Some("DETACHED") {
+        return StoreError::Detached;
+    }
     let passing = match (err.kind(), err.code()) {
         (ErrorKind::Io | ErrorKind::Parse, _) => true,
         (_, Some("ERR")) => text.contains("max number of clients"),

@@ -40,7 +40,10 @@ async fn keys_are_as_people_read_them() {
     let sketch = SketchPart { name: hash("day:2026-11-23:visitors"), registers: vec![(5, 3)] };
     one_more(&store, None, "m1").await.unwrap();
     store.apply(&writer("w"), vec![part("all:pages", None, "m1", &[("/", 2)])], vec![sketch]).await.unwrap();
-    store.attach(&site(), "Asia/Ho_Chi_Minh", &writer("w"), day("2026-11-23")).await.unwrap();
+    store
+        .attach(&site(), "Asia/Ho_Chi_Minh", &writer("w"), day("2026-11-23"), &Claim::default())
+        .await
+        .unwrap();
     let keep = Duration::from_secs(48 * 3600);
     store.salt(&site(), day("2026-11-23"), [0xab; 16], keep).await.unwrap();
 
@@ -158,7 +161,7 @@ async fn data_of_another_format_and_old_servers_are_refused() {
     let server = RedisServer::start();
     let store = open(&config(&server.url())).await;
     server.client().ask(&[b"HSET", b"footfall:{demo}:meta", b"format", b"2", b"dataset", b"theirs"]);
-    let attached = store.attach(&site(), "UTC", &writer("w"), day("2026-11-23")).await;
+    let attached = store.attach(&site(), "UTC", &writer("w"), day("2026-11-23"), &Claim::default()).await;
     refused(attached, "the data of this site is of format 2, this version of footfall reads format 1");
     assert_eq!(server.client().ask(&[b"HLEN", b"footfall:{demo}:meta"]).int(), 2, "left as it is");
 
@@ -270,7 +273,9 @@ async fn passwords_users_and_databases() {
     // Once the server takes the password, the same store works.
     redis.ask(&[b"CONFIG", b"SET", b"requirepass", b"hunter22"]);
     assert_eq!(one_more(&wrong, None, "m1").await.unwrap(), [Outcome::Applied]);
-    refused(one_more(&open(&config(&format!("redis://{at}"))).await, None, "m1").await, "NOAUTH");
+    let nobody = open(&config(&format!("redis://{at}"))).await;
+    let attached = nobody.attach(&site(), "UTC", &writer("w"), day("2026-11-23"), &Claim::default()).await;
+    refused(attached, "NOAUTH");
     let far = open(&config(&format!("redis://:hunter22@{at}/99"))).await;
     refused(one_more(&far, None, "m1").await, "");
 

@@ -107,7 +107,7 @@ fn damaged_bytes_are_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(128)))]
 
     /// Few registers give sparse bytes, many or high ranks dense ones; both come back as they were.
     #[test]

@@ -1,4 +1,4 @@
-//! One contract, checked on both stores.
+//! One contract, checked on both stores and on the model of one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -34,8 +34,16 @@ impl Place {
         Place { store, server: Some(server), dir }
     }
 
+    pub fn model() -> Place {
+        let (store, dir) = (Store::Model(model::Model::default()), tempfile::tempdir().unwrap());
+        Place { store, server: None, dir }
+    }
+
     /// The same data with a new store, after the process (and the server) ended.
     async fn again(mut self) -> Place {
+        if matches!(self.store, Store::Model(_)) {
+            return self;
+        }
         drop(self.store);
         let url = match &mut self.server {
             Some(server) => {
@@ -49,8 +57,9 @@ impl Place {
     }
 }
 
-async fn both() -> [Place; 2] {
-    [Place::embedded().await, Place::redis().await]
+/// Both stores, and the model that the simulation puts in their place.
+async fn all() -> [Place; 3] {
+    [Place::embedded().await, Place::redis().await, Place::model()]
 }
 
 pub(in crate::totals) fn config(url: &str) -> StoreConfig {
@@ -104,7 +113,7 @@ async fn apply(store: &Store, by: &str, parts: &[Part]) -> Vec<Outcome> {
     store.apply(&writer(by), parts.to_vec(), vec![]).await.unwrap()
 }
 
-fn registers(hashes: std::ops::Range<u64>) -> (Sketch, Registers) {
+pub(in crate::totals) fn registers(hashes: std::ops::Range<u64>) -> (Sketch, Registers) {
     let mut sketch = Sketch::new();
     let spread = |n: u64| siphasher::sip::SipHasher13::new_with_keys(1, 2).hash(&n.to_le_bytes());
     let raised = hashes.filter_map(|n| sketch.insert(spread(n))).collect();
@@ -113,7 +122,7 @@ fn registers(hashes: std::ops::Range<u64>) -> (Sketch, Registers) {
 
 #[tokio::test]
 async fn a_part_is_applied_once_and_says_so() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         let first = part("day:2026-11-23", None, "m1", &[("views", 3), ("visits", 1)]);
         assert_eq!(apply(store, "w", std::slice::from_ref(&first)).await, [Outcome::Applied]);
@@ -130,7 +139,7 @@ async fn a_part_is_applied_once_and_says_so() {
 
 #[tokio::test]
 async fn a_hash_that_bears_another_marker_or_none_is_left_alone() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         assert_eq!(read(store, "w", "all", &["views"]).await, found(None, &[None]));
         let lost = part("all", Some("m1"), "m2", &[("views", 1)]);
@@ -147,7 +156,7 @@ async fn a_hash_that_bears_another_marker_or_none_is_left_alone() {
 
 #[tokio::test]
 async fn parts_follow_one_another_on_a_hash_and_hold_up_no_other() {
-    for place in both().await {
+    for place in all().await {
         let parts = [
             part("all:pages", None, "m1", &[("/a", 1), ("/b", 1)]),
             part("all:pages", Some("m1"), "m2", &[("/a", 2), ("/c", 5)]),
@@ -174,7 +183,7 @@ async fn parts_follow_one_another_on_a_hash_and_hold_up_no_other() {
 
 #[tokio::test]
 async fn writers_add_up_and_keep_markers_of_their_own() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         apply(store, "w1", &[part("all", None, "a1", &[("views", 10)])]).await;
         // The hash is there, but this writer never wrote to it.
@@ -188,7 +197,7 @@ async fn writers_add_up_and_keep_markers_of_their_own() {
 
 #[tokio::test]
 async fn writers_at_the_same_time_lose_nothing() {
-    for place in both().await {
+    for place in all().await {
         let store = Arc::new(place.store);
         let mut tasks = tokio::task::JoinSet::new();
         for by in 0..4 {
@@ -212,7 +221,7 @@ async fn writers_at_the_same_time_lose_nothing() {
 
 #[tokio::test]
 async fn large_parts_and_many_of_them() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         let fields: Vec<String> = (0..MAX_FIELDS).map(|n| format!("/page {n} – số")).collect();
         let sums: Vec<(&str, u64)> = fields.iter().zip(1..).map(|(field, n)| (field.as_str(), n)).collect();
@@ -232,7 +241,7 @@ async fn large_parts_and_many_of_them() {
 
 #[tokio::test]
 async fn sums_are_exact_up_to_their_bound_and_refused_beyond() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         apply(store, "w", &[part("all", None, "m1", &[("views", MAX_SUM - 1), ("visits", 1)])]).await;
         apply(store, "w", &[part("all", Some("m1"), "m2", &[("views", 1)])]).await;
@@ -258,7 +267,7 @@ async fn parts_that_break_the_rules_are_refused() {
         (part("all", None, "", &[("a", 1)]), "an empty marker"),
         (part("all", Some(""), "m", &[("a", 1)]), "an empty marker"),
     ];
-    for place in both().await {
+    for place in all().await {
         for (part, text) in &cases {
             let refused = place.store.apply(&writer("w"), vec![part.clone()], vec![]).await;
             assert!(matches!(&refused, Err(StoreError::Refused(said)) if said.contains(text)), "{refused:?}");
@@ -271,7 +280,7 @@ async fn parts_that_break_the_rules_are_refused() {
 
 #[tokio::test]
 async fn sketches_merge_and_count() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         let (name, other) = (hash("day:2026-11-23:visitors"), hash("day:2026-11-24:visitors"));
         let mut whole = Sketch::new();
@@ -296,7 +305,7 @@ async fn sketches_merge_and_count() {
 #[tokio::test]
 async fn the_first_salt_is_heard_by_all() {
     let keep = Duration::from_secs(48 * 3600);
-    for place in both().await {
+    for place in all().await {
         let salt = async |on: &str, byte| place.store.salt(&site(), day(on), [byte; 16], keep).await.unwrap();
         assert_eq!(salt("2026-11-23", 0x0a).await, [0x0a; 16]);
         assert_eq!(salt("2026-11-23", 0xff).await, [0x0a; 16]);
@@ -309,34 +318,44 @@ async fn the_first_salt_is_heard_by_all() {
 
 #[tokio::test]
 async fn data_is_born_once_and_remembers_its_first_day() {
-    for place in both().await {
+    for place in all().await {
         let store = &place.store;
         let attach = async |by: &str, today| {
-            store.attach(&site(), "Asia/Ho_Chi_Minh", &writer(by), day(today)).await.unwrap()
+            store
+                .attach(&site(), "Asia/Ho_Chi_Minh", &writer(by), day(today), &Claim::default())
+                .await
+                .unwrap()
         };
         let born = attach("w1", "2026-11-23").await;
-        assert!(born.born && born.dataset.len() == 16 && born.since == day("2026-11-23"));
+        assert!(
+            born.standing == Standing::Born && born.dataset.len() == 16 && born.since == day("2026-11-23")
+        );
         let later = attach("w2", "2026-11-30").await;
-        assert_eq!(later, Attached { born: false, ..born.clone() });
+        assert_eq!(later, Attached { standing: Standing::Ours, ..born.clone() });
         let earlier = attach("w1", "2025-12-31").await;
         assert_eq!(earlier.since, day("2025-12-31"));
         assert_eq!(attach("w1", "2026-11-30").await, earlier);
         let other = SiteKey::new("other").unwrap();
-        let other = store.attach(&other, "UTC", &writer("w1"), day("2026-11-23")).await.unwrap();
-        assert!(other.born && other.dataset != born.dataset);
+        let other =
+            store.attach(&other, "UTC", &writer("w1"), day("2026-11-23"), &Claim::default()).await.unwrap();
+        assert!(other.standing == Standing::Born && other.dataset != born.dataset);
     }
 }
 
 #[tokio::test]
 async fn what_was_kept_is_there_again() {
-    for place in both().await {
+    for place in all().await {
         let (_, registers) = registers(0..300);
         let visitors = SketchPart { name: hash("day:2026-11-23:visitors"), registers };
         let sums = part("all", None, "m1", &[("views", 7)]);
         place.store.apply(&writer("w"), vec![sums.clone()], vec![visitors]).await.unwrap();
         let keep = Duration::from_secs(3600);
         place.store.salt(&site(), day("2026-11-23"), [1; 16], keep).await.unwrap();
-        let born = place.store.attach(&site(), "UTC", &writer("w"), day("2026-11-23")).await.unwrap();
+        let born = place
+            .store
+            .attach(&site(), "UTC", &writer("w"), day("2026-11-23"), &Claim::default())
+            .await
+            .unwrap();
         let counted = place.store.visitors(vec![hash("day:2026-11-23:visitors")]).await.unwrap();
         let place = place.again().await;
         assert_eq!(read(&place.store, "w", "all", &["views"]).await, found(Some("m1"), &[Some(7)]));
@@ -345,8 +364,12 @@ async fn what_was_kept_is_there_again() {
         assert_eq!(again, counted);
         let salt = place.store.salt(&site(), day("2026-11-23"), [2; 16], keep).await.unwrap();
         assert_eq!(salt, [1; 16]);
-        let again = place.store.attach(&site(), "UTC", &writer("w"), day("2026-11-24")).await.unwrap();
-        assert_eq!(again, Attached { born: false, ..born });
+        let again = place
+            .store
+            .attach(&site(), "UTC", &writer("w"), day("2026-11-24"), &Claim::default())
+            .await
+            .unwrap();
+        assert_eq!(again, Attached { standing: Standing::Ours, ..born });
     }
 }
 
@@ -492,7 +515,7 @@ async fn check(store: &Store, mut redis: Option<servers::RedisClient>, round: u3
 
 fn check_many(place: &Place, runtime: &tokio::runtime::Runtime, cases: u32) {
     let round = std::cell::Cell::new(0);
-    let outcome = TestRunner::new(Config::with_cases(cases)).run(&steps(), |steps| {
+    let outcome = TestRunner::new(Config::with_cases(crate::totals::cases(cases))).run(&steps(), |steps| {
         round.set(round.get() + 1);
         let redis = place.server.as_ref().map(RedisServer::client);
         runtime.block_on(check(&place.store, redis, round.get(), steps));
@@ -505,6 +528,12 @@ fn check_many(place: &Place, runtime: &tokio::runtime::Runtime, cases: u32) {
 fn redis_does_what_the_model_does() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     check_many(&runtime.block_on(Place::redis()), &runtime, 300);
+}
+
+#[test]
+fn the_store_of_the_simulation_does_what_the_model_does() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    check_many(&Place::model(), &runtime, 300);
 }
 
 #[test]

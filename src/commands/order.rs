@@ -1,0 +1,118 @@
+//! Commands that change or read what rests in `data_dir` and the store: sent to the running service through
+//! its control socket, else carried out in this process, on the same parts.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::answer;
+use crate::app;
+use crate::config::Config;
+use crate::serve::{CONTROL_SOCKET, socket_at};
+use crate::totals::{Answer, Order};
+
+/// A service that begins or ends holds `data_dir` and takes no orders: so long it is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest answer, bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// Has an order carried out, and prints what was done; exits with 1 if it was not.
+///
+/// # Errors
+/// The standard output cannot be written to.
+pub fn run(config: &Config, order: &Order, out: &mut impl Write) -> io::Result<ExitCode> {
+    print(carry_out(config, order), out)
+}
+
+/// Prints what was done; exits with 1 if it was not.
+///
+/// # Errors
+/// The standard output cannot be written to.
+pub fn print(answer: Answer, out: &mut impl Write) -> io::Result<ExitCode> {
+    match answer {
+        Ok(done) => {
+            writeln!(out, "{}", done.trim_end())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(why) => {
+            eprintln!("footfall: {}", why.trim_end());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Has an order carried out: what was done.
+///
+/// # Errors
+/// Why it was not, in words.
+pub fn carry_out(config: &Config, order: &Order) -> Answer {
+    let dir = &config.totals.data_dir;
+    check_dir(dir)?;
+    let step = Duration::from_millis(100);
+    let mut waited = Duration::ZERO;
+    loop {
+        let error = match socket_at(dir, CONTROL_SOCKET, |path| UnixStream::connect(path)) {
+            Ok(stream) => return ask(stream, order),
+            Err(error) => error,
+        };
+        if !app::is_in_use(dir) {
+            return app::obey(config.clone(), order.clone()).map_err(|error| error.to_string())?;
+        }
+        if waited >= PATIENCE {
+            let (dir, holder) =
+                (dir.display(), std::fs::read_to_string(dir.join("LOCK")).unwrap_or_default());
+            return Err(format!(
+                "process {} uses data_dir {dir} and cannot be reached through {dir}/{CONTROL_SOCKET} ({error}); \
+                 stop it to have the order carried out without it",
+                holder.trim()
+            ));
+        }
+        std::thread::sleep(step);
+        waited += step;
+    }
+}
+
+/// A wrong `data_dir` must not be made, and files in it must not come to belong to another user.
+fn check_dir(dir: &Path) -> Result<(), String> {
+    let shown = dir.display();
+    let found = std::fs::metadata(dir).and_then(|_| std::fs::metadata(dir.join("writer")));
+    let found = found.map_err(|error| {
+        format!(
+            "data_dir {shown} holds no data of footfall ({error}); is it the configuration of the service?"
+        )
+    })?;
+    // Without a /proc nobody tells who this process is.
+    match std::fs::metadata("/proc/self") {
+        Ok(me) if me.uid() != found.uid() => Err(format!(
+            "data_dir {shown} belongs to user {}, this command runs as user {}; run it as the service's user",
+            found.uid(),
+            me.uid()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn ask(mut stream: UnixStream, order: &Order) -> Answer {
+    let asked = || -> io::Result<Vec<u8>> {
+        let body = serde_json::to_string(order)?;
+        let head =
+            "POST /orders HTTP/1.1\r\nHost: footfall\r\nConnection: close\r\nContent-Type: application/json";
+        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        let mut bytes = Vec::new();
+        // An order takes as long as it takes: the end of the service ends the wait.
+        (&mut stream).take(MAX_ANSWER).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let said = { asked }().and_then(|bytes| answer::read(&bytes));
+    match said {
+        Ok((200, done)) => Ok(done),
+        Ok((_, why)) => Err(why),
+        Err(error) => Err(format!(
+            "the running service ended the conversation ({error}): whether the order was carried out is in its log"
+        )),
+    }
+}

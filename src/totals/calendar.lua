@@ -1,0 +1,35 @@
+#!lua
+-- Notes the calendar that a site's days and weeks are cut in. Where its weeks begin on another day than
+-- before, the running week, which bears a new name, is made the sum of its days.
+-- KEYS[1]  the site's meta hash
+-- KEYS[2]  the running week's hash
+-- KEYS[3…] the hashes of its days up to today
+-- ARGV     the calendar as '<zone> <first day of the week>', when this is
+-- Answers  the calendar before, if it was another one
+local meta, week = KEYS[1], KEYS[2]
+local calendar, at = ARGV[1], ARGV[2]
+
+local before = redis.call('HGET', meta, 'calendar')
+if before == calendar then return false end
+
+local function first_day(text) return string.match(text, '%S+$') end
+if before and first_day(before) ~= first_day(calendar) then
+  local views, visits = 0, 0
+  for i = 3, #KEYS do
+    local day = redis.call('HMGET', KEYS[i], 'views', 'visits')
+    for j = 1, 2 do
+      if day[j] and (day[j] == '' or string.find(day[j], '%D')) then
+        return redis.error_reply('FOOTFALL a sum of ' .. KEYS[i] .. ' is not a plain number')
+      end
+    end
+    views, visits = views + (day[1] or 0), visits + (day[2] or 0)
+  end
+  redis.call('HSET', week, 'views', string.format('%.0f', views), 'visits', string.format('%.0f', visits))
+end
+-- Written last: where the append file is torn before it, all is done again.
+if before then
+  redis.call('HSET', meta, 'calendar', calendar, 'calendar:' .. at, before .. ' to ' .. calendar)
+else
+  redis.call('HSET', meta, 'calendar', calendar)
+end
+return before

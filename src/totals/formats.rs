@@ -1,0 +1,100 @@
+//! The formats of the files in `data_dir`: read before anything is touched, so that a file of a newer
+//! version of footfall stops the start and is left as it is.
+//!
+//! | file | where its format stands | described in |
+//! |---|---|---|
+//! | `journal/*.seg`, `outbox/*.seg` | byte 9 | `segments`, and `record` and `batch` of what is in the frames |
+//! | `checkpoint` | byte 9 | `checkpoint` |
+//! | `writer`, `salts` | first line, `format <n>`; none is 1 | `identity`, `salts` |
+//! | `totals.redb` | `format` of the table `meta`; checked by `embedded`, which opens it for reading first, and before that by `recovery` | `embedded` |
+//!
+//! In Redis it is `format` of each site's `meta`, checked by `attach.lua`: the flush is held then.
+//!
+//! A change of what one of them holds raises its number, and this table of what is known, and adds to
+//! `tests/fixtures` the files of the release before.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// How a magic number and a letter begin a file: the format is the byte that follows.
+const MAGIC: &[u8] = b"footfall";
+
+/// Letters of the binary files and the format that this version writes and reads.
+const BINARY: [(u8, u8); 3] = [(b'j', 1), (b'o', 1), (b'c', 1)];
+
+/// The format of `writer` and `salts`.
+pub const TEXT: &str = "1";
+
+/// The first line of a text file of the current format.
+pub fn first_line() -> String {
+    format!("format {TEXT}\n")
+}
+
+/// A text file without its first line; the first release wrote none.
+pub fn body(text: &str) -> &str {
+    text.strip_prefix(&first_line()).unwrap_or(text)
+}
+
+/// Checks every file of a data directory.
+///
+/// # Errors
+/// `InvalidData` for a file of another format, which names the file, what it is and what is known; of the
+/// file system.
+pub fn check(dir: &Path) -> io::Result<()> {
+    let mut files = vec![dir.join("checkpoint")];
+    for folder in ["journal", "outbox"] {
+        match fs::read_dir(dir.join(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            entries => {
+                for entry in entries? {
+                    files.push(entry?.path());
+                }
+            }
+        }
+    }
+    files.iter().try_for_each(|path| check_binary(path))?;
+    ["writer", "salts"].iter().try_for_each(|name| check_text(&dir.join(name)))
+}
+
+fn check_binary(path: &Path) -> io::Result<()> {
+    let mut head = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?.take(10).read_to_end(&mut head)?,
+    };
+    // What is no file of ours, or damaged, is told of where it is read.
+    let Some([letter, found]) = head.strip_prefix(MAGIC) else { return Ok(()) };
+    match BINARY.iter().find(|(known, _)| known == letter) {
+        Some((_, known)) if known != found => Err(refused(path, &found.to_string(), &known.to_string())),
+        _ => Ok(()),
+    }
+}
+
+fn check_text(path: &Path) -> io::Result<()> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        bytes => bytes?,
+    };
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match first.strip_prefix(b"format ").map(String::from_utf8_lossy) {
+        Some(found) if found != TEXT => Err(refused(path, &found, TEXT)),
+        _ => Ok(()),
+    }
+}
+
+fn refused(path: &Path, found: &str, known: &str) -> io::Error {
+    let what = unknown(found, known);
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
+}
+
+/// What is said of a format that is not known.
+pub fn unknown(found: &str, known: &str) -> String {
+    format!(
+        "it is of format {found}, this version of footfall ({}) reads format {known}; it is left as it is",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+#[cfg(test)]
+mod tests;
