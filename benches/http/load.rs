@@ -50,6 +50,7 @@ pub struct Tally {
 pub struct Load {
     shared: Rc<Shared>,
     connections: JoinSet<()>,
+    awake: JoinSet<()>,
 }
 
 struct Shared {
@@ -63,8 +64,17 @@ struct Shared {
 
 impl Load {
     /// Each connection sends its next request when the last one is answered.
+    ///
+    /// The client stays awake: to wake another core costs a server more than some of what is measured, and
+    /// the slower server, whose client sleeps more often, would bear more of it.
     pub async fn closed_loop(plan: Plan) -> Result<Load, Fault> {
-        Load::start(plan, None).await
+        let mut load = Load::start(plan, None).await?;
+        load.awake.spawn_local(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        Ok(load)
     }
 
     /// Requests come due at random (exponential gaps, `rate` a second in the mean), whatever the server
@@ -110,7 +120,7 @@ impl Load {
                 }
             });
         }
-        Ok(Load { shared, connections })
+        Ok(Load { shared, connections, awake: JoinSet::new() })
     }
 
     /// Takes what was answered since the last call.
@@ -132,6 +142,7 @@ impl Load {
     /// Ends the load; what is on its way is given up.
     pub async fn stop(mut self) {
         self.shared.stopped.set(true);
+        self.awake.abort_all();
         self.connections.shutdown().await;
     }
 }
