@@ -33,6 +33,7 @@ mod prometheus;
 mod proxy;
 mod reads;
 mod redis_settings;
+mod restarts;
 mod servers;
 mod service;
 mod stopping;
