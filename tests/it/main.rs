@@ -5,6 +5,7 @@
 
 mod alarms;
 mod bad_input;
+mod bad_starts;
 mod beacons;
 mod bounds;
 mod browser;
