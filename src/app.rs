@@ -31,7 +31,7 @@ const SWEEP_STEP: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener.
-    #[error("cannot listen on {0}: {1}; is another service there? choose another address with {2}")]
+    #[error("cannot listen on {0}: {1}; {hint} ({2})", hint = listen_hint(.1))]
     Listen(SocketAddr, std::io::Error, &'static str),
     /// The data directory or the store.
     #[error("{0}")]
@@ -42,6 +42,18 @@ pub enum StartError {
     /// The runtime, a thread or a signal.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
+}
+
+/// What an operator can do where an address cannot be listened on.
+fn listen_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: choose one that it has"
+        }
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 are root's: choose a higher one",
+        _ => "choose another address",
+    }
 }
 
 /// A service that is built and bound, and not yet serving.

@@ -5,6 +5,7 @@
 
 mod alarms;
 mod bad_input;
+mod bad_starts;
 mod beacons;
 mod bounds;
 mod browser;
@@ -33,6 +34,7 @@ mod prometheus;
 mod proxy;
 mod reads;
 mod redis_settings;
+mod restarts;
 mod servers;
 mod service;
 mod stopping;

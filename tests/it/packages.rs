@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Setup, until};
-use crate::http::{self, Connection, request};
+use crate::http::{self, Connection};
 use crate::servers::free_port;
 use crate::service::Service;
 
@@ -69,37 +66,6 @@ fn systemd_is_told_of_start_and_stop_and_that_the_loop_turns() {
     manager.until("WATCHDOG=1");
     service.terminate();
     manager.until("STOPPING=1");
-}
-
-#[test]
-fn a_restart_refuses_no_connection_where_systemd_holds_the_listener() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut service = Service::prepare(Setup::default()).handed(listener);
-    service.spawn();
-    service.until_ready();
-    assert_eq!(service.public(), address);
-
-    let done = Arc::new(AtomicBool::new(false));
-    let reader = std::thread::spawn({
-        let done = done.clone();
-        move || {
-            let mut answered = 0;
-            while !done.load(Ordering::Relaxed) {
-                let headers = [("Connection", "close")];
-                let mut connection = Connection::open(address).expect("it is never refused");
-                let asked = request("GET", "/api/v1/sites/lamdong/counters", &headers, b"");
-                assert_eq!(connection.ask(asked).expect("it is answered").status, 200);
-                answered += 1;
-            }
-            answered
-        }
-    });
-    for _ in 0..3 {
-        service.restart();
-    }
-    done.store(true, Ordering::Relaxed);
-    assert!(reader.join().unwrap() > 3);
 }
 
 /// The nginx of `config/nginx`, on a port of its own, before a service.
