@@ -5,7 +5,7 @@
 //! although three hashes receive them.
 //!
 //! ```text
-//! batch   sequence u64 · tag u64 · reach (segment u64, offset u64) · frozen at i64 (Unix ms)
+//! batch   sequence u64 · tag u64 · reach (segment u64, offset u64) · frozen at i64 (ms, outbox clock)
 //!         · oldest view accepted at i64 (Unix ms)
 //!         · count of sums, sums … · count of links, links …
 //! sums    site text · civil hour · views varint · visits varint · day registers · hour registers

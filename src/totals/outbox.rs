@@ -16,8 +16,10 @@ use super::batch::Batch;
 use super::folder::Folder;
 use super::segments::{AppendError, Damage, FRAME_HEADER, Position, Segments};
 
-/// Segments are as long as this, so that old batches can be dropped.
+/// Old batches are dropped by whole segments. One is as long as this, or shorter: so many make up all that
+/// may be kept.
 const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENTS: u64 = 4;
 
 const KIND: u8 = b'o';
 
@@ -26,14 +28,14 @@ const KIND: u8 = b'o';
 struct Place {
     sequence: u64,
     at: Position,
-    /// When it was frozen, by the outbox's own clock.
+    /// By the outbox's own clock.
     frozen_ms: i64,
     oldest_ms: i64,
 }
 
 impl Place {
-    fn of(batch: &Batch, at: Position, frozen_ms: i64) -> Self {
-        Place { sequence: batch.sequence, at, frozen_ms, oldest_ms: batch.oldest_ms }
+    fn of(batch: &Batch, at: Position) -> Self {
+        Place { sequence: batch.sequence, at, frozen_ms: batch.frozen_ms, oldest_ms: batch.oldest_ms }
     }
 }
 
@@ -70,7 +72,7 @@ impl Outbox {
                 // A start's copy of the newest batch.
                 Some(newest) if newest.sequence >= batch.sequence => newest.at = at,
                 _ => {
-                    places.push_back(Place::of(&batch, at, batch.frozen_ms));
+                    places.push_back(Place::of(&batch, at));
                     each(batch);
                 }
             }
@@ -137,6 +139,11 @@ impl Outbox {
         self.places.get(first).map(|place| (place.sequence, place.oldest_ms))
     }
 
+    /// What a batch that is frozen now bears: milliseconds of the clock by which retention is counted.
+    pub fn clock_ms(&self) -> i64 {
+        self.clock_ms
+    }
+
     /// How old the oldest batch is that is kept: as far back the store may go and be healed. Milliseconds.
     pub fn reach_ms(&self) -> u64 {
         let age_ms = |place: &Place| self.clock_ms.saturating_sub(place.frozen_ms);
@@ -153,10 +160,11 @@ impl Outbox {
         self.log.bytes()
     }
 
-    /// Whether unapplied batches alone fill it: none more is taken then.
+    /// Whether what waits fills it, and nothing can be dropped: no more is taken then.
     pub fn is_full(&self) -> bool {
-        self.log.bytes() >= self.config.max_bytes
-            && self.places.front().is_none_or(|place| place.sequence > self.applied)
+        let oldest = self.places.front().map(|place| place.at.segment);
+        let waits = self.places.iter().find(|place| place.sequence > self.applied);
+        self.log.bytes() >= self.config.max_bytes && waits.map(|place| place.at.segment) == oldest
     }
 
     /// Adds a batch and syncs it.
@@ -164,7 +172,7 @@ impl Outbox {
     /// # Errors
     /// `Undone`: it is not in the outbox. `Unknown`, or a failed sync: the process must end.
     pub fn add(&mut self, batch: &Batch) -> Result<(), AppendError> {
-        if self.log.current_bytes() > SEGMENT_BYTES {
+        if self.log.current_bytes() > SEGMENT_BYTES.min(self.config.max_bytes / SEGMENTS) {
             let fresh = self.log.next().prepare();
             self.log.install(fresh.map_err(AppendError::Undone)?);
         }
@@ -174,7 +182,7 @@ impl Outbox {
         let at = self.log.end();
         self.log.append(&mut self.buffer)?;
         self.log.current().sync_data().map_err(AppendError::Unknown)?;
-        self.places.push_back(Place::of(batch, at, self.clock_ms));
+        self.places.push_back(Place::of(batch, at));
         if self.buffer.capacity() > 1 << 20 {
             self.buffer = Vec::new();
         }
@@ -200,8 +208,9 @@ impl Outbox {
         Ok(Some(batch))
     }
 
-    /// Drops applied batches that are older than the retention or beyond the size, oldest first. The
-    /// newest stays: its sequence and its reach are what the next start goes on from.
+    /// Drops applied batches that are older than the retention or beyond the size, oldest first, by whole
+    /// segments: what is on the disk can heal. The newest stays: its sequence and its reach are what the
+    /// next start goes on from.
     ///
     /// # Errors
     /// Of the file system.
@@ -210,19 +219,30 @@ impl Outbox {
         if store_answers {
             self.clock_ms += uptime_ms.saturating_sub(moved_ms) as i64;
         }
-        let retention_ms = self.config.retention.as_millis() as i64;
-        let mut excess = self.log.bytes().saturating_sub(self.config.max_bytes);
-        while let (Some(front), Some(next)) = (self.places.front(), self.places.get(1)) {
-            let old = self.clock_ms.saturating_sub(front.frozen_ms) > retention_ms;
-            if front.sequence > self.applied || !(old || excess > 0) {
+        while let Some((last, next)) = self.end_of_first_segment() {
+            let place = self.places.get(last).filter(|place| place.sequence <= self.applied);
+            let old = |place: &Place| self.clock_ms.saturating_sub(place.frozen_ms) > self.retention_ms();
+            if !place.is_some_and(|place| old(place) || self.log.bytes() > self.config.max_bytes) {
                 break;
             }
-            let next = next.at;
-            excess = excess.saturating_sub(next.offset.saturating_sub(front.at.offset));
-            self.places.pop_front();
+            self.places.drain(..=last);
+            self.log.forget_before(next).delete()?;
         }
-        let keep = self.places.front().map_or(self.log.end(), |place| place.at);
-        self.log.forget_before(keep).delete()
+        if self.places.is_empty() {
+            self.log.forget_before(self.log.end()).delete()?;
+        }
+        Ok(())
+    }
+
+    /// The last batch of the first segment that holds any, and where the next one begins.
+    fn end_of_first_segment(&self) -> Option<(usize, Position)> {
+        let segment = self.places.front()?.at.segment;
+        let next = self.places.iter().position(|place| place.at.segment > segment)?;
+        Some((next - 1, self.places.get(next)?.at))
+    }
+
+    fn retention_ms(&self) -> i64 {
+        self.config.retention.as_millis() as i64
     }
 }
 

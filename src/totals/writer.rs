@@ -42,7 +42,7 @@ const REFRESH: Duration = Duration::from_secs(5);
 const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
 
 /// The longest wait between two tries to reach a store.
-const BACK_OFF: Duration = Duration::from_secs(5);
+const BACK_OFF: Duration = Duration::from_secs(2);
 
 /// Pages copied while the ledger is locked.
 const PAGES_AT_A_TIME: usize = 1000;
@@ -187,9 +187,9 @@ impl Writer {
         }
         let (sequence, tag) = (self.outbox.next_sequence(), u64::from_le_bytes(random()));
         let mut heads = self.heads.clone();
-        let now_ms = self.shared.clock.now().unix_ms;
+        let clock_ms = self.outbox.clock_ms();
         let batch =
-            Batch::freeze(sequence, tag, frozen.reach, now_ms, frozen.oldest_ms, frozen.sums, &mut heads);
+            Batch::freeze(sequence, tag, frozen.reach, clock_ms, frozen.oldest_ms, frozen.sums, &mut heads);
         match self.outbox.add(&batch) {
             Ok(()) => {
                 self.heads = heads;

@@ -69,13 +69,15 @@ fn behind_a_way_that_is_cut_within_any_byte_nothing_is_lost_or_doubled() {
     let cuts = number("FOOTFALL_CUTS", 20);
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port(), Dice::thrown());
-    let mut service = service(&proxy.url());
+    // Often, for a connection is cut by what passes over it.
+    let often = Setup::default().store(&proxy.url()).set("store.flush_interval", "100ms");
+    let mut service = Service::start(often);
     let load = Load::begin(4, next);
     load.aim(Some(service.public()));
     proxy.set_cuts(true);
     // The connection that stands was made before: cut it, so that each one from here on has its end.
     redis.client().ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
-    let deadline = Instant::now() + Duration::from_secs(60 + 2 * cuts);
+    let deadline = Instant::now() + Duration::from_secs(60 + 4 * cuts);
     while proxy.cuts().0 + proxy.cuts().1 < cuts {
         assert!(Instant::now() < deadline, "only {:?} cuts", proxy.cuts());
         std::thread::sleep(Duration::from_millis(20));

@@ -67,6 +67,15 @@ impl Sender {
         batch
     }
 
+    /// A start puts the newest batch into a segment of its own; the others grow too old.
+    fn forget_all_but_the_newest(&mut self) {
+        let applied = self.outbox.applied();
+        self.outbox = outbox(&self.files.path().join("outbox"));
+        self.outbox.set_applied(applied);
+        self.outbox.trim(0, true).unwrap();
+        self.outbox.trim(7_200_000, true).unwrap();
+    }
+
     /// What the store holds of all that was sent.
     async fn held(&self) -> BTreeMap<(String, String, String), u64> {
         let mut held = BTreeMap::new();
@@ -264,8 +273,7 @@ async fn what_the_outbox_keeps_no_more_is_lost_once_and_what_follows_counts() {
     sender = sender.saved(&image).await;
     sender.send(vec![sums_of("a", "2026-11-30", 22, 2), sums_of("b", "2026-11-30", 22, 1)]).await;
     sender.send(vec![sums_of("a", "2026-11-30", 22, 1)]).await;
-    sender.outbox.trim(0, true).unwrap();
-    sender.outbox.trim(7_200_000, true).unwrap();
+    sender.forget_all_but_the_newest();
     assert_eq!(sender.outbox.first_sequence(), Some(3));
     sender = sender.back_to(&image).await;
     assert!(!sender.check(false).await.unwrap());
@@ -322,8 +330,7 @@ async fn what_lies_beyond_the_outbox_is_recorded_for_the_hashes_that_lost_it_and
     sender = sender.saved(&image).await;
     sender.send(vec![sums_of("a", "2026-11-30", 22, 2)]).await;
     sender.send(vec![sums_of("a", "2026-11-30", 22, 1), sums_of("b", "2026-11-30", 22, 1)]).await;
-    sender.outbox.trim(0, true).unwrap();
-    sender.outbox.trim(7_200_000, true).unwrap();
+    sender.forget_all_but_the_newest();
     assert_eq!(sender.outbox.first_sequence(), Some(3));
     sender = sender.back_to(&image).await;
     assert!(!sender.check(false).await.unwrap());

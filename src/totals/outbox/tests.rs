@@ -57,53 +57,92 @@ fn batches_are_kept_in_order_over_a_start() {
     assert_eq!((outbox.waiting(), outbox.next_sequence(), outbox.get(9).unwrap()), (0, 10, None));
 }
 
-#[test]
-fn what_is_applied_is_kept_for_the_retention_and_what_waits_for_ever() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 30));
-    let hour = |n: u64| n * HOUR_MS as u64;
-    outbox.trim(hour(1000), true).unwrap();
-    for n in 1..=4 {
-        outbox.add(&batch(n, 0, 1)).unwrap();
-        outbox.trim(hour(1000 + n), true).unwrap();
-    }
-    outbox.set_applied(3);
-    // Frozen in hours 1000 to 1003.
-    outbox.trim(hour(1072), true).unwrap();
-    assert_eq!(kept(&outbox), [1, 2, 3, 4]);
-    outbox.trim(hour(1073), true).unwrap();
-    assert_eq!(kept(&outbox), [2, 3, 4]);
-    outbox.trim(hour(9999), true).unwrap();
-    assert_eq!((kept(&outbox), outbox.waiting()), (vec![4], 1));
-    // The newest stays when it is applied: a start goes on from its sequence and its reach.
-    outbox.set_applied(4);
-    outbox.trim(hour(99_999), true).unwrap();
-    assert_eq!((kept(&outbox), outbox.next_sequence()), (vec![4], 5));
-    drop(outbox);
-    let (outbox, read) = open(dir.path(), settings(72, 1 << 30));
-    assert_eq!(read.last(), Some(&4));
-    assert_eq!(outbox.next_sequence(), 5);
+/// Segments of 16 KiB, which hold some twenty batches of a hundred pages.
+fn short() -> OutboxConfig {
+    settings(24, 64 << 10)
+}
+
+fn hour(n: u64) -> u64 {
+    n * HOUR_MS as u64
+}
+
+fn add_now(outbox: &mut Outbox, sequence: u64) {
+    let clock_ms = outbox.clock_ms();
+    outbox.add(&batch(sequence, clock_ms, 100)).unwrap();
 }
 
 #[test]
-fn retention_does_not_run_while_the_store_is_away() {
+fn what_is_applied_is_kept_for_the_retention_and_what_waits_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut outbox, _) = open(dir.path(), settings(72, 1 << 30));
-    let hour = |n: u64| n * HOUR_MS as u64;
+    let (mut outbox, _) = open(dir.path(), short());
+    outbox.trim(hour(1000), true).unwrap();
+    for n in 1..=100 {
+        add_now(&mut outbox, n);
+        outbox.set_applied(n);
+        outbox.trim(hour(1000 + n), true).unwrap();
+        let first = outbox.first_sequence().unwrap();
+        assert!(first <= n.saturating_sub(23).max(1), "batch {first} is the first after {n} hours");
+        assert!(n < first + 24 + 32, "batch {first} is the first after {n} hours: older ones go by segments");
+        assert!(outbox.reach_ms() >= hour(n.min(24)), "{} ms after {n} hours", outbox.reach_ms());
+    }
+    (101..=120).for_each(|n| add_now(&mut outbox, n));
+    outbox.trim(hour(9999), true).unwrap();
+    let remain = kept(&outbox);
+    assert!(remain.len() < 40 && remain.ends_with(&(101..=120).collect::<Vec<_>>()), "{remain:?}");
+    // The newest stays when it is applied: a start goes on from its sequence and its reach.
+    outbox.set_applied(120);
+    outbox.trim(hour(99_999), true).unwrap();
+    let remain = kept(&outbox);
+    assert!(remain.len() < 20 && remain.last() == Some(&120), "{remain:?}");
+    assert_eq!(outbox.next_sequence(), 121);
+}
+
+#[test]
+fn what_is_not_kept_is_not_on_the_disk_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), short());
+    for n in 1..=200 {
+        add_now(&mut outbox, n);
+        outbox.set_applied(n);
+        outbox.trim(hour(n), true).unwrap();
+        if n % 7 == 0 {
+            let remain = kept(&outbox);
+            drop(outbox);
+            let (after, read) = open(dir.path(), short());
+            assert_eq!((&read, &kept(&after)), (&remain, &remain), "after {n} hours");
+            outbox = after;
+            outbox.set_applied(n);
+            outbox.trim(hour(n), true).unwrap();
+        }
+    }
+    assert!(outbox.first_sequence().unwrap() > 100);
+}
+
+#[test]
+fn retention_does_not_run_while_the_store_is_away_or_no_process_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), short());
     outbox.trim(hour(0), true).unwrap();
-    outbox.add(&batch(1, 0, 1)).unwrap();
-    outbox.add(&batch(2, 0, 1)).unwrap();
-    outbox.set_applied(2);
+    (1..=40).for_each(|n| add_now(&mut outbox, n));
+    outbox.set_applied(40);
+    let all: Vec<u64> = (1..=40).collect();
     outbox.trim(hour(10), true).unwrap();
     for n in 11..500 {
         outbox.trim(hour(n), false).unwrap();
     }
     outbox.trim(hour(499), true).unwrap();
-    assert_eq!(kept(&outbox), [1, 2], "ten hours have been counted");
-    outbox.trim(hour(499 + 62), true).unwrap();
-    assert_eq!(kept(&outbox), [1, 2]);
-    outbox.trim(hour(499 + 63), true).unwrap();
-    assert_eq!(kept(&outbox), [2]);
+    assert_eq!((kept(&outbox), outbox.reach_ms()), (all.clone(), hour(10)), "ten hours have been counted");
+    outbox.trim(hour(499 + 14), true).unwrap();
+    assert_eq!(kept(&outbox), all);
+    add_now(&mut outbox, 41);
+    drop(outbox);
+
+    let (mut outbox, _) = open(dir.path(), short());
+    outbox.set_applied(41);
+    outbox.trim(hour(5000), true).unwrap();
+    assert_eq!((outbox.first_sequence(), outbox.reach_ms()), (Some(1), hour(24)));
+    outbox.trim(hour(5001), true).unwrap();
+    assert_eq!(kept(&outbox), [41], "a start puts the newest into a segment of its own");
 }
 
 #[test]
@@ -126,7 +165,7 @@ fn the_oldest_applied_go_when_it_is_too_large_and_their_files_with_them() {
     assert!(!outbox.is_full(), "what is applied makes room");
     drop(outbox);
     let (_, read) = open(dir.path(), settings(72, max));
-    assert!(read.ends_with(&(first..=200).collect::<Vec<_>>()));
+    assert_eq!(read, (first..=200).collect::<Vec<_>>());
 }
 
 #[test]
