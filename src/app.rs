@@ -167,6 +167,8 @@ impl App {
 async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let sites = Arc::new(config.sites.clone());
     let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
+    metrics.describe(config.totals.store.kind())?;
+    metrics.reloaded(true, clock.now());
     let sessions = Sessions::new(config.sessions.clone(), sites.iter().len(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
     let settings = config.totals.clone();

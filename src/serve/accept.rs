@@ -211,7 +211,13 @@ impl Door {
             Ok(Ok(())) => {}
             // The service took the connection over.
             Ok(Err(Broken::Http(error))) if error.is_user() => {}
-            Ok(Err(error)) => self.metrics.connection_errors.with_label_values(&[kind(&error)]).inc(),
+            Ok(Err(error)) => {
+                let kind = kind(&error);
+                if kind == "timeout" && matches!(error, Broken::Stream(_)) {
+                    self.metrics.live_dropped.inc();
+                }
+                self.metrics.connection_errors.with_label_values(&[kind]).inc();
+            }
             Err(panic) => tracing::error!(%panic, "a connection ended by a fault of ours"),
         }
     }
