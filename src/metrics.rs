@@ -354,3 +354,6 @@ impl Register<'_> {
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

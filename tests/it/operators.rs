@@ -1,6 +1,7 @@
 //! What operators see.
 
-use std::io::Write;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use crate::harness::{Setup, TestApp, until, view};
@@ -23,6 +24,53 @@ fn promtool_finds_nothing_to_say_of_the_metrics() {
     promtool.stdin.take().unwrap().write_all(&metrics.body).unwrap();
     let said = promtool.wait_with_output().unwrap();
     assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// Runs of a name's letters, in what stands between backticks in the first column of the README's table.
+fn documented() -> BTreeSet<String> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, rest) = readme.split_once("\n## Metrics\n").expect("a section of metrics");
+    let rows = rest.split("\n## ").next().unwrap_or(rest).lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.skip(1).filter_map(|row| row.split('|').nth(1));
+    cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .map(|name| format!("footfall_{}", name.split('{').next().unwrap_or(&name)))
+        .collect()
+}
+
+#[test]
+fn the_readme_tells_of_every_series_and_of_no_other() {
+    let app = TestApp::start(Setup::default());
+    let metrics = http::get(app.admin(), "/metrics");
+    let families = metrics.text().lines().filter_map(|line| line.strip_prefix("# TYPE footfall_"));
+    let exported = families.filter_map(|line| Some(format!("footfall_{}", line.split(' ').next()?)));
+    let exported: BTreeSet<String> = exported.collect();
+    let documented = documented();
+    assert!(exported.len() > 30, "{exported:?}");
+    assert_eq!(exported.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "not told");
+    assert_eq!(documented.difference(&exported).collect::<Vec<_>>(), Vec::<&String>::new(), "not there");
+}
+
+#[test]
+fn metrics_are_packed_for_who_unpacks_them() {
+    let app = TestApp::start(Setup::default());
+    let ask = |accepted: &str| {
+        let mut connection = http::Connection::open(app.admin()).unwrap();
+        let accepted = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {accepted}\r\n\r\n");
+        connection.ask(accepted).unwrap()
+    };
+    for plain in ["identity", "gzip;q=0", "gzip; q=0.000, br", ""] {
+        assert_eq!(ask(plain).header("content-encoding"), None, "{plain}");
+        assert!(ask(plain).text().contains("footfall_build_info{"));
+    }
+    for packed in ["gzip", "deflate, GZIP;q=0.5", "br;q=1, gzip"] {
+        let answer = ask(packed);
+        assert_eq!(answer.header("content-encoding"), Some("gzip"), "{packed}");
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&*answer.body).read_to_string(&mut text).unwrap();
+        assert!(text.contains("footfall_build_info{") && text.len() > 4 * answer.body.len());
+    }
 }
 
 #[test]
