@@ -3,7 +3,7 @@
 //! `observe` is one look into a table of 100,000 sessions. `journal` is views from their admission until
 //! they are written, in groups as 64 connections make them. `apply` is the stop of a service that holds
 //! 5,000 views of some 2,000 pages: freeze, outbox, store, checkpoint; on Redis too where there is a
-//! `redis-server` on the PATH.
+//! `redis-server` on the PATH. `metrics` is what a request pays for being counted, and what a scrape costs.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use footfall::calendar::{Calendar, Zone};
 use footfall::clock::{Clock, Moment};
 use footfall::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
-use footfall::metrics::Metrics;
+use footfall::metrics::{Metrics, Shown};
 use footfall::sessions::{self, Sessions};
 use footfall::sites::{Identity, OriginCheck, PageRules, Site, SiteId, SiteKey, Sites};
 use footfall::totals::{self, JournalConfig, OutboxConfig, StoreConfig, Sync, Totals, Written};
@@ -311,5 +311,33 @@ impl Drop for Redis {
     }
 }
 
-criterion_group!(paths, observing, journalling, applying);
+/// What a request pays for being counted, and what a scrape of a hundred sites costs.
+fn counting(c: &mut Criterion) {
+    let sites = (0..100).map(|n| Site { id: SiteId(n), key: key(n), ..site() });
+    let sites = Sites::new(sites.collect());
+    let metrics = Metrics::new(&sites, 1).expect("series");
+    let requests = metrics.requests("public", ["/api/v1/beacon"].into_iter());
+    let mut group = c.benchmark_group("metrics");
+    group.bench_function("a request, with both readings of the clock", |b| {
+        b.iter(|| {
+            let began = Instant::now();
+            requests.answered(0, 204, began.elapsed());
+        });
+    });
+    group.bench_function("the text of 100 sites", |b| {
+        b.iter(|| {
+            let totals = [Some(1_234_567); 5];
+            let shown = |site| Shown { site, online: 321, views: totals, visits: totals, visitors: totals };
+            metrics.show_sites(sites.iter().map(|site| shown(site)));
+            metrics.text().expect("text")
+        });
+    });
+    group.finish();
+}
+
+fn key(n: u16) -> SiteKey {
+    SiteKey::new(&format!("site-{n}")).expect("a legal key")
+}
+
+criterion_group!(paths, observing, journalling, applying, counting);
 criterion_main!(paths);

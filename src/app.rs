@@ -4,6 +4,8 @@
 //! the writer of totals and the sync of the journal have one each. So nothing that an operator asks and
 //! nothing that a disk or a store does can hold a beacon.
 
+mod supervisor;
+
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -29,7 +31,7 @@ const SWEEP_STEP: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener.
-    #[error("cannot listen on {0}: {1}; is another service there? choose another address with {2}")]
+    #[error("cannot listen on {0}: {1}; {hint} ({2})", hint = listen_hint(.1))]
     Listen(SocketAddr, std::io::Error, &'static str),
     /// The data directory or the store.
     #[error("{0}")]
@@ -40,6 +42,18 @@ pub enum StartError {
     /// The runtime, a thread or a signal.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
+}
+
+/// What an operator can do where an address cannot be listened on.
+fn listen_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: choose one that it has"
+        }
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 are root's: choose a higher one",
+        _ => "choose another address",
+    }
 }
 
 /// A service that is built and bound, and not yet serving.
@@ -57,13 +71,19 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn build(config: Config, clock: Clock) -> Result<App, StartError> {
-        let bind = |addr, key| {
-            let bound = serve::bind(addr, config.serve.write_timeout)
-                .and_then(|listener| listener.local_addr().map(|at| (listener, at)));
-            bound.map_err(|error| StartError::Listen(addr, error, key))
+        Self::build_on(config, clock, [None, None]).await
+    }
+
+    /// As [`App::build`], on a public and an admin listener that are bound already, where they are.
+    async fn build_on(config: Config, clock: Clock, bound: [Option<Listener>; 2]) -> Result<App, StartError> {
+        let bind = |bound: Option<Listener>, addr, key| {
+            let listener = bound.map_or_else(|| serve::bind(addr, config.serve.write_timeout), Ok);
+            let listener = listener.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
+            listener.map_err(|error| StartError::Listen(addr, error, key))
         };
-        let public = bind(config.serve.listen, "listen")?;
-        let admin = bind(config.serve.admin_listen, "admin_listen")?;
+        let [public, admin] = bound;
+        let public = bind(public, config.serve.listen, "listen")?;
+        let admin = bind(admin, config.serve.admin_listen, "admin_listen")?;
         let parts = open(&config, clock).await?;
         parts.totals.will_serve();
         let control = match ControlSocket::bind(&config.totals.data_dir) {
@@ -147,6 +167,8 @@ impl App {
 async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let sites = Arc::new(config.sites.clone());
     let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
+    metrics.describe(config.totals.store.kind())?;
+    metrics.reloaded(true, clock.now());
     let sessions = Sessions::new(config.sessions.clone(), sites.iter().len(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
     let settings = config.totals.clone();
@@ -268,7 +290,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let store = config.shown_store();
-        let app = App::build(config, Clock::system()).await?;
+        let handed_over = supervisor::listeners(config.serve.write_timeout)?;
+        let app = App::build_on(config, Clock::system(), handed_over).await?;
         let sites: Vec<&str> = app.parts.sites.iter().map(|site| site.key.as_str()).collect();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -280,12 +303,17 @@ pub fn run(config: Config) -> Result<(), StartError> {
             app.admin_addr(),
             app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
         );
+        supervisor::ready(&format!("serving pages on http://{}", app.public_addr()));
         let told = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            supervisor::stopping();
         };
-        app.run(told).await
+        tokio::select! {
+            ended = app.run(told) => ended,
+            () = supervisor::keep_watchdog_quiet() => Ok(()),
+        }
     })
 }

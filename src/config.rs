@@ -107,6 +107,17 @@ impl Config {
         }
     }
 
+    /// Looks at the files that the settings name beside the secrets, as a service needs them.
+    ///
+    /// # Errors
+    /// One that cannot be used.
+    pub fn check_files(&self) -> Result<(), Faults> {
+        totals::check_authorities(&self.totals.store).map_err(|problem| {
+            let remedy = "name a file with the certificates of authorities in PEM, for rediss://".to_owned();
+            Faults(vec![self.settings.fault("store.tls_ca_file", Complaint { problem, remedy })])
+        })
+    }
+
     /// Everything in force as TOML, secrets hidden; a comment says where what is not a default comes
     /// from.
     pub fn to_toml(&self) -> String {
@@ -420,8 +431,8 @@ impl Reader {
                     .to_owned(),
             );
         }
-        if totals.store.tls_ca_file.is_some() && !totals.store.url.starts_with("rediss://") {
-            warnings.push("store.tls_ca_file has no effect while store.url is not rediss://".to_owned());
+        if totals.store.tls_ca_file.is_some() && totals.store.url == "embedded" {
+            warnings.push("store.tls_ca_file has no effect while store.url is \"embedded\"".to_owned());
         }
         warnings.extend(self.site_warnings(sites, &serve.languages));
         warnings

@@ -39,6 +39,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
+    if let Err(faults) = config.check_files() {
+        return refuse(&faults.to_string());
+    }
     if let Err(fault) = start_log(config.log) {
         return refuse(&fault);
     }

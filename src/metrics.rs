@@ -4,12 +4,21 @@
 //! because they are configured. All label values that are known at the start are shown from the
 //! start, at 0.
 
+mod requests;
+mod sites;
+mod store;
+
+pub use requests::{NO_ROUTE, Requests};
+pub use sites::{Shown, Totals};
+pub use store::{Operation, StoreOperations};
+
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
+use crate::clock::Moment;
 use crate::ingest::Reason;
 use crate::sites::{SiteId, Sites};
 
@@ -66,9 +75,9 @@ pub struct Metrics {
     outcomes: [IntCounter; 3],
     reasons: [IntCounter; Reason::ALL.len()],
     bounds: [IntCounter; BOUNDS.len()],
-    views: Vec<IntCounter>,
-    visits: Vec<IntCounter>,
-    online: Vec<IntGauge>,
+    sites: sites::OfSites,
+    requests: requests::Families,
+    reloads: Reloads,
     /// Forwarding headers ignored because the peer is no trusted proxy.
     pub client_header_ignored: IntCounter,
     /// Sessions in memory.
@@ -77,6 +86,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Readers of live counters.
     pub live_readers: IntGauge,
+    /// Readers of live counters that were cut off because they took nothing.
+    pub live_dropped: IntCounter,
     /// Accepts that failed (descriptor exhaustion, mostly).
     pub accept_errors: IntCounter,
     /// Requests that the HTTP parser refused or that broke off, by kind.
@@ -97,10 +108,8 @@ pub struct Metrics {
     pub oldest_unapplied: Gauge,
     /// When a flush last ended with everything applied (Unix seconds).
     pub last_flush: Gauge,
-    /// Store operations by operation and outcome.
-    pub store_operations: IntCounterVec,
-    /// Time of store operations, seconds.
-    pub store_seconds: HistogramVec,
+    /// What is asked of the store.
+    pub store: StoreOperations,
     /// 1 while the store answers.
     pub store_up: IntGauge,
     /// What stands between a fault of the store and its figures.
@@ -136,7 +145,7 @@ impl Healing {
                 "How far back in time the store may go and be healed from the outbox.",
             )?,
             concerns: r.gauge(
-                "footfall_store_setting_warnings",
+                "footfall_store_settings_unsafe",
                 "Settings of the store's server that endanger counts.",
             )?,
             twins: r.counter(
@@ -156,8 +165,11 @@ impl Healing {
 /// Where something may be lost, as labels.
 pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
 
-/// The operations of a store, as labels.
-pub const STORE_OPERATIONS: [&str; 4] = ["attach", "apply", "read", "salt"];
+/// When the configuration was last read.
+struct Reloads {
+    successful: IntGauge,
+    success: Gauge,
+}
 
 impl Metrics {
     /// Registers all series; those by site for the given sites.
@@ -173,19 +185,22 @@ impl Metrics {
             r.counters("footfall_beacons_total", "Beacons by what became of them.", &["outcome"])?;
         let bounds =
             r.counters("footfall_bounds_reached_total", "Times a bound shed a newcomer.", &["bound"])?;
-        let views = r.counters("footfall_views_total", "Views counted.", &["site"])?;
-        let visits = r.counters("footfall_visits_total", "Visits counted.", &["site"])?;
-        let online = r.gauges("footfall_online_visitors", "Visitors online now.", &["site"])?;
-        let by_site = |family: &IntCounterVec| -> Vec<IntCounter> {
-            sites.iter().map(|site| family.with_label_values(&[site.key.as_str()])).collect()
-        };
         let metrics = Metrics {
             outcomes: ["counted", "repeated", "taken"].map(|o| beacons.with_label_values(&[o])),
             reasons: Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
             bounds: BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
-            views: by_site(&views),
-            visits: by_site(&visits),
-            online: sites.iter().map(|s| online.with_label_values(&[s.key.as_str()])).collect(),
+            sites: sites::OfSites::new(&r, sites)?,
+            requests: requests::Families::new(&r)?,
+            reloads: Reloads {
+                successful: r.gauge(
+                    "footfall_config_last_reload_successful",
+                    "1 if the configuration was taken when it was last read.",
+                )?,
+                success: r.timestamp(
+                    "footfall_config_last_reload_success_timestamp_seconds",
+                    "When the configuration was last taken.",
+                )?,
+            },
             client_header_ignored: r.counter(
                 "footfall_client_header_ignored_total",
                 "Forwarding headers ignored because the peer is not in trusted_proxies.",
@@ -193,6 +208,10 @@ impl Metrics {
             sessions: r.gauge("footfall_sessions", "Sessions in memory.")?,
             connections: r.gauge("footfall_connections", "Open connections of the public listener.")?,
             live_readers: r.gauge("footfall_live_readers", "Readers of live counters.")?,
+            live_dropped: r.counter(
+                "footfall_live_dropped_total",
+                "Readers of live counters cut off because they took nothing.",
+            )?,
             accept_errors: r.counter("footfall_accept_errors_total", "Accepts that failed.")?,
             connection_errors: r.counters(
                 "footfall_connection_errors_total",
@@ -218,16 +237,7 @@ impl Metrics {
                 "footfall_last_flush_timestamp_seconds",
                 "When a flush last ended with everything applied.",
             )?,
-            store_operations: r.counters(
-                "footfall_store_operations_total",
-                "Store operations by outcome.",
-                &["operation", "outcome"],
-            )?,
-            store_seconds: r.add(HistogramVec::new(
-                HistogramOpts::new("footfall_store_operation_seconds", "Time of store operations.")
-                    .buckets(SECONDS.to_vec()),
-                &["operation"],
-            )?)?,
+            store: StoreOperations::new(&r)?,
             store_up: r.gauge("footfall_store_up", "1 while the store answers.")?,
             registry: registry.clone(),
         };
@@ -237,12 +247,6 @@ impl Metrics {
 
     /// Label values that are known are shown at 0 before they first occur.
     fn show_from_the_start(&self) {
-        for operation in STORE_OPERATIONS {
-            self.store_seconds.with_label_values(&[operation]);
-            for outcome in ["ok", "error"] {
-                self.store_operations.with_label_values(&[operation, outcome]);
-            }
-        }
         for kind in ["parse", "timeout", "io"] {
             self.connection_errors.with_label_values(&[kind]);
         }
@@ -265,19 +269,37 @@ impl Metrics {
 
     /// Adds counted views and visits of a site.
     pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
-        if let (Some(v), Some(w)) = (self.views.get(site.index()), self.visits.get(site.index())) {
-            v.inc_by(views);
-            if visits > 0 {
-                w.inc_by(visits);
-            }
+        self.sites.counted(site, views, visits);
+    }
+
+    /// Sets what only a scrape needs.
+    pub fn show_sites<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
+        self.sites.show(sites);
+    }
+
+    /// The series of a listener's requests, whose routes stand in this order.
+    pub fn requests(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
+        self.requests.of(listener, routes)
+    }
+
+    /// The configuration was read, and taken if it is without fault.
+    pub fn reloaded(&self, taken: bool, now: Moment) {
+        self.reloads.successful.set(taken.into());
+        if taken {
+            self.reloads.success.set(now.unix_ms as f64 / 1000.0);
         }
     }
 
-    /// Sets the visitors online of a site.
-    pub fn set_online(&self, site: SiteId, online: u64) {
-        if let Some(gauge) = self.online.get(site.index()) {
-            gauge.set(online as i64);
-        }
+    /// Says what runs, on which kind of store.
+    ///
+    /// # Errors
+    /// It was said before.
+    pub fn describe(&self, store: &str) -> Result<(), prometheus::Error> {
+        let info = Opts::new("footfall_build_info", "What runs; always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"))
+            .const_label("store", store);
+        Register(&self.registry).add(IntGauge::with_opts(info)?)?.set(1);
+        Ok(())
     }
 
     /// All series in the Prometheus text format 0.0.4.
@@ -300,13 +322,10 @@ impl Register<'_> {
         Ok(series)
     }
 
-    /// What needs no handle: the process, the version, the bounds.
+    /// What needs no handle: the process, the bounds.
     fn constants(&self, max_sessions: usize) -> Result<(), prometheus::Error> {
         #[cfg(target_os = "linux")]
         self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let info = Opts::new("footfall_build_info", "The running version; always 1.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        self.add(IntGauge::with_opts(info)?)?.set(1);
         self.gauge("footfall_sessions_limit", "Most sessions kept in memory.")?.set(max_sessions as i64);
         Ok(())
     }
@@ -335,3 +354,6 @@ impl Register<'_> {
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
     }
 }
+
+#[cfg(test)]
+mod tests;

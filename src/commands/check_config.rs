@@ -3,10 +3,19 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::EXIT_CONFIG;
 use crate::config::Config;
 
-/// Prints the warnings and one line of what would be served.
+/// Prints the warnings and one line of what would be served; where a file that the configuration names cannot
+/// be used, says so on the standard error.
+///
+/// # Errors
+/// The standard output cannot be written to.
 pub fn run(config: &Config, out: &mut impl Write) -> io::Result<ExitCode> {
+    if let Err(faults) = config.check_files() {
+        eprintln!("footfall: {faults}");
+        return Ok(EXIT_CONFIG.into());
+    }
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;
     }

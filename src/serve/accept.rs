@@ -2,10 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::Request;
@@ -13,11 +12,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
+use super::drain::{self, Course, Drain};
 use super::live::{Handover, Streaming, Wire};
 use super::reply::Response;
 use super::timer::HeadTimer;
@@ -38,7 +37,11 @@ const SEND_BUFFER: usize = 64 * 1024;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound address that no one is served at yet.
-pub struct Listener(std::net::TcpListener);
+pub struct Listener {
+    socket: std::net::TcpListener,
+    /// Whether somebody else holds it too, and will have it served after us.
+    outlives: bool,
+}
 
 /// Binds an address; a peer that takes nothing of an answer is cut off after `write_timeout`. Needs no
 /// runtime: the listener may be served by another thread's.
@@ -58,7 +61,7 @@ pub fn bind(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(Listener(socket.into()))
+    Ok(Listener { socket: socket.into(), outlives: false })
 }
 
 /// Bounds what the kernel holds for a peer that takes nothing, and for how long. Connections inherit both
@@ -72,12 +75,22 @@ fn bound(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> 
 }
 
 impl Listener {
+    /// Takes over a listener that somebody else bound, a service manager mostly, as [`bind`] makes one.
+    ///
+    /// # Errors
+    /// The system refuses to make it so.
+    pub fn inherited(listener: std::net::TcpListener, write_timeout: Duration) -> io::Result<Listener> {
+        bound(&socket2::SockRef::from(&listener), write_timeout)?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener { socket: listener, outlives: true })
+    }
+
     /// The address bound, with the port the system chose for port 0.
     ///
     /// # Errors
     /// The system does not tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 }
 
@@ -110,54 +123,20 @@ pub(super) struct Door {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What is open: connections that hyper serves, and those that it has left to events.
-type Open = JoinSet<Result<(), Broken>>;
-
 /// What ended a connection.
 enum Broken {
     Http(hyper::Error),
     Stream(io::Error),
 }
 
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Self {
+        Broken::Http(error)
+    }
+}
+
 async fn run(stream: Streaming) -> Result<(), Broken> {
     stream.run().await.map_err(Broken::Stream)
-}
-
-/// Tells open connections to end.
-#[derive(Default)]
-struct Drain {
-    begun: AtomicBool,
-    told: Notify,
-}
-
-impl Drain {
-    /// From now on a connection ends with the request at hand, and at once if there is none.
-    fn begin(&self) {
-        self.begun.store(true, Ordering::Release);
-        self.told.notify_waiters();
-    }
-
-    /// Runs a connection to its end.
-    async fn run<S>(self: Arc<Self>, connection: http1::Connection<Wire, S>) -> Result<(), Broken>
-    where
-        S: Service<Request<Incoming>, Response = Response>,
-        S::Error: std::error::Error + Send + Sync + 'static,
-    {
-        let mut connection = pin!(connection);
-        let mut told = pin!(self.told.notified());
-        // To be told means to be woken, and a task's waker stays good: it is left there once, and not
-        // anew whenever a request comes in.
-        std::future::poll_fn(|context| Poll::Ready(told.as_mut().poll(context).is_ready())).await;
-        let mut draining = false;
-        std::future::poll_fn(|context| {
-            if !draining && self.begun.load(Ordering::Acquire) {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            connection.as_mut().poll(context).map_err(Broken::Http)
-        })
-        .await
-    }
 }
 
 impl Door {
@@ -174,52 +153,30 @@ impl Door {
         S::Future: Send,
         S::Error: std::error::Error + Send + Sync + 'static,
     {
-        let listener = TcpListener::from_std(listener.0)?;
-        let http = self.http();
-        let draining = Arc::new(Drain::default());
+        let Listener { socket, outlives } = listener;
+        let listener = TcpListener::from_std(socket)?;
+        let mut room = Room::of(self, service, drain);
         let failing = OnceAMinute::default();
-        let mut open = Open::new();
-        let (streams, mut streaming) = unbounded_channel();
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(ended) = open.join_next() => {
-                    self.ended(ended);
-                    self.show(&open);
-                    continue;
-                }
-                Some(stream) = streaming.recv() => {
-                    open.spawn(run(stream));
-                    self.show(&open);
-                    continue;
-                }
+                () = room.turn() => continue,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok(_) if open.len() >= self.max_connections => self.metrics.bound(Bound::Connections),
-                Ok((stream, peer)) => {
-                    if let Ok(socket) = self.prepare(stream) {
-                        let handover = Handover::default();
-                        let service = service(peer.ip(), handover.clone());
-                        let wire = Wire::new(socket, handover, streams.clone());
-                        let mut http = http.clone();
-                        http.timer(HeadTimer::new(self.header_timeout));
-                        open.spawn(draining.clone().run(http.serve_connection(wire, service)));
-                        self.show(&open);
-                    }
-                }
+                Ok((stream, peer)) => room.let_in(stream, peer.ip()),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => self.rest_after(&error, &failing).await,
             }
         }
-        drop(listener);
-        while let Ok(stream) = streaming.try_recv() {
-            open.spawn(run(stream));
+        // Who waits at a listener that outlives us is let in by the next process.
+        match outlives {
+            true => drop(listener),
+            false => room.let_in_who_waits(listener.into_std()?),
         }
-        draining.begin();
-        self.wait_for(open, drain).await;
+        room.empty(drain).await;
         Ok(())
     }
 
@@ -249,33 +206,102 @@ impl Door {
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 
-    /// Waits until all connections have ended, for so long; drops the rest.
-    async fn wait_for(&self, mut open: Open, within: Duration) {
-        let all = async {
-            while let Some(ended) = open.join_next().await {
-                self.ended(ended);
-            }
-        };
-        if tokio::time::timeout(within, all).await.is_err() {
-            tracing::warn!(connections = open.len(), "connections are cut off: they outlast the drain");
-        }
-        open.shutdown().await;
-        self.show(&open);
-    }
-
     fn ended(&self, ended: Result<Result<(), Broken>, JoinError>) {
         match ended {
             Ok(Ok(())) => {}
             // The service took the connection over.
             Ok(Err(Broken::Http(error))) if error.is_user() => {}
-            Ok(Err(error)) => self.metrics.connection_errors.with_label_values(&[kind(&error)]).inc(),
+            Ok(Err(error)) => {
+                let kind = kind(&error);
+                if kind == "timeout" && matches!(error, Broken::Stream(_)) {
+                    self.metrics.live_dropped.inc();
+                }
+                self.metrics.connection_errors.with_label_values(&[kind]).inc();
+            }
             Err(panic) => tracing::error!(%panic, "a connection ended by a fault of ours"),
         }
     }
+}
 
-    fn show(&self, open: &Open) {
-        if self.public {
-            self.metrics.connections.set(open.len() as i64);
+/// The connections that are open.
+struct Room<'d, F> {
+    door: &'d Door,
+    http: http1::Builder,
+    service: F,
+    /// Connections that hyper serves, and those that it has left to events.
+    open: JoinSet<Result<(), Broken>>,
+    /// How hyper leaves them.
+    streams: (UnboundedSender<Streaming>, UnboundedReceiver<Streaming>),
+    drain: Arc<Drain>,
+}
+
+impl<'d, F, S> Room<'d, F>
+where
+    F: Fn(IpAddr, Handover) -> S,
+    S: Service<Request<Incoming>, Response = Response> + Send + 'static,
+    S::Future: Send,
+    S::Error: std::error::Error + Send + Sync + 'static,
+{
+    fn of(door: &'d Door, service: F, drain: Duration) -> Self {
+        let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain)));
+        Room { door, http: door.http(), service, open, streams: unbounded_channel(), drain }
+    }
+
+    /// Serves a connection, if there is room for it.
+    fn let_in(&mut self, stream: TcpStream, peer: IpAddr) {
+        if self.open.len() >= self.door.max_connections {
+            self.door.metrics.bound(Bound::Connections);
+        } else if let Ok(socket) = self.door.prepare(stream) {
+            let handover = Handover::new(Course::new(self.drain.clone()));
+            let service = (self.service)(peer, handover.clone());
+            let wire = Wire::new(socket, handover.clone(), self.streams.0.clone());
+            let mut http = self.http.clone();
+            http.timer(HeadTimer::new(self.door.header_timeout));
+            self.open.spawn(drain::run(handover, http.serve_connection(wire, service)));
+            self.show();
+        }
+    }
+
+    /// Lets in who would be turned away when the listener closes: the kernel has taken their connections.
+    fn let_in_who_waits(&mut self, listener: std::net::TcpListener) {
+        for _ in 0..BACKLOG {
+            let Ok((stream, peer)) = listener.accept() else { break };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.let_in(stream, peer.ip());
+            }
+        }
+    }
+
+    /// Waits for a connection that ends, or goes on as a stream of events.
+    async fn turn(&mut self) {
+        tokio::select! {
+            biased;
+            // First, as it is sent before its connection ends.
+            Some(stream) = self.streams.1.recv() => drop(self.open.spawn(run(stream))),
+            Some(ended) = self.open.join_next() => self.door.ended(ended),
+        }
+        self.show();
+    }
+
+    /// Waits until all connections have ended, for so long; drops the rest.
+    async fn empty(mut self, within: Duration) {
+        self.drain.begin();
+        let all = async {
+            while !self.open.is_empty() {
+                self.turn().await;
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!(connections = self.open.len(), "connections are cut off: they outlast the drain");
+        }
+        self.open.shutdown().await;
+        self.show();
+    }
+
+    fn show(&self) {
+        if self.door.public {
+            self.door.metrics.connections.set(self.open.len() as i64);
         }
     }
 }

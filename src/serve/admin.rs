@@ -5,16 +5,18 @@ use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Request, StatusCode};
+use tokio::time::Instant;
 
 use super::Parts;
 use super::reply::{self, Fault, Response};
-use super::routes::{ADMIN, Found, Routes};
+use super::routes::{ADMIN, Found, Routes, Way};
 use crate::ingest::Reason;
-use crate::totals::Health;
+use crate::metrics::{Requests, Shown};
+use crate::totals::{Figures, Health};
 
 /// Who answers a route of the admin listener.
-pub(super) type AdminHandler = fn(&Parts, &Uri) -> Response;
+pub(super) type AdminHandler = fn(&Parts, &Request<Incoming>) -> Response;
 
 /// The type of the Prometheus text format.
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -23,53 +25,62 @@ const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 pub(super) struct Admin {
     parts: Arc<Parts>,
     routes: Routes<AdminHandler>,
+    requests: Requests,
 }
 
 impl Admin {
     /// Sets up.
     pub(super) fn new(parts: Arc<Parts>) -> Self {
-        Admin { parts, routes: Routes::new(ADMIN) }
+        let routes = Routes::new(ADMIN);
+        let requests = parts.metrics.requests("admin", routes.paths());
+        Admin { parts, routes, requests }
     }
 
     /// Answers a request.
     pub(super) fn answer(&self, request: &Request<Incoming>) -> Response {
-        match self.routes.find(request.method(), request.uri().path()) {
-            Found::Handler(handler, _) => handler(&self.parts, request.uri()),
+        let began = Instant::now();
+        let Way { route, found } = self.routes.find(request.method(), request.uri().path());
+        let response = match found {
+            Found::Handler(handler, _) => handler(&self.parts, request),
             Found::NotAllowed(_, methods) | Found::Preflight(methods) => {
                 reply::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
             }
             Found::Missing => reply::admin_refused(Fault::NotFound, None),
-        }
+        };
+        self.requests.answered(route, response.status().as_u16(), began.elapsed());
+        response
     }
 }
 
 /// `/`: what there is.
-pub(super) fn overview(_parts: &Parts, _uri: &Uri) -> Response {
+pub(super) fn overview(_parts: &Parts, _request: &Request<Incoming>) -> Response {
     let paths: String = ADMIN.iter().map(|route| format!("{}\n", route.path)).collect();
     reply::admin_text(StatusCode::OK, format!("footfall {}\n\n{paths}", env!("CARGO_PKG_VERSION")))
 }
 
 /// `/livez`: the process answers.
-pub(super) fn livez(_parts: &Parts, _uri: &Uri) -> Response {
+pub(super) fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
     reply::admin_text(StatusCode::OK, "ok\n")
 }
 
 /// `/metrics`: every series. Gauges that only a scrape needs are set here.
-pub(super) fn metrics(parts: &Parts, _uri: &Uri) -> Response {
+pub(super) fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let now = parts.clock.now();
-    for site in parts.sites.iter() {
-        parts.metrics.set_online(site.id, parts.sessions.online(site.id, now));
-    }
+    parts.metrics.show_sites(parts.sites.iter().map(|site| {
+        let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
+        Shown { site, online: parts.sessions.online(site.id, now), views, visits, visitors }
+    }));
     parts.metrics.sessions.set(parts.sessions.len() as i64);
     match parts.metrics.text() {
-        Ok(text) => reply::admin(StatusCode::OK, EXPOSITION, text),
+        Ok(text) => reply::admin_packed(request.headers(), EXPOSITION, text),
         Err(error) => reply::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
 /// `/readyz`: whether views can be taken and kept. A store that is down costs freshness alone.
-pub(super) fn readyz(parts: &Parts, uri: &Uri) -> Response {
-    let verbose = uri.query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
+pub(super) fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
+    let verbose =
+        request.uri().query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
     let (status, text) = readiness(parts.ready.load(Ordering::Acquire), &parts.totals.health(), verbose);
     reply::admin_text(status, text)
 }

@@ -18,6 +18,7 @@ mod beacon;
 mod body;
 mod control;
 mod demo;
+mod drain;
 mod fronts;
 mod json;
 mod labels;
@@ -35,7 +36,6 @@ mod timer;
 mod widget;
 mod words;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -169,11 +169,11 @@ pub async fn serve_admin(
         metrics: parts.metrics.clone(),
     };
     let admin = Arc::new(admin::Admin::new(parts));
-    let service = |_peer, _handover| {
+    let service = |_peer, handover: live::Handover| {
         let admin = admin.clone();
         service_fn(move |request: Request<Incoming>| {
-            let answer = admin.answer(&request);
-            async move { Ok::<_, Infallible>(answer) }
+            let answer = handover.pass(admin.answer(&request), request.version());
+            async move { answer }
         })
     };
     door.serve(listener, service, stop, drain).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Uri};
+use tokio::time::Instant;
 
 use super::accept::OnceAMinute;
 use super::fronts::Fronts;
@@ -15,9 +16,10 @@ use super::live::Live;
 use super::page::Names;
 use super::refusals::Refusals;
 use super::reply::{self, Fault, Response};
-use super::routes::{Found, PUBLIC, Routes};
+use super::routes::{Found, PUBLIC, Routes, Way};
 use super::{Config, Languages, Parts, beacon};
 use crate::ingest::{Proxies, Reason};
+use crate::metrics::Requests;
 use crate::sites::SiteId;
 
 /// How often the log of refusals is looked through.
@@ -37,6 +39,7 @@ pub(super) struct Public {
     pub(super) ignored_header: OnceAMinute,
     names: Names,
     routes: Routes<PublicHandler>,
+    requests: Requests,
 }
 
 /// Who answers a public route.
@@ -74,7 +77,9 @@ impl Public {
     /// Sets up.
     pub(super) fn new(config: &Config, parts: Arc<Parts>) -> Self {
         let sites = parts.sites.iter().len();
+        let routes = Routes::new(PUBLIC);
         Public {
+            requests: parts.metrics.requests("public", routes.paths()),
             parts,
             labels: Labels::new(sites),
             fronts: Fronts::new(sites),
@@ -86,15 +91,17 @@ impl Public {
             refusals: Refusals::default(),
             ignored_header: OnceAMinute::default(),
             names: config.names.clone(),
-            routes: Routes::new(PUBLIC),
+            routes,
         }
     }
 
     /// Answers a request.
     pub(super) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
+        let began = Instant::now();
         let (head, body) = request.into_parts();
         let path = self.names.standard(self.below_mount(head.uri.path()));
-        match self.routes.find(&head.method, &path) {
+        let Way { route, found } = self.routes.find(&head.method, &path);
+        let response = match found {
             Found::Handler(PublicHandler::Beacon, _) => beacon::post(&self, peer, head.headers, body).await,
             Found::Handler(PublicHandler::Gif, _) => beacon::gif(&self, peer, &head.uri, head.headers).await,
             Found::Handler(PublicHandler::Read(handler), name) => {
@@ -111,7 +118,9 @@ impl Public {
                 reply::not_allowed(methods)
             }
             Found::Missing => reply::refused(Fault::NotFound),
-        }
+        };
+        self.requests.answered(route, response.status().as_u16(), began.elapsed());
+        response
     }
 
     /// A path as the routes name it: without what the proxy in front may have left of its own.

@@ -1,6 +1,7 @@
 //! What every answer carries, and the answers that say no.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -68,6 +69,7 @@ pub(super) const HALF_A_MINUTE: HeaderValue =
 pub(super) const AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// Types of bodies.
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -308,6 +310,35 @@ pub(super) fn admin(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Res
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     finish(status, headers, body.into())
+}
+
+/// An answer on the admin listener, packed for who can unpack it.
+pub(super) fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
+    let packed = takes_gzip(asker).then(|| gzip(&body)).flatten();
+    let encoded = packed.is_some();
+    let mut response = admin(StatusCode::OK, kind, packed.unwrap_or(body));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if encoded {
+        response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
+    }
+    response
+}
+
+/// Whether an asker takes gzip (RFC 9110 §12.5.3).
+fn takes_gzip(asker: &HeaderMap) -> bool {
+    let said = asker.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+fn gzip(body: &[u8]) -> Option<Vec<u8>> {
+    let room = Vec::with_capacity(body.len() / 8);
+    let mut packer = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
+    packer.write_all(body).ok()?;
+    packer.finish().ok()
 }
 
 /// What every public answer with a body begins with.

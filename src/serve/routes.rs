@@ -68,6 +68,12 @@ pub(super) struct Route<H: 'static> {
     pub(super) handler: H,
 }
 
+/// What a path and a method lead to, and the place of the path in its table, which ends with what has none.
+pub(super) struct Way<'p, H> {
+    pub(super) route: usize,
+    pub(super) found: Found<'p, H>,
+}
+
 /// What a path and a method lead to.
 pub(super) enum Found<'p, H> {
     /// To a handler, with what stands in the path for the name in braces (empty without one).
@@ -82,9 +88,11 @@ pub(super) enum Found<'p, H> {
 
 /// A table of routes, ready to be asked.
 pub(super) struct Routes<H: 'static> {
+    table: &'static [Route<H>],
     /// The path asked for most is found by looking, and not by the router.
-    first: Option<&'static Route<H>>,
-    router: matchit::Router<&'static Route<H>>,
+    first: Option<&'static str>,
+    /// Places in the table.
+    router: matchit::Router<usize>,
 }
 
 impl<H: Copy> Routes<H> {
@@ -94,29 +102,36 @@ impl<H: Copy> Routes<H> {
     /// If two of its paths are the same: a fault in the table, found by the first test that asks.
     pub(super) fn new(table: &'static [Route<H>]) -> Self {
         let mut router = matchit::Router::new();
-        for route in table {
-            if let Err(fault) = router.insert(route.path, route) {
+        for (place, route) in table.iter().enumerate() {
+            if let Err(fault) = router.insert(route.path, place) {
                 panic!("route {}: {fault}", route.path);
             }
         }
-        Routes { first: table.first().filter(|route| !route.path.contains('{')), router }
+        let first = table.first().map(|route| route.path).filter(|path| !path.contains('{'));
+        Routes { table, first, router }
     }
 
     /// Finds who answers.
-    pub(super) fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'p, H> {
-        let (route, name) = match self.first.filter(|route| route.path == path) {
-            Some(route) => (route, ""),
-            None => {
-                let Ok(matched) = self.router.at(path) else { return Found::Missing };
+    pub(super) fn find<'p>(&self, method: &Method, path: &'p str) -> Way<'p, H> {
+        let (place, name) = match self.first == Some(path) {
+            true => (0, ""),
+            false => self.router.at(path).map_or((self.table.len(), ""), |matched| {
                 (*matched.value, matched.params.iter().next().map_or("", |(_, value)| value))
-            }
+            }),
         };
-        if route.methods.taken.contains(method) {
-            Found::Handler(route.handler, name)
-        } else if route.methods.preflight && method == Method::OPTIONS {
-            Found::Preflight(route.methods)
-        } else {
-            Found::NotAllowed(route.handler, route.methods)
-        }
+        let found = match self.table.get(place) {
+            None => Found::Missing,
+            Some(route) if route.methods.taken.contains(method) => Found::Handler(route.handler, name),
+            Some(route) if route.methods.preflight && method == Method::OPTIONS => {
+                Found::Preflight(route.methods)
+            }
+            Some(route) => Found::NotAllowed(route.handler, route.methods),
+        };
+        Way { route: place, found }
+    }
+
+    /// The paths of the table.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &'static str> {
+        self.table.iter().map(|route| route.path)
     }
 }

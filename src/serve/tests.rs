@@ -54,7 +54,7 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    match routes.find(&head.method, head.uri.path()) {
+    match routes.find(&head.method, head.uri.path()).found {
         Found::Handler(PublicHandler::Beacon, _) => match body::read(body, &head.headers, within).await {
             Err(reason) => reply::refused(reason.into()),
             Ok(body) if body.is_empty() => reply::refused(Reason::Malformed.into()),
@@ -228,10 +228,10 @@ fn every_public_path_answers_preflights() {
 fn the_admin_paths_are_not_for_pages() {
     let routes = Routes::new(ADMIN);
     for path in ["/", "/livez", "/readyz", "/metrics"] {
-        assert!(matches!(routes.find(&hyper::Method::GET, path), Found::Handler(..)));
-        assert!(matches!(routes.find(&hyper::Method::HEAD, path), Found::Handler(..)));
-        assert!(matches!(routes.find(&hyper::Method::OPTIONS, path), Found::NotAllowed(..)));
-        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path);
+        assert!(matches!(routes.find(&hyper::Method::GET, path).found, Found::Handler(..)));
+        assert!(matches!(routes.find(&hyper::Method::HEAD, path).found, Found::Handler(..)));
+        assert!(matches!(routes.find(&hyper::Method::OPTIONS, path).found, Found::NotAllowed(..)));
+        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path).found;
         // The one path that both have: for pages it leads to the demo.
         assert!(path == "/" || matches!(public, Found::Missing), "{path}");
     }

@@ -26,7 +26,7 @@ use super::losses::{Cause, Losses};
 use super::outbox::Outbox;
 use super::sketch::Registers;
 use super::store::{HashName, MAX_FIELDS, Marker, Outcome, Part, SketchPart, Store, StoreError, WriterId};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Operation};
 
 /// Parts of a healing that are sent in one call of the store.
 const PARTS_AT_A_TIME: usize = 500;
@@ -92,7 +92,7 @@ impl Flush<'_> {
         let hashes: Vec<HashName> = parts.iter().map(|part| part.hash.clone()).collect();
         let mut sketches = batch.sketches();
         sketches.retain(|sketch| batch.sequence > self.floor(&sketch.name));
-        let outcomes = self.store.apply(self.writer, parts, sketches).await?;
+        let outcomes = self.apply_parts(parts, sketches).await?;
         let mut behind = Vec::new();
         for (number, (hash, outcome)) in hashes.iter().zip(outcomes).enumerate() {
             // Parts of one hash are chained, so its last one speaks for all.
@@ -254,13 +254,22 @@ impl Flush<'_> {
         Ok(())
     }
 
+    async fn apply_parts(
+        &self,
+        parts: Vec<Part>,
+        sketches: Vec<SketchPart>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let applied = self.store.apply(self.writer, parts, sketches);
+        self.metrics.store.watch(Operation::Apply, applied).await
+    }
+
     /// Sends what was made.
     async fn ship(&self, made: &mut Vec<Part>, raised: &mut Raised) -> Result<(), FlushError> {
         let (parts, sketches) = (std::mem::take(made), raised.made());
         if parts.is_empty() && sketches.is_empty() {
             return Ok(());
         }
-        let outcomes = self.store.apply(self.writer, parts, sketches).await?;
+        let outcomes = self.apply_parts(parts, sketches).await?;
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Found(_))) {
             // A call of ours that was given up came between: the next try sees what it did.
             let text = "a hash changed while it was healed".to_owned();

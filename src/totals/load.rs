@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 use super::figures::{PERIODS, SiteFigures, Stored, Sums, hash_name};
 use super::pages::PageFigures;
 use super::sketch::Sketch;
-use super::store::{HashName, Marker, Query, Store, StoreError, WriterId};
+use super::store::{Found, HashName, Marker, Query, Store, StoreError, WriterId};
 use crate::calendar::{Bucket, CivilHour, Period};
 use crate::ingest::Page;
+use crate::metrics::{Operation, StoreOperations};
 use crate::sites::{SiteId, SiteKey};
 
 /// A request for figures that are not known: of a site, or of pages of it.
@@ -32,6 +33,8 @@ pub struct Reader<'a> {
     pub store: &'a Store,
     /// Who asks.
     pub writer: &'a WriterId,
+    /// Counts what is asked.
+    pub operations: &'a StoreOperations,
 }
 
 impl Reader<'_> {
@@ -50,17 +53,23 @@ impl Reader<'_> {
         let hashes = PERIODS.map(|period| hash(hash_name(hour.bucket(period))));
         let queries =
             hashes.iter().map(|hash| Query { hash: hash.clone(), fields: fields.clone() }).collect();
-        let found = self.store.read(self.writer, queries).await?;
+        let found = self.read(queries).await?;
         let mut sums = [Sums::default(); 5];
         for (sums, found) in sums.iter_mut().zip(&found) {
             let sum = |i: usize| found.sums.get(i).copied().flatten().unwrap_or(0);
             *sums = Sums { views: sum(0), visits: sum(1) };
         }
         let sketch = hash(format!("{}:visitors", hash_name(hour.bucket(Period::Day))));
-        let sketch = self.store.sketches(vec![sketch]).await?.pop().flatten().unwrap_or_else(Sketch::new);
+        let sketches = self.store.sketches(vec![sketch]);
+        let sketches = self.operations.watch(Operation::Read, sketches).await?;
+        let sketch = sketches.into_iter().next().flatten().unwrap_or_else(Sketch::new);
         let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
         let markers = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
         Ok((Stored { hour: *hour, sums, earlier_visitors, sketch }, markers))
+    }
+
+    async fn read(&self, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+        self.operations.watch(Operation::Read, self.store.read(self.writer, queries)).await
     }
 
     /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
@@ -76,7 +85,8 @@ impl Reader<'_> {
             site: site.clone(),
             name: format!("{}:visitors", hash_name(Bucket::Day(*day))).into(),
         };
-        let counts = self.store.visitors(all.iter().map(name).collect()).await?;
+        let counts = self.store.visitors(all.iter().map(name).collect());
+        let counts = self.operations.watch(Operation::Read, counts).await?;
         let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
         Ok([sum(&week), sum(&month), sum(&year), sum(&all)])
     }
@@ -103,7 +113,7 @@ impl Reader<'_> {
         };
         let hashes: Vec<HashName> = buckets.chain([Bucket::All]).map(hash).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
-        let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
+        let found = self.read(hashes.iter().map(query).collect()).await?;
         let figures = |page: usize| {
             let sums: Vec<u64> =
                 found.iter().map(|hash| hash.sums.get(page).copied().flatten().unwrap_or(0)).collect();

@@ -76,6 +76,7 @@ pub use group::Written;
 pub use orders::{Answer, Order};
 pub use pages::PageFigures;
 pub use recovery::OpenError;
+pub use redis::check_authorities;
 pub use store::{StoreConfig, StoreError};
 pub use verify::{Audit, Disagreement};
 

@@ -38,7 +38,7 @@ const STORE_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A file or directory.
-    #[error("data_dir {0}: {1}")]
+    #[error("data_dir {0} cannot be used: {1}")]
     Files(String, io::Error),
     /// The store refuses, or its files cannot be used.
     #[error("{0}")]

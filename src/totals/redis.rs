@@ -18,6 +18,7 @@ use chrono::NaiveDate;
 use redis::{FromRedisValue, Pipeline, RedisResult, Script, Value};
 
 use self::link::Link;
+pub use self::link::check_authorities;
 use super::sketch::Sketch;
 use super::store::{
     Attached, Claim, Found, HashName, Marker, Outcome, Part, Query, SketchPart, Standing, StoreConfig,

@@ -17,6 +17,7 @@ use super::data_dir::{DataDir, Kept};
 use super::formats;
 use super::store::{Store, StoreError};
 use crate::ingest::{SaltTable, SiteSalts};
+use crate::metrics::{Operation, StoreOperations};
 use crate::sites::SiteKey;
 
 const FILE: &str = "salts";
@@ -94,6 +95,7 @@ impl Salts {
     pub async fn share(
         &mut self,
         store: &Store,
+        operations: &StoreOperations,
         dir: &DataDir,
         days: &[(SiteKey, NaiveDate)],
         in_use: bool,
@@ -104,7 +106,8 @@ impl Salts {
             return Ok(());
         }
         for ((site, day), salt) in alone {
-            let theirs = store.salt(&site, day, salt.key, KEEP).await?;
+            let theirs = store.salt(&site, day, salt.key, KEEP);
+            let theirs = operations.watch(Operation::Salt, theirs).await?;
             let begun = days.iter().any(|(key, today)| *key == site && *today >= day);
             let key = if in_use && begun { salt.key } else { theirs };
             self.by_day.insert((site, day), Salt { key, shared: true });

@@ -22,6 +22,7 @@ use super::flush::FlushError;
 use super::identity::{Change, Dataset};
 use super::store::{Claim, HashName, Marker, Part, Standing, WriterId};
 use super::writer::Writer;
+use crate::metrics::Operation;
 use crate::sites::SiteKey;
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
@@ -70,7 +71,9 @@ impl Writer {
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
-        self.salts.share(&self.store, &self.dir, &self.pace.salts_drawn, self.pace.serving).await?;
+        let operations = &self.shared.metrics.store;
+        let (days, serving) = (&self.pace.salts_drawn, self.pace.serving);
+        self.salts.share(&self.store, operations, &self.dir, days, serving).await?;
         self.pace.generation = generation.unwrap_or_default();
         self.pace.attached = true;
         self.pace.attached_at = Some(Instant::now());
@@ -80,7 +83,7 @@ impl Writer {
 
     /// Looks at the settings of the store's server: some refuse it, some are told.
     async fn look_at_settings(&mut self) -> Result<(), FlushError> {
-        let concerns = self.store.concerns().await?;
+        let concerns = self.shared.metrics.store.watch(Operation::Attach, self.store.concerns()).await?;
         let refused = concerns.iter().find(|concern| concern.refused).map(|concern| concern.text.clone());
         self.shared.be_concerned(concerns.into_iter().map(|concern| concern.text).collect());
         refused.map_or(Ok(()), |why| Err(FlushError::Held(format!("{why}; views are kept, nothing is sent"))))
@@ -104,7 +107,8 @@ impl Writer {
             None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
-        let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
+        let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim);
+        let attached = self.shared.metrics.store.watch(Operation::Attach, attached).await?;
         self.pace.fork = attached.fork.or(self.pace.fork);
         Ok((attached.standing, attached.dataset, attached.since))
     }
@@ -160,7 +164,8 @@ impl Writer {
         };
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();
-        self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
+        let applied = self.store.apply(&self.identity.writer, parts, Vec::new());
+        self.shared.metrics.store.watch(Operation::Apply, applied).await?;
         self.identity.left = None;
         self.identity.save(&self.dir)?;
         Ok(())

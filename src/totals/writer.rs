@@ -27,7 +27,7 @@ use super::store::{HashName, Marker, Query, Store, StoreError, WriterId};
 use super::{Config, Shared, die};
 use crate::calendar::{Calendar, CivilHour};
 use crate::clock::Moment;
-use crate::metrics::Bound;
+use crate::metrics::{Bound, Operation};
 use crate::sessions::{Export, Sessions};
 use crate::sites::SiteKey;
 
@@ -331,8 +331,14 @@ impl Writer {
         hashes: &[HashName],
     ) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: Vec::new() };
-        let found = self.store.read(writer, hashes.iter().map(query).collect()).await?;
+        let found = self.store.read(writer, hashes.iter().map(query).collect());
+        let found = self.shared.metrics.store.watch(Operation::Read, found).await?;
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        let operations = &self.shared.metrics.store;
+        Reader { store: &self.store, writer: &self.identity.writer, operations }
     }
 
     pub fn flush(&self) -> Flush<'_> {
@@ -369,7 +375,7 @@ impl Writer {
     /// Reads the figures of every site from the store.
     async fn refresh(&mut self) -> Result<(), FlushError> {
         let now = self.shared.clock.now();
-        let reader = Reader { store: &self.store, writer: &self.identity.writer };
+        let reader = self.reader();
         let mut bears = Vec::new();
         let mut read = Vec::new();
         for site in self.shared.sites.iter() {
@@ -428,7 +434,7 @@ impl Writer {
         let Some(site) = self.shared.sites.at(load.site).cloned() else { return Ok(()) };
         let now = self.shared.clock.now();
         let hour = site.calendar.span(now.unix_ms).hour;
-        let reader = Reader { store: &self.store, writer: &self.identity.writer };
+        let reader = self.reader();
         let (figures, bears) = reader.pages(&site.key, &hour, &load.pages).await?;
         // What went back is healed first: its figures are not believed, and read when next asked for.
         let whole = self.flush().check(&self.heads, &bears).await?;

@@ -423,7 +423,7 @@ fn contradictions_are_warned_about() {
 }
 
 /// The binary, in an empty directory, with no variables but these.
-fn footfall(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+pub fn footfall(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     Command::new(env!("CARGO_BIN_EXE_footfall"))
         .args(arguments)
@@ -434,7 +434,7 @@ fn footfall(arguments: &[&str], env: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 

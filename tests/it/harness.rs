@@ -41,6 +41,20 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Polls until nothing is missing any more, for as long as a busy machine may take.
+#[track_caller]
+pub fn until_none_missing(mut missing: impl FnMut() -> Vec<String>) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let missing = missing();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "still missing: {missing:#?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// How often something is done: what a variable says, as the full tier has it, or else `usually`.
 pub fn number(variable: &str, usually: u64) -> u64 {
     std::env::var(variable).map_or(usually, |text| text.parse().expect("a number"))

@@ -31,6 +31,11 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|fault| panic!("{fault}: {self:?}"))
     }
 
+    /// Whether the connection ends with it.
+    pub fn is_last(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+
     /// The status and, of a problem, its code.
     pub fn outcome(&self) -> (u16, String) {
         let problem = self.header("content-type") == Some("application/problem+json");

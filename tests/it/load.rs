@@ -74,12 +74,13 @@ fn send_all(client: u32, next: Next, target: &Mutex<Option<SocketAddr>>, stop: &
             continue;
         };
         let (page, visitor, beacon) = next(client, sent.len() as u32);
-        let fate = match open.ask(beacon.bytes()) {
+        let answer = open.ask(beacon.bytes());
+        let fate = match &answer {
             Ok(answer) if answer.status == 204 => Fate::Accepted,
             Ok(_) => Fate::Refused,
             Err(_) => Fate::Unknown,
         };
-        if fate != Fate::Unknown {
+        if answer.is_ok_and(|answer| !answer.is_last()) {
             connection = Some((address, open));
         }
         sent.push(Sent { page, visitor, fate });

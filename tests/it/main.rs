@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "the deadlines of tests are measured here")]
 #![allow(clippy::print_stdout, reason = "numbers of a run and the seed to repeat it are printed")]
 
+mod alarms;
 mod bad_input;
+mod bad_starts;
 mod beacons;
 mod bounds;
 mod browser;
@@ -11,6 +13,7 @@ mod civil_days;
 mod config;
 mod connections;
 mod copies;
+mod dashboards;
 mod dice;
 mod disk;
 mod failing_disk;
@@ -24,11 +27,14 @@ mod never_back;
 mod newspaper;
 mod operators;
 mod orders;
+mod packages;
 mod page_script;
 mod presence;
+mod prometheus;
 mod proxy;
 mod reads;
 mod redis_settings;
+mod restarts;
 mod servers;
 mod service;
 mod stopping;

@@ -1,11 +1,12 @@
 //! What operators see.
 
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use crate::harness::{Setup, TestApp, until, view};
-use crate::http::{self, Connection, encoded, request};
-use crate::servers::free_port;
+use crate::http;
+use crate::prometheus::Prometheus;
 
 #[test]
 fn promtool_finds_nothing_to_say_of_the_metrics() {
@@ -25,13 +26,50 @@ fn promtool_finds_nothing_to_say_of_the_metrics() {
     assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
-/// A process that ends with the test.
-struct Ends(Child);
+/// Runs of a name's letters, in what stands between backticks in the first column of the README's table.
+fn documented() -> BTreeSet<String> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, rest) = readme.split_once("\n## Metrics\n").expect("a section of metrics");
+    let rows = rest.split("\n## ").next().unwrap_or(rest).lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.skip(1).filter_map(|row| row.split('|').nth(1));
+    cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .map(|name| format!("footfall_{}", name.split('{').next().unwrap_or(&name)))
+        .collect()
+}
 
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+#[test]
+fn the_readme_tells_of_every_series_and_of_no_other() {
+    let app = TestApp::start(Setup::default());
+    let metrics = http::get(app.admin(), "/metrics");
+    let families = metrics.text().lines().filter_map(|line| line.strip_prefix("# TYPE footfall_"));
+    let exported = families.filter_map(|line| Some(format!("footfall_{}", line.split(' ').next()?)));
+    let exported: BTreeSet<String> = exported.collect();
+    let documented = documented();
+    assert!(exported.len() > 30, "{exported:?}");
+    assert_eq!(exported.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "not told");
+    assert_eq!(documented.difference(&exported).collect::<Vec<_>>(), Vec::<&String>::new(), "not there");
+}
+
+#[test]
+fn metrics_are_packed_for_who_unpacks_them() {
+    let app = TestApp::start(Setup::default());
+    let ask = |accepted: &str| {
+        let mut connection = http::Connection::open(app.admin()).unwrap();
+        let accepted = format!("GET /metrics HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {accepted}\r\n\r\n");
+        connection.ask(accepted).unwrap()
+    };
+    for plain in ["identity", "gzip;q=0", "gzip; q=0.000, br", ""] {
+        assert_eq!(ask(plain).header("content-encoding"), None, "{plain}");
+        assert!(ask(plain).text().contains("footfall_build_info{"));
+    }
+    for packed in ["gzip", "deflate, GZIP;q=0.5", "br;q=1, gzip"] {
+        let answer = ask(packed);
+        assert_eq!(answer.header("content-encoding"), Some("gzip"), "{packed}");
+        assert_eq!(answer.header("vary"), Some("accept-encoding"));
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&*answer.body).read_to_string(&mut text).unwrap();
+        assert!(text.contains("footfall_build_info{") && text.len() > 4 * answer.body.len());
     }
 }
 
@@ -41,36 +79,12 @@ fn prometheus_scrapes_the_views() {
     for _ in 0..13 {
         app.take(&view("/a"));
     }
-    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let config = format!(
-        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
-         - {{job_name: footfall, static_configs: [{{targets: ['{}']}}]}}\n",
-        app.admin()
-    );
-    std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-    let log = std::fs::File::create(dir.path().join("log")).unwrap();
-    let prometheus = Command::new("prometheus")
-        .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap_or_else(|_| panic!("this test needs prometheus: apt-get install prometheus"));
-    let _prometheus = Ends(prometheus);
-    let query = |promql: &str| -> Option<String> {
-        let target = format!("/api/v1/query?query={}", encoded(promql));
-        let mut connection = Connection::open(([127, 0, 0, 1], port).into()).ok()?;
-        let answer = connection.ask(request("GET", &target, &[], b"")).ok()?;
-        let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-        Some(body["data"]["result"][0]["value"][1].as_str()?.to_owned())
-    };
+    let prometheus = Prometheus::scraping(&[app.admin()], &[]);
     until("Prometheus has the series", || {
-        query("footfall_views_total{site=\"lamdong\"}").as_deref() == Some("13")
+        prometheus.value("footfall_views_total{site=\"lamdong\"}") == Some(13.0)
     });
-    assert_eq!(query("footfall_online_visitors{site=\"lamdong\"}").as_deref(), Some("1"));
-    assert_eq!(query("up{job=\"footfall\"}").as_deref(), Some("1"));
+    assert_eq!(prometheus.value("footfall_online_visitors{site=\"lamdong\"}"), Some(1.0));
+    assert_eq!(prometheus.value("up{job=\"footfall\"}"), Some(1.0));
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn the_recommended_settings_give_no_cause_for_concern() {
     let url = format!("redis://footfall:change-me@127.0.0.1:{}/0", redis.port());
     let app = TestApp::start(Setup::default().store(&url));
     counts(&app, &redis, "1");
-    assert_eq!(app.metric("footfall_store_setting_warnings"), 0.0);
+    assert_eq!(app.metric("footfall_store_settings_unsafe"), 0.0);
     assert!(!readiness(&app).contains("store-settings"), "{}", readiness(&app));
 }
 
@@ -82,7 +82,7 @@ fn what_weakens_the_store_is_said_and_nothing_held() {
         "{}",
         readiness(&app)
     );
-    assert_eq!(app.metric("footfall_store_setting_warnings"), 1.0);
+    assert_eq!(app.metric("footfall_store_settings_unsafe"), 1.0);
     drop(app);
     let weak: [(&[&str], &str); 4] = [
         (&["--appendonly", "yes", "--appendfsync", "no"], "appendfsync is no"),

@@ -1,7 +1,8 @@
 //! The real binary as a child process.
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +27,8 @@ pub struct Service {
     dir: tempfile::TempDir,
     /// What a shell does before it becomes the service.
     before: String,
+    /// A listener that it is started with, as a service manager does.
+    handed_over: Option<TcpListener>,
     child: Option<Child>,
     starts: u32,
 }
@@ -43,7 +46,7 @@ impl Service {
     pub fn prepare(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("footfall.toml"), &setup.sites).unwrap();
-        Service { setup, dir, before: String::new(), child: None, starts: 0 }
+        Service { setup, dir, before: String::new(), handed_over: None, child: None, starts: 0 }
     }
 
     /// Has a shell do something first, such as lower a limit.
@@ -52,13 +55,20 @@ impl Service {
         self
     }
 
+    /// Hands it a listener for pages, at each start, as descriptor 3 (`sd_listen_fds(3)`).
+    pub fn handed(self, listener: TcpListener) -> Self {
+        let mut service = self.after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+        service.handed_over = Some(listener);
+        service
+    }
+
     /// Makes a twin that has not been started: the same settings, a copy of the directory as it is now.
     pub fn copied(&self) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let said = Command::new("cp").arg("-a").arg(self.dir.path().join(".")).arg(dir.path()).status();
         assert!(said.is_ok_and(|status| status.success()), "cp");
         let (setup, before) = (self.setup.clone(), self.before.clone());
-        Service { setup, dir, before, child: None, starts: self.starts }
+        Service { setup, dir, before, handed_over: None, child: None, starts: self.starts }
     }
 
     /// Runs a command with its settings to its end, as an operator does: exit code and what it said.
@@ -91,7 +101,11 @@ impl Service {
             .env("FOOTFALL_DATA_DIR", "data")
             .env("FOOTFALL_LOG__FORMAT", "json")
             .envs(&self.setup.variables)
-            .stdin(Stdio::null())
+            .stdin(
+                self.handed_over
+                    .as_ref()
+                    .map_or_else(Stdio::null, |listener| OwnedFd::from(listener.try_clone().unwrap()).into()),
+            )
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(log).unwrap());
         command
@@ -191,7 +205,12 @@ impl Service {
 
     /// Sends SIGTERM.
     pub fn ask_to_stop(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        self.signal("TERM");
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()));
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_io_timeout::TimeoutStream;
 
 use super::topic::Reader;
+use crate::serve::drain::Course;
 use crate::serve::reply::{Body, Response};
 
 /// A socket whose writes may stall for so long and no longer.
@@ -41,30 +42,48 @@ struct Begun {
     chunked: bool,
 }
 
-/// Where a connection's service leaves what the connection is to go on with.
-#[derive(Clone, Default)]
-pub(in crate::serve) struct Handover(Arc<Mutex<Option<Begun>>>);
+/// Where a connection's service leaves its answers: those that hyper sends are noted, and what the connection
+/// is to go on with instead is kept.
+#[derive(Clone)]
+pub(in crate::serve) struct Handover(Arc<Passed>);
+
+struct Passed {
+    course: Course,
+    begun: Mutex<Option<Begun>>,
+}
+
+impl AsRef<Course> for Handover {
+    fn as_ref(&self) -> &Course {
+        &self.0.course
+    }
+}
 
 impl Handover {
+    pub(in crate::serve) fn new(course: Course) -> Self {
+        Handover(Arc::new(Passed { course, begun: Mutex::default() }))
+    }
+
     /// Passes an answer on to hyper; keeps one that is a stream of events.
     ///
     /// # Errors
     /// [`Left`], where it is one.
-    pub(in crate::serve) fn pass(&self, answer: Response, version: Version) -> Result<Response, Left> {
+    pub(in crate::serve) fn pass(&self, mut answer: Response, version: Version) -> Result<Response, Left> {
         if !matches!(answer.body(), Body::Events(_)) {
+            self.0.course.note(&mut answer);
             return Ok(answer);
         }
         let (parts, body) = answer.into_parts();
         if let Body::Events(reader) = body {
             let chunked = version != Version::HTTP_10;
             let head = head(parts.status, &parts.headers, chunked);
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Begun { head, reader, chunked });
+            *self.0.begun.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Begun { head, reader, chunked });
         }
         Err(Left)
     }
 
     fn take(&self) -> Option<Begun> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

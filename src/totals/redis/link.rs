@@ -5,6 +5,7 @@
 //! that turned the login down is asked anew the next time. A connection found broken is made again once
 //! within the same deadline, so that a restart of the server between two calls is not seen.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -136,23 +137,48 @@ impl Link {
     }
 }
 
+/// Whether `store.tls_ca_file` can be used with `store.url`. Nobody is asked.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_authorities(config: &StoreConfig) -> Result<(), String> {
+    match &config.tls_ca_file {
+        Some(_) if config.url.starts_with("redis://") => {
+            Err("store.url is redis://, which is not encrypted".to_owned())
+        }
+        Some(path) if config.url.starts_with("rediss://") => {
+            let info = connection_info(config).map_err(|error| error.to_string())?;
+            trusting(info, path).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn client(config: &StoreConfig) -> Result<Client, StoreError> {
-    let refused = |text: String| StoreError::Refused(text);
-    let info: ConnectionInfo = config.url.as_str().into_connection_info().map_err(|err| unusable(&err))?;
-    let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let info = connection_info(config)?;
     let Some(path) = &config.tls_ca_file else {
         return Client::open(info).map_err(|err| unusable(&err));
     };
     if !config.url.starts_with("rediss://") {
-        return Err(refused("store.tls_ca_file is for rediss:// only".to_owned()));
+        return Err(StoreError::Refused("store.tls_ca_file is for rediss:// only".to_owned()));
     }
-    let pem = std::fs::read(path).map_err(|err| refused(format!("{}: {err}", path.display())))?;
+    trusting(info, path).map_err(|why| StoreError::Refused(format!("{}: {why}", path.display())))
+}
+
+fn connection_info(config: &StoreConfig) -> Result<ConnectionInfo, StoreError> {
+    let info = config.url.as_str().into_connection_info().map_err(|err| unusable(&err))?;
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+/// A client that trusts the authorities of a file, or what is wrong with the file.
+fn trusting(info: ConnectionInfo, authorities: &Path) -> Result<Client, String> {
+    let pem = std::fs::read(authorities).map_err(|err| format!("cannot be read ({err})"))?;
     if !pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
-        return Err(refused(format!("{}: it holds no certificate in PEM", path.display())));
+        return Err("holds no certificate in PEM".to_owned());
     }
     let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
     Client::build_with_tls(info, certificates).map_err(|err| {
-        refused(format!("{}: {}", path.display(), err.detail().unwrap_or("it cannot be read")))
+        format!("holds no certificate that can be used ({})", err.detail().unwrap_or("damaged"))
     })
 }
 

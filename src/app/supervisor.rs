@@ -1,0 +1,58 @@
+//! The service manager, where there is one: sockets that it hands over, and what it is told.
+//!
+//! Protocols: `sd_listen_fds(3)` (variables `LISTEN_PID`, `LISTEN_FDS`) and `sd_notify(3)` (`NOTIFY_SOCKET`,
+//! `WATCHDOG_USEC`). Without these variables nothing here does anything.
+
+use std::io;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use crate::serve::Listener;
+
+/// The listeners handed over: the public one first, then the admin one; either may be missing. They
+/// outlive this process, so that a restart refuses no connection. For `write_timeout` see
+/// [`serve::bind`](crate::serve::bind).
+///
+/// # Errors
+/// What was handed over is no listening TCP socket.
+pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
+    let mut handed_over = ListenFd::from_env();
+    let mut take = |index| match index < handed_over.len() {
+        true => {
+            let listener = handed_over.take_tcp_listener(index)?;
+            listener.map(|listener| Listener::inherited(listener, write_timeout)).transpose()
+        }
+        false => Ok(None),
+    };
+    Ok([take(0)?, take(1)?])
+}
+
+/// Tells that the service serves, and on what.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells that the service stops.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Says, as often as the manager asks for, that the event loop turns. Runs until it is dropped.
+pub async fn keep_watchdog_quiet() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval((limit / 3).max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        tell(&[NotifyState::Watchdog]);
+    }
+}
+
+fn tell(what: &[NotifyState<'_>]) {
+    // The manager's own time limits act where it cannot be told.
+    if let Err(error) = sd_notify::notify(what) {
+        tracing::debug!(%error, "the service manager cannot be told");
+    }
+}

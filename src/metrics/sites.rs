@@ -1,0 +1,105 @@
+//! Series by site.
+
+use std::collections::BTreeMap;
+
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
+
+use super::Register;
+use crate::sites::{Site, SiteId, Sites};
+
+/// Sites with a label of their own.
+const MOST: usize = 250;
+
+/// The label that those beyond share.
+const OTHERS: &str = "(others)";
+
+/// The running buckets of totals, as labels.
+const PERIODS: [&str; 5] = ["day", "week", "month", "year", "all"];
+
+/// Totals of the running buckets: day, week, month, year, all. `None`: not known.
+pub type Totals = [Option<u64>; PERIODS.len()];
+
+/// What a scrape shows of a site.
+pub struct Shown<'a> {
+    /// The site.
+    pub site: &'a Site,
+    /// Visitors online.
+    pub online: u64,
+    /// Views.
+    pub views: Totals,
+    /// Visits.
+    pub visits: Totals,
+    /// Visitors.
+    pub visitors: Totals,
+}
+
+/// The series.
+pub(super) struct OfSites {
+    views: Vec<IntCounter>,
+    visits: Vec<IntCounter>,
+    online: IntGaugeVec,
+    /// Views, visits, visitors.
+    totals: [IntGaugeVec; 3],
+}
+
+fn label(site: &Site) -> &str {
+    if site.id.index() < MOST { site.key.as_str() } else { OTHERS }
+}
+
+impl OfSites {
+    pub(super) fn new(r: &Register<'_>, sites: &Sites) -> Result<Self, prometheus::Error> {
+        let by_site = |family: &IntCounterVec| -> Vec<IntCounter> {
+            sites.iter().map(|site| family.with_label_values(&[label(site)])).collect()
+        };
+        let totals = |name: &str, help: &str| r.gauges(name, help, &["site", "period"]);
+        let shown = OfSites {
+            views: by_site(&r.counters("footfall_views_total", "Views counted.", &["site"])?),
+            visits: by_site(&r.counters("footfall_visits_total", "Visits counted.", &["site"])?),
+            online: r.gauges("footfall_online_visitors", "Visitors online now.", &["site"])?,
+            totals: [
+                totals("footfall_period_views", "Views of the running period.")?,
+                totals("footfall_period_visits", "Visits of the running period.")?,
+                totals(
+                    "footfall_period_visitors",
+                    "Visitors of the running day; of a longer period the sum of its days.",
+                )?,
+            ],
+        };
+        sites.iter().for_each(|site| shown.online.with_label_values(&[label(site)]).set(0));
+        Ok(shown)
+    }
+
+    pub(super) fn counted(&self, site: SiteId, views: u64, visits: u64) {
+        if let (Some(v), Some(w)) = (self.views.get(site.index()), self.visits.get(site.index())) {
+            v.inc_by(views);
+            if visits > 0 {
+                w.inc_by(visits);
+            }
+        }
+    }
+
+    /// Sets what only a scrape needs. What is not known is not shown: 0 would be a lie.
+    pub(super) fn show<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
+        let mut by_label = BTreeMap::<&str, (u64, [Totals; 3])>::new();
+        for Shown { site, online, views, visits, visitors } in sites {
+            let (sum, totals) = by_label.entry(label(site)).or_default();
+            *sum += online;
+            for (sums, of_site) in totals.iter_mut().zip([views, visits, visitors]) {
+                for (sum, total) in sums.iter_mut().zip(of_site) {
+                    *sum = total.map(|total| sum.unwrap_or(0) + total).or(*sum);
+                }
+            }
+        }
+        for (label, (online, totals)) in by_label {
+            self.online.with_label_values(&[label]).set(online as i64);
+            for (family, totals) in self.totals.iter().zip(totals) {
+                for (period, total) in PERIODS.into_iter().zip(totals) {
+                    match total {
+                        Some(total) => family.with_label_values(&[label, period]).set(total as i64),
+                        None => drop(family.remove_label_values(&[label, period])),
+                    }
+                }
+            }
+        }
+    }
+}

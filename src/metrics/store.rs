@@ -1,0 +1,71 @@
+//! Series of what is asked of the store.
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter};
+use tokio::time::Instant;
+
+use super::{Register, SECONDS};
+
+/// What is asked of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Looking at the server, and joining a data set.
+    Attach,
+    /// Adding parts of batches.
+    Apply,
+    /// Reading figures or markers.
+    Read,
+    /// The salt of a day.
+    Salt,
+}
+
+/// The operations in their order, as labels.
+const OPERATIONS: [&str; 4] = ["attach", "apply", "read", "salt"];
+
+/// The series.
+pub struct StoreOperations([OfOperation; OPERATIONS.len()]);
+
+struct OfOperation {
+    ok: IntCounter,
+    failed: IntCounter,
+    seconds: Histogram,
+}
+
+impl StoreOperations {
+    pub(super) fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
+        let labels = ["operation", "outcome"];
+        let counts =
+            r.counters("footfall_store_operations_total", "Store operations by outcome.", &labels)?;
+        let seconds = HistogramOpts::new(
+            "footfall_store_operation_seconds",
+            "Time of store operations that succeeded.",
+        );
+        let seconds = r.add(HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["operation"])?)?;
+        Ok(StoreOperations(OPERATIONS.map(|operation| OfOperation {
+            ok: counts.with_label_values(&[operation, "ok"]),
+            failed: counts.with_label_values(&[operation, "error"]),
+            seconds: seconds.with_label_values(&[operation]),
+        })))
+    }
+
+    /// Counts and times an operation.
+    ///
+    /// # Errors
+    /// Its own.
+    pub async fn watch<T, E>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let series = &self.0[operation as usize];
+        let began = Instant::now();
+        let done = work.await;
+        match done {
+            Ok(_) => {
+                series.ok.inc();
+                series.seconds.observe(began.elapsed().as_secs_f64());
+            }
+            Err(_) => series.failed.inc(),
+        }
+        done
+    }
+}
