@@ -22,11 +22,16 @@ fn main() -> ExitCode {
             return if answer.use_stderr() { EXIT_CONFIG.into() } else { ExitCode::SUCCESS };
         }
     };
+    // Shells and man are told of the command line whatever the configuration is.
+    let command = match arguments.command.unwrap_or(Command::Serve).document() {
+        Ok(done) => return done.unwrap_or(ExitCode::FAILURE),
+        Err(command) => command,
+    };
     let config = match Config::of_process(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(faults) => return refuse(&faults.to_string()),
     };
-    match arguments.command.unwrap_or(Command::Serve) {
+    match command {
         Command::Serve => serve(config),
         command => {
             let log = Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) };

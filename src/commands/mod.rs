@@ -3,6 +3,8 @@
 mod answer;
 mod check_config;
 mod copies;
+mod documents;
+mod examples;
 mod healthcheck;
 mod order;
 mod print_config;
@@ -21,18 +23,9 @@ use crate::totals::Order;
 /// Exit code of a configuration or a command line that is refused (`EX_USAGE`).
 pub const EXIT_CONFIG: u8 = 64;
 
-const EXAMPLES: &str = "\
-Examples:
-  footfall                                     serve, by config/footfall.toml or the defaults
-  footfall --config /etc/footfall/footfall.toml check-config
-  FOOTFALL_STORE__URL=redis://127.0.0.1:6379 footfall
-  footfall print-config > footfall.toml        start a configuration of your own
-
-Exit codes: 0 done; 1 the start failed, not healthy, not done, or totals that disagree; 64 the configuration or the arguments are refused.";
-
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "footfall", version, about, after_help = EXAMPLES)]
+#[command(name = "footfall", version, about, after_help = examples::PROGRAM)]
 pub struct Arguments {
     /// The configuration file [default: $FOOTFALL_CONFIG, else config/footfall.toml, else
     /// /etc/footfall/footfall.toml, else the compiled-in defaults]
@@ -47,35 +40,45 @@ pub struct Arguments {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Take beacons and serve counters until told to stop (the default)
+    #[command(after_help = examples::SERVE)]
     Serve,
     /// Read the configuration and list every fault, without starting anything
+    #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig,
     /// Print the configuration in force as TOML, secrets hidden
+    #[command(after_help = examples::PRINT_CONFIG)]
     PrintConfig,
     /// Print what to paste into a site's pages, and the lines of a Content-Security-Policy
+    #[command(after_help = examples::SNIPPET)]
     Snippet {
         /// The site's key
         site: String,
     },
     /// Ask the running service whether it can take and keep views; for container health checks
+    #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck,
     /// Apply what a stopped instance still holds, and give up its identity: its data_dir may be deleted then
+    #[command(after_help = examples::DRAIN)]
     Drain,
     /// Audit the totals: hours against days, days against weeks and months, pages against views
+    #[command(after_help = examples::VERIFY)]
     Verify(verify::Verify),
     /// Copy the totals of a service, running or not, into a new directory
+    #[command(after_help = examples::BACKUP)]
     Backup {
         /// The directory; the service makes it, so its user must be able to
         #[arg(value_name = "DIR")]
         into: PathBuf,
     },
     /// Bring a backup to an empty data_dir (and, with Redis, an empty database)
+    #[command(after_help = examples::RESTORE)]
     Restore {
         /// The directory of the backup
         #[arg(value_name = "DIR")]
         from: PathBuf,
     },
     /// Copy the totals of one store into another that is empty; set store.url afterwards
+    #[command(after_help = examples::MIGRATE)]
     Migrate {
         /// `store` (as configured), `embedded`, `embedded:FILE`, `redis://…`, `rediss://…`, or @FILE with a URL
         from: String,
@@ -86,6 +89,7 @@ pub enum Command {
         resume: bool,
     },
     /// Remove the markers of a writer that is gone for good from the store
+    #[command(after_help = examples::RETIRE)]
     Retire {
         /// The writer's id, as the field `writer:<id>` of a site's meta hash shows it
         writer: String,
@@ -96,18 +100,33 @@ pub enum Command {
     /// Decide what becomes of a data set that has vanished
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Print a shell's completions of this command line
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: documents::Completed,
+    },
+    /// Print the manual page footfall(1)
+    #[command(after_help = examples::MAN)]
+    Man {
+        /// Write it here instead, with a page for each command
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+    },
 }
 
 /// What becomes of a data set that has vanished, or is another one than was written to.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum StoreCommand {
     /// Put back what the outbox holds, as far as it reaches back; what lies before it is recorded as lost
+    #[command(after_help = examples::REFILL)]
     Refill {
         /// Say only what would be done
         #[arg(long)]
         dry_run: bool,
     },
     /// Begin anew on the data set that is there: only what it was never sent is applied
+    #[command(after_help = examples::ACCEPT_EMPTY)]
     AcceptEmpty {
         /// Say only what would be done
         #[arg(long)]
@@ -116,20 +135,34 @@ pub enum StoreCommand {
 }
 
 impl Command {
+    /// Does what needs no configuration, on the standard output; hands back what does.
+    ///
+    /// # Errors
+    /// The standard output cannot be written to.
+    pub fn document(self) -> Result<io::Result<ExitCode>, Self> {
+        let out = &mut io::stdout().lock();
+        match self {
+            Command::Completions { shell } => Ok(documents::completions(shell, out)),
+            Command::Man { into } => Ok(documents::man(into.as_deref(), out)),
+            other => Err(other),
+        }
+    }
+
     /// Whether it may open the totals itself, and so has a log worth reading.
     pub fn is_order(&self) -> bool {
         use Command::{CheckConfig, Healthcheck, PrintConfig, Serve};
         !matches!(self, Serve | CheckConfig | PrintConfig | Healthcheck)
     }
 
-    /// Does what is asked, on the standard output. `Serve` is the caller's: it returns at once.
+    /// Does what is asked, on the standard output. `Serve` and the documents are the caller's: it returns at
+    /// once.
     ///
     /// # Errors
     /// The standard output cannot be written to.
     pub fn run(self, config: &Config) -> io::Result<ExitCode> {
         let out = &mut io::stdout().lock();
         match self {
-            Command::Serve => Ok(ExitCode::SUCCESS),
+            Command::Serve | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
             Command::CheckConfig => check_config::run(config, out),
             Command::PrintConfig => print_config::run(config, out),
             Command::Snippet { site } => snippet::run(config, &site, out),
@@ -149,3 +182,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
