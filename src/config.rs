@@ -364,6 +364,7 @@ impl Reader {
                 &[("lenient", OriginCheck::Lenient), ("strict", OriginCheck::Strict)],
             ),
             honour: self.list(&name("honour"), values::signal),
+            newsroom_token: self.text(&name("newsroom_token"), values::token),
         }
     }
 

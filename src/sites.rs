@@ -5,6 +5,8 @@ use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq;
+
 use crate::calendar::Calendar;
 
 /// The key of a site: `[a-z0-9-]{1,32}`.
@@ -91,6 +93,32 @@ pub struct PageRules {
     pub case: PageCase,
 }
 
+/// A secret that opens a page. It is never shown, nor compared in a time that tells of it.
+#[derive(Clone)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// The fewest characters that nobody guesses.
+    pub const SHORTEST: usize = 16;
+
+    /// Takes a secret of visible ASCII characters.
+    pub fn new(secret: &str) -> Option<Self> {
+        let legal = secret.len() >= Self::SHORTEST && secret.bytes().all(|b| b.is_ascii_graphic());
+        legal.then(|| Token(secret.into()))
+    }
+
+    /// Whether this is what somebody says.
+    pub fn is(&self, said: &str) -> bool {
+        self.0.as_bytes().ct_eq(said.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// A registered site.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -114,6 +142,8 @@ pub struct Site {
     pub origin_check: OriginCheck,
     /// The wishes that its pages honour.
     pub honour: Vec<Signal>,
+    /// Opens its newsroom page; none: there is no such page.
+    pub newsroom_token: Option<Token>,
 }
 
 impl Site {

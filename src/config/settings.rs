@@ -18,7 +18,7 @@ const PREFIX: &str = "FOOTFALL_";
 const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];
 
 /// Keys that hold secrets: never shown, and `…_FILE` may name a file that holds them.
-const SECRETS: [&str; 1] = ["store.url"];
+const SECRETS: [&str; 2] = ["store.url", "site.0.newsroom_token"];
 
 /// Languages that the defaults have words of.
 const LANGUAGES: [&str; 2] = ["en", "vi"];
@@ -193,7 +193,10 @@ impl Settings {
 
     fn shown(&self, key: &str) -> String {
         match self.value(key) {
-            Value::Text(secret) if SECRETS.contains(&key) => Value::Text(without_secret(secret)).to_string(),
+            Value::Text(url) if key == "store.url" => Value::Text(without_secret(url)).to_string(),
+            Value::Text(secret) if is_secret(key) && !secret.is_empty() => {
+                Value::Text("***".to_owned()).to_string()
+            }
             value => value.to_string(),
         }
     }
@@ -210,7 +213,7 @@ impl Settings {
                 faults.push(Fault {
                     key: key.to_owned(),
                     // A secret of the wrong type is a secret still.
-                    value: (!SECRETS.contains(&key)).then(|| other.map_or_else(|raw| raw, |v| v.to_string())),
+                    value: (!is_secret(key)).then(|| other.map_or_else(|raw| raw, |v| v.to_string())),
                     problem: format!("not {}", kind(&wanted)),
                     remedy: format!("write it like {}", example(&wanted)),
                     place: place.clone(),
@@ -224,7 +227,7 @@ impl Settings {
     /// Takes a variable, or tells why not.
     fn take_variable(&mut self, name: &str, text: String, faults: &mut Vec<Fault>) {
         let key = name.strip_prefix(PREFIX).unwrap_or(name).replace("__", ".").to_lowercase();
-        if let Some(secret) = SECRETS.into_iter().find(|secret| key == format!("{secret}_file")) {
+        if let Some(secret) = key.strip_suffix("_file").filter(|key| is_secret(key)) {
             return self.take_secret(secret, name, &text, faults);
         }
         let value = match self.defaults.get(&pattern(&key)).map(|entry| &entry.value) {
@@ -343,6 +346,11 @@ impl Settings {
         };
         Fault { key: shown.to_owned(), value: None, problem: "unknown key".into(), remedy, place }
     }
+}
+
+/// Whether a key holds a secret.
+fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&pattern(key).as_str())
 }
 
 /// What a value of the default's type is called.

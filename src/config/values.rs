@@ -12,7 +12,7 @@ use super::faults::Complaint;
 use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
 use crate::serve::Names;
-use crate::sites::{Signal, SiteKey};
+use crate::sites::{Signal, SiteKey, Token};
 
 type Read<T> = Result<T, Complaint>;
 
@@ -111,6 +111,17 @@ pub(super) fn group(text: &str) -> Read<String> {
         return Complaint::err("not one sign or none", r#"write ".", "," or a space"#);
     }
     Ok(text.to_owned())
+}
+
+/// A secret, or nothing.
+pub(super) fn token(text: &str) -> Read<Option<Token>> {
+    match Token::new(text) {
+        None if !text.is_empty() => Complaint::err(
+            "not 16 or more visible characters of ASCII",
+            "choose a long random text, such as `openssl rand -hex 16` prints",
+        ),
+        token => Ok(token),
+    }
 }
 
 /// A text that is not empty.

@@ -31,6 +31,7 @@ fn site(id: u16, key: &str, hosts: &[&str], zone: &str) -> Site {
         pages: PageRules { query: vec!["id".to_owned()], ..PageRules::default() },
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        newsroom_token: None,
     }
 }
 

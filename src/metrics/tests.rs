@@ -13,6 +13,7 @@ fn site(number: u16) -> Site {
         pages: Default::default(),
         origin_check: Default::default(),
         honour: Vec::new(),
+        newsroom_token: None,
     }
 }
 

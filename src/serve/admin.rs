@@ -8,15 +8,21 @@ use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
-use super::Parts;
 use super::reply::{self, Fault, Response};
 use super::routes::{ADMIN, Found, Routes, Way};
+use super::{Parts, overview};
 use crate::ingest::Reason;
 use crate::metrics::{Requests, Shown};
 use crate::totals::{Figures, Health};
 
 /// Who answers a route of the admin listener.
-pub(super) type AdminHandler = fn(&Parts, &Request<Incoming>) -> Response;
+#[derive(Clone, Copy)]
+pub(super) enum AdminHandler {
+    /// From memory.
+    Now(fn(&Parts, &Request<Incoming>) -> Response),
+    /// The page of figures, which may have to ask the store.
+    Overview,
+}
 
 /// The type of the Prometheus text format.
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -37,11 +43,12 @@ impl Admin {
     }
 
     /// Answers a request.
-    pub(super) fn answer(&self, request: &Request<Incoming>) -> Response {
+    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Response {
         let began = Instant::now();
         let Way { route, found } = self.routes.find(request.method(), request.uri().path());
         let response = match found {
-            Found::Handler(handler, _) => handler(&self.parts, request),
+            Found::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, request),
+            Found::Handler(AdminHandler::Overview, _) => overview::all(&self.parts).await,
             Found::NotAllowed(_, methods) | Found::Preflight(methods) => {
                 reply::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
             }
@@ -50,12 +57,6 @@ impl Admin {
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
     }
-}
-
-/// `/`: what there is.
-pub(super) fn overview(_parts: &Parts, _request: &Request<Incoming>) -> Response {
-    let paths: String = ADMIN.iter().map(|route| format!("{}\n", route.path)).collect();
-    reply::admin_text(StatusCode::OK, format!("footfall {}\n\n{paths}", env!("CARGO_PKG_VERSION")))
 }
 
 /// `/livez`: the process answers.
@@ -85,19 +86,26 @@ pub(super) fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
     reply::admin_text(status, text)
 }
 
-fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, String) {
+/// A thing that is looked at, what is wrong with it, and whether no views can be kept then.
+pub(super) type Check<'a> = (&'static str, Option<&'a str>, bool);
+
+/// Everything that is looked at. A store that is down costs freshness alone.
+pub(super) fn checks(running: bool, health: &Health) -> [Check<'_>; 4] {
     let service = (!running).then_some("starting or stopping");
     let away = "unreachable: views are kept and applied later";
     let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));
-    let ready = running && health.refusing.is_none();
-    let mut text = String::new();
-    let lost = health.lost.as_deref();
-    for (check, fault, unready) in [
+    [
         ("service", service, true),
         ("journal", health.refusing, true),
         ("store", store, false),
-        ("losses", lost, false),
-    ] {
+        ("losses", health.lost.as_deref(), false),
+    ]
+}
+
+fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, String) {
+    let ready = running && health.refusing.is_none();
+    let mut text = String::new();
+    for (check, fault, unready) in checks(running, health) {
         match fault {
             Some(fault) if verbose || unready => text += &format!("[-]{check} {fault}\n"),
             None if verbose && check == "losses" => {}

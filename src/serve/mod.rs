@@ -23,6 +23,7 @@ mod fronts;
 mod json;
 mod labels;
 mod live;
+mod overview;
 mod page;
 mod public;
 mod read;
@@ -172,8 +173,8 @@ pub async fn serve_admin(
     let service = |_peer, handover: live::Handover| {
         let admin = admin.clone();
         service_fn(move |request: Request<Incoming>| {
-            let answer = handover.pass(admin.answer(&request), request.version());
-            async move { answer }
+            let (admin, handover, version) = (admin.clone(), handover.clone(), request.version());
+            async move { handover.pass(admin.answer(&request).await, version) }
         })
     };
     door.serve(listener, service, stop, drain).await

@@ -104,6 +104,8 @@ pub(super) enum Fault {
     NotFound,
     /// No figure of the site is known and the store does not answer.
     StoreUnreachable,
+    /// The token of a page is missing or another.
+    WrongToken,
     /// As many live readers as there may be.
     LiveFull,
 }
@@ -121,6 +123,7 @@ impl Fault {
             Fault::Refused(reason) => reason.code(),
             Fault::NotFound => "not-found",
             Fault::StoreUnreachable => "store-unreachable",
+            Fault::WrongToken => "wrong-token",
             Fault::LiveFull => "live-full",
         }
     }
@@ -133,6 +136,7 @@ impl Fault {
             Fault::StoreUnreachable => {
                 (S::SERVICE_UNAVAILABLE, "No figure of this site is known yet and the store does not answer.")
             }
+            Fault::WrongToken => (S::FORBIDDEN, "The link is not, or no longer, the one to this page."),
             Fault::LiveFull => (
                 S::SERVICE_UNAVAILABLE,
                 "There are as many live readers as there may be: ask again in a while.",
@@ -230,6 +234,22 @@ pub(super) fn shown(
 /// Lets pages of every origin show an answer, as an image or a script.
 pub(super) fn shared(mut response: Response) -> Response {
     response.headers_mut().insert(RESOURCE_POLICY, CROSS_ORIGIN);
+    response
+}
+
+/// A page for those who know its address.
+pub(super) fn secluded(html: String) -> Response {
+    let mut headers = HeaderMap::with_capacity(10);
+    open(&mut headers, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, HTML);
+    finish(StatusCode::OK, headers, html.into())
+}
+
+/// Keeps search engines away from a page, and its address from the pages it leads to.
+pub(super) fn unlisted(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex, nofollow"));
     response
 }
 
@@ -403,6 +423,7 @@ mod tests {
             Fault::NotFound,
             Fault::StoreUnreachable,
             Fault::LiveFull,
+            Fault::WrongToken,
         ])
     }
 

@@ -5,7 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::admin::{self, AdminHandler};
 use super::public::PublicHandler;
-use super::{badge, demo, live, page, read, widget};
+use super::{badge, demo, live, overview, page, read, widget};
 
 /// The routes of the public listener.
 pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
@@ -23,6 +23,7 @@ pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
     Route { path: "/widget/{site}", methods: READ, handler: PublicHandler::Read(widget::widget) },
     Route { path: "/widget.css", methods: READ, handler: PublicHandler::Read(widget::stylesheet) },
     Route { path: "/badge/{site}.svg", methods: READ, handler: PublicHandler::Read(badge::badge) },
+    Route { path: "/newsroom/{site}", methods: READ, handler: PublicHandler::Read(overview::newsroom) },
     Route { path: "/", methods: READ, handler: PublicHandler::Read(demo::entrance) },
     Route { path: "/demo", methods: READ, handler: PublicHandler::Read(demo::lead) },
     Route { path: "/demo/{article}", methods: READ, handler: PublicHandler::Read(demo::article) },
@@ -31,10 +32,10 @@ pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
 
 /// The routes of the admin listener.
 pub(super) const ADMIN: &[Route<AdminHandler>] = &[
-    Route { path: "/", methods: OPERATE, handler: admin::overview },
-    Route { path: "/livez", methods: OPERATE, handler: admin::livez },
-    Route { path: "/metrics", methods: OPERATE, handler: admin::metrics },
-    Route { path: "/readyz", methods: OPERATE, handler: admin::readyz },
+    Route { path: "/", methods: OPERATE, handler: AdminHandler::Overview },
+    Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(admin::livez) },
+    Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(admin::metrics) },
+    Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(admin::readyz) },
 ];
 
 const POST: Methods = Methods { taken: &[Method::POST], allow: "POST, OPTIONS", preflight: true };

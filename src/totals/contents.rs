@@ -201,6 +201,36 @@ impl Contents {
 }
 
 impl Store {
+    /// Tells the fields of a hash one after another, at most so many steps of about [`STEP`].
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn walk(
+        &self,
+        hash: &HashName,
+        steps: usize,
+        mut tell: impl FnMut(String, String),
+    ) -> Result<(), StoreError> {
+        let snapshot = match self {
+            Store::Embedded(store) => Some(store.snapshot().await?),
+            _ => None,
+        };
+        let mut from = None;
+        for _ in 0..steps {
+            let (fields, next) = match (self, &snapshot) {
+                (_, Some(snapshot)) => snapshot.step(hash, from).await?,
+                (Store::Redis(redis), _) => redis.step(hash, from).await?,
+                _ => (Fields::new(), None),
+            };
+            fields.into_iter().for_each(|(field, value)| tell(field, value));
+            from = next;
+            if from.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Sets fields of a hash to what they are elsewhere. Not for counting: nothing is added.
     ///
     /// # Errors

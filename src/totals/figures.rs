@@ -61,7 +61,9 @@ impl<T: Default + Copy + PartialOrd + std::ops::Sub<Output = T>> Unapplied<T> {
 /// Views and visits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
+    /// Views.
     pub views: u64,
+    /// Visits.
     pub visits: u64,
 }
 

@@ -12,6 +12,7 @@ use super::figures::{Figures, SiteFigures, Stored, Sums};
 use super::group::{Done, Group, Waiting, Written};
 use super::ids::{Ids, Taken};
 use super::pages::{Known, PageFigures, Pages};
+use super::past::{History, Past, StoredPast};
 use super::record::Record;
 use super::segments::Position;
 use crate::calendar::{Calendar, CivilHour, Span};
@@ -50,6 +51,7 @@ struct SiteLedger {
     midnight_ms: i64,
     pages: Pages,
     figures: Revised<SiteFigures>,
+    history: History,
     pending: Option<(CivilHour, Sums)>,
 }
 
@@ -83,6 +85,7 @@ impl SiteLedger {
         let (_, pending) = self.pending.get_or_insert((*hour, Sums::default()));
         *pending += sums;
         self.figures.count(hour, sums, at_ms);
+        self.history.add(hour, sums);
     }
 }
 
@@ -120,7 +123,17 @@ impl Ledger {
         let midnight_ms = calendar.day_begins_ms(span.hour.day);
         let pages = Pages::new(self.max_pages);
         let figures = Revised { value: SiteFigures::new(), revision: 0 };
-        self.sites.push(SiteLedger { key, calendar, span, midnight_ms, pages, figures, pending: None });
+        let history = History::default();
+        self.sites.push(SiteLedger {
+            key,
+            calendar,
+            span,
+            midnight_ms,
+            pages,
+            figures,
+            history,
+            pending: None,
+        });
         index
     }
 
@@ -279,6 +292,7 @@ impl Ledger {
             let Some(&index) = self.by_key.get(&sums.site) else { continue };
             let site = &mut self.sites[index];
             site.figures.applied(sums.hour.day, sums.sums);
+            site.history.applied(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
                 let page = Page::trusted(SiteId(index as u16), page);
                 site.pages.applied(&page, sums.hour.day, *views);
@@ -292,6 +306,7 @@ impl Ledger {
             let index = self.index_of(&sums.site, now);
             let site = &mut self.sites[index];
             site.figures.restore_unapplied(&sums.hour, sums.sums, &sums.day_registers);
+            site.history.add(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
                 let page = Page::trusted(SiteId(index as u16), page);
                 site.pages.restore_unapplied(&page, &sums.hour, *views);
@@ -332,6 +347,19 @@ impl Ledger {
         if let Some(site) = self.sites.get_mut(index).filter(|site| site.cuts(&stored.hour)) {
             site.figures.load(stored, now_ms);
         }
+    }
+
+    /// Takes the store's word on the past of a site.
+    pub fn load_past(&mut self, index: usize, stored: StoredPast, uptime_ms: u64) {
+        if let Some(site) = self.sites.get_mut(index) {
+            site.history.load(stored, uptime_ms);
+        }
+    }
+
+    /// The past of a site and when it was loaded, monotonic milliseconds.
+    pub fn past(&self, site: SiteId, now: Moment) -> Option<(Past, u64)> {
+        let site = self.sites.get(site.index())?;
+        site.history.past(&site.calendar, now.unix_ms)
     }
 
     /// Takes the store's word on a page.

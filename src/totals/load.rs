@@ -6,7 +6,8 @@ use chrono::{Datelike, NaiveDate};
 use tokio::sync::oneshot;
 
 use super::figures::{PERIODS, SiteFigures, Stored, Sums, hash_name};
-use super::pages::PageFigures;
+use super::pages::{OTHER, PageFigures};
+use super::past::{MostRead, StoredPast};
 use super::sketch::Sketch;
 use super::store::{Found, HashName, Marker, Query, Store, StoreError, WriterId};
 use crate::calendar::{Bucket, CivilHour, Period};
@@ -14,15 +15,29 @@ use crate::ingest::Page;
 use crate::metrics::{Operation, StoreOperations};
 use crate::sites::{SiteId, SiteKey};
 
-/// A request for figures that are not known: of a site, or of pages of it.
+/// A request for figures that are not known, or old.
 pub struct Load {
     /// The site.
     pub site: SiteId,
-    /// The pages; none: the site itself.
-    pub pages: Vec<Page>,
+    /// What of it.
+    pub wanted: Wanted,
     /// Told when the answer is in the ledger, or when there is none.
     pub done: oneshot::Sender<()>,
 }
+
+/// What figures are wanted of a site.
+pub enum Wanted {
+    /// The running ones.
+    Figures,
+    /// Those of pages.
+    Pages(Vec<Page>),
+    /// Hours, days, and the pages read most today.
+    Past,
+}
+
+/// Most steps in which the pages of a day are read for those read most: the writer is not to be kept from its
+/// work, whatever the number of pages.
+const MAX_STEPS: usize = 200;
 
 /// What hashes bear.
 pub type Bears = Vec<(HashName, Option<Marker>)>;
@@ -70,6 +85,44 @@ impl Reader<'_> {
 
     async fn read(&self, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         self.operations.watch(Operation::Read, self.store.read(self.writer, queries)).await
+    }
+
+    /// What the store holds of the past of a site, and the markers of the hashes it was read from.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn past(
+        &self,
+        site: &SiteKey,
+        hours: &[CivilHour],
+        days: &[NaiveDate],
+    ) -> Result<(StoredPast, Bears), StoreError> {
+        let day = days.last().copied().unwrap_or_default();
+        let buckets: Vec<Bucket> = hours.iter().map(|hour| hour.bucket(Period::Hour)).collect();
+        let buckets = [buckets, days.iter().copied().map(Bucket::Day).collect()].concat();
+        let hash = |name: String| HashName { site: site.clone(), name: name.into() };
+        let hashes: Vec<HashName> = buckets.iter().map(|bucket| hash(hash_name(*bucket))).collect();
+        let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
+        let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
+        let found = self.read(hashes.iter().map(query).collect()).await?;
+        let sums = |found: &Found| {
+            let sum = |i: usize| found.sums.get(i).copied().flatten().unwrap_or(0);
+            Sums { views: sum(0), visits: sum(1) }
+        };
+        let sums = buckets.into_iter().zip(found.iter().map(sums)).collect();
+        let mut most = MostRead::default();
+        let pages = hash(format!("{}:pages", hash_name(Bucket::Day(day))));
+        let tell = |page: String, views: String| {
+            if let Ok(views) = views.parse()
+                && page != OTHER
+                && !page.starts_with('#')
+            {
+                most.tell(page, views);
+            }
+        };
+        self.operations.watch(Operation::Read, self.store.walk(&pages, MAX_STEPS, tell)).await?;
+        let bears = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
+        Ok((StoredPast { sums, day, most_read: most.pages() }, bears))
     }
 
     /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.

@@ -38,6 +38,7 @@ mod migrate;
 mod orders;
 mod outbox;
 mod pages;
+mod past;
 mod record;
 mod recovery;
 mod redis;
@@ -65,16 +66,17 @@ use crate::sites::{SiteId, Sites};
 use group::{Group, Waiting};
 use journal::Journal;
 use ledger::Ledger;
-use load::Load;
+use load::{Load, Wanted};
 use losses::Losses;
 use orders::Asked;
 use segments::{AppendError, Position};
 
 pub use copies::{Copying, StoreUrl, audit_of, migrate, restore};
-pub use figures::Figures;
+pub use figures::{Figures, Sums};
 pub use group::Written;
 pub use orders::{Answer, Order};
 pub use pages::PageFigures;
+pub use past::Past;
 pub use recovery::OpenError;
 pub use redis::check_authorities;
 pub use store::{StoreConfig, StoreError};
@@ -133,6 +135,10 @@ pub struct Config {
 /// A page whose figures were loaded longer ago is read again from a shared store when it is asked for,
 /// monotonic milliseconds.
 const PAGE_FRESH_MS: u64 = 30_000;
+
+/// The past of a site that was loaded longer ago is read again when it is asked for, monotonic milliseconds:
+/// other instances count too, and other pages may be read most.
+const PAST_FRESH_MS: u64 = 10_000;
 
 /// The longest wait for the store to tell of pages.
 const LOAD_PATIENCE: Duration = Duration::from_secs(1);
@@ -364,7 +370,7 @@ impl Totals {
 
     /// Asks the store for the figures of a site; what it does not answer in time stays unknown.
     pub async fn load_figures(&self, site: SiteId) {
-        if let Some(done) = self.ask(site, Vec::new()) {
+        if let Some(done) = self.ask(site, Wanted::Figures) {
             tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
         }
     }
@@ -374,15 +380,33 @@ impl Totals {
         if self.stale() || pages.is_empty() {
             return;
         }
-        if let Some(done) = self.ask(site, pages) {
+        if let Some(done) = self.ask(site, Wanted::Pages(pages)) {
             tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
         }
     }
 
-    fn ask(&self, site: SiteId, pages: Vec<Page>) -> Option<oneshot::Receiver<()>> {
+    /// The hours, days and most-read pages of a site, if they are known without asking the store. `old`:
+    /// they should be loaded anew.
+    pub fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
+        let (past, loaded_ms) = self.shared.ledger().past(site, now)?;
+        Some((past, now.uptime_ms.saturating_sub(loaded_ms) >= PAST_FRESH_MS))
+    }
+
+    /// Asks the store for the past of a site and the figures of the pages it names; what it does not answer
+    /// in time stays as it is known.
+    pub async fn load_past(&self, site: SiteId) {
+        if self.stale() {
+            return;
+        }
+        if let Some(done) = self.ask(site, Wanted::Past) {
+            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
+        }
+    }
+
+    fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
         let (done, answered) = oneshot::channel();
         // A full queue sheds the newcomer.
-        self.loads.try_send(Load { site, pages, done }).ok().map(|()| answered)
+        self.loads.try_send(Load { site, wanted, done }).ok().map(|()| answered)
     }
 
     /// Whether the figures shown are the last known, the store being out of reach.
@@ -448,7 +472,7 @@ impl Look<'_> {
         let (figures, loaded_ms) = self.ledger.page(self.site, page, self.now)?;
         let old = || self.now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS;
         if self.totals.reloads && old() && !self.totals.stale() {
-            self.totals.ask(self.site, vec![page.clone()]);
+            self.totals.ask(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)
     }

@@ -18,18 +18,20 @@ use super::checkpoint::{self, Checkpoint, KnownPage};
 use super::data_dir::DataDir;
 use super::flush::{Flush, FlushError};
 use super::identity::Identity;
-use super::load::{Load, Reader};
+use super::load::{Load, Reader, Wanted};
 use super::orders::Asked;
 use super::outbox::Outbox;
+use super::past;
 use super::salts::{Salts, random};
 use super::segments::{AppendError, Position};
 use super::store::{HashName, Marker, Query, Store, StoreError, WriterId};
 use super::{Config, Shared, die};
 use crate::calendar::{Calendar, CivilHour};
 use crate::clock::Moment;
+use crate::ingest::Page;
 use crate::metrics::{Bound, Operation};
 use crate::sessions::{Export, Sessions};
-use crate::sites::SiteKey;
+use crate::sites::{SiteId, SiteKey};
 
 /// How often a store that answers is attached anew and every hash compared: nothing else would show that it
 /// went back where no batch comes any more, and others are told that this writer lives.
@@ -406,16 +408,16 @@ impl Writer {
         while let Ok(more) = self.loads.try_recv() {
             loads.push(more);
         }
-        let of_sites = loads.iter().any(|load| load.pages.is_empty());
+        let of_sites = loads.iter().any(|load| matches!(load.wanted, Wanted::Figures));
         if self.is_whole()
             && of_sites
             && let Err(error) = self.refresh().await
         {
             self.failed(&error);
         }
-        for load in loads.into_iter().filter(|load| !load.pages.is_empty()) {
+        for load in loads {
             if self.is_whole()
-                && let Err(error) = self.load(&load).await
+                && let Err(error) = self.load(load.site, &load.wanted).await
             {
                 self.failed(&error);
             }
@@ -430,21 +432,52 @@ impl Writer {
         self.pace.attached && self.pace.verified && self.outbox.waiting() == 0
     }
 
-    async fn load(&mut self, load: &Load) -> Result<(), FlushError> {
-        let Some(site) = self.shared.sites.at(load.site).cloned() else { return Ok(()) };
+    async fn load(&mut self, site: SiteId, wanted: &Wanted) -> Result<(), FlushError> {
+        match wanted {
+            Wanted::Figures => Ok(()),
+            Wanted::Pages(pages) => self.load_pages(site, pages).await,
+            Wanted::Past => {
+                let pages = self.load_past(site).await?;
+                self.load_pages(site, &pages).await
+            }
+        }
+    }
+
+    /// Reads the past of a site. The pages it names whose figures are not known.
+    async fn load_past(&mut self, site: SiteId) -> Result<Vec<Page>, FlushError> {
+        let Some(site) = self.shared.sites.at(site).cloned() else { return Ok(Vec::new()) };
+        let now = self.shared.clock.now();
+        let (hours, days) = past::buckets(&site.calendar, now.unix_ms);
+        let (stored, bears) = self.reader().past(&site.key, &hours, &days).await?;
+        // What went back is healed first: its figures are not believed, and read when next asked for.
+        let whole = self.flush().check(&self.heads, &bears).await?;
+        self.pace.verified &= whole;
+        if !whole {
+            return Ok(Vec::new());
+        }
+        let pages = stored.most_read.iter().map(|page| Page::trusted(site.id, page));
+        let mut ledger = self.shared.ledger();
+        let unknown = pages.filter(|page| ledger.page(site.id, page, now).is_none()).collect();
+        ledger.load_past(site.id.index(), stored, now.uptime_ms);
+        Ok(unknown)
+    }
+
+    async fn load_pages(&mut self, id: SiteId, pages: &[Page]) -> Result<(), FlushError> {
+        let Some(site) = self.shared.sites.at(id).cloned().filter(|_| !pages.is_empty()) else {
+            return Ok(());
+        };
         let now = self.shared.clock.now();
         let hour = site.calendar.span(now.unix_ms).hour;
-        let reader = self.reader();
-        let (figures, bears) = reader.pages(&site.key, &hour, &load.pages).await?;
+        let (figures, bears) = self.reader().pages(&site.key, &hour, pages).await?;
         // What went back is healed first: its figures are not believed, and read when next asked for.
         let whole = self.flush().check(&self.heads, &bears).await?;
         self.pace.verified &= whole;
         let mut ledger = self.shared.ledger();
         let now = self.shared.clock.now();
-        let index = load.site.index();
+        let index = id.index();
         // Of a day that ended meanwhile nothing is taken.
         let lasts = ledger.is_day(index, hour.day, now);
-        for (page, stored) in load.pages.iter().zip(figures).filter(|_| whole && lasts) {
+        for (page, stored) in pages.iter().zip(figures).filter(|_| whole && lasts) {
             ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
         }
         Ok(())

@@ -25,7 +25,7 @@ fn pages_count_and_are_filled_in_a_real_browser() {
         "the packages of tests/browser are needed: run `npm ci` there, or use tests/run"
     );
     let run = Command::new(node)
-        .args(["--test", "page.test.mjs", "more.test.mjs", "demo.test.mjs"])
+        .args(["--test", "page.test.mjs", "more.test.mjs", "demo.test.mjs", "overview.test.mjs"])
         .current_dir(&folder)
         .env("FOOTFALL_BINARY", env!("CARGO_BIN_EXE_footfall"))
         .env("FOOTFALL_BROWSER", browser)

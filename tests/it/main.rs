@@ -27,6 +27,7 @@ mod never_back;
 mod newspaper;
 mod operators;
 mod orders;
+mod overview;
 mod packages;
 mod page_script;
 mod presence;

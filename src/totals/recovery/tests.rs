@@ -46,6 +46,7 @@ fn site(id: u16) -> Site {
         pages: Default::default(),
         origin_check: Default::default(),
         honour: Vec::new(),
+        newsroom_token: None,
     }
 }
 
@@ -312,7 +313,10 @@ impl Run {
                 let site = SiteId(site);
                 let page = Page::trusted(site, &format!("/{page}"));
                 let (done, _answered) = oneshot::channel();
-                self.process().writer.answer(Load { site, pages: vec![page], done }).await;
+                self.process()
+                    .writer
+                    .answer(Load { site, wanted: super::super::load::Wanted::Pages(vec![page]), done })
+                    .await;
             }
             Step::Trim => {
                 let outbox = &mut self.process().writer.outbox;

@@ -295,7 +295,7 @@ impl World {
         let id = SiteId(site);
         let text = Page::trusted(id, &format!("/{page}"));
         let (done, _answered) = oneshot::channel();
-        let load = Load { site: id, pages: vec![text.clone()], done };
+        let load = Load { site: id, wanted: crate::totals::Wanted::Pages(vec![text.clone()]), done };
         self.has(index, async |process| process.writer.answer(load).await).await;
         let instance = &self.instances[index];
         let now = instance.clock.now();

@@ -1,0 +1,270 @@
+//! A page of figures for people: `/` of the admin listener shows every site, `/newsroom/{site}` of the
+//! public one a single site to whoever has its token.
+//!
+//! The figures come from memory. The store is asked for the past of a site where it is not known or old, by
+//! one reader for all. The page fetches itself anew every few seconds and puts in what has changed.
+
+mod plots;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use url::form_urlencoded;
+
+use self::plots::{Bar, bars};
+use super::admin::checks;
+use super::public::{Asked, Reply};
+use super::reply::{self, Fault, Response};
+use super::widget::escaped;
+use super::{Parts, routes};
+use crate::calendar::CivilHour;
+use crate::clock::Moment;
+use crate::ingest::Page;
+use crate::sites::Site;
+use crate::totals::{Figures, Past, Sums};
+
+const PAGE: &str = include_str!("page.html");
+const CSS: &str = include_str!("overview.css");
+const JS: &str = include_str!("overview.js");
+
+/// Most sites whose past is loaded for one reader of the page of all sites; the next reading loads more.
+const LOADS: usize = 16;
+
+/// `GET /newsroom/{site}?token=`.
+pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
+    let site = asked.public.parts.sites.get(asked.name).cloned();
+    let Some((site, token)) = site.and_then(|site| Some((site.clone(), site.newsroom_token.clone()?))) else {
+        return Reply::Now(reply::unlisted(reply::refused(Fault::NotFound)));
+    };
+    let query = asked.uri.query().unwrap_or_default();
+    let said = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
+    if !said.is_some_and(|(_, said)| token.is(&said)) {
+        return Reply::Now(reply::unlisted(reply::refused(Fault::WrongToken)));
+    }
+    let parts = asked.public.parts.clone();
+    Reply::Later(Box::pin(async move {
+        know(&parts, &site).await;
+        let title = format!("{} newsroom", site.key);
+        let sites = section(&parts, &site);
+        shown(&title, &health(&parts, false), &sites, "")
+    }))
+}
+
+/// `GET /` of the admin listener.
+pub(super) async fn all(parts: &Arc<Parts>) -> Response {
+    let now = parts.clock.now();
+    let due = |site: &&Arc<Site>| parts.totals.past(site.id, now).is_none_or(|(_, old)| old);
+    let sites: Vec<Arc<Site>> = parts.sites.iter().filter(due).take(LOADS).cloned().collect();
+    for site in &sites {
+        know(parts, site).await;
+    }
+    let sections: String = parts.sites.iter().map(|site| section(parts, site)).collect();
+    let paths = routes::ADMIN.iter().filter(|route| route.path != "/");
+    let links: String = paths.map(|route| format!(" · <a href=\"{0}\">{0}</a>", &route.path)).collect();
+    let footer = format!("footfall {}{links}", env!("CARGO_PKG_VERSION"));
+    shown("footfall overview", &health(parts, true), &sections, &footer)
+}
+
+/// Asks the store where the past of a site is not known, or is old.
+async fn know(parts: &Parts, site: &Site) {
+    if parts.totals.past(site.id, parts.clock.now()).is_none_or(|(_, old)| old) {
+        parts.totals.load_past(site.id).await;
+    }
+}
+
+/// The whole page.
+fn shown(title: &str, health: &str, sites: &str, footer: &str) -> Response {
+    let mut bytes = [0; 16];
+    // Without a nonce the page stands without style and script: plain, and as safe.
+    let drawn = getrandom::fill(&mut bytes).is_ok();
+    let nonce: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let allowed = if drawn { format!("'nonce-{nonce}'") } else { "'none'".to_owned() };
+    let policy = format!(
+        "default-src 'none'; script-src {allowed}; style-src {allowed}; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let mut html = String::with_capacity(PAGE.len() + CSS.len() + JS.len() + sites.len());
+    // In one pass: what is put in is never looked through for names.
+    let mut rest = PAGE;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').unwrap_or((after, ""));
+        html.push_str(before);
+        html.push_str(match name {
+            "title" => title,
+            "nonce" => &nonce,
+            "css" => CSS,
+            "js" => JS,
+            "health" => health,
+            "sites" => sites,
+            _ => footer,
+        });
+        rest = after;
+    }
+    html.push_str(rest);
+    let mut response = reply::unlisted(reply::secluded(html));
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// What is looked at and what is wrong with it; to operators also what endangers counts.
+fn health(parts: &Parts, concerns: bool) -> String {
+    let health = parts.totals.health();
+    let mut html = String::new();
+    for (check, fault, _) in checks(parts.ready.load(Ordering::Acquire), &health) {
+        html += &match fault {
+            None => format!("<li><b>{check}</b> ok</li>"),
+            Some(fault) => format!("<li class=\"bad\"><b>{check}</b> {}</li>", escaped(fault)),
+        };
+    }
+    for concern in health.concerns.iter().filter(|_| concerns) {
+        html += &format!("<li class=\"bad\"><b>store settings</b> {}</li>", escaped(concern));
+    }
+    html
+}
+
+/// A figure with its digits in groups; a dash where it is not known.
+fn grouped(figure: Option<u64>) -> String {
+    let Some(figure) = figure else { return "–".to_owned() };
+    let digits = figure.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// All that is shown of a site.
+fn section(parts: &Parts, site: &Site) -> String {
+    let now = parts.clock.now();
+    let figures = parts.totals.figures(site.id, now);
+    let past = parts.totals.past(site.id, now).map(|(past, _)| past);
+    let key = &site.key;
+    let home = site.hosts.first().map_or("", String::as_str);
+    let time = site.calendar.rfc3339(now.unix_ms);
+    let day = time.get(..10).unwrap_or_default();
+    let mut html = format!(
+        "<section class=\"site\" id=\"site-{key}\" aria-labelledby=\"name-{key}\">\
+         <h2 id=\"name-{key}\">{key}</h2><p class=\"where\">{} · {day}, {}</p>",
+        escaped(home),
+        escaped(site.calendar.zone.name())
+    );
+    html += &tiles(parts.sessions.online(site.id, now), &figures, past.as_ref());
+    match &past {
+        Some(past) => {
+            html += &plots(key.as_str(), past);
+            html += &most_read(parts, site, past, now);
+        }
+        None => {
+            html += "<p class=\"quiet\">The hours, days and pages of this site are not known yet: the store \
+                has not told of them.</p>";
+        }
+    }
+    html += &sums(&figures);
+    html + "</section>\n"
+}
+
+fn tile(label: &str, figure: Option<u64>, beside: &str) -> String {
+    format!(
+        "<div><dt>{label}</dt><dd><div class=\"n\">{}</div><div class=\"by\">{beside}</div></dd></div>",
+        grouped(figure)
+    )
+}
+
+/// Online now, and today against yesterday.
+fn tiles(online: u64, figures: &Figures, past: Option<&Past>) -> String {
+    let beside = |of: fn(&Sums) -> u64| past.map_or(String::new(), |past| against(past, of));
+    format!(
+        "<dl class=\"tiles\">{}{}{}{}</dl>",
+        tile("Online now", Some(online), ""),
+        tile("Views today", figures.views[0], &beside(|sums| sums.views)),
+        tile("Visits today", figures.visits[0], &beside(|sums| sums.visits)),
+        tile("Visitors today", figures.visitors[0], "an estimate"),
+    )
+}
+
+/// Yesterday, and the hours that are over of today beside the same hours of yesterday.
+fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
+    let Some((running, _)) = past.hours.last() else { return String::new() };
+    let yesterday = past.days.iter().rev().nth(1).map_or(0, |(_, sums)| of(sums));
+    let mut html = format!("yesterday {}", grouped(Some(yesterday)));
+    let over = |today: bool| -> u64 {
+        let hours = past.hours.iter().filter(|(hour, _)| (hour.day == running.day) == today);
+        hours.filter(|(hour, _)| hour.hour < running.hour).map(|(_, sums)| of(sums)).sum()
+    };
+    if running.hour == 0 {
+        return html;
+    }
+    let (now, before) = (over(true), over(false));
+    let change = match before {
+        0 => String::new(),
+        _ => {
+            let percent = (now as f64 / before as f64 - 1.0) * 100.0;
+            let class = if now >= before { "up" } else { "down" };
+            let sign = if now >= before { '+' } else { '−' };
+            format!(" <span class=\"{class}\">{sign}{:.0}\u{a0}%</span>", percent.abs())
+        }
+    };
+    let (now, before) = (grouped(Some(now)), grouped(Some(before)));
+    // Infallible: a String takes all that is written.
+    let _ = write!(html, "<br>to {:02}:00: {now} against {before}{change}", running.hour);
+    html
+}
+
+/// The last 24 hours and 30 days.
+fn plots(key: &str, past: &Past) -> String {
+    let named = |hour: &CivilHour| format!("{} {:02}:00", hour.day.format("%-d %b"), hour.hour);
+    let from = past.hours.len().saturating_sub(24);
+    let hours: Vec<Bar> = past.hours.iter().skip(from).map(|(hour, sums)| bar(named(hour), sums)).collect();
+    let days: Vec<Bar> =
+        past.days.iter().map(|(day, sums)| bar(day.format("%a %-d %b").to_string(), sums)).collect();
+    format!(
+        "<div class=\"plots\">{}{}</div>",
+        bars(&format!("hours-{key}"), "Last 24 hours", "Hour", &hours),
+        bars(&format!("days-{key}"), "Last 30 days", "Day", &days)
+    )
+}
+
+fn bar(name: String, sums: &Sums) -> Bar {
+    Bar { name, views: sums.views, visits: sums.visits }
+}
+
+/// The pages that were read most today, with their figures of now.
+fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment) -> String {
+    let mut look = parts.totals.look(site.id, now);
+    let pages = past.most_read.iter().map(|text| Page::trusted(site.id, text));
+    let known = pages.filter_map(|page| look.page(&page).map(|[today, ..]| (page, today)));
+    let mut rows: Vec<(Page, u64)> = known.collect();
+    drop(look);
+    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.as_str().cmp(b.0.as_str())));
+    let mut html = "<div class=\"most\"><h3>Most read today</h3>".to_owned();
+    if rows.is_empty() {
+        return html + "<p class=\"quiet\">No page has been read yet.</p></div>";
+    }
+    html += "<ol>";
+    for (page, views) in rows {
+        let online = parts.sessions.page_online(&page, now);
+        let online = if online > 0 { format!("{} online", grouped(Some(online))) } else { String::new() };
+        let (page, views) = (escaped(page.as_str()), grouped(Some(views)));
+        html += &format!(
+            "<li><bdi class=\"p\">{page}</bdi> <span class=\"o\">{online}</span> <b>{views}</b></li>"
+        );
+    }
+    html + "</ol></div>"
+}
+
+/// Visits of the longer periods.
+fn sums(figures: &Figures) -> String {
+    let mut html = "<p class=\"sums\">".to_owned();
+    for (place, label) in ["this week", "this month", "this year", "since the beginning"].iter().enumerate() {
+        let visits = grouped(figures.visits.get(place + 1).copied().flatten());
+        html += &format!("<span><b>{visits}</b> visits {label}</span> ");
+    }
+    html + "</p>"
+}

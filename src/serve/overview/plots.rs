@@ -1,0 +1,65 @@
+//! Bars drawn as SVG, with their figures as a table beside.
+
+use std::fmt::Write;
+
+use super::grouped;
+
+/// A bar: what it stands for, and its figures. The last of a plot is of a bucket that still runs.
+pub(super) struct Bar {
+    pub(super) name: String,
+    pub(super) views: u64,
+    pub(super) visits: u64,
+}
+
+/// The width of a bar with the room to its right, and the height of the highest.
+const STEP: usize = 10;
+const HEIGHT: f64 = 100.0;
+
+/// A plot of views; `id` is the page's only one, `unit` what a bar stands for.
+pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
+    let most = bars.iter().map(|bar| bar.views).max().unwrap_or(0);
+    let total = grouped(Some(bars.iter().map(|bar| bar.views).sum()));
+    let highest = bars.iter().rev().find(|bar| bar.views == most);
+    let highest = highest.filter(|_| most > 0).map_or(String::new(), |bar| format!(", most at {}", bar.name));
+    let mut html = format!(
+        "<figure><figcaption>{title} <span>{total} views, at most {}</span></figcaption>\
+         <svg role=\"img\" aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {} {HEIGHT}\" \
+         preserveAspectRatio=\"none\"><title id=\"{id}-t\">{title}: views</title>\
+         <desc id=\"{id}-d\">{total} views{highest}</desc>",
+        grouped(Some(most)),
+        bars.len() * STEP
+    );
+    let mut rows = String::new();
+    for (place, bar) in bars.iter().enumerate() {
+        let (views, visits) = (grouped(Some(bar.views)), grouped(Some(bar.visits)));
+        let share = bar.views as f64 / most.max(1) as f64;
+        // A single view among many is still to be seen.
+        let height = if bar.views == 0 { 0.0 } else { (share * HEIGHT).max(1.5) };
+        let part = if place + 1 == bars.len() { " class=\"part\"" } else { "" };
+        // Infallible: a String takes all that is written.
+        let _ = write!(
+            html,
+            "<g><title>{}: {views} views, {visits} visits</title><rect class=\"none\" x=\"{}\" y=\"0\" \
+             width=\"{STEP}\" height=\"{HEIGHT}\"/><rect{part} x=\"{}\" y=\"{:.1}\" width=\"{}\" \
+             height=\"{height:.1}\"/></g>",
+            bar.name,
+            place * STEP,
+            place * STEP + 1,
+            HEIGHT - height,
+            STEP - 2
+        );
+        let _ = write!(rows, "<tr><th scope=\"row\">{}</th><td>{views}</td><td>{visits}</td></tr>", bar.name);
+    }
+    let name = |place: usize| bars.get(place).map_or("", |bar| bar.name.as_str());
+    let _ = write!(
+        html,
+        "</svg><p class=\"axis\" aria-hidden=\"true\"><span>{}</span><span>{}</span><span>{}</span></p>\
+         <details><summary>As a table</summary><table><thead><tr><th scope=\"col\">{unit}</th>\
+         <th scope=\"col\">Views</th><th scope=\"col\">Visits</th></tr></thead><tbody>{rows}</tbody></table>\
+         </details></figure>",
+        name(0),
+        name(bars.len() / 2),
+        name(bars.len().saturating_sub(1))
+    );
+    html
+}

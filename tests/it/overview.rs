@@ -1,0 +1,126 @@
+//! The page of figures: for operators, and for a newsroom behind a token.
+
+use std::time::Duration;
+
+use crate::harness::{Setup, TestApp, until, view};
+use crate::http::get;
+use crate::servers::RedisServer;
+
+const TOKEN: &str = "0123456789abcdef";
+const START: &str = "2026-11-20T09:30:00+07:00";
+
+fn setup() -> Setup {
+    Setup::default().sites(&format!(
+        "[[site]]\nkey = \"lamdong\"\nhosts = [\"baolamdong.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n\
+         newsroom_token = \"{TOKEN}\"\n\n[[site]]\nkey = \"closed\"\nhosts = [\"closed.example\"]\n\
+         time_zone = \"UTC\"\n"
+    ))
+}
+
+fn newsroom(app: &TestApp) -> String {
+    app.get(&format!("/newsroom/lamdong?token={TOKEN}")).text().to_owned()
+}
+
+fn read(app: &TestApp, page: &str, times: usize, from: u8) {
+    for i in 0..times {
+        app.take(&view(&format!("https://baolamdong.vn{page}")).from(&format!("113.160.{from}.{i}")));
+    }
+}
+
+#[test]
+fn figures_of_hours_days_and_pages_are_what_was_accepted_also_after_a_restart() {
+    let mut app = TestApp::start_at(START, setup());
+    read(&app, "/a", 3, 1);
+    app.step_to("2026-11-21T08:10:00+07:00");
+    read(&app, "/a", 4, 2);
+    app.step_to("2026-11-21T10:10:00+07:00");
+    read(&app, "/b", 2, 3);
+    app.step_to("2026-11-22T09:10:00+07:00");
+    read(&app, "/a", 1, 4);
+    read(&app, "/b", 5, 5);
+    let right = |page: &str| {
+        page.contains("Fri 20 Nov: 3 views, 3 visits")
+            && page.contains("Sat 21 Nov: 6 views, 6 visits")
+            && page.contains("Sun 22 Nov: 6 views, 6 visits")
+            && page.contains("21 Nov 10:00: 2 views, 2 visits")
+            && page.contains("22 Nov 09:00: 6 views, 6 visits")
+            && page.contains("yesterday 6<br>to 09:00: 0 against 4")
+    };
+    until("the page tells of the past", || right(&newsroom(&app)));
+    until("the most-read pages come in order", || {
+        app.pass(Duration::from_secs(11));
+        let page = newsroom(&app);
+        let (first, second) =
+            (page.find("<bdi class=\"p\">/b</bdi>"), page.find("<bdi class=\"p\">/a</bdi>"));
+        first.is_some() && second.is_some() && first < second
+    });
+    app.restart_after(Duration::from_secs(1));
+    until("a restart forgets nothing", || right(&newsroom(&app)));
+    assert!(right(get(app.admin(), "/").text()), "operators see the same");
+}
+
+#[test]
+fn the_newsroom_opens_to_its_token_alone() {
+    let app = TestApp::start_at(START, setup());
+    for target in ["/newsroom/closed", "/newsroom/closed?token=", "/newsroom/nobody?token=0123456789abcdef"] {
+        assert_eq!(app.get(target).status, 404, "{target}");
+    }
+    for query in ["", "?token=", "?token=0123456789abcdeg", "?token=0123456789abcdef0", "?x=0123456789abcdef"]
+    {
+        let answer = app.get(&format!("/newsroom/lamdong{query}"));
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (403, Some("wrong-token")), "{query}");
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    }
+    let page = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(page.header("x-robots-tag"), Some("noindex, nofollow"));
+    assert!(!page.text().contains(TOKEN) && !page.text().contains("closed"), "of its own site only");
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'nonce-") && !policy.contains("unsafe"));
+    let nonce = policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("a nonce");
+    assert_eq!(page.text().matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    let again = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
+    assert_ne!(again.header("content-security-policy"), Some(policy), "a nonce is used once");
+}
+
+#[test]
+fn a_hostile_page_is_shown_as_text() {
+    let app = TestApp::start_at(START, setup());
+    app.take(&view("/<script>alert(1)</script>\"'{nonce}"));
+    until("the page is listed", || {
+        app.pass(Duration::from_secs(11));
+        newsroom(&app).contains("alert(1)")
+    });
+    let page = newsroom(&app);
+    assert_eq!(page.matches("<script").count(), 1, "the page's own");
+    assert!(!page.contains("<script>alert"));
+}
+
+#[test]
+fn the_page_says_that_the_store_is_away() {
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let app = TestApp::start_at(START, setup().store(&redis.url()));
+    app.take(&view("https://baolamdong.vn/a"));
+    for page in [newsroom(&app), get(app.admin(), "/").text().to_owned()] {
+        assert!(page.contains("<b>store</b> unreachable: views are kept and applied later"), "{page}");
+        assert!(page.contains("are not known yet"), "what is not known is not shown as 0");
+    }
+    redis.restart();
+    until("the store is back", || !get(app.admin(), "/readyz?verbose").text().contains("unreachable"));
+}
+
+#[test]
+fn hours_and_days_come_from_redis_too() {
+    let redis = RedisServer::start();
+    let app = TestApp::start_at(START, setup().store(&redis.url()));
+    app.until_stale(false);
+    read(&app, "/a", 7, 1);
+    until("the page tells of it", || {
+        app.pass(Duration::from_secs(11));
+        let page = newsroom(&app);
+        page.contains("Fri 20 Nov: 7 views, 7 visits") && page.contains("<bdi class=\"p\">/a</bdi>")
+    });
+}
