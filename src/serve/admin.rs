@@ -48,7 +48,7 @@ impl Admin {
         let Way { route, found } = self.routes.find(request.method(), request.uri().path());
         let response = match found {
             Found::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, request),
-            Found::Handler(AdminHandler::Overview, _) => overview::all(&self.parts).await,
+            Found::Handler(AdminHandler::Overview, _) => overview::all(&self.parts, request.uri()).await,
             Found::NotAllowed(_, methods) | Found::Preflight(methods) => {
                 reply::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
             }

@@ -1,4 +1,4 @@
-// The page of figures, as operators and a newsroom see it.
+// The page of figures: it renews itself, fits phone and desktop, light and dark, and axe finds nothing.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -6,9 +6,9 @@ import { after, before, test } from "node:test";
 import { browse, Service, until } from "./service.mjs";
 import { quiet, visitor } from "./visitor.mjs";
 
-const TOKEN = "0123456789abcdef";
-const LONG = "/kinh-te/" + "lam-dong-day-manh-xuat-khau-rau-hoa-".repeat(6);
-
+const TOKEN = "a-token-of-a-newsroom";
+const LONG = "/tin-tuc/" + "mot-bai-viet-rat-dai-".repeat(20);
+const HOSTILE = "/<img src=x onerror=document.title='taken'>\"'";
 let service, browser;
 
 before(async () => {
@@ -16,7 +16,7 @@ before(async () => {
     FOOTFALL_SITE__0__KEY: "demo",
     FOOTFALL_SITE__0__HOSTS: "localhost,127.0.0.1",
     FOOTFALL_SITE__0__NEWSROOM_TOKEN: TOKEN,
-    FOOTFALL_STORE__FLUSH_INTERVAL: "200ms",
+    FOOTFALL_STORE__FLUSH_INTERVAL: "100ms",
   });
   browser = await browse();
 });
@@ -25,49 +25,75 @@ after(async () => {
   await service?.remove();
 });
 
-async function read(page) {
-  const beacon = { site: "demo", url: page };
-  const answer = await fetch(`${service.url}/api/v1/beacon`, { method: "POST", body: JSON.stringify(beacon) });
+async function view(url) {
+  const headers = { "user-agent": `Mozilla/5.0 (X11; Linux x86_64) Firefox/${Math.floor(Math.random() * 1e6)}` };
+  const answer = await fetch(`${service.url}/api/v1/beacon`, { method: "POST", headers, body: JSON.stringify({ site: "demo", url }) });
   assert.equal(answer.status, 204);
 }
 
-const views = tab => tab.textContent(".tiles > div:nth-child(2) .n");
+const pages = () => ({
+  newsroom: `${service.url}/newsroom/demo?token=${TOKEN}`,
+  overview: `http://127.0.0.1:${service.adminPort}/`,
+});
 
-test("the newsroom's page renews itself, and is quiet", async () => {
+const viewsToday = tab => tab.textContent(".tiles div:nth-of-type(2) .n");
+
+test("figures move without a reload, and hostile pages stay text", async () => {
+  for (const page of ["/a", "/a", LONG, HOSTILE]) await view(page);
+  let count = 4;
+  for (const url of Object.values(pages())) {
+    const tab = await visitor(browser, service);
+    await tab.goto(url);
+    await until("the page is listed", async () => (await tab.textContent(".most")).includes("onerror"), 60);
+    await tab.evaluate(() => { window.loaded = "once"; document.querySelector("details").open = true; });
+    await view("/a");
+    count += 1;
+    await until("the view is shown", async () => (await viewsToday(tab)) === String(count), 60);
+    assert.equal(await tab.evaluate(() => window.loaded), "once", "it was not loaded anew");
+    assert.equal(await tab.evaluate(() => document.querySelector("details").open), true, "the table stays open");
+    assert.ok(!(await tab.title()).includes("taken"));
+    assert.equal(await tab.locator(".most img").count(), 0);
+    quiet(tab);
+    await tab.context().close();
+  }
+});
+
+test("without JavaScript the page stands", async () => {
+  const context = await browser.newContext({ javaScriptEnabled: false });
+  const tab = await context.newPage();
+  await tab.goto(pages().newsroom);
+  assert.match(await tab.innerText("#fresh"), /As of loading/);
+  assert.equal(await tab.locator("svg").count(), 2);
+  await context.close();
+});
+
+test("it says so when the service no longer answers", async () => {
   const tab = await visitor(browser, service);
-  await read("/a");
-  await tab.goto(`${service.url}/newsroom/demo?token=${TOKEN}`);
-  assert.equal(await views(tab), "1");
-  await tab.click("summary >> nth=0");
-  await read("/b");
-  await read("/b");
-  await until("the views have come", async () => (await views(tab)) === "3", 20);
-  assert.ok(await tab.evaluate(() => document.querySelector("details").open), "what was opened stays open");
-  assert.equal(await tab.textContent("#fresh"), "Live");
-  quiet(tab);
+  await tab.goto(pages().newsroom);
+  await tab.route("**/newsroom/**", route => route.abort());
+  await until("the note changes", async () => (await tab.textContent("#fresh")).startsWith("Not renewed"), 60);
   await tab.context().close();
 });
 
-test("axe finds nothing and nothing is wider than the window, on phone and desktop, light and dark", async () => {
-  const shots = new URL("../../target/browser/", import.meta.url);
-  mkdirSync(shots, { recursive: true });
+test("nothing overflows and axe finds nothing, at phone and desktop width, light and dark", async () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  await read(LONG);
-  for (const [device, width] of [["phone", 390], ["desktop", 1280]]) {
-    for (const colorScheme of ["light", "dark"]) {
-      const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, bypassCSP: true });
-      const tab = await context.newPage();
-      await until("the long page is listed", async () => {
-        await tab.goto(`http://127.0.0.1:${service.adminPort}/`);
-        return (await tab.textContent("main")).includes(LONG);
-      });
-      const name = `${device}, ${colorScheme}`;
-      assert.ok(await tab.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: too wide`);
-      await tab.evaluate(axe);
-      const { violations } = await tab.evaluate(() => axe.run());
-      assert.deepEqual(violations.map(found => [found.id, found.nodes.map(node => node.html)]), [], name);
-      await tab.screenshot({ path: new URL(`overview-${device}-${colorScheme}.png`, shots).pathname, fullPage: true });
-      await context.close();
+  mkdirSync(new URL("../../target/browser/", import.meta.url), { recursive: true });
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [390, 1280]) {
+      for (const [name, url] of Object.entries(pages())) {
+        const context = await browser.newContext({ colorScheme, viewport: { width, height: 844 }, bypassCSP: true });
+        const tab = await context.newPage();
+        await tab.goto(url);
+        await tab.locator("details").first().evaluate(details => { details.open = true; });
+        const wide = await tab.evaluate(() => document.documentElement.scrollWidth);
+        assert.ok(wide <= width, `${name} at ${width}: ${wide} wide`);
+        await tab.evaluate(axe);
+        const { violations } = await tab.evaluate(() => axe.run());
+        const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => node.html).join(" ")}`);
+        assert.deepEqual(told, [], `${name} at ${width}, ${colorScheme}`);
+        await tab.screenshot({ path: new URL(`../../target/browser/${name}-${width}-${colorScheme}.png`, import.meta.url).pathname, fullPage: true });
+        await context.close();
+      }
     }
   }
 });

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use footfall::config::Config;
+
 use crate::harness::{Setup, TestApp, until, view};
 use crate::http::get;
 use crate::servers::RedisServer;
@@ -44,7 +46,7 @@ fn figures_of_hours_days_and_pages_are_what_was_accepted_also_after_a_restart() 
             && page.contains("Sun 22 Nov: 6 views, 6 visits")
             && page.contains("21 Nov 10:00: 2 views, 2 visits")
             && page.contains("22 Nov 09:00: 6 views, 6 visits")
-            && page.contains("yesterday 6<br>to 09:00: 0 against 4")
+            && page.contains("−100\u{a0}%</span><br>0 by 09:00<br>yesterday 4 by then<br>yesterday 6 in all")
     };
     until("the page tells of the past", || right(&newsroom(&app)));
     until("the most-read pages come in order", || {
@@ -83,6 +85,35 @@ fn the_newsroom_opens_to_its_token_alone() {
     assert_eq!(page.text().matches(&format!("nonce=\"{nonce}\"")).count(), 2);
     let again = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
     assert_ne!(again.header("content-security-policy"), Some(policy), "a nonce is used once");
+}
+
+#[test]
+fn the_token_is_never_shown_and_may_stand_in_a_file() {
+    let site = |token: &str| {
+        format!(
+            "[[site]]\nkey = \"a\"\nhosts = [\"a.example\"]\ntime_zone = \"UTC\"\nnewsroom_token = {token}\n"
+        )
+    };
+    let load = |token: &str, env: Vec<(String, String)>| {
+        Config::load(Some(("footfall.toml", &site(token))), env.into_iter())
+    };
+    let config = load(&format!("\"{TOKEN}\""), Vec::new()).expect("a token");
+    assert!(config.to_toml().contains("newsroom_token = \"***\""), "{}", config.to_toml());
+    assert!(!format!("{config:?}{:?}", config.sites.get("a")).contains(TOKEN));
+    for wrong in ["\"too-short-secret\".", "\"a secret with spaces\"", "\"too-short\"", "1234567890123456"] {
+        let faults = load(wrong, Vec::new()).expect_err(wrong).to_string();
+        assert!(
+            !faults.contains("secret") && !faults.contains("too-short") && !faults.contains("123456"),
+            "{faults}"
+        );
+    }
+    let file = std::env::temp_dir().join(format!("footfall-token-{}", std::process::id()));
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let name = "FOOTFALL_SITE__0__NEWSROOM_TOKEN_FILE".to_owned();
+    let config = load("\"\"", vec![(name, file.display().to_string())]).expect("a token in a file");
+    std::fs::remove_file(&file).unwrap();
+    let token = config.sites.get("a").and_then(|site| site.newsroom_token.clone()).expect("a token");
+    assert!(token.is(TOKEN) && !token.is("0123456789abcdeg") && !token.is(""));
 }
 
 #[test]

@@ -6,10 +6,10 @@
 
 mod plots;
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hyper::Uri;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
@@ -43,17 +43,17 @@ pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
     if !said.is_some_and(|(_, said)| token.is(&said)) {
         return Reply::Now(reply::unlisted(reply::refused(Fault::WrongToken)));
     }
-    let parts = asked.public.parts.clone();
+    let (parts, is_part) = (asked.public.parts.clone(), wants_part(asked.uri));
     Reply::Later(Box::pin(async move {
         know(&parts, &site).await;
         let title = format!("{} newsroom", site.key);
-        let sites = section(&parts, &site);
-        shown(&title, &health(&parts, false), &sites, "")
+        let figures = health(&parts, false) + &section(&parts, &site);
+        if is_part { part(figures) } else { whole(&title, "Newsroom", &figures, "") }
     }))
 }
 
 /// `GET /` of the admin listener.
-pub(super) async fn all(parts: &Arc<Parts>) -> Response {
+pub(super) async fn all(parts: &Arc<Parts>, uri: &Uri) -> Response {
     let now = parts.clock.now();
     let due = |site: &&Arc<Site>| parts.totals.past(site.id, now).is_none_or(|(_, old)| old);
     let sites: Vec<Arc<Site>> = parts.sites.iter().filter(due).take(LOADS).cloned().collect();
@@ -64,7 +64,8 @@ pub(super) async fn all(parts: &Arc<Parts>) -> Response {
     let paths = routes::ADMIN.iter().filter(|route| route.path != "/");
     let links: String = paths.map(|route| format!(" · <a href=\"{0}\">{0}</a>", &route.path)).collect();
     let footer = format!("footfall {}{links}", env!("CARGO_PKG_VERSION"));
-    shown("footfall overview", &health(parts, true), &sections, &footer)
+    let figures = health(parts, true) + &sections;
+    if wants_part(uri) { part(figures) } else { whole("footfall overview", "Overview", &figures, &footer) }
 }
 
 /// Asks the store where the past of a site is not known, or is old.
@@ -74,8 +75,19 @@ async fn know(parts: &Parts, site: &Site) {
     }
 }
 
+/// Whether the page asks to be renewed: for the figures without what stands around them.
+fn wants_part(uri: &Uri) -> bool {
+    let query = uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).any(|(name, said)| name == "part" && said == "figures")
+}
+
+/// What moves of a page.
+fn part(figures: String) -> Response {
+    reply::unlisted(reply::secluded(figures))
+}
+
 /// The whole page.
-fn shown(title: &str, health: &str, sites: &str, footer: &str) -> Response {
+fn whole(title: &str, heading: &str, figures: &str, footer: &str) -> Response {
     let mut bytes = [0; 16];
     // Without a nonce the page stands without style and script: plain, and as safe.
     let drawn = getrandom::fill(&mut bytes).is_ok();
@@ -85,7 +97,7 @@ fn shown(title: &str, health: &str, sites: &str, footer: &str) -> Response {
         "default-src 'none'; script-src {allowed}; style-src {allowed}; connect-src 'self'; \
          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let mut html = String::with_capacity(PAGE.len() + CSS.len() + JS.len() + sites.len());
+    let mut html = String::with_capacity(PAGE.len() + CSS.len() + JS.len() + figures.len());
     // In one pass: what is put in is never looked through for names.
     let mut rest = PAGE;
     while let Some((before, after)) = rest.split_once('{') {
@@ -93,11 +105,11 @@ fn shown(title: &str, health: &str, sites: &str, footer: &str) -> Response {
         html.push_str(before);
         html.push_str(match name {
             "title" => title,
+            "heading" => heading,
             "nonce" => &nonce,
             "css" => CSS,
             "js" => JS,
-            "health" => health,
-            "sites" => sites,
+            "figures" => figures,
             _ => footer,
         });
         rest = after;
@@ -113,9 +125,11 @@ fn shown(title: &str, health: &str, sites: &str, footer: &str) -> Response {
 /// What is looked at and what is wrong with it; to operators also what endangers counts.
 fn health(parts: &Parts, concerns: bool) -> String {
     let health = parts.totals.health();
-    let mut html = String::new();
+    let mut html = "<ul class=\"health\" id=\"health\" aria-label=\"Health\">".to_owned();
     for (check, fault, _) in checks(parts.ready.load(Ordering::Acquire), &health) {
         html += &match fault {
+            // What is not lost is no news.
+            None if check == "losses" => String::new(),
             None => format!("<li><b>{check}</b> ok</li>"),
             Some(fault) => format!("<li class=\"bad\"><b>{check}</b> {}</li>", escaped(fault)),
         };
@@ -123,7 +137,7 @@ fn health(parts: &Parts, concerns: bool) -> String {
     for concern in health.concerns.iter().filter(|_| concerns) {
         html += &format!("<li class=\"bad\"><b>store settings</b> {}</li>", escaped(concern));
     }
-    html
+    html + "</ul>\n"
 }
 
 /// A figure with its digits in groups; a dash where it is not known.
@@ -189,32 +203,36 @@ fn tiles(online: u64, figures: &Figures, past: Option<&Past>) -> String {
     )
 }
 
-/// Yesterday, and the hours that are over of today beside the same hours of yesterday.
+/// The hours that are over of today beside the same hours of yesterday, and all of yesterday.
 fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
     let Some((running, _)) = past.hours.last() else { return String::new() };
     let yesterday = past.days.iter().rev().nth(1).map_or(0, |(_, sums)| of(sums));
-    let mut html = format!("yesterday {}", grouped(Some(yesterday)));
+    let yesterday = format!("yesterday {}", grouped(Some(yesterday)));
     let over = |today: bool| -> u64 {
         let hours = past.hours.iter().filter(|(hour, _)| (hour.day == running.day) == today);
         hours.filter(|(hour, _)| hour.hour < running.hour).map(|(_, sums)| of(sums)).sum()
     };
     if running.hour == 0 {
-        return html;
+        return yesterday;
     }
     let (now, before) = (over(true), over(false));
-    let change = match before {
-        0 => String::new(),
-        _ => {
-            let percent = (now as f64 / before as f64 - 1.0) * 100.0;
-            let class = if now >= before { "up" } else { "down" };
-            let sign = if now >= before { '+' } else { '−' };
-            format!(" <span class=\"{class}\">{sign}{:.0}\u{a0}%</span>", percent.abs())
-        }
-    };
+    let change = change(now, before);
     let (now, before) = (grouped(Some(now)), grouped(Some(before)));
-    // Infallible: a String takes all that is written.
-    let _ = write!(html, "<br>to {:02}:00: {now} against {before}{change}", running.hour);
-    html
+    format!("{change}{now} by {:02}:00<br>yesterday {before} by then<br>{yesterday} in all", running.hour)
+}
+
+/// By how much of the second figure the first is more or less; nothing where that says nothing.
+fn change(now: u64, before: u64) -> String {
+    if before == 0 {
+        return String::new();
+    }
+    let percent = ((now as f64 / before as f64 - 1.0) * 100.0).round();
+    let (class, sign) = match percent {
+        more if more > 0.0 => ("up", "+"),
+        less if less < 0.0 => ("down", "−"),
+        _ => ("same", "±"),
+    };
+    format!("<span class=\"{class}\">{sign}{}\u{a0}%</span><br>", grouped(Some(percent.abs() as u64)))
 }
 
 /// The last 24 hours and 30 days.

@@ -22,7 +22,7 @@ pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
     let highest = bars.iter().rev().find(|bar| bar.views == most);
     let highest = highest.filter(|_| most > 0).map_or(String::new(), |bar| format!(", most at {}", bar.name));
     let mut html = format!(
-        "<figure><figcaption>{title} <span>{total} views, at most {}</span></figcaption>\
+        "<figure><figcaption>{title} <span>{total} views, peak {}</span></figcaption>\
          <svg role=\"img\" aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {} {HEIGHT}\" \
          preserveAspectRatio=\"none\"><title id=\"{id}-t\">{title}: views</title>\
          <desc id=\"{id}-d\">{total} views{highest}</desc>",
