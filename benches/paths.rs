@@ -20,7 +20,7 @@ use footfall::clock::{Clock, Moment};
 use footfall::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use footfall::metrics::{Metrics, Shown};
 use footfall::sessions::{self, Sessions};
-use footfall::sites::{Identity, OriginCheck, PageRules, Site, SiteId, SiteKey, Sites};
+use footfall::sites::{Identity, OriginCheck, PageRules, Registry, Site, SiteId, SiteKey, Sites};
 use footfall::totals::{self, JournalConfig, OutboxConfig, StoreConfig, Sync, Totals, Written};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -75,14 +75,14 @@ fn visitor(n: u64) -> Visitor {
     Visitor { today: VisitorId((n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)), beside: None }
 }
 
-fn table(now: Moment) -> (Arc<Sessions>, Arc<Metrics>, Arc<Sites>) {
+fn table(now: Moment) -> (Arc<Sessions>, Arc<Metrics>, Arc<Registry>) {
     let config = sessions::Config {
         online_window: Duration::from_secs(300),
         visit_timeout: Duration::from_secs(1800),
         max_sessions: 1_000_000,
     };
-    let sites = Arc::new(Sites::new(vec![site()]));
-    let metrics = Arc::new(Metrics::new(&sites, config.max_sessions).expect("series"));
+    let sites = Arc::new(Registry::new(Sites::new(vec![site()])));
+    let metrics = Arc::new(Metrics::new(&sites.load(), config.max_sessions).expect("series"));
     (Arc::new(Sessions::new(config, 1, metrics.clone(), now)), metrics, sites)
 }
 

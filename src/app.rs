@@ -4,6 +4,7 @@
 //! the writer of totals and the sync of the journal have one each. So nothing that an operator asks and
 //! nothing that a disk or a store does can hold a beacon.
 
+mod reload;
 mod supervisor;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -22,6 +24,7 @@ use crate::ingest::Spans;
 use crate::metrics::Metrics;
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
+use crate::sites::Registry;
 use crate::totals::{self, Answer, Audit, OpenError, Order, StoreUrl, Totals};
 
 /// Sessions that the expiry looks at before others get their turn.
@@ -108,7 +111,7 @@ impl App {
 
     /// The URL of the demo, while its site is registered.
     fn demo(&self) -> Option<String> {
-        self.parts.sites.get(serve::DEMO_SITE)?;
+        self.parts.sites.load().get(serve::DEMO_SITE)?;
         let public_url = &self.config.public_url;
         let base = if public_url.is_empty() { &format!("http://{}", self.public.1) } else { public_url };
         Some(format!("{base}/demo"))
@@ -165,17 +168,19 @@ impl App {
 
 /// Opens the parts that need no listener.
 async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
-    let sites = Arc::new(config.sites.clone());
-    let metrics = Arc::new(Metrics::new(&sites, config.sessions.max_sessions)?);
+    let sites = &config.sites;
+    let metrics = Arc::new(Metrics::new(sites, config.sessions.max_sessions)?);
     metrics.describe(config.totals.store.kind())?;
     metrics.reloaded(true, clock.now());
-    let sessions = Sessions::new(config.sessions.clone(), sites.iter().len(), metrics.clone(), clock.now());
+    let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
-    let settings = config.totals.clone();
+    let (settings, spans) = (config.totals.clone(), Spans::new(sites));
+    let sites = Arc::new(Registry::new(sites.clone()));
     let totals =
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
-    let (ready, spans) = (Arc::new(AtomicBool::new(false)), Spans::new(&sites));
-    Ok(Arc::new(Parts { clock, sites, spans, sessions, totals, metrics, ready }))
+    let (ready, lists) =
+        (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
+    Ok(Arc::new(Parts { clock, sites, lists, spans, sessions, totals, metrics, ready }))
 }
 
 /// Whether a process uses a data directory now.
@@ -279,23 +284,24 @@ async fn tick(parts: Arc<Parts>) {
     }
 }
 
-/// Serves on the system's clock until SIGTERM or SIGINT.
+/// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read `again`, and what
+/// can change while the service runs does.
 ///
 /// # Errors
 /// See [`StartError`].
-pub fn run(config: Config) -> Result<(), StartError> {
+pub fn run(config: Config, again: impl reload::Read) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let hangups = signal(SignalKind::hangup())?;
         let store = config.shown_store();
         let handed_over = supervisor::listeners(config.serve.write_timeout)?;
         let app = App::build_on(config, Clock::system(), handed_over).await?;
-        let sites: Vec<&str> = app.parts.sites.iter().map(|site| site.key.as_str()).collect();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            sites = sites.join(" "),
+            sites = app.config.sites.keys(),
             store,
             data_dir = %app.config.totals.data_dir.display(),
             "serving pages on http://{}, operators on http://{}{}",
@@ -304,6 +310,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
             app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
         );
         supervisor::ready(&format!("serving pages on http://{}", app.public_addr()));
+        let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), again);
         let told = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -314,6 +321,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         tokio::select! {
             ended = app.run(told) => ended,
             () = supervisor::keep_watchdog_quiet() => Ok(()),
+            () = reloads => Ok(()),
         }
     })
 }

@@ -33,6 +33,9 @@ pub const DEFAULTS: &str = include_str!("../config/footfall.toml");
 /// Where a file is looked for when none is named, in this order.
 const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"];
 
+/// The directory beside the configuration file whose files add sites.
+const SITES_FOLDER: &str = "sites.d";
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -76,23 +79,23 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads a configuration: the defaults, over them a file (its name and text), over it the
-    /// variables whose names begin with `FOOTFALL_`.
+    /// Reads a configuration: the defaults, over them files (each its name and text; those after the first
+    /// add sites and nothing else), over them the variables whose names begin with `FOOTFALL_`.
     ///
     /// The one thing read beside the parameters is a file that a `…_FILE` variable names.
     ///
     /// # Errors
     /// Every fault of every source.
-    pub fn load(
-        file: Option<(&str, &str)>,
+    pub fn load<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, Faults> {
-        let (settings, faults) = Settings::gather(DEFAULTS, file, env);
+        let (settings, faults) = Settings::gather(DEFAULTS, files, env);
         Reader { settings, faults }.config()
     }
 
     /// Reads the configuration of this process: the named file, else the one that `FOOTFALL_CONFIG`
-    /// names, else the first that is found, and its environment.
+    /// names, else the first that is found, with the files of `sites.d` beside it; and its environment.
     ///
     /// # Errors
     /// A file that cannot be read, and what [`Config::load`] tells.
@@ -101,10 +104,11 @@ impl Config {
         let env = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let variable = std::env::var_os("FOOTFALL_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-        match find(named.or(variable.as_deref()))? {
-            Some((name, text)) => Config::load(Some((&name, &text)), env),
-            None => Config::load(None, env),
+        let mut files: Vec<(String, String)> = find(named.or(variable.as_deref()))?.into_iter().collect();
+        if let Some((main, _)) = files.first() {
+            files.extend(sites_beside(Path::new(main))?);
         }
+        Config::load(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), env)
     }
 
     /// Looks at the files that the settings name beside the secrets, as a service needs them.
@@ -122,6 +126,17 @@ impl Config {
     /// from.
     pub fn to_toml(&self) -> String {
         self.settings.to_toml()
+    }
+
+    /// The keys whose values differ from another's and that a running service does not change.
+    pub fn fixed_differences(&self, other: &Config) -> Vec<String> {
+        let changes = |key: &str| {
+            let is_list = ["trusted_proxies", "client_header"].contains(&key);
+            is_list || key.starts_with("site.") || key.starts_with("labels.")
+        };
+        let mut keys = self.settings.differences(&other.settings);
+        keys.retain(|key| !changes(key));
+        keys
     }
 
     /// The store's URL, its secret hidden.
@@ -146,18 +161,41 @@ fn find(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
         match std::fs::read_to_string(path) {
             Ok(text) => return Ok(Some((path.display().to_string(), text))),
             Err(fault) if fault.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
-            Err(fault) => {
-                return Err(Faults(vec![Fault {
-                    key: path.display().to_string(),
-                    value: None,
-                    problem: format!("cannot be read ({fault})"),
-                    remedy: "name a file that the service may read".into(),
-                    place: String::new(),
-                }]));
-            }
+            Err(fault) => return Err(unreadable(path, &fault, "name a file that the service may read")),
         }
     }
     Ok(None)
+}
+
+/// Names and texts of the files that add sites, in order of their names.
+fn sites_beside(main: &Path) -> Result<Vec<(String, String)>, Faults> {
+    let folder = main.with_file_name(SITES_FOLDER);
+    let listed = std::fs::read_dir(&folder)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    let mut paths: Vec<PathBuf> = match listed {
+        Ok(paths) => paths,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(fault) => {
+            return Err(unreadable(&folder, &fault, "make it a directory that the service may read"));
+        }
+    };
+    paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+    paths.sort();
+    let read = |path: &PathBuf| match std::fs::read_to_string(path) {
+        Ok(text) => Ok((path.display().to_string(), text)),
+        Err(fault) => Err(unreadable(path, &fault, "let the service read it, or take it away")),
+    };
+    paths.iter().map(read).collect()
+}
+
+fn unreadable(path: &Path, fault: &std::io::Error, remedy: &str) -> Faults {
+    Faults(vec![Fault {
+        key: path.display().to_string(),
+        value: None,
+        problem: format!("cannot be read ({fault})"),
+        remedy: remedy.to_owned(),
+        place: String::new(),
+    }])
 }
 
 /// Reads typed values. One that is refused leaves a fault and reads as its default, so that the
@@ -204,9 +242,12 @@ impl Reader {
             header_timeout: self.duration("http.header_timeout", "1s", "5m"),
             body_timeout: self.duration("http.body_timeout", "1s", "5m"),
             write_timeout: self.duration("http.write_timeout", "1s", "5m"),
-            proxies: Proxies {
-                header: self.text("client_header", values::client_header),
-                trusted: self.list("trusted_proxies", values::network),
+            lists: serve::Lists {
+                proxies: Proxies {
+                    header: self.text("client_header", values::client_header),
+                    trusted: self.list("trusted_proxies", values::network),
+                },
+                languages: self.languages(),
             },
             names: serve::Names {
                 script: self.text("page.script", values::script_name),
@@ -217,7 +258,6 @@ impl Reader {
                 heartbeat: self.duration("live.heartbeat", "1s", "5m"),
             },
             mount: values::path_of(public_url),
-            languages: self.languages(),
         }
     }
 
@@ -393,9 +433,10 @@ impl Reader {
             let before = *first.entry(site.key.as_str()).or_insert(place);
             // A required key that is missing has its own fault and reads as the default.
             if before != place && self.settings.is_given(&format!("site.{place}.key")) {
+                let first = self.settings.place(&format!("site.{before}.key"));
                 self.complain(
                     &format!("site.{place}.key"),
-                    &format!("site.{before} has the same key"),
+                    &format!("site.{before} has the same key ({first})"),
                     "give each site a key of its own",
                 );
             }
@@ -408,14 +449,14 @@ impl Reader {
     fn warnings(&self, serve: &serve::Config, totals: &totals::Config, sites: &[Site]) -> Vec<String> {
         let mut warnings = Vec::new();
         let everyone = |network: &IpNet| network.prefix_len() == 0;
-        if serve.proxies.trusted.iter().any(everyone) && !is_loopback(serve.listen) {
+        if serve.lists.proxies.trusted.iter().any(everyone) && !is_loopback(serve.listen) {
             warnings.push(format!(
                 "trusted_proxies holds every address while listen = {}: any client can name any address \
                  as its own; name the networks of your proxies",
                 serve.listen
             ));
         }
-        if serve.proxies.header == ClientHeader::None && self.settings.is_changed("trusted_proxies") {
+        if serve.lists.proxies.header == ClientHeader::None && self.settings.is_changed("trusted_proxies") {
             warnings.push("trusted_proxies has no effect while client_header is \"none\"".to_owned());
         }
         if serve.live.max_readers >= serve.max_connections && self.settings.is_changed("live.max_readers") {
@@ -435,7 +476,7 @@ impl Reader {
         if totals.store.tls_ca_file.is_some() && totals.store.url == "embedded" {
             warnings.push("store.tls_ca_file has no effect while store.url is \"embedded\"".to_owned());
         }
-        warnings.extend(self.site_warnings(sites, &serve.languages));
+        warnings.extend(self.site_warnings(sites, &serve.lists.languages));
         warnings
     }
 

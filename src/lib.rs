@@ -41,7 +41,7 @@
 //! | 5 | [`totals`] | all that outlives the process |
 //! | 6 | [`serve`] | HTTP, and nothing that is not HTTP |
 //! | 7 | [`config`] | one Config made of each part's |
-//! | 8 | [`app`] | starts the parts, stops them in reverse |
+//! | 8 | [`app`] | starts the parts, stops them in reverse; reads the configuration again on SIGHUP |
 //! | 9 | [`commands`] | the command line |
 //!
 //! # What is absent on purpose

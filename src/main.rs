@@ -1,6 +1,7 @@
 //! The door: arguments, settings, run, exit code.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         Err(faults) => return refuse(&faults.to_string()),
     };
     match command {
-        Command::Serve => serve(config),
+        Command::Serve => serve(config, arguments.config),
         command => {
             let log = Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) };
             match command.is_order().then(|| start_log(log)) {
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
     if let Err(faults) = config.check_files() {
         return refuse(&faults.to_string());
     }
@@ -53,7 +54,7 @@ fn serve(config: Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(config) {
+    match app::run(config, move || Config::of_process(file.as_deref())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!("{fault}");

@@ -267,6 +267,11 @@ impl Metrics {
         self.bounds[bound as usize].inc();
     }
 
+    /// Has series for sites that a reload added.
+    pub fn register(&self, sites: &Sites) {
+        self.sites.register(sites);
+    }
+
     /// Adds counted views and visits of a site.
     pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
         self.sites.counted(site, views, visits);

@@ -1,10 +1,11 @@
-//! The registered sites. Replaced as a whole on reload; a site keeps its [`SiteId`] while the
-//! process lives.
+//! The registered sites. Replaced as a whole on reload ([`Registry`]); a site keeps its [`SiteId`] while
+//! the process lives, though it be removed.
 
 use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use subtle::ConstantTimeEq;
 
 use crate::calendar::Calendar;
@@ -153,44 +154,89 @@ impl Site {
     }
 }
 
-/// All registered sites.
+/// Places that are kept free for sites that reloads add.
+const SPARE: usize = 256;
+
+/// A reload names more sites than there are places: they come with the next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{SPARE} sites have been added since the start, and there is no place for more; start anew")]
+pub struct NoPlace;
+
+/// All registered sites, and those that were removed since the process began: a view that was taken before
+/// is counted all the same.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
-    list: Vec<Arc<Site>>,
-    by_key: HashMap<SiteKey, SiteId>,
-    by_host: HashMap<String, Vec<SiteId>>,
+    /// By id. None where something else of the totals has the place.
+    places: Vec<Option<Arc<Site>>>,
+    /// Those that are registered, in order of their ids.
+    registered: Vec<Arc<Site>>,
+    by_key: HashMap<SiteKey, Arc<Site>>,
+    by_host: HashMap<String, Vec<Arc<Site>>>,
+    room: usize,
 }
 
 impl Sites {
     /// Takes sites whose `id` equals their place in the list.
     pub fn new(list: Vec<Site>) -> Self {
-        let mut sites = Sites::default();
-        for site in list {
-            debug_assert_eq!(site.id.index(), sites.list.len());
-            sites.by_key.insert(site.key.clone(), site.id);
-            for host in &site.hosts {
-                sites.by_host.entry(host.clone()).or_default().push(site.id);
-            }
-            sites.list.push(Arc::new(site));
-        }
+        let room = (list.len() + SPARE).min(usize::from(u16::MAX));
+        let mut sites = Sites { room, ..Sites::default() };
+        list.into_iter().for_each(|site| sites.add(site));
         sites
+    }
+
+    /// These sites instead. Who is known keeps its id and its calendar, by which its days are cut already;
+    /// `place` gives each its place, and the same to the same key always.
+    ///
+    /// # Errors
+    /// Beyond [`Sites::room`].
+    pub fn replaced_by(
+        &self,
+        wanted: &Sites,
+        mut place: impl FnMut(&Site) -> usize,
+    ) -> Result<Self, NoPlace> {
+        let mut placed = |site: &Arc<Site>| {
+            let known = self.known(&site.key).unwrap_or(site);
+            let site = Site { calendar: known.calendar.clone(), ..Site::clone(site) };
+            let id = place(&site);
+            (id < self.room).then_some(Site { id: SiteId(id as u16), ..site }).ok_or(NoPlace)
+        };
+        let mut list: Vec<Site> = wanted.iter().map(&mut placed).collect::<Result<_, _>>()?;
+        list.sort_by_key(|site| site.id);
+        let mut sites = Sites { places: self.places.clone(), room: self.room, ..Sites::default() };
+        list.into_iter().for_each(|site| sites.add(site));
+        Ok(sites)
+    }
+
+    fn add(&mut self, site: Site) {
+        let (index, site) = (site.id.index(), Arc::new(site));
+        self.by_key.insert(site.key.clone(), site.clone());
+        for host in &site.hosts {
+            self.by_host.entry(host.clone()).or_default().push(site.clone());
+        }
+        self.registered.push(site.clone());
+        self.places.resize(self.places.len().max(index + 1), None);
+        self.places[index] = Some(site);
+    }
+
+    /// Ids are below this, whatever is added: the length of a table by site.
+    pub fn room(&self) -> usize {
+        self.room
     }
 
     /// The site with a key.
     pub fn get(&self, key: &str) -> Option<&Arc<Site>> {
-        let id = *self.by_key.get(key)?;
-        self.list.get(id.index())
+        self.by_key.get(key)
     }
 
-    /// The site at a place.
+    /// The site at a place, though it be removed.
     pub fn at(&self, id: SiteId) -> Option<&Arc<Site>> {
-        self.list.get(id.index())
+        self.places.get(id.index())?.as_ref()
     }
 
     /// The one site that a host belongs to; none where it is nobody's or shared.
     pub fn only_at_host(&self, host: &str) -> Option<&Arc<Site>> {
         match self.by_host.get(host)?.as_slice() {
-            [id] => self.list.get(id.index()),
+            [site] => Some(site),
             _ => None,
         }
     }
@@ -202,12 +248,129 @@ impl Sites {
 
     /// Every site in order of its id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Site>> {
-        self.list.iter()
+        self.registered.iter()
+    }
+
+    /// The site with a key, though it be removed.
+    pub fn known(&self, key: &SiteKey) -> Option<&Arc<Site>> {
+        self.all().find(|site| site.key == *key)
+    }
+
+    /// The keys of all sites, for people.
+    pub fn keys(&self) -> String {
+        let keys: Vec<&str> = self.iter().map(|site| site.key.as_str()).collect();
+        keys.join(" ")
+    }
+
+    /// Every site and those that were removed, in order of their ids.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.places.iter().flatten()
+    }
+}
+
+/// The sites in force. Reading them takes no lock.
+#[derive(Debug)]
+pub struct Registry(ArcSwap<Sites>);
+
+impl Registry {
+    /// With these in force.
+    pub fn new(sites: Sites) -> Self {
+        Registry(ArcSwap::from_pointee(sites))
+    }
+
+    /// Those in force now: one request, one look.
+    pub fn load(&self) -> Guard<Arc<Sites>> {
+        self.0.load()
+    }
+
+    /// The same, to be kept.
+    pub fn load_full(&self) -> Arc<Sites> {
+        self.0.load_full()
+    }
+
+    /// Puts others in force.
+    pub fn replace(&self, sites: Arc<Sites>) {
+        self.0.store(sites);
     }
 }
 
 impl std::borrow::Borrow<str> for SiteKey {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::Zone;
+
+    fn site(key: &str, host: &str) -> Site {
+        Site {
+            id: SiteId(0),
+            key: SiteKey::new(key).unwrap(),
+            hosts: vec![host.to_owned()],
+            origins: Vec::new(),
+            calendar: Calendar::utc(),
+            locale: "vi".to_owned(),
+            identity: Identity::default(),
+            pages: PageRules::default(),
+            origin_check: OriginCheck::default(),
+            honour: Vec::new(),
+            newsroom_token: None,
+        }
+    }
+
+    fn sites(list: &[(&str, &str)]) -> Sites {
+        let numbered = list.iter().enumerate();
+        Sites::new(
+            numbered.map(|(n, (key, host))| Site { id: SiteId(n as u16), ..site(key, host) }).collect(),
+        )
+    }
+
+    /// Gives places as the ledger does: to each key the same, and place 2 to no site.
+    fn places() -> impl FnMut(&Site) -> usize {
+        let mut keys = vec!["a".to_owned(), "b".to_owned(), "(taken)".to_owned()];
+        move |site| {
+            let known = keys.iter().position(|key| *key == site.key.as_str());
+            known.unwrap_or_else(|| {
+                keys.push(site.key.to_string());
+                keys.len() - 1
+            })
+        }
+    }
+
+    #[test]
+    fn ids_outlive_removal_and_order() {
+        let (start, mut place) = (sites(&[("a", "a.vn"), ("b", "b.vn")]), places());
+        let later = start.replaced_by(&sites(&[("c", "b.vn"), ("b", "b.vn")]), &mut place).unwrap();
+        let ids =
+            |sites: &Sites| sites.iter().map(|site| (site.key.to_string(), site.id.0)).collect::<Vec<_>>();
+        assert_eq!(ids(&later), [("b".to_owned(), 1), ("c".to_owned(), 3)]);
+        assert!(later.get("a").is_none() && later.only_at_host("a.vn").is_none());
+        assert!(later.only_at_host("b.vn").is_none(), "it is shared now");
+        assert_eq!(later.at(SiteId(0)).unwrap().key.as_str(), "a", "for the views that it had");
+        assert!(later.at(SiteId(2)).is_none());
+        let back = later.replaced_by(&sites(&[("a", "a.vn")]), &mut place).unwrap();
+        assert_eq!((ids(&back), back.all().count()), (vec![("a".to_owned(), 0)], 3));
+    }
+
+    #[test]
+    fn days_go_on_being_cut_as_they_were() {
+        let (start, mut place) = (sites(&[("a", "a.vn")]), places());
+        let zone = Zone::named("Asia/Tokyo").unwrap();
+        let wish = Site { calendar: Calendar { zone, ..Calendar::utc() }, ..site("a", "other.vn") };
+        let later = start.replaced_by(&Sites::new(vec![wish]), &mut place).unwrap();
+        assert_eq!(later.get("a").unwrap().calendar, Calendar::utc());
+        assert_eq!(later.get("a").unwrap().hosts, ["other.vn"]);
+    }
+
+    #[test]
+    fn there_is_a_last_place() {
+        let start = sites(&[("a", "a.vn")]);
+        let last = start.room() - 1;
+        let placed = |at: usize| start.replaced_by(&sites(&[("z", "z.vn")]), |_| at);
+        assert_eq!(placed(last).unwrap().get("z").unwrap().id.index(), last);
+        assert_eq!(placed(last + 1).unwrap_err(), NoPlace);
     }
 }

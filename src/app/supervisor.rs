@@ -34,6 +34,19 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// Tells that the configuration is read again.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the service manager cannot be told"),
+    }
+}
+
+/// Tells that it has been read, whether it was taken or not.
+pub fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// Tells that the service stops.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);

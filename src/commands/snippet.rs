@@ -126,7 +126,8 @@ fn attributes(site: &Site, names: &Names) -> String {
 
 /// The counters in the words of the site's language.
 fn counters(config: &Config, site: &Site) -> String {
-    let Some(words) = config.serve.languages.find(&site.locale).or_else(|| config.serve.languages.find("en"))
+    let Some(words) =
+        config.serve.lists.languages.find(&site.locale).or_else(|| config.serve.lists.languages.find("en"))
     else {
         return String::new();
     };

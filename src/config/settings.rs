@@ -66,9 +66,9 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Lays the sources over the defaults. What cannot be taken is left out and told.
-    pub fn gather(
+    pub fn gather<'a>(
         defaults: &str,
-        file: Option<(&str, &str)>,
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
         env: impl Iterator<Item = (String, String)>,
     ) -> (Settings, Vec<Fault>) {
         let mut faults = Vec::new();
@@ -80,9 +80,14 @@ impl Settings {
             .collect();
         debug_assert!(faults.is_empty(), "{faults:?}");
         let mut settings = Settings { entries: BTreeMap::new(), defaults, sites: 0 };
-        if let Some((name, text)) = file {
+        for (number, (name, text)) in files.into_iter().enumerate() {
+            let before = settings.site_indices().len();
             for (key, line, value) in leaves((name, text), &mut faults) {
-                settings.take(&key, value, format!("{name} line {line}"), &mut faults);
+                let place = format!("{name} line {line}");
+                match if number == 0 { Some(key.clone()) } else { further_site(&key, before) } {
+                    Some(key) => settings.take(&key, value, place, &mut faults),
+                    None => faults.push(only_sites(key, place)),
+                }
             }
         }
         let mut env: Vec<(String, String)> =
@@ -111,6 +116,22 @@ impl Settings {
         self.entries.get(key).is_some_and(|entry| !entry.place.is_empty())
     }
 
+    /// Where a value stands: `footfall.toml line 12`, a variable; empty: the defaults.
+    pub fn place(&self, key: &str) -> &str {
+        self.entries.get(key).map(|entry| entry.place.as_str()).unwrap_or_default()
+    }
+
+    /// The keys whose values differ from another's.
+    pub fn differences(&self, other: &Settings) -> Vec<String> {
+        let value = |of: &Settings, key: &str| of.entries.get(key).map(|entry| entry.value.clone());
+        let keys: BTreeSet<&String> = self.entries.keys().chain(other.entries.keys()).collect();
+        keys.into_iter().filter(|key| value(self, key) != value(other, key)).cloned().collect()
+    }
+
+    fn site_indices(&self) -> BTreeSet<usize> {
+        self.entries.keys().filter_map(|key| site_index(key)).collect()
+    }
+
     /// The tags of the languages that have words.
     pub fn languages(&self) -> BTreeSet<String> {
         self.entries.keys().filter_map(|key| language(key)).map(|(tag, _)| tag.to_owned()).collect()
@@ -135,13 +156,12 @@ impl Settings {
 
     /// A fault of a value that was taken.
     pub fn fault(&self, key: &str, complaint: Complaint) -> Fault {
-        let place = self.entries.get(key).map(|entry| entry.place.clone()).unwrap_or_default();
         Fault {
             key: key.to_owned(),
             value: Some(self.shown(key)),
             problem: complaint.problem,
             remedy: complaint.remedy,
-            place,
+            place: self.place(key).to_owned(),
         }
     }
 
@@ -252,7 +272,7 @@ impl Settings {
                 place: String::new(),
             });
         };
-        let beside = self.entries.get(key).map(|entry| entry.place.as_str()).unwrap_or_default();
+        let beside = self.place(key);
         if beside.starts_with(PREFIX) {
             return refuse(format!("{beside} is set too"), "set one of the two");
         }
@@ -266,7 +286,7 @@ impl Settings {
 
     /// Fills in the defaults and checks that each site has what it must have.
     fn complete(&mut self, faults: &mut Vec<Fault>) {
-        let indices: BTreeSet<usize> = self.entries.keys().filter_map(|key| site_index(key)).collect();
+        let indices = self.site_indices();
         self.sites = indices.len().max(1);
         if let Some(gap) = (0..indices.len()).find(|i| !indices.contains(i)) {
             faults.push(Fault {
@@ -392,6 +412,22 @@ fn like(default: &str, key: &str) -> String {
         (Some(name), Some(site)) => format!("site.{site}.{name}"),
         _ => default.to_owned(),
     }
+}
+
+/// The key of a file that adds sites, numbered after those that are there; none if it is not a site's.
+fn further_site(key: &str, before: usize) -> Option<String> {
+    let index = site_index(key)?;
+    let name =
+        key.strip_prefix("site.")?.split_once('.').map_or(String::new(), |(_, name)| format!(".{name}"));
+    Some(format!("site.{}{name}", before + index))
+}
+
+/// The fault of a key that stands in a file that may add sites alone.
+fn only_sites(key: String, place: String) -> Fault {
+    let problem = "not a key of a site".to_owned();
+    let remedy =
+        "a file of sites.d has [[site]] sections alone; write other keys into the main file".to_owned();
+    Fault { key, value: None, problem, remedy, place }
 }
 
 fn site_index(key: &str) -> Option<usize> {

@@ -23,9 +23,9 @@ struct Known {
 }
 
 impl Spans {
-    /// An empty table with a place for each site.
+    /// An empty table with room for each site.
     pub fn new(sites: &Sites) -> Self {
-        Spans { sites: sites.iter().map(|_| ArcSwapOption::empty()).collect() }
+        Spans { sites: (0..sites.room()).map(|_| ArcSwapOption::empty()).collect() }
     }
 
     /// The civil hour of a site at an instant, and how long it lasts.

@@ -1,6 +1,7 @@
 //! Series by site.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
@@ -33,11 +34,21 @@ pub struct Shown<'a> {
     pub visitors: Totals,
 }
 
+/// What is counted of one site.
+struct Counted {
+    views: IntCounter,
+    visits: IntCounter,
+}
+
 /// The series.
 pub(super) struct OfSites {
-    views: Vec<IntCounter>,
-    visits: Vec<IntCounter>,
+    views: IntCounterVec,
+    visits: IntCounterVec,
+    /// By id, so that no label is looked up for a view.
+    counted: Vec<OnceLock<Counted>>,
     online: IntGaugeVec,
+    /// The labels that were last shown.
+    shown: Mutex<BTreeSet<String>>,
     /// Views, visits, visitors.
     totals: [IntGaugeVec; 3],
 }
@@ -48,14 +59,13 @@ fn label(site: &Site) -> &str {
 
 impl OfSites {
     pub(super) fn new(r: &Register<'_>, sites: &Sites) -> Result<Self, prometheus::Error> {
-        let by_site = |family: &IntCounterVec| -> Vec<IntCounter> {
-            sites.iter().map(|site| family.with_label_values(&[label(site)])).collect()
-        };
         let totals = |name: &str, help: &str| r.gauges(name, help, &["site", "period"]);
         let shown = OfSites {
-            views: by_site(&r.counters("footfall_views_total", "Views counted.", &["site"])?),
-            visits: by_site(&r.counters("footfall_visits_total", "Visits counted.", &["site"])?),
+            views: r.counters("footfall_views_total", "Views counted.", &["site"])?,
+            visits: r.counters("footfall_visits_total", "Visits counted.", &["site"])?,
+            counted: (0..sites.room()).map(|_| OnceLock::new()).collect(),
             online: r.gauges("footfall_online_visitors", "Visitors online now.", &["site"])?,
+            shown: Mutex::default(),
             totals: [
                 totals("footfall_period_views", "Views of the running period.")?,
                 totals("footfall_period_visits", "Visits of the running period.")?,
@@ -65,15 +75,27 @@ impl OfSites {
                 )?,
             ],
         };
-        sites.iter().for_each(|site| shown.online.with_label_values(&[label(site)]).set(0));
+        shown.register(sites);
         Ok(shown)
     }
 
+    /// Has series for sites that have none yet.
+    pub(super) fn register(&self, sites: &Sites) {
+        for site in sites.iter() {
+            let labels = &[label(site)];
+            let series = |family: &IntCounterVec| family.with_label_values(labels);
+            if let Some(counted) = self.counted.get(site.id.index()) {
+                counted.get_or_init(|| Counted { views: series(&self.views), visits: series(&self.visits) });
+            }
+            self.online.with_label_values(labels);
+        }
+    }
+
     pub(super) fn counted(&self, site: SiteId, views: u64, visits: u64) {
-        if let (Some(v), Some(w)) = (self.views.get(site.index()), self.visits.get(site.index())) {
-            v.inc_by(views);
+        if let Some(counted) = self.counted.get(site.index()).and_then(OnceLock::get) {
+            counted.views.inc_by(views);
             if visits > 0 {
-                w.inc_by(visits);
+                counted.visits.inc_by(visits);
             }
         }
     }
@@ -90,6 +112,7 @@ impl OfSites {
                 }
             }
         }
+        self.hide_but(by_label.keys().map(|label| (*label).to_owned()).collect());
         for (label, (online, totals)) in by_label {
             self.online.with_label_values(&[label]).set(online as i64);
             for (family, totals) in self.totals.iter().zip(totals) {
@@ -101,5 +124,18 @@ impl OfSites {
                 }
             }
         }
+    }
+
+    /// Takes back what was shown of sites that are removed.
+    fn hide_but(&self, labels: BTreeSet<String>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for label in shown.difference(&labels) {
+            // What was never known of it was never shown.
+            self.online.remove_label_values(&[label]).ok();
+            for (family, period) in self.totals.iter().flat_map(|family| PERIODS.map(|p| (family, p))) {
+                family.remove_label_values(&[label.as_str(), period]).ok();
+            }
+        }
+        *shown = labels;
     }
 }

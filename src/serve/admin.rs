@@ -67,7 +67,8 @@ pub(super) fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
 /// `/metrics`: every series. Gauges that only a scrape needs are set here.
 pub(super) fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let now = parts.clock.now();
-    parts.metrics.show_sites(parts.sites.iter().map(|site| {
+    let sites = parts.sites.load();
+    parts.metrics.show_sites(sites.iter().map(|site| {
         let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
         Shown { site, online: parts.sessions.online(site.id, now), views, visits, visitors }
     }));

@@ -81,7 +81,8 @@ pub(super) fn badge(asked: Asked<'_>) -> Reply {
 
 fn show(ready: Ready, site: &Site, page: Option<&Page>, wish: &Wish) -> Response {
     let known = Known::now(&ready.public, site, page);
-    let words = ready.public.languages.of(wish.lang.as_deref(), &site.locale);
+    let lists = ready.public.parts.lists.load();
+    let words = lists.languages.of(wish.lang.as_deref(), &site.locale);
     let figure = known.of(wish.figure);
     // Nothing is said of what is not known; the image keeps its place.
     let shown = figure.map_or_else(|| "–".to_owned(), |figure| words.grouped(figure));

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Uri};
 
-use super::Parts;
 use super::body;
 use super::public::Public;
 use super::reply::{self, Response};
 use crate::clock::Moment;
 use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
 use crate::metrics::Outcome;
-use crate::sites::SiteId;
+use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
 /// What became of a decided beacon.
@@ -61,10 +60,10 @@ impl Public {
         let now = self.parts.clock.now();
         let client = self.client(peer, headers, now);
         let salts = self.parts.totals.salts();
-        let Parts { sites, spans, .. } = &*self.parts;
-        let context = Context { sites, spans, salts: &salts, headers, client, now };
+        let (sites, spans) = (self.parts.sites.load(), &self.parts.spans);
+        let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
         let beacon = ingest::accept(&said, &context)
-            .map_err(|reason| Refusal { site: self.site_of(&said), reason })?;
+            .map_err(|reason| Refusal { site: site_of(&sites, &said), reason })?;
         let site = beacon.site;
         self.keep(beacon).map_err(|reason| Refusal { site: Some(site), reason })
     }
@@ -98,7 +97,7 @@ impl Public {
     }
 
     fn client(&self, peer: IpAddr, headers: &HeaderMap, now: Moment) -> Client {
-        let client = self.proxies.client(peer, headers);
+        let client = self.parts.lists.load().proxies.client(peer, headers);
         if client.ignored_header {
             self.parts.metrics.client_header_ignored.inc();
             if self.ignored_header.due(now) {
@@ -110,16 +109,15 @@ impl Public {
         }
         client
     }
+}
 
-    /// The site that a refused beacon meant, if it can be told.
-    fn site_of(&self, said: &Said<'_>) -> Option<SiteId> {
-        let sites = &self.parts.sites;
-        match said.site.as_deref() {
-            Some(key) => sites.get(key).map(|site| site.id),
-            None => {
-                let url = url::Url::parse(&said.url).ok()?;
-                sites.only_at_host(url.host_str()?).map(|site| site.id)
-            }
+/// The site that a refused beacon meant, if it can be told.
+fn site_of(sites: &Sites, said: &Said<'_>) -> Option<SiteId> {
+    match said.site.as_deref() {
+        Some(key) => sites.get(key).map(|site| site.id),
+        None => {
+            let url = url::Url::parse(&said.url).ok()?;
+            sites.only_at_host(url.host_str()?).map(|site| site.id)
         }
     }
 }

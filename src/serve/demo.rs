@@ -63,7 +63,7 @@ const ARTICLES: [Article; 4] = [
 
 /// `GET /`: to the demo.
 pub(super) fn entrance(asked: Asked<'_>) -> Reply {
-    if asked.public.parts.sites.get(SITE).is_none() {
+    if asked.public.parts.sites.load().get(SITE).is_none() {
         return Reply::Now(reply::refused(Fault::NotFound));
     }
     // Below a path the browser may have left out the slash that a relative way needs.
@@ -91,7 +91,7 @@ pub(super) fn stylesheet(asked: Asked<'_>) -> Reply {
 
 /// Shows an article; `root` leads from it to where the service begins.
 fn show(asked: Asked<'_>, path: &str, root: &'static str) -> Reply {
-    let site = asked.public.parts.sites.get(SITE).cloned();
+    let site = asked.public.parts.sites.load().get(SITE).cloned();
     let article = ARTICLES.iter().find(|article| article.path == path);
     let (Some(site), Some(article)) = (site, article) else {
         return Reply::Now(reply::refused(Fault::NotFound));
@@ -107,7 +107,8 @@ fn show(asked: Asked<'_>, path: &str, root: &'static str) -> Reply {
 
 fn filled(ready: &Ready, site: &Site, page: Option<&Page>, article: &Article, root: &str) -> String {
     let known = Known::now(&ready.public, site, page);
-    let words = ready.public.languages.of(Some(LANG), &site.locale);
+    let lists = ready.public.parts.lists.load();
+    let words = lists.languages.of(Some(LANG), &site.locale);
     let views = Figure::named("page.views.all").and_then(|figure| known.of(figure));
     let views = views.map_or(String::new(), |views| words.grouped(views));
     let others: String = ARTICLES

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -58,7 +59,7 @@ use crate::clock::Clock;
 use crate::ingest::{Proxies, Spans};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::sites::Sites;
+use crate::sites::Registry;
 use crate::totals::Totals;
 
 /// Most connections of the admin listener: a few scrapers, probes and people.
@@ -79,8 +80,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// A connection whose peer takes nothing of an answer for this long is closed.
     pub write_timeout: Duration,
-    /// Whose word on the client's address is taken.
-    pub proxies: Proxies,
+    /// What a reload changes.
+    pub lists: Lists,
     /// Further names of the page script and the beacon.
     pub names: Names,
     /// The live counters.
@@ -88,6 +89,13 @@ pub struct Config {
     /// The path below which browsers reach the public listener: empty, or `/` and what follows it, without
     /// a slash at its end. Requests may come with it, or without where a proxy has taken it off.
     pub mount: String,
+}
+
+/// Settings that a reload changes, beside the sites.
+#[derive(Clone, Debug)]
+pub struct Lists {
+    /// Whose word on the client's address is taken.
+    pub proxies: Proxies,
     /// The words of the footer block.
     pub languages: Languages,
 }
@@ -97,7 +105,9 @@ pub struct Parts {
     /// The time.
     pub clock: Clock,
     /// The registered sites.
-    pub sites: Arc<Sites>,
+    pub sites: Arc<Registry>,
+    /// The lists in force.
+    pub lists: ArcSwap<Lists>,
     /// The civil hours of the sites.
     pub spans: Spans,
     /// Who is online.

@@ -17,8 +17,8 @@ use super::page::Names;
 use super::refusals::Refusals;
 use super::reply::{self, Fault, Response};
 use super::routes::{Found, PUBLIC, Routes, Way};
-use super::{Config, Languages, Parts, beacon};
-use crate::ingest::{Proxies, Reason};
+use super::{Config, Parts, beacon};
+use crate::ingest::Reason;
 use crate::metrics::Requests;
 use crate::sites::SiteId;
 
@@ -28,12 +28,10 @@ const REFUSALS_EVERY: Duration = Duration::from_secs(5);
 /// What the public handlers work with.
 pub(super) struct Public {
     pub(super) parts: Arc<Parts>,
-    pub(super) proxies: Proxies,
     pub(super) body_timeout: Duration,
     pub(super) labels: Labels,
     pub(super) fronts: Fronts,
     pub(super) live: Live,
-    pub(super) languages: Languages,
     pub(super) mount: String,
     pub(super) refusals: Refusals,
     pub(super) ignored_header: OnceAMinute,
@@ -76,7 +74,7 @@ pub(super) enum Reply {
 impl Public {
     /// Sets up.
     pub(super) fn new(config: &Config, parts: Arc<Parts>) -> Self {
-        let sites = parts.sites.iter().len();
+        let sites = parts.sites.load().room();
         let routes = Routes::new(PUBLIC);
         Public {
             requests: parts.metrics.requests("public", routes.paths()),
@@ -84,9 +82,7 @@ impl Public {
             labels: Labels::new(sites),
             fronts: Fronts::new(sites),
             live: Live::new(config.live.clone()),
-            languages: config.languages.clone(),
             mount: config.mount.clone(),
-            proxies: config.proxies.clone(),
             body_timeout: config.body_timeout,
             refusals: Refusals::default(),
             ignored_header: OnceAMinute::default(),
@@ -135,19 +131,19 @@ impl Public {
     /// Counts a refused beacon and notes it for the log.
     pub(super) fn refuse(&self, site: Option<SiteId>, reason: Reason) {
         self.parts.metrics.refused(reason);
-        self.refusals.note(&self.parts.sites, site, reason, self.parts.clock.now());
+        self.refusals.note(&self.parts.sites.load(), site, reason, self.parts.clock.now());
     }
 
     /// Writes the log of refusals for as long as it is polled.
     pub(super) async fn report_refusals(&self) {
         loop {
             tokio::time::sleep(REFUSALS_EVERY).await;
-            self.refusals.write_due(&self.parts.sites, self.parts.clock.now());
+            self.refusals.write_due(&self.parts.sites.load(), self.parts.clock.now());
         }
     }
 
     /// Writes what is left of it.
     pub(super) fn report_rest(&self) {
-        self.refusals.write_rest(&self.parts.sites);
+        self.refusals.write_rest(&self.parts.sites.load());
     }
 }

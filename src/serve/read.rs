@@ -24,7 +24,8 @@ const MAX_PAGES: usize = 100;
 /// `GET /api/v1/sites/{site}/counters[?page=]`.
 pub(super) fn counters(asked: Asked<'_>) -> Reply {
     let Asked { public, uri, name, headers } = asked;
-    let Some(site) = public.parts.sites.named(name) else { return refused(Reason::UnknownSite) };
+    let sites = public.parts.sites.load();
+    let Some(site) = sites.named(name) else { return refused(Reason::UnknownSite) };
     let page = match asked_pages(site, uri).next().transpose() {
         Ok(page) => page,
         Err(reason) => return refused(reason),
@@ -56,7 +57,8 @@ async fn load_counters(
 /// `GET /api/v1/sites/{site}/pages?page=&page=`.
 pub(super) fn pages(asked: Asked<'_>) -> Reply {
     let Asked { public, uri, name, headers } = asked;
-    let Some(site) = public.parts.sites.named(name) else { return refused(Reason::UnknownSite) };
+    let sites = public.parts.sites.load();
+    let Some(site) = sites.named(name) else { return refused(Reason::UnknownSite) };
     let pages: Vec<Page> = match asked_pages(site, uri).take(MAX_PAGES + 1).collect() {
         Ok(pages) => pages,
         Err(reason) => return refused(reason),
@@ -100,7 +102,7 @@ async fn load_list(
 /// # Errors
 /// `unknown-site`, `bad-url`.
 pub(super) fn site_and_page(asked: &Asked<'_>) -> Result<(Arc<Site>, Option<Page>), Reason> {
-    let site = asked.public.parts.sites.named(asked.name).ok_or(Reason::UnknownSite)?.clone();
+    let site = asked.public.parts.sites.load().named(asked.name).ok_or(Reason::UnknownSite)?.clone();
     let page = asked_pages(&site, asked.uri).next().transpose()?;
     Ok((site, page))
 }

@@ -184,7 +184,8 @@ pub(super) fn stylesheet(asked: Asked<'_>) -> Reply {
 
 fn show(ready: Ready, site: &Site, page: Option<&Page>, wish: &Wish) -> Response {
     let known = Known::now(&ready.public, site, page);
-    let words = ready.public.languages.of(wish.lang.as_deref(), &site.locale);
+    let lists = ready.public.parts.lists.load();
+    let words = lists.languages.of(wish.lang.as_deref(), &site.locale);
     let lines = lines(&known, words);
     let (kind, body) = match wish.format {
         Format::Text => (reply::TEXT, text(&known, words, &lines, wish)),

@@ -35,7 +35,7 @@ fn noted(calendar: &Calendar) -> String {
 /// See [`StoreError`]; what was done is not done again.
 pub async fn note(store: &Store, sites: &Sites, now: Moment) -> Result<bool, StoreError> {
     let mut changed = false;
-    for site in sites.iter() {
+    for site in sites.all() {
         let hour = site.calendar.span(now.unix_ms).hour;
         let hash = |name: String| HashName { site: site.key.clone(), name: name.into() };
         let week = hash(hash_name(hour.bucket(Period::Week)));

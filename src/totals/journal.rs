@@ -39,6 +39,7 @@ struct State {
 /// See the module.
 pub struct Journal {
     config: JournalConfig,
+    clock: Clock,
     state: Mutex<State>,
     requests: mpsc::Sender<SyncRequest>,
     synced: watch::Receiver<Position>,
@@ -70,6 +71,7 @@ impl Journal {
         let state = State { asked: log.end(), log, unsynced_ms: None };
         let journal = Arc::new(Journal {
             config,
+            clock,
             state: Mutex::new(state),
             requests,
             synced,
@@ -81,18 +83,18 @@ impl Journal {
         std::thread::Builder::new().name("journal-sync".to_owned()).spawn(move || {
             while let Ok(request) = queue.recv() {
                 let Some(journal) = weak.upgrade() else { return };
-                journal.sync(request, &clock, &synced_sender);
+                journal.sync(request, &synced_sender);
             }
         })?;
         Ok(journal)
     }
 
-    fn sync(&self, request: SyncRequest, clock: &Clock, synced: &watch::Sender<Position>) {
-        let began = clock.now();
+    fn sync(&self, request: SyncRequest, synced: &watch::Sender<Position>) {
+        let began = self.clock.now();
         if let Err(error) = request.file.sync_data() {
             die(&format!("a sync of the journal failed ({error}): what is on disk is not known"));
         }
-        let took_ms = clock.now().uptime_ms - began.uptime_ms;
+        let took_ms = self.clock.now().uptime_ms - began.uptime_ms;
         self.metrics.journal_sync_seconds.observe(took_ms as f64 / 1000.0);
         let mut state = self.state();
         // What was written since the request is younger than it.
@@ -142,12 +144,12 @@ impl Journal {
     }
 
     /// Asks for a sync of all that is written, unless it has been asked for.
-    pub fn ask_sync(&self, now_ms: u64) -> Position {
+    pub fn ask_sync(&self) -> Position {
         let mut state = self.state();
         let upto = state.log.end();
         if state.asked < upto {
             state.asked = upto;
-            let request = SyncRequest { file: state.log.current(), upto, asked_ms: now_ms };
+            let request = SyncRequest { file: state.log.current(), upto, asked_ms: self.now_ms() };
             // The thread lives as long as the journal.
             self.requests.send(request).ok();
         }
@@ -155,11 +157,11 @@ impl Journal {
     }
 
     /// Waits until all up to a position is synced.
-    pub async fn synced_to(&self, position: Position, now_ms: u64) {
+    pub async fn synced_to(&self, position: Position) {
         if *self.synced.borrow() >= position {
             return;
         }
-        self.ask_sync(now_ms);
+        self.ask_sync();
         if self.synced.clone().wait_for(|synced| *synced >= position).await.is_err() {
             // The thread that syncs has ended, and with it the process: nothing is promised any more.
             std::future::pending::<()>().await;
@@ -192,7 +194,7 @@ impl Journal {
     ///
     /// # Errors
     /// Of the file system; the current segment is kept.
-    pub fn roll(&self, anyway: bool, now_ms: u64) -> io::Result<()> {
+    pub fn roll(&self, anyway: bool) -> io::Result<()> {
         let (next, bytes, empty) = {
             let state = self.state();
             let end = state.log.end();
@@ -206,7 +208,7 @@ impl Journal {
         let upto = state.log.end();
         let file = state.log.install(fresh);
         // Through the same queue, so that no later sync is reported before this one.
-        self.requests.send(SyncRequest { file, upto, asked_ms: now_ms }).ok();
+        self.requests.send(SyncRequest { file, upto, asked_ms: self.now_ms() }).ok();
         Ok(())
     }
 
@@ -223,6 +225,11 @@ impl Journal {
         };
         self.metrics.journal_bytes.set(bytes as i64);
         forgotten.delete()
+    }
+
+    /// Asked under the lock of `state`: what is written after it is younger.
+    fn now_ms(&self) -> u64 {
+        self.clock.now().uptime_ms
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -81,6 +81,13 @@ impl SiteLedger {
         self.calendar.week_of(hour.day) == hour.week
     }
 
+    /// Shows the buckets of an instant.
+    fn turn_to(&mut self, now: Moment) {
+        self.span = self.calendar.span(now.unix_ms);
+        self.midnight_ms = self.calendar.day_begins_ms(self.span.hour.day);
+        self.figures.revision += 1;
+    }
+
     fn add(&mut self, hour: &CivilHour, sums: Sums, at_ms: i64) {
         let (_, pending) = self.pending.get_or_insert((*hour, Sums::default()));
         *pending += sums;
@@ -115,8 +122,8 @@ impl Ledger {
         }
     }
 
-    /// Adds a site; the first ones are those of the registry, in its order.
-    pub fn add_site(&mut self, key: SiteKey, calendar: Calendar, now: Moment) -> usize {
+    /// Adds a site.
+    fn add_site(&mut self, key: SiteKey, calendar: Calendar, now: Moment) -> usize {
         let index = self.sites.len();
         self.by_key.insert(key.clone(), index);
         let span = calendar.span(now.unix_ms);
@@ -137,9 +144,17 @@ impl Ledger {
         index
     }
 
-    /// Adds a registered site.
-    pub fn register(&mut self, site: &Site, now: Moment) {
-        self.add_site(site.key.clone(), site.calendar.clone(), now);
+    /// The place of a registered site: its own, where it has one. Those of the first ones are their ids.
+    pub fn register(&mut self, site: &Site, now: Moment) -> usize {
+        let Some(index) = self.site_index(&site.key) else {
+            return self.add_site(site.key.clone(), site.calendar.clone(), now);
+        };
+        // Of one that only had views left the calendar was not known.
+        if let Some(known) = self.sites.get_mut(index).filter(|known| known.calendar != site.calendar) {
+            known.calendar = site.calendar.clone();
+            known.turn_to(now);
+        }
+        index
     }
 
     /// Puts a view into the open group. Whether it is the first there, so that its owner must be woken.
@@ -381,10 +396,7 @@ impl Ledger {
     pub fn hour(&mut self, index: usize, now: Moment) -> Option<CivilHour> {
         let site = self.sites.get_mut(index)?;
         if !(site.span.from_ms..site.span.until_ms).contains(&now.unix_ms) {
-            site.span = site.calendar.span(now.unix_ms);
-            site.midnight_ms = site.calendar.day_begins_ms(site.span.hour.day);
-            // Other buckets are shown.
-            site.figures.revision += 1;
+            site.turn_to(now);
         }
         Some(site.span.hour)
     }

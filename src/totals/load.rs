@@ -1,4 +1,4 @@
-//! Reads figures from the store.
+//! Reads figures from the store, for those who ask.
 
 use std::sync::Arc;
 
@@ -6,10 +6,12 @@ use chrono::{Datelike, NaiveDate};
 use tokio::sync::oneshot;
 
 use super::figures::{PERIODS, SiteFigures, Stored, Sums, hash_name};
+use super::flush::FlushError;
 use super::pages::{OTHER, PageFigures};
-use super::past::{MostRead, StoredPast};
+use super::past::{self, MostRead, StoredPast};
 use super::sketch::Sketch;
 use super::store::{Found, HashName, Marker, Query, Store, StoreError, WriterId};
+use super::writer::Writer;
 use crate::calendar::{Bucket, CivilHour, Period};
 use crate::ingest::Page;
 use crate::metrics::{Operation, StoreOperations};
@@ -177,5 +179,88 @@ impl Reader<'_> {
         };
         let figures = (0..pages.len()).map(figures).collect();
         Ok((figures, hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect()))
+    }
+}
+
+impl Writer {
+    /// Reads figures for those who ask, and for all who ask at the same time.
+    pub async fn answer(&mut self, first: Load) {
+        let mut loads = vec![first];
+        while let Ok(more) = self.loads.try_recv() {
+            loads.push(more);
+        }
+        let of_sites = loads.iter().any(|load| matches!(load.wanted, Wanted::Figures));
+        if self.is_whole()
+            && of_sites
+            && let Err(error) = self.refresh().await
+        {
+            self.failed(&error);
+        }
+        for load in loads {
+            if self.is_whole()
+                && let Err(error) = self.load(load.site, &load.wanted).await
+            {
+                self.failed(&error);
+            }
+            // Whoever asked may have gone.
+            load.done.send(()).ok();
+        }
+    }
+
+    /// Whether what is read is what was applied: in between a batch may have been applied whose answer was
+    /// lost.
+    fn is_whole(&self) -> bool {
+        self.pace.attached && self.pace.verified && self.outbox.waiting() == 0
+    }
+
+    async fn load(&mut self, site: SiteId, wanted: &Wanted) -> Result<(), FlushError> {
+        match wanted {
+            Wanted::Figures => Ok(()),
+            Wanted::Pages(pages) => self.load_pages(site, pages).await,
+            Wanted::Past => {
+                let pages = self.load_past(site).await?;
+                self.load_pages(site, &pages).await
+            }
+        }
+    }
+
+    /// Reads the past of a site. The pages it names whose figures are not known.
+    async fn load_past(&mut self, site: SiteId) -> Result<Vec<Page>, FlushError> {
+        let Some(site) = self.sites.at(site).cloned() else { return Ok(Vec::new()) };
+        let now = self.shared.clock.now();
+        let (hours, days) = past::buckets(&site.calendar, now.unix_ms);
+        let (stored, bears) = self.reader().past(&site.key, &hours, &days).await?;
+        // What went back is healed first: its figures are not believed, and read when next asked for.
+        let whole = self.flush().check(&self.heads, &bears).await?;
+        self.pace.verified &= whole;
+        if !whole {
+            return Ok(Vec::new());
+        }
+        let pages = stored.most_read.iter().map(|page| Page::trusted(site.id, page));
+        let mut ledger = self.shared.ledger();
+        let unknown = pages.filter(|page| ledger.page(site.id, page, now).is_none()).collect();
+        ledger.load_past(site.id.index(), stored, now.uptime_ms);
+        Ok(unknown)
+    }
+
+    async fn load_pages(&mut self, id: SiteId, pages: &[Page]) -> Result<(), FlushError> {
+        let Some(site) = self.sites.at(id).cloned().filter(|_| !pages.is_empty()) else {
+            return Ok(());
+        };
+        let now = self.shared.clock.now();
+        let hour = site.calendar.span(now.unix_ms).hour;
+        let (figures, bears) = self.reader().pages(&site.key, &hour, pages).await?;
+        // What went back is healed first: its figures are not believed, and read when next asked for.
+        let whole = self.flush().check(&self.heads, &bears).await?;
+        self.pace.verified &= whole;
+        let mut ledger = self.shared.ledger();
+        let now = self.shared.clock.now();
+        let index = id.index();
+        // Of a day that ended meanwhile nothing is taken.
+        let lasts = ledger.is_day(index, hour.day, now);
+        for (page, stored) in pages.iter().zip(figures).filter(|_| whole && lasts) {
+            ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
+        }
+        Ok(())
     }
 }

@@ -42,6 +42,7 @@ mod past;
 mod record;
 mod recovery;
 mod redis;
+mod registration;
 mod salts;
 mod segments;
 mod sketch;
@@ -62,13 +63,14 @@ use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::{Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
-use crate::sites::{SiteId, Sites};
+use crate::sites::{Registry, SiteId};
 use group::{Group, Waiting};
 use journal::Journal;
 use ledger::Ledger;
 use load::{Load, Wanted};
 use losses::Losses;
 use orders::Asked;
+use registration::Registration;
 use segments::{AppendError, Position};
 
 pub use copies::{Copying, StoreUrl, audit_of, migrate, restore};
@@ -167,7 +169,7 @@ pub struct Health {
 /// What the event loop and the writer share.
 struct Shared {
     clock: Clock,
-    sites: Arc<Sites>,
+    sites: Arc<Registry>,
     metrics: Arc<Metrics>,
     ledger: Mutex<Ledger>,
     /// None where the journal is memory.
@@ -240,6 +242,7 @@ pub struct Totals {
     sessions: Arc<Sessions>,
     loads: mpsc::Sender<Load>,
     orders: mpsc::Sender<Asked>,
+    registrations: mpsc::Sender<Registration>,
     reloads: bool,
     end: Mutex<Option<(oneshot::Sender<Duration>, oneshot::Receiver<()>)>>,
 }
@@ -253,7 +256,7 @@ impl Totals {
     pub async fn open(
         config: Config,
         clock: Clock,
-        sites: Arc<Sites>,
+        sites: Arc<Registry>,
         sessions: Arc<Sessions>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Totals>, OpenError> {
@@ -299,10 +302,11 @@ impl Totals {
         let views = group.views.iter().map(|Waiting { view, .. }| (view.visitor, &view.page));
         // Looking is all that is wanted of it.
         std::hint::black_box(self.sessions.look_ahead(views));
+        let sites = self.shared.sites.load_full();
         for Waiting { view, visit } in &mut group.views {
             let sighting = self.sessions.observe(view.visitor, view.site, &view.page, view.at);
             *visit = sighting == Sighting::Visit;
-            if let Some(site) = self.shared.sites.at(view.site) {
+            if let Some(site) = sites.at(view.site) {
                 record::encode(&mut group.records, site.key.as_str(), view, *visit);
             }
         }
@@ -335,7 +339,7 @@ impl Totals {
         let now_ms = self.shared.clock.now().uptime_ms;
         let end = journal.write(&mut group.records, now_ms)?;
         if journal.mode() == Sync::Always {
-            journal.synced_to(end, now_ms).await;
+            journal.synced_to(end).await;
         }
         Ok(Some(end))
     }
@@ -343,7 +347,7 @@ impl Totals {
     /// To be called once a second on the event loop.
     pub fn tick(&self, now: Moment) {
         if let Some(journal) = &self.shared.journal {
-            journal.ask_sync(now.uptime_ms);
+            journal.ask_sync();
         }
         self.shared.ledger().ids.turn(now.uptime_ms);
     }

@@ -113,7 +113,7 @@ impl Writer {
     /// The sites whose data set is not the one that was written to. Writes nothing to those.
     async fn strayed(&mut self) -> Result<Vec<Strayed>, String> {
         let mut strayed = Vec::new();
-        for site in self.shared.sites.clone().iter() {
+        for site in self.sites.clone().all() {
             let place = (self.store.kind().to_owned(), site.key.clone());
             let Some(ours) = self.identity.datasets.get(&place).map(|dataset| dataset.id.clone()) else {
                 continue;
@@ -253,7 +253,7 @@ impl Writer {
         }
         let now_s = self.shared.clock.now().unix_ms / 1000;
         let mut seen: Option<i64> = None;
-        for site in self.shared.sites.iter() {
+        for site in self.sites.all() {
             let known = self.store.writers(&site.key).await.map_err(|error| error.to_string())?;
             seen = seen.max(known.into_iter().find(|(id, _)| *id == writer).map(|(_, seen)| seen));
         }

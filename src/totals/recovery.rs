@@ -20,6 +20,7 @@ use super::losses::{Cause, Losses};
 use super::orders::Asked;
 use super::outbox::Outbox;
 use super::record::{self, Record};
+use super::registration::Registration;
 use super::salts::Salts;
 use super::segments::{Damage, Harm, Position};
 use super::store::{Store, StoreError};
@@ -29,7 +30,7 @@ use crate::clock::{Clock, Moment};
 use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::sites::{SiteId, Sites};
+use crate::sites::{Registry, SiteId, Sites};
 
 /// How long a start waits for the store before it serves without.
 const STORE_PATIENCE: Duration = Duration::from_millis(500);
@@ -49,7 +50,7 @@ pub enum OpenError {
 pub async fn open(
     config: Config,
     clock: Clock,
-    sites: Arc<Sites>,
+    sites: Arc<Registry>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
 ) -> Result<Arc<Totals>, OpenError> {
@@ -89,12 +90,12 @@ fn read_back(
     config: &Config,
     dir: DataDir,
     clock: Clock,
-    sites: Arc<Sites>,
+    sites: Arc<Registry>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
     end: (oneshot::Sender<Duration>, oneshot::Receiver<()>),
 ) -> io::Result<(Totals, Parts)> {
-    let found = Recovered::read(config, dir, &clock, &sites, &sessions, &metrics)?;
+    let found = Recovered::read(config, dir, &clock, &sites.load(), &sessions, &metrics)?;
     let now_ms = clock.now().unix_ms;
     let lost = |what: &str| found.losses.record(Cause::Salts, now_ms, "salts", what);
     let salts = Salts::open(&found.dir, found.identity.id_key, lost)?;
@@ -115,6 +116,7 @@ fn read_back(
     });
     let (loads, queue) = mpsc::channel(LOAD_QUEUE);
     let (orders, asked) = mpsc::channel(ORDER_QUEUE);
+    let (registrations, wanted) = mpsc::channel(1);
     let reloads = config.store.url.starts_with("redis");
     let parts = Parts {
         shared: shared.clone(),
@@ -126,9 +128,13 @@ fn read_back(
         heads: found.heads,
         loads: queue,
         orders: asked,
+        registrations: wanted,
         pace: Pace::after(found.reach),
     };
-    Ok((Totals { shared, sessions, loads, orders, reloads, end: Mutex::new(Some(end)) }, parts))
+    Ok((
+        Totals { shared, sessions, loads, orders, registrations, reloads, end: Mutex::new(Some(end)) },
+        parts,
+    ))
 }
 
 /// What the writer's thread is given.
@@ -142,6 +148,7 @@ struct Parts {
     heads: Heads,
     loads: mpsc::Receiver<Load>,
     orders: mpsc::Receiver<Asked>,
+    registrations: mpsc::Receiver<Registration>,
     pace: Pace,
 }
 
@@ -174,24 +181,25 @@ impl Parts {
     }
 
     fn writer(self, store: Store, config: Config) -> io::Result<Writer> {
-        let Parts { shared, sessions, dir, mut identity, salts, outbox, mut heads, loads, orders, pace } =
-            self;
+        let Parts { shared, dir, mut identity, outbox, mut heads, .. } = self;
         identity.begin_run(&dir, outbox.next_sequence() - 1)?;
         let kind = store.kind();
         heads.retain(|hash, head| head.sequence > identity.floor_of(kind, &hash.site));
         Ok(Writer {
+            sites: shared.sites.load_full(),
             shared,
-            sessions,
+            sessions: self.sessions,
             dir,
             config,
             identity,
-            salts,
+            salts: self.salts,
             outbox,
             heads,
             store,
-            loads,
-            orders,
-            pace,
+            loads: self.loads,
+            orders: self.orders,
+            registrations: self.registrations,
+            pace: self.pace,
         })
     }
 }
@@ -222,7 +230,9 @@ impl Recovered {
         let now = clock.now();
         let losses = Losses::open(&dir, metrics.clone())?;
         let mut ledger = Ledger::new(config.max_ids, config.max_pages, now, metrics.clone());
-        sites.iter().for_each(|site| ledger.register(site, now));
+        for site in sites.iter() {
+            ledger.register(site, now);
+        }
         let checkpoint = read_checkpoint(&dir)?;
         restore_checkpoint(&checkpoint, &mut ledger, sessions, now);
 

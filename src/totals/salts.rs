@@ -18,12 +18,23 @@ use super::formats;
 use super::store::{Store, StoreError};
 use crate::ingest::{SaltTable, SiteSalts};
 use crate::metrics::{Operation, StoreOperations};
-use crate::sites::SiteKey;
+use crate::sites::{SiteId, SiteKey};
 
 const FILE: &str = "salts";
 
 /// How long a salt is kept after its day.
 const KEEP: Duration = Duration::from_secs(48 * 3600);
+
+/// The running civil day of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Today {
+    /// Its place in the table.
+    pub id: SiteId,
+    /// The site.
+    pub site: SiteKey,
+    /// The day.
+    pub day: NaiveDate,
+}
 
 #[derive(Clone, Copy)]
 struct Salt {
@@ -64,19 +75,19 @@ impl Salts {
     }
 
     /// Draws what is missing of today's and tomorrow's salts, drops what is too old, and publishes the
-    /// rest. `days` is today of every registered site, in order of its id.
+    /// rest. `days` is today of every site.
     ///
     /// # Errors
     /// Of the file system; the table is up to date all the same.
-    pub fn draw(&mut self, dir: &DataDir, days: &[(SiteKey, NaiveDate)]) -> io::Result<()> {
+    pub fn draw(&mut self, dir: &DataDir, days: &[Today]) -> io::Result<()> {
         let before = self.by_day.len();
         self.by_day.retain(|(site, day), _| {
-            days.iter().any(|(key, today)| key == site && *day >= *today - Days::new(2))
+            days.iter().any(|today| today.site == *site && *day >= today.day - Days::new(2))
         });
         let mut changed = before != self.by_day.len();
         for (site, day) in days
             .iter()
-            .flat_map(|(site, today)| [*today, *today + Days::new(1)].map(|day| (site.clone(), day)))
+            .flat_map(|today| [today.day, today.day + Days::new(1)].map(|day| (today.site.clone(), day)))
         {
             self.by_day.entry((site, day)).or_insert_with(|| {
                 changed = true;
@@ -97,8 +108,8 @@ impl Salts {
         store: &Store,
         operations: &StoreOperations,
         dir: &DataDir,
-        days: &[(SiteKey, NaiveDate)],
-        in_use: bool,
+        days: &[Today],
+        in_use: impl Fn(&SiteKey) -> bool,
     ) -> Result<(), StoreError> {
         let alone: Vec<_> =
             self.by_day.iter().filter(|(_, salt)| !salt.shared).map(|(k, s)| (k.clone(), *s)).collect();
@@ -108,20 +119,22 @@ impl Salts {
         for ((site, day), salt) in alone {
             let theirs = store.salt(&site, day, salt.key, KEEP);
             let theirs = operations.watch(Operation::Salt, theirs).await?;
-            let begun = days.iter().any(|(key, today)| *key == site && *today >= day);
-            let key = if in_use && begun { salt.key } else { theirs };
+            let begun = days.iter().any(|today| today.site == site && today.day >= day);
+            let key = if begun && in_use(&site) { salt.key } else { theirs };
             self.by_day.insert((site, day), Salt { key, shared: true });
         }
         self.publish(days);
         self.save(dir).map_err(|error| StoreError::Unreachable(error.to_string()))
     }
 
-    fn publish(&self, days: &[(SiteKey, NaiveDate)]) {
+    fn publish(&self, days: &[Today]) {
         let of = |site: &SiteKey| {
             let salts = self.by_day.iter().filter(|((key, _), _)| key == site);
             SiteSalts { days: salts.map(|((_, day), salt)| (*day, salt.key)).collect() }
         };
-        let sites = days.iter().map(|(site, _)| of(site)).collect();
+        let room = days.iter().map(|today| today.id.index() + 1).max().unwrap_or(0);
+        let mut sites = vec![SiteSalts::default(); room];
+        days.iter().for_each(|today| sites[today.id.index()] = of(&today.site));
         self.table.store(Arc::new(SaltTable { sites, id_key: self.id_key }));
     }
 

@@ -50,7 +50,7 @@ impl Writer {
         let mut generation = None;
         self.look_at_settings().await?;
         let known = self.identity.datasets.len();
-        for site in self.shared.sites.clone().iter() {
+        for site in self.sites.clone().all() {
             let place = (self.store.kind().to_owned(), site.key.clone());
             let dataset = self.identity.datasets.get(&place).map(|dataset| dataset.id.clone());
             let (attached, since) = match self.claim(&site.key, dataset, None).await? {
@@ -73,7 +73,9 @@ impl Writer {
         self.retire_long_gone().await?;
         let operations = &self.shared.metrics.store;
         let (days, serving) = (&self.pace.salts_drawn, self.pace.serving);
-        self.salts.share(&self.store, operations, &self.dir, days, serving).await?;
+        let in_force = self.shared.sites.load_full();
+        let in_use = |site: &SiteKey| serving && in_force.get(site.as_str()).is_some();
+        self.salts.share(&self.store, operations, &self.dir, days, in_use).await?;
         self.pace.generation = generation.unwrap_or_default();
         self.pace.attached = true;
         self.pace.attached_at = Some(Instant::now());
@@ -100,8 +102,7 @@ impl Writer {
         birth: Option<std::sync::Arc<str>>,
     ) -> Result<(Standing, std::sync::Arc<str>, chrono::NaiveDate), FlushError> {
         let now = self.shared.clock.now();
-        let calendar =
-            self.shared.sites.iter().find(|site| site.key == *key).map(|site| site.calendar.clone());
+        let calendar = self.sites.known(key).map(|site| site.calendar.clone());
         let (zone, today) = match &calendar {
             Some(calendar) => (calendar.zone.name(), calendar.span(now.unix_ms).hour.day),
             None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
@@ -186,7 +187,7 @@ impl Writer {
     /// on after the last batch of which the store bore a marker.
     async fn retire_long_gone(&self) -> Result<(), FlushError> {
         let now_s = self.shared.clock.now().unix_ms / 1000;
-        for site in self.shared.sites.iter() {
+        for site in self.sites.all() {
             let known = self.store.writers(&site.key).await?;
             let gone = |(writer, seen): (WriterId, i64)| {
                 (now_s - seen > GONE_S && writer != self.identity.writer).then_some(writer)
@@ -206,7 +207,7 @@ impl Writer {
     /// Of the store.
     pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
         let mut removed = 0;
-        for site in self.shared.sites.iter() {
+        for site in self.sites.all() {
             removed += self.store.retire(&site.key, std::slice::from_ref(writer)).await?;
         }
         Ok(removed)

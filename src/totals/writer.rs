@@ -18,20 +18,19 @@ use super::checkpoint::{self, Checkpoint, KnownPage};
 use super::data_dir::DataDir;
 use super::flush::{Flush, FlushError};
 use super::identity::Identity;
-use super::load::{Load, Reader, Wanted};
+use super::load::{Load, Reader};
 use super::orders::Asked;
 use super::outbox::Outbox;
-use super::past;
-use super::salts::{Salts, random};
+use super::registration::Registration;
+use super::salts::{Salts, Today, random};
 use super::segments::{AppendError, Position};
 use super::store::{HashName, Marker, Query, Store, StoreError, WriterId};
 use super::{Config, Shared, die};
 use crate::calendar::{Calendar, CivilHour};
 use crate::clock::Moment;
-use crate::ingest::Page;
 use crate::metrics::{Bound, Operation};
 use crate::sessions::{Export, Sessions};
-use crate::sites::{SiteId, SiteKey};
+use crate::sites::{Site, SiteKey, Sites};
 
 /// How often a store that answers is attached anew and every hash compared: nothing else would show that it
 /// went back where no batch comes any more, and others are told that this writer lives.
@@ -59,6 +58,8 @@ const HEADS_KEPT_MS: i64 = 3 * 24 * 3_600_000;
 /// See the module.
 pub struct Writer {
     pub shared: Arc<Shared>,
+    /// The sites in force or about to be, and those that were removed: what waits of them is applied too.
+    pub sites: Arc<Sites>,
     pub sessions: Arc<Sessions>,
     pub dir: DataDir,
     pub config: Config,
@@ -69,6 +70,7 @@ pub struct Writer {
     pub store: Store,
     pub loads: mpsc::Receiver<Load>,
     pub orders: mpsc::Receiver<Asked>,
+    pub registrations: mpsc::Receiver<Registration>,
     pub pace: Pace,
 }
 
@@ -99,7 +101,7 @@ pub struct Pace {
     pub retry_at: Option<Instant>,
     pub failures: u32,
     pub since: HashMap<SiteKey, NaiveDate>,
-    pub salts_drawn: Vec<(SiteKey, NaiveDate)>,
+    pub salts_drawn: Vec<Today>,
     /// Up to where the journal is in batches.
     pub frozen_to: Position,
     /// Held by whoever reads the whole store.
@@ -146,6 +148,7 @@ impl Writer {
                 _ = ticks.tick() => self.turn().await,
                 Some(load) = self.loads.recv() => self.answer(load).await,
                 Some(asked) = self.orders.recv() => self.obey(asked).await,
+                Some(wanted) = self.registrations.recv() => self.register(wanted).await,
                 deadline = &mut stop => break deadline.unwrap_or_default(),
             }
         };
@@ -185,7 +188,7 @@ impl Writer {
         let Some(frozen) = self.shared.ledger().freeze() else { return };
         if let Some(journal) = &self.shared.journal {
             // The store must never be ahead of what a power cut leaves in the journal.
-            journal.synced_to(frozen.reach, self.shared.clock.now().uptime_ms).await;
+            journal.synced_to(frozen.reach).await;
         }
         let (sequence, tag) = (self.outbox.next_sequence(), u64::from_le_bytes(random()));
         let mut heads = self.heads.clone();
@@ -228,7 +231,7 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, error: &FlushError) {
+    pub fn failed(&mut self, error: &FlushError) {
         if self.pace.failures == 0 {
             tracing::warn!(%error, "the store cannot be brought up to date; views are kept and sent later");
         }
@@ -297,7 +300,7 @@ impl Writer {
         }
         if !self.pace.calendars_noted {
             let now = self.shared.clock.now();
-            if calendars::note(&self.store, &self.shared.sites, now).await? {
+            if calendars::note(&self.store, &self.sites, now).await? {
                 self.pace.loaded = false;
             }
             self.pace.calendars_noted = true;
@@ -338,7 +341,7 @@ impl Writer {
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
     }
 
-    fn reader(&self) -> Reader<'_> {
+    pub fn reader(&self) -> Reader<'_> {
         let operations = &self.shared.metrics.store;
         Reader { store: &self.store, writer: &self.identity.writer, operations }
     }
@@ -360,9 +363,12 @@ impl Writer {
     /// Draws the salts of days that have come.
     pub fn draw_salts(&mut self) {
         let now = self.shared.clock.now();
-        let day =
-            |site: &Arc<crate::sites::Site>| (site.key.clone(), site.calendar.span(now.unix_ms).hour.day);
-        let days: Vec<_> = self.shared.sites.iter().map(day).collect();
+        let day = |site: &Arc<Site>| Today {
+            id: site.id,
+            site: site.key.clone(),
+            day: site.calendar.span(now.unix_ms).hour.day,
+        };
+        let days: Vec<Today> = self.sites.all().map(day).collect();
         if days != self.pace.salts_drawn {
             if let Err(error) = self.salts.draw(&self.dir, &days) {
                 tracing::warn!(%error, "the salts cannot be written: a restart would begin sessions anew");
@@ -375,12 +381,12 @@ impl Writer {
     }
 
     /// Reads the figures of every site from the store.
-    async fn refresh(&mut self) -> Result<(), FlushError> {
+    pub async fn refresh(&mut self) -> Result<(), FlushError> {
         let now = self.shared.clock.now();
         let reader = self.reader();
         let mut bears = Vec::new();
         let mut read = Vec::new();
-        for site in self.shared.sites.iter() {
+        for site in self.sites.all() {
             let hour = site.calendar.span(now.unix_ms).hour;
             let since = self.pace.since.get(&site.key).copied().unwrap_or(hour.day);
             let (stored, markers) = reader.site(&site.key, &hour, since).await?;
@@ -402,93 +408,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads figures for those who ask, and for all who ask at the same time.
-    pub async fn answer(&mut self, first: Load) {
-        let mut loads = vec![first];
-        while let Ok(more) = self.loads.try_recv() {
-            loads.push(more);
-        }
-        let of_sites = loads.iter().any(|load| matches!(load.wanted, Wanted::Figures));
-        if self.is_whole()
-            && of_sites
-            && let Err(error) = self.refresh().await
-        {
-            self.failed(&error);
-        }
-        for load in loads {
-            if self.is_whole()
-                && let Err(error) = self.load(load.site, &load.wanted).await
-            {
-                self.failed(&error);
-            }
-            // Whoever asked may have gone.
-            load.done.send(()).ok();
-        }
-    }
-
-    /// Whether what is read is what was applied: in between a batch may have been applied whose answer was
-    /// lost.
-    fn is_whole(&self) -> bool {
-        self.pace.attached && self.pace.verified && self.outbox.waiting() == 0
-    }
-
-    async fn load(&mut self, site: SiteId, wanted: &Wanted) -> Result<(), FlushError> {
-        match wanted {
-            Wanted::Figures => Ok(()),
-            Wanted::Pages(pages) => self.load_pages(site, pages).await,
-            Wanted::Past => {
-                let pages = self.load_past(site).await?;
-                self.load_pages(site, &pages).await
-            }
-        }
-    }
-
-    /// Reads the past of a site. The pages it names whose figures are not known.
-    async fn load_past(&mut self, site: SiteId) -> Result<Vec<Page>, FlushError> {
-        let Some(site) = self.shared.sites.at(site).cloned() else { return Ok(Vec::new()) };
-        let now = self.shared.clock.now();
-        let (hours, days) = past::buckets(&site.calendar, now.unix_ms);
-        let (stored, bears) = self.reader().past(&site.key, &hours, &days).await?;
-        // What went back is healed first: its figures are not believed, and read when next asked for.
-        let whole = self.flush().check(&self.heads, &bears).await?;
-        self.pace.verified &= whole;
-        if !whole {
-            return Ok(Vec::new());
-        }
-        let pages = stored.most_read.iter().map(|page| Page::trusted(site.id, page));
-        let mut ledger = self.shared.ledger();
-        let unknown = pages.filter(|page| ledger.page(site.id, page, now).is_none()).collect();
-        ledger.load_past(site.id.index(), stored, now.uptime_ms);
-        Ok(unknown)
-    }
-
-    async fn load_pages(&mut self, id: SiteId, pages: &[Page]) -> Result<(), FlushError> {
-        let Some(site) = self.shared.sites.at(id).cloned().filter(|_| !pages.is_empty()) else {
-            return Ok(());
-        };
-        let now = self.shared.clock.now();
-        let hour = site.calendar.span(now.unix_ms).hour;
-        let (figures, bears) = self.reader().pages(&site.key, &hour, pages).await?;
-        // What went back is healed first: its figures are not believed, and read when next asked for.
-        let whole = self.flush().check(&self.heads, &bears).await?;
-        self.pace.verified &= whole;
-        let mut ledger = self.shared.ledger();
-        let now = self.shared.clock.now();
-        let index = id.index();
-        // Of a day that ended meanwhile nothing is taken.
-        let lasts = ledger.is_day(index, hour.day, now);
-        for (page, stored) in pages.iter().zip(figures).filter(|_| whole && lasts) {
-            ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
-        }
-        Ok(())
-    }
-
     async fn look_after_files(&mut self) {
         let now = self.shared.clock.now();
         if self.pace.checkpoint_at.is_none_or(|at| at.elapsed() >= self.config.checkpoint_interval) {
             self.checkpoint().await;
         } else if let Some(journal) = &self.shared.journal
-            && let Err(error) = journal.roll(false, now.uptime_ms)
+            && let Err(error) = journal.roll(false)
         {
             tracing::warn!(%error, "no new journal segment can be made; the current one grows");
         }
@@ -520,8 +445,7 @@ impl Writer {
             return;
         }
         if let Some(journal) = &self.shared.journal {
-            let now = self.shared.clock.now();
-            let deleted = journal.roll(true, now.uptime_ms).and_then(|()| journal.remove_before(position));
+            let deleted = journal.roll(true).and_then(|()| journal.remove_before(position));
             if let Err(error) = deleted {
                 tracing::warn!(%error, "the journal cannot be shortened");
             }

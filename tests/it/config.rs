@@ -32,8 +32,8 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.serve.listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.serve.admin_listen, "127.0.0.1:8081".parse().unwrap());
     assert_eq!(config.serve.max_connections, 10_000);
-    assert_eq!(config.serve.proxies.header, ClientHeader::List("x-forwarded-for".parse().unwrap()));
-    assert!(config.serve.proxies.trusted.iter().all(|network| network.addr().is_loopback()));
+    assert_eq!(config.serve.lists.proxies.header, ClientHeader::List("x-forwarded-for".parse().unwrap()));
+    assert!(config.serve.lists.proxies.trusted.iter().all(|network| network.addr().is_loopback()));
     assert_eq!(config.public_url, "");
     assert_eq!(config.stop_timeout, Duration::from_secs(10));
     assert_eq!(config.sessions.online_window, Duration::from_secs(300));
@@ -114,9 +114,9 @@ fn a_file_sets_every_kind_of_value() {
         "#,
     );
     assert_eq!(config.public_url, "https://stats.example.org/count");
-    let trusted: Vec<String> = config.serve.proxies.trusted.iter().map(ToString::to_string).collect();
+    let trusted: Vec<String> = config.serve.lists.proxies.trusted.iter().map(ToString::to_string).collect();
     assert_eq!(trusted, ["10.0.0.0/8", "2001:db8::1/128"]);
-    assert_eq!(config.serve.proxies.header, ClientHeader::List("cf-connecting-ip".parse().unwrap()));
+    assert_eq!(config.serve.lists.proxies.header, ClientHeader::List("cf-connecting-ip".parse().unwrap()));
     assert_eq!(config.totals.journal.sync, Sync::Always);
     assert_eq!(config.totals.journal.max_bytes, 64 << 20);
     assert_eq!(config.totals.store.flush_interval, Duration::from_secs(1));
@@ -155,7 +155,7 @@ fn a_variable_wins_over_the_file() {
     ];
     let config = load(&site("[store]\nurl = \"embedded\""), &env).unwrap();
     assert_eq!(config.totals.store.url, "redis://cache");
-    assert_eq!(config.serve.proxies.trusted.len(), 2);
+    assert_eq!(config.serve.lists.proxies.trusted.len(), 2);
     assert_eq!(config.serve.max_connections, 500);
     assert_eq!(config.sites.get("a").unwrap().calendar.zone.name(), "Europe/Paris");
     assert_eq!(config.sites.get("b").unwrap().hosts, ["b.example", "www.b.example"]);
@@ -544,10 +544,10 @@ fn healthcheck_fails_where_nobody_answers() {
 #[test]
 fn words_are_the_languages_own_or_of_what_its_tag_begins_with() {
     let own = good(&("[labels.vi-x-a]\nweek = \"Tuần này\"\n".to_owned() + &site("locale = \"vi-x-a\"\n")));
-    let words = own.serve.languages.find("vi-x-a").unwrap();
+    let words = own.serve.lists.languages.find("vi-x-a").unwrap();
     assert_eq!((words.week.as_str(), words.title.as_str()), ("Tuần này", "Thống kê truy cập"));
     let printed = own.to_toml();
-    assert_eq!(good(&printed).serve.languages.find("vi-x-a"), Some(words), "{printed}");
+    assert_eq!(good(&printed).serve.lists.languages.find("vi-x-a"), Some(words), "{printed}");
     let faults = load("[labels.fr]\ntitle = \"Visites\"\ngroup = \"12\"\n", &[]).unwrap_err();
     let missing = faults.iter().filter(|fault| fault.contains("missing; a language needs all")).count();
     assert_eq!(missing, 7, "{faults:?}");

@@ -231,7 +231,7 @@ impl TestApp {
     fn begin(&mut self) {
         let mut variables = self.setup.variables.clone();
         variables.insert("FOOTFALL_DATA_DIR".to_owned(), self.dir.path().join("data").display().to_string());
-        let config = Config::load(Some(("footfall.toml", &self.setup.sites)), variables.into_iter())
+        let config = Config::load(Some(("footfall.toml", self.setup.sites.as_str())), variables.into_iter())
             .unwrap_or_else(|faults| panic!("{faults}"));
         self.running = Some(run(config, self.clock.clone()));
     }

@@ -35,6 +35,7 @@ mod prometheus;
 mod proxy;
 mod reads;
 mod redis_settings;
+mod reload;
 mod restarts;
 mod servers;
 mod service;

@@ -95,7 +95,7 @@ fn the_token_is_never_shown_and_may_stand_in_a_file() {
         )
     };
     let load = |token: &str, env: Vec<(String, String)>| {
-        Config::load(Some(("footfall.toml", &site(token))), env.into_iter())
+        Config::load(Some(("footfall.toml", site(token).as_str())), env.into_iter())
     };
     let config = load(&format!("\"{TOKEN}\""), Vec::new()).expect("a token");
     assert!(config.to_toml().contains("newsroom_token = \"***\""), "{}", config.to_toml());

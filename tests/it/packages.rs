@@ -64,6 +64,12 @@ fn systemd_is_told_of_start_and_stop_and_that_the_loop_turns() {
     assert_eq!(http::get(service.public(), "/api/v1/sites/lamdong/counters").status, 200);
     manager.heard.clear();
     manager.until("WATCHDOG=1");
+    manager.heard.clear();
+    assert!(service.reload());
+    manager.until("RELOADING=1");
+    manager.until("READY=1");
+    let said = |line: &&String| line.starts_with("MONOTONIC_USEC=");
+    assert!(manager.heard.iter().any(|line| said(&line)), "{:?}", manager.heard);
     service.terminate();
     manager.until("STOPPING=1");
 }

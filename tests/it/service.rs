@@ -137,6 +137,28 @@ impl Service {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// Writes a file beside its configuration file, which is `footfall.toml`.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Takes such a file away.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.dir.path().join(name)).unwrap();
+    }
+
+    /// Has it read its configuration again; whether that was taken.
+    #[track_caller]
+    pub fn reload(&self) -> bool {
+        let said = || ["is taken\"", "is not taken"].map(|ending| self.log().matches(ending).count());
+        let before = said();
+        self.signal("HUP");
+        until("it says what became of the reload", || said() != before);
+        said()[0] > before[0]
+    }
+
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")

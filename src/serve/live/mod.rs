@@ -135,7 +135,9 @@ impl Public {
     fn unfollow(&self, topic: &Arc<Topic>, seat: u32) {
         let live = &self.live;
         let mut topics = live.topics();
-        if topic.leave(seat) {
+        // One that has ended may have a successor.
+        let is_there = topics.get(&topic.key()).is_some_and(|there| Arc::ptr_eq(there, topic));
+        if topic.leave(seat) && is_there {
             topics.remove(&topic.key());
         }
         let before = live.readers.fetch_sub(1, Ordering::Relaxed);
@@ -166,7 +168,11 @@ impl Live {
             let topics: Vec<Arc<Topic>> = self.topics().values().cloned().collect();
             for topic in topics {
                 step.take(1).await;
-                if self.look(public, &topic, &mut unknown) {
+                let is_registered = public.parts.sites.load().get(topic.site.key.as_str()).is_some();
+                if !is_registered {
+                    self.close(&topic);
+                }
+                if !is_registered || self.look(public, &topic, &mut unknown) {
                     step.wake_all(&topic).await;
                 }
             }
@@ -185,6 +191,12 @@ impl Live {
         topic.has_news(self.config.heartbeat)
     }
 
+    /// Nobody follows a topic any more: its site has been removed. Who comes back begins another.
+    fn close(&self, topic: &Topic) {
+        self.topics().remove(&topic.key());
+        topic.end();
+    }
+
     /// Ends the events of all readers: the service stops.
     pub(super) fn end(&self) {
         self.ending.store(true, Ordering::Release);
@@ -196,9 +208,10 @@ impl Live {
         }
     }
 
-    /// The last word to a reader, once the service stops.
-    fn farewell(&self, seat: u32) -> Option<u64> {
-        self.ending.load(Ordering::Acquire).then(|| self.retry(RETRY_AFTER_STOP_MS, seat as usize))
+    /// The last word to a reader, once the service stops or its topic has `ended`.
+    fn farewell(&self, seat: u32, ended: bool) -> Option<u64> {
+        let ends = ended || self.ending.load(Ordering::Acquire);
+        ends.then(|| self.retry(RETRY_AFTER_STOP_MS, seat as usize))
     }
 
     fn retry(&self, (from, spread): (u64, u64), number: usize) -> u64 {

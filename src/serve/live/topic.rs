@@ -56,6 +56,8 @@ pub(super) struct Topic {
 }
 
 struct State {
+    /// The site is not registered any more.
+    ended: bool,
     /// The newest event, as it is sent.
     event: Piece,
     /// The id of the newest event.
@@ -76,6 +78,7 @@ struct State {
 impl Topic {
     pub(super) fn new(site: Arc<Site>, page: Option<Page>) -> Self {
         let state = State {
+            ended: false,
             event: HEARTBEAT,
             id: String::new(),
             events: 0,
@@ -102,6 +105,11 @@ impl Topic {
             state.turn += 1;
             state.moved = Instant::now();
         }
+    }
+
+    /// Ends the events of its readers: they are told once they are woken.
+    pub(super) fn end(&self) {
+        self.state().ended = true;
     }
 
     /// Moves on to a heartbeat where nothing has moved for so long. Whether there is something to wake
@@ -161,7 +169,7 @@ fn retry(ms: u64) -> String {
     format!("retry: {ms}\n\n")
 }
 
-/// One reader's events: a body that ends when the service stops.
+/// One reader's events: a body that ends when the service stops, or counts the site no more.
 pub(in crate::serve) struct Reader {
     public: Arc<Public>,
     topic: Arc<Topic>,
@@ -211,7 +219,7 @@ impl Reader {
         }
         let mut state = self.topic.state();
         // Asked under the lock: who asks too early is woken.
-        if let Some(retry_ms) = self.public.live.farewell(self.seat) {
+        if let Some(retry_ms) = self.public.live.farewell(self.seat, state.ended) {
             self.next = Next::End;
             return Poll::Ready(Some(Piece::of(&[retry(retry_ms).as_bytes()])));
         }

@@ -34,7 +34,7 @@ const LOADS: usize = 16;
 
 /// `GET /newsroom/{site}?token=`.
 pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
-    let site = asked.public.parts.sites.get(asked.name).cloned();
+    let site = asked.public.parts.sites.load().get(asked.name).cloned();
     let Some((site, token)) = site.and_then(|site| Some((site.clone(), site.newsroom_token.clone()?))) else {
         return Reply::Now(reply::unlisted(reply::refused(Fault::NotFound)));
     };
@@ -56,11 +56,11 @@ pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
 pub(super) async fn all(parts: &Arc<Parts>, uri: &Uri) -> Response {
     let now = parts.clock.now();
     let due = |site: &&Arc<Site>| parts.totals.past(site.id, now).is_none_or(|(_, old)| old);
-    let sites: Vec<Arc<Site>> = parts.sites.iter().filter(due).take(LOADS).cloned().collect();
-    for site in &sites {
+    let sites = parts.sites.load_full();
+    for site in sites.iter().filter(due).take(LOADS) {
         know(parts, site).await;
     }
-    let sections: String = parts.sites.iter().map(|site| section(parts, site)).collect();
+    let sections: String = sites.iter().map(|site| section(parts, site)).collect();
     let paths = routes::ADMIN.iter().filter(|route| route.path != "/");
     let links: String = paths.map(|route| format!(" · <a href=\"{0}\">{0}</a>", &route.path)).collect();
     let footer = format!("footfall {}{links}", env!("CARGO_PKG_VERSION"));

@@ -145,8 +145,8 @@ struct Process {
 
 impl Process {
     async fn start(config: &Config, dir: DataDir, clock: &Clock) -> Process {
-        let sites = Arc::new(Sites::new((0..SITES).map(site).collect()));
-        let metrics = Arc::new(Metrics::new(&sites, 1000).unwrap());
+        let sites = Arc::new(Registry::new(Sites::new((0..SITES).map(site).collect())));
+        let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
         let store = async || Store::open(&config.store, &config.data_dir).await.unwrap();
         Process::start_on(store, config, dir, clock, sites, metrics).await
     }
@@ -156,7 +156,7 @@ impl Process {
         config: &Config,
         dir: DataDir,
         clock: &Clock,
-        sites: Arc<Sites>,
+        sites: Arc<Registry>,
         metrics: Arc<Metrics>,
     ) -> Process {
         let table = sessions::Config {
@@ -327,7 +327,7 @@ impl Run {
             Step::CutPower { seed } => {
                 self.written().await;
                 let journal = self.process().totals.shared.journal.clone().unwrap();
-                journal.synced_to(journal.end(), self.clock.now().uptime_ms).await;
+                journal.synced_to(journal.end()).await;
                 self.cut_power(seed).await;
             }
             Step::Stop => self.stop().await,
@@ -634,7 +634,7 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.step(&Step::Turn).await;
     run.step(&VIEW).await;
     let journal = run.process().totals.shared.journal.clone().unwrap();
-    journal.synced_to(journal.end(), run.clock.now().uptime_ms).await;
+    journal.synced_to(journal.end()).await;
     run.faults.only(&[Operation::Sync]);
     run.faults.fail_after(1);
     let died = {

@@ -79,7 +79,7 @@ struct World {
     dice: Dice,
     kind: Kind,
     model: Model,
-    sites: Arc<Sites>,
+    sites: Arc<Registry>,
     metrics: Arc<Metrics>,
     instances: Vec<Instance>,
     accepted: Vec<Accepted>,
@@ -94,7 +94,7 @@ impl World {
         let instances = 1 + usize::from(dice.below(3) == 0);
         let kind = Kind { instances, forgets: dice.below(5) == 0, sync };
         let start_ms = STARTS_MS[dice.below(4) as usize];
-        let sites = Arc::new(Sites::new((0..SITES).map(site).collect()));
+        let sites = Arc::new(Registry::new(Sites::new((0..SITES).map(site).collect())));
         let (model, accepted) = (Model::default(), Vec::new());
         let (instances, vanished, went_back) = (Vec::new(), None, false);
         let mut world = World { dice, kind, model, sites, metrics, instances, accepted, vanished, went_back };
