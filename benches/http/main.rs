@@ -6,7 +6,8 @@
 //! Rows: 1 beacons, saturated · 2 beacons at a fixed rate with flushes and store commits inside, on the
 //! embedded store and on Redis, with the store's work per view (row 5) · 3 beacons that are synced before
 //! the answer · 4 counters while beacons arrive · 6 memory per online session · 7 beacons as pages and
-//! sessions grow · 8 recovery · 9 readers of live counters.
+//! sessions grow · 8 recovery · 9 readers of live counters · 10 and 11, if asked for: what
+//! sites of three sizes need of a machine, in the busiest hour (5 minutes) and after two days (half an hour).
 //!
 //! `--rows 1,4` chooses, `--seconds` stretches the slices, `--bin` measures another binary, `--check` ends
 //! with 1 if a bar is missed (2: nothing could be measured), `--bare-twice` puts the bare server in
@@ -21,6 +22,7 @@
 #![allow(clippy::print_stdout, reason = "the table is what it is run for")]
 
 mod bare;
+mod by_hand;
 mod load;
 mod process;
 mod report;
@@ -65,6 +67,12 @@ struct Arguments {
     /// What cargo adds; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
+    /// Serves as footfall on a clock that goes on by the milliseconds that it reads.
+    #[arg(long, hide = true, requires = "config")]
+    serve_by_hand: bool,
+    /// The configuration of that.
+    #[arg(long, hide = true)]
+    config: Option<PathBuf>,
     /// Serves as the bare server, with bodies of this many bytes.
     #[arg(long, hide = true)]
     serve_bare: Option<usize>,
@@ -102,6 +110,10 @@ fn run(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
         runtime.block_on(bare::serve(body))?;
         return Ok(Vec::new());
     }
+    if let Some(config) = arguments.config.as_deref().filter(|_| arguments.serve_by_hand) {
+        runtime.block_on(by_hand::serve(config))?;
+        return Ok(Vec::new());
+    }
     runtime.block_on(local.run_until(measure(arguments)))
 }
 
@@ -128,7 +140,9 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
             7 => rows::growth::measure(&bench).await?,
             8 => rows::recovery::measure(&bench).await?,
             9 => rows::live::measure(&bench).await?,
-            other => return Err(format!("there is no row {other}: 1, 2, 3, 4, 6, 7, 8, 9").into()),
+            10 => rows::capacity::busiest_hours(&bench).await?,
+            11 => rows::capacity::days(&bench).await?,
+            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 11").into()),
         });
     }
     report::print(&bars);

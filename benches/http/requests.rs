@@ -14,8 +14,9 @@ pub type Requests = Rc<dyn Fn(u64, &mut Vec<u8>)>;
 pub enum Pages {
     /// Any of so many, each as often.
     Uniform(u64),
-    /// By rank: the n-th most read is read 1/n times as often as the first. Cumulated shares.
-    Zipf(Vec<f64>),
+    /// By rank: the n-th most read is read 1/n times as often as the first. Cumulated shares, and the number
+    /// of the first.
+    Zipf(Vec<f64>, u64),
 }
 
 impl Pages {
@@ -29,15 +30,23 @@ impl Pages {
             })
             .collect();
         let whole = sums.last().copied().unwrap_or(1.0);
-        Pages::Zipf(sums.into_iter().map(|sum| sum / whole).collect())
+        Pages::Zipf(sums.into_iter().map(|sum| sum / whole).collect(), 0)
+    }
+
+    /// The same from another page on.
+    pub fn from(self, first: u64) -> Pages {
+        match self {
+            Pages::Zipf(shares, _) => Pages::Zipf(shares, first),
+            uniform @ Pages::Uniform(_) => uniform,
+        }
     }
 
     fn pick(&self, random: u64) -> u64 {
         match self {
             Pages::Uniform(pages) => random % pages,
-            Pages::Zipf(shares) => {
+            Pages::Zipf(shares, first) => {
                 let share = (random >> 11) as f64 / (1_u64 << 53) as f64;
-                shares.partition_point(|&upto| upto < share) as u64
+                first + shares.partition_point(|&upto| upto < share) as u64
             }
         }
     }
@@ -49,6 +58,8 @@ pub enum Visitors {
     Among(u64),
     /// A new one each.
     Distinct,
+    /// A new one for every so many in a row.
+    EachFor(u64),
 }
 
 /// How a beacon is dressed.
@@ -60,7 +71,7 @@ pub enum Headers {
     Browser,
 }
 
-/// Beacons of kind view.
+/// Beacons.
 pub struct Views {
     /// From whom.
     pub visitors: Visitors,
@@ -99,6 +110,7 @@ impl Views {
         let visitor = match self.visitors {
             Visitors::Among(visitors) => mix(k) % visitors,
             Visitors::Distinct => k,
+            Visitors::EachFor(views) => k / views,
         };
         let page = Page(self.pages.pick(mix(!k)));
         body.clear();
@@ -107,23 +119,35 @@ impl Views {
             let _ = write!(body, r#","id":"{:016x}""#, mix(k));
         }
         body.push(b'}');
-
-        // 10.0.0.0/8 has room for sixteen million visitors.
-        let [_, a, b, c] = (visitor as u32).to_be_bytes();
-        let agent = USER_AGENTS[visitor as usize % USER_AGENTS.len()];
-        let length = body.len();
-        let _ = write!(
-            out,
-            "POST /api/v1/beacon HTTP/1.1\r\nHost: stats.bench.example\r\nX-Forwarded-For: 10.{a}.{b}.{c}\r\n\
-             User-Agent: {agent}\r\nOrigin: https://{HOST}\r\nContent-Type: text/plain;charset=UTF-8\r\n\
-             Content-Length: {length}\r\n"
-        );
-        if let Headers::Browser = self.headers {
-            out.extend_from_slice(BROWSER_HEADERS.as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(body);
+        post(visitor, body, self.headers, out);
     }
+}
+
+/// Pings of the visitors of a page.
+pub fn pings(visitors: u64) -> Requests {
+    Rc::new(move |k, out| {
+        let body = format!(r#"{{"site":"bench","url":"https://{HOST}{}","kind":"ping"}}"#, Page(0));
+        post(mix(k) % visitors, body.as_bytes(), Headers::Browser, out);
+    })
+}
+
+/// Writes a beacon of a visitor.
+fn post(visitor: u64, body: &[u8], headers: Headers, out: &mut Vec<u8>) {
+    // 10.0.0.0/8 has room for sixteen million visitors.
+    let [_, a, b, c] = (visitor as u32).to_be_bytes();
+    let agent = USER_AGENTS[visitor as usize % USER_AGENTS.len()];
+    let length = body.len();
+    let _ = write!(
+        out,
+        "POST /api/v1/beacon HTTP/1.1\r\nHost: stats.bench.example\r\nX-Forwarded-For: 10.{a}.{b}.{c}\r\n\
+         User-Agent: {agent}\r\nOrigin: https://{HOST}\r\nContent-Type: text/plain;charset=UTF-8\r\n\
+         Content-Length: {length}\r\n"
+    );
+    if let Headers::Browser = headers {
+        out.extend_from_slice(BROWSER_HEADERS.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
 }
 
 /// Reads of the counters of any of `pages` pages, each as often.

@@ -62,6 +62,8 @@ pub enum UnderTest {
     Footfall(PathBuf),
     /// The bare server once more.
     Bare,
+    /// This crate's service on a clock that is set by hand.
+    ByHand,
 }
 
 /// What the rows set of footfall's configuration.
@@ -102,6 +104,8 @@ pub struct Server {
     process: Running,
     /// Where it takes beacons and answers reads.
     pub address: SocketAddr,
+    /// Where it says whether it is ready; the bare server does not.
+    admin: SocketAddr,
 }
 
 impl Server {
@@ -114,18 +118,28 @@ impl Server {
         let output = process.child.stdout.take().ok_or("no output")?;
         BufReader::new(output).read_line(&mut line)?;
         let port: u16 = line.trim().parse().map_err(|_| "the bare server did not start")?;
-        Ok(Server { process, address: loopback(port) })
+        Ok(Server { process, address: loopback(port), admin: loopback(port) })
     }
 
     /// Starts what is under test and waits until it is ready.
     pub fn under_test(cores: &Cores, what: &UnderTest, settings: Settings<'_>) -> Result<Server, Fault> {
         match what {
             UnderTest::Bare => Server::bare(cores, 640),
-            UnderTest::Footfall(binary) => Server::footfall(cores, binary, settings),
+            UnderTest::Footfall(binary) => {
+                Server::footfall(settings, |directory| footfall_in(directory, cores, binary))
+            }
+            UnderTest::ByHand => Server::footfall(settings, |directory| {
+                let mut command = footfall_in(directory, cores, &std::env::current_exe()?)?;
+                command.arg("--serve-by-hand").stdin(Stdio::piped());
+                Ok(command)
+            }),
         }
     }
 
-    fn footfall(cores: &Cores, binary: &Path, settings: Settings<'_>) -> Result<Server, Fault> {
+    fn footfall(
+        settings: Settings<'_>,
+        command: impl FnOnce(&Path) -> Result<Command, Fault>,
+    ) -> Result<Server, Fault> {
         let directory = directory()?;
         let (public, admin) = (free_port()?, free_port()?);
         let Settings { redis, sync, flush_interval, outbox, max_sessions, .. } = settings;
@@ -145,12 +159,37 @@ impl Server {
         );
         let file = directory.path().join("footfall.toml");
         std::fs::write(&file, config)?;
-        let mut process = Running::start(&mut footfall_in(directory.path(), cores, binary)?)?;
+        let mut process = Running::start(&mut command(directory.path())?)?;
         let log = directory.path().join("log");
         process.directory = Some(directory);
-        process
-            .wait_until(&log, || get(loopback(admin), "/readyz").is_ok_and(|(status, _)| status == 200))?;
-        Ok(Server { process, address: loopback(public) })
+        let (address, admin) = (loopback(public), loopback(admin));
+        process.wait_until(&log, || get(admin, "/readyz").is_ok_and(|(status, _)| status == 200))?;
+        Ok(Server { process, address, admin })
+    }
+
+    /// Sets its clock forward, and waits until what was not synced by then is: it has suddenly become old.
+    pub fn advance(&mut self, by: Duration) -> Result<(), Fault> {
+        let clock = self.process.child.stdin.as_mut().ok_or("its clock is the machine's")?;
+        writeln!(clock, "{}", by.as_millis())?;
+        std::thread::sleep(Duration::from_millis(20));
+        let (admin, log) = (self.admin, self.directory()?.join("log"));
+        self.process.wait_until(&log, || get(admin, "/readyz").is_ok_and(|(status, _)| status == 200))
+    }
+
+    /// A figure of its own metrics.
+    pub fn metric(&self, series: &str) -> Result<f64, Fault> {
+        let text = String::from_utf8(get(self.admin, "/metrics")?.1)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        Ok(value.ok_or("there is no such series")?.parse()?)
+    }
+
+    /// Bytes of the embedded store's file.
+    pub fn store_bytes(&self) -> Result<u64, Fault> {
+        Ok(std::fs::metadata(self.directory()?.join("data").join("totals.redb"))?.len())
+    }
+
+    fn directory(&self) -> Result<&Path, Fault> {
+        Ok(self.process.directory.as_ref().ok_or("no directory")?.path())
     }
 
     /// Kills footfall, starts it anew on what it left, and sends one view until it is answered 204. How long
@@ -174,8 +213,7 @@ impl Server {
 
     /// Bytes of the outbox' files.
     pub fn outbox_bytes(&self) -> Result<u64, Fault> {
-        let directory = self.process.directory.as_ref().ok_or("no directory")?;
-        bytes_in(&directory.path().join("data").join("outbox"))
+        bytes_in(&self.directory()?.join("data").join("outbox"))
     }
 
     /// The process.
@@ -221,6 +259,20 @@ impl Redis {
         let signal = if halt { "-STOP" } else { "-CONT" };
         let told = Command::new("kill").args([signal, &self.pid().to_string()]).status()?;
         told.success().then_some(()).ok_or_else(|| "kill refused".into())
+    }
+
+    /// Bytes of memory that its data takes.
+    pub fn data_bytes(&self) -> Result<u64, Fault> {
+        let mut stream = connect(loopback(self.port))?;
+        stream.write_all(b"INFO memory\r\n")?;
+        let mut answer = BufReader::new(stream).lines();
+        let value = loop {
+            let line = answer.next().ok_or("no answer")??;
+            if let Some(value) = line.strip_prefix("used_memory_dataset:") {
+                break value.trim().parse()?;
+            }
+        };
+        Ok(value)
     }
 
     /// Bytes of the append files.

@@ -142,6 +142,9 @@ const PAGE_FRESH_MS: u64 = 30_000;
 /// other instances count too, and other pages may be read most.
 const PAST_FRESH_MS: u64 = 10_000;
 
+/// How long a start waits for the store, and sites that are added, before they go on without.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The longest wait for the store to tell of pages.
 const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -25,15 +25,12 @@ use super::salts::Salts;
 use super::segments::{Damage, Harm, Position};
 use super::store::{Store, StoreError};
 use super::writer::{Pace, Writer};
-use super::{Config, LOAD_QUEUE, ORDER_QUEUE, Shared, Sync, Totals, formats};
+use super::{Config, LOAD_QUEUE, ORDER_QUEUE, STORE_PATIENCE, Shared, Sync, Totals, formats};
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{Registry, SiteId, Sites};
-
-/// How long a start waits for the store before it serves without.
-const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -5,16 +5,12 @@
 //! salts, takes them in between two of its turns, and then puts them in force.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::Totals;
 use super::writer::Writer;
+use super::{STORE_PATIENCE, Totals};
 use crate::sites::{NoPlace, Sites};
-
-/// How long the sites wait for the store, so that all instances begin with the same salts.
-const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sites on their way to the writer.
 pub struct Registration {
@@ -48,7 +44,7 @@ impl Writer {
         if let Ok(sites) = &answer {
             self.sites = sites.clone();
             self.shared.metrics.register(sites);
-            // Today's of a new site: the store is attached anew, and asked for them.
+            // The store is attached anew, and asked for the new ones: all instances begin with the same.
             self.draw_salts();
             self.pace.calendars_noted = false;
             tokio::time::timeout(STORE_PATIENCE, self.send()).await.ok();

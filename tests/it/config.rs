@@ -497,6 +497,63 @@ fn arguments_that_are_refused_exit_with_64_and_help_with_0() {
     assert!(text(&help.stdout).contains("Examples:"));
 }
 
+#[test]
+fn what_is_printed_shows_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "0123456789abcdef\n").unwrap();
+    let printed = footfall(
+        &["print-config"],
+        &[
+            ("FOOTFALL_STORE__URL", "redis://footfall:hunter2hunter2@cache:6379/1"),
+            ("FOOTFALL_SITE__0__KEY", "tin"),
+            ("FOOTFALL_SITE__0__HOSTS", "tin.vn"),
+            ("FOOTFALL_SITE__0__NEWSROOM_TOKEN_FILE", secret.to_str().unwrap()),
+        ],
+    );
+    let told = format!("{}{}", text(&printed.stdout), text(&printed.stderr));
+    assert_eq!(printed.status.code(), Some(0), "{told}");
+    assert!(told.contains("url = \"redis://***@cache:6379/1\" # FOOTFALL_STORE__URL"), "{told}");
+    assert!(told.contains("newsroom_token = \"***\" # FOOTFALL_SITE__0__NEWSROOM_TOKEN_FILE"), "{told}");
+    assert!(!told.contains("hunter2") && !told.contains("0123456789abcdef"), "{told}");
+}
+
+/// The log of a start that fails for want of a directory, run by a shell command.
+fn log_of(shell: &str, variables: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let said = Command::new("sh")
+        .args(["-c", shell])
+        .current_dir(folder.path())
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin"), ("FOOTFALL", env!("CARGO_BIN_EXE_footfall"))])
+        .envs([("FOOTFALL_LISTEN", "127.0.0.1:0"), ("FOOTFALL_ADMIN_LISTEN", "127.0.0.1:0")])
+        .env("FOOTFALL_DATA_DIR", "/dev/null/data")
+        .env("FOOTFALL_SITE__0__KEY", "tin")
+        .env("FOOTFALL_SITE__0__HOSTS", "tin.vn")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    format!("{}{}", text(&said.stdout), text(&said.stderr))
+}
+
+#[test]
+fn the_log_is_text_on_a_terminal_and_json_elsewhere_and_as_loud_as_the_environment_says() {
+    let (piped, terminal) = ("exec \"$FOOTFALL\"", "script -qec \"$FOOTFALL\" /dev/null");
+    // A site without a zone is warned about, and then the start fails.
+    let levels = |log: &str| {
+        let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));
+        lines.map(|line| line["level"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(levels(&log_of(piped, &[])), ["WARN", "ERROR"]);
+    for variable in ["FOOTFALL_LOG", "RUST_LOG", "FOOTFALL_LOG__LEVEL"] {
+        assert_eq!(levels(&log_of(piped, &[(variable, "error")])), ["ERROR"], "{variable}");
+    }
+    assert_eq!(levels(&log_of(piped, &[("FOOTFALL_LOG", "error"), ("RUST_LOG", "warn")])), ["ERROR"]);
+    let shown = log_of(terminal, &[]);
+    assert!(shown.contains("WARN") && shown.contains("ERROR") && !shown.contains('{'), "{shown}");
+    assert_eq!(levels(&log_of(terminal, &[("FOOTFALL_LOG__FORMAT", "json")])), ["WARN", "ERROR"]);
+}
+
 /// Answers one request with the given bytes and hands back what was asked.
 fn answer_once(listener: TcpListener, answer: &'static [u8]) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {

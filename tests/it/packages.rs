@@ -1,4 +1,4 @@
-//! What `config/` brings for those who deploy: under systemd, behind nginx, in containers.
+//! What `config/` brings for those who deploy: under systemd, behind nginx, in containers, on Debian.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -163,6 +163,13 @@ fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_i
     let pages: String = (0..100).map(|n| format!("&page=/{:060}", n)).collect();
     let long = format!("/api/v1/sites/lamdong/pages?{}", &pages[1..]);
     assert_eq!(nginx.ask("GET", &long, "stats.example.org", "", "").status, 200, "a list of pages fits");
+    let mut live = Connection::open(nginx.address()).unwrap();
+    live.send("GET /stats/api/v1/sites/lamdong/live HTTP/1.1\r\nHost: news.example.org\r\n\r\n").unwrap();
+    assert_eq!(live.head().unwrap().status, 200);
+    let mut event = || String::from_utf8(live.chunk().unwrap().expect("the events go on")).unwrap();
+    assert!(event().contains("\"all\":4"));
+    nginx.ask("POST", "/api/v1/beacon", "stats.example.org", "", r#"{"site":"lamdong","url":"/live"}"#);
+    assert!(event().contains("\"all\":5"), "it comes before the answer ends");
     assert_eq!(nginx.access_log(), "", "no address rests in nginx' log");
 }
 
@@ -209,4 +216,45 @@ fn the_prometheus_configuration_is_good() {
     let mut out = std::io::stdout();
     out.write_all(&said.stdout).unwrap();
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// Files of the project that a pattern of the package names.
+fn matching(pattern: &str) -> Vec<std::path::PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(pattern);
+    match path.file_name().is_some_and(|name| name == "*") {
+        true => crate::service::files(path.parent().unwrap()),
+        false => [path].into_iter().filter(|path| path.is_file()).collect(),
+    }
+}
+
+#[test]
+fn the_debian_package_has_what_it_names_and_the_unit_finds_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
+    let package = &manifest["package"]["metadata"]["deb"];
+    let mut installed = Vec::new();
+    for asset in package["assets"].as_array().unwrap() {
+        let [from, to, mode] = [0, 1, 2].map(|place| asset[place].as_str().unwrap());
+        let name = if to.ends_with('/') { from.rsplit('/').next().unwrap() } else { "" };
+        installed.push(format!("/{to}{name}"));
+        assert_eq!(mode == "755", from == "target/release/footfall", "{from}");
+        assert!(from.starts_with("target/") || !matching(from).is_empty(), "{from} is not there");
+    }
+    let unit = config("systemd/footfall.service");
+    let said = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+    let start = said("ExecStart=");
+    for path in start.split(' ').filter(|word| word.starts_with('/')) {
+        assert!(installed.iter().any(|installed| installed == path), "{path} of the unit is not installed");
+    }
+    assert_eq!(package["conf-files"][0].as_str(), Some("/etc/footfall/footfall.toml"));
+    assert!(installed.contains(&"/usr/lib/systemd/system/footfall.service".to_owned()));
+
+    // As it is brought, and with its example taken.
+    let settings = folder.join("config/debian/footfall.toml");
+    check(Some(&settings), &BTreeMap::new());
+    let text = config("debian/footfall.toml");
+    let (head, example) = text.split_once("# [[site]]").unwrap();
+    let taken = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(taken.path(), format!("{head}[[site]]{}", example.replace("\n# ", "\n"))).unwrap();
+    check(Some(taken.path()), &BTreeMap::new());
 }

@@ -106,7 +106,9 @@ fn who_waits_at_the_services_own_listener_when_it_stops_is_answered() {
     service.signal("CONT");
     for mut connection in waiting {
         let answer = connection.answer().unwrap();
-        assert!(answer.status == 204 && answer.is_last(), "{answer:?}");
+        assert_eq!(answer.status, 204, "{answer:?}");
+        // Who was answered before the service had looked at the signal is not told, and closed when idle.
+        assert!(answer.is_last() || connection.is_closed(), "{answer:?}");
     }
     assert!(service.terminate().0.success());
     service.spawn();

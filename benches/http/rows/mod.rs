@@ -1,5 +1,6 @@
 //! The rows of the table of bars: what is sent, and what is made of the answers.
 
+pub mod capacity;
 pub mod fixed_rate;
 pub mod growth;
 pub mod live;

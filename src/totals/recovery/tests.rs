@@ -148,11 +148,13 @@ impl Process {
         let sites = Arc::new(Registry::new(Sites::new((0..SITES).map(site).collect())));
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
         let store = async || Store::open(&config.store, &config.data_dir).await.unwrap();
-        Process::start_on(store, config, dir, clock, sites, metrics).await
+        // However busy the machine is: what is known after the start is compared.
+        Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics).await
     }
 
     async fn start_on(
         store: impl AsyncFnOnce() -> Store,
+        patience: Duration,
         config: &Config,
         dir: DataDir,
         clock: &Clock,
@@ -171,7 +173,7 @@ impl Process {
                 .unwrap();
         let at_start = (0..SITES).map(|site| totals.figures(SiteId(site), clock.now())).collect();
         let mut writer = parts.writer(store().await, config.clone()).unwrap();
-        writer.begin(STORE_PATIENCE).await;
+        writer.begin(patience).await;
         let totals = Arc::new(totals);
         let committing = tokio::spawn({
             let totals = totals.clone();

@@ -138,8 +138,8 @@ impl World {
         let process = loop {
             let store = async || Store::Model(self.model.clone());
             let dir = lock(&config.data_dir);
-            let start =
-                Process::start_on(store, &config, dir, &clock, self.sites.clone(), self.metrics.clone());
+            let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
+            let start = Process::start_on(store, STORE_PATIENCE, &config, dir, &clock, sites, metrics);
             tokio::select! {
                 biased;
                 process = start => break process,
