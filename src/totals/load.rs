@@ -217,11 +217,17 @@ impl Writer {
         match wanted {
             Wanted::Figures => Ok(()),
             Wanted::Pages(pages) => self.load_pages(site, pages).await,
+            // Many may have asked before the first of them was answered.
+            Wanted::Past if self.is_past_fresh(site) => Ok(()),
             Wanted::Past => {
                 let pages = self.load_past(site).await?;
                 self.load_pages(site, &pages).await
             }
         }
+    }
+
+    fn is_past_fresh(&self, site: SiteId) -> bool {
+        self.shared.past(site, self.shared.clock.now()).is_some_and(|(_, old)| !old)
     }
 
     /// Reads the past of a site. The pages it names whose figures are not known.

@@ -197,6 +197,12 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(|_| die("a panic left the ledger half changed"))
     }
 
+    /// The past of a site as it is known, and whether it is old.
+    fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
+        let (past, loaded_ms) = self.ledger().past(site, now)?;
+        Some((past, now.uptime_ms.saturating_sub(loaded_ms) >= PAST_FRESH_MS))
+    }
+
     fn held(&self) -> Option<String> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -395,8 +401,7 @@ impl Totals {
     /// The hours, days and most-read pages of a site, if they are known without asking the store. `old`:
     /// they should be loaded anew.
     pub fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
-        let (past, loaded_ms) = self.shared.ledger().past(site, now)?;
-        Some((past, now.uptime_ms.saturating_sub(loaded_ms) >= PAST_FRESH_MS))
+        self.shared.past(site, now)
     }
 
     /// Asks the store for the past of a site and the figures of the pages it names; what it does not answer

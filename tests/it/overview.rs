@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use footfall::config::Config;
 
-use crate::harness::{Setup, TestApp, until, view};
+use crate::harness::{Setup, TestApp, metric, until, view};
 use crate::http::get;
 use crate::servers::RedisServer;
 
@@ -154,4 +154,36 @@ fn hours_and_days_come_from_redis_too() {
         let page = newsroom(&app);
         page.contains("Fri 20 Nov: 7 views, 7 visits") && page.contains("<bdi class=\"p\">/a</bdi>")
     });
+}
+
+#[test]
+fn what_the_store_has_not_yet_is_said_to_follow() {
+    let app = TestApp::start_at(START, setup().set("store.flush_interval", "5m"));
+    assert!(newsroom(&app).contains("No page has been read yet."));
+    read(&app, "/a", 1, 1);
+    assert!(newsroom(&app).contains("Today's pages follow once the store has them."));
+    assert!(newsroom(&app).contains("<span>1 view, peak 1</span>"));
+}
+
+#[test]
+fn the_store_is_asked_once_for_all_who_read_at_once() {
+    let redis = RedisServer::start();
+    let app = TestApp::start_at(START, setup().store(&redis.url()).set("store.timeout", "5s"));
+    read(&app, "/a", 3, 1);
+    until("the page tells of it", || newsroom(&app).contains("<bdi class=\"p\">/a</bdi>"));
+    app.pass(Duration::from_secs(11));
+    let admin = app.admin();
+    let asked = || metric(admin, "footfall_store_operation_seconds_count{operation=\"read\"}");
+    let before = asked();
+    // While the first is being answered the others ask.
+    redis.pause();
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| assert_eq!(get(admin, "/").status, 200));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        redis.resume();
+    });
+    // A few for each of the two sites, and what the writer reads by itself every few seconds.
+    assert!((1.0..40.0).contains(&(asked() - before)), "{}", asked() - before);
 }

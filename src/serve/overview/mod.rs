@@ -173,7 +173,7 @@ fn section(parts: &Parts, site: &Site) -> String {
     match &past {
         Some(past) => {
             html += &plots(key.as_str(), past);
-            html += &most_read(parts, site, past, now);
+            html += &most_read(parts, site, past, now, figures.views[0].is_some_and(|views| views > 0));
         }
         None => {
             html += "<p class=\"quiet\">The hours, days and pages of this site are not known yet: the store \
@@ -253,8 +253,9 @@ fn bar(name: String, sums: &Sums) -> Bar {
     Bar { name, views: sums.views, visits: sums.visits }
 }
 
-/// The pages that were read most today, with their figures of now.
-fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment) -> String {
+/// The pages that were read most today, with their figures of now. Which they are comes from the store: later
+/// than that there `are_any`.
+fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool) -> String {
     let mut look = parts.totals.look(site.id, now);
     let pages = past.most_read.iter().map(|text| Page::trusted(site.id, text));
     let known = pages.filter_map(|page| look.page(&page).map(|[today, ..]| (page, today)));
@@ -263,7 +264,11 @@ fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment) -> String {
     rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.as_str().cmp(b.0.as_str())));
     let mut html = "<div class=\"most\"><h3>Most read today</h3>".to_owned();
     if rows.is_empty() {
-        return html + "<p class=\"quiet\">No page has been read yet.</p></div>";
+        let why = match are_any {
+            true => "Today's pages follow once the store has them.",
+            false => "No page has been read yet.",
+        };
+        return html + &format!("<p class=\"quiet\">{why}</p></div>");
     }
     html += "<ol>";
     for (page, views) in rows {

@@ -15,17 +15,22 @@ pub(super) struct Bar {
 const STEP: usize = 10;
 const HEIGHT: f64 = 100.0;
 
+/// A figure of something that there is one of, or more: `1 view`.
+fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", grouped(Some(number)), if number == 1 { "" } else { "s" })
+}
+
 /// A plot of views; `id` is the page's only one, `unit` what a bar stands for.
 pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.views).max().unwrap_or(0);
-    let total = grouped(Some(bars.iter().map(|bar| bar.views).sum()));
+    let total = counted(bars.iter().map(|bar| bar.views).sum(), "view");
     let highest = bars.iter().rev().find(|bar| bar.views == most);
     let highest = highest.filter(|_| most > 0).map_or(String::new(), |bar| format!(", most at {}", bar.name));
     let mut html = format!(
-        "<figure><figcaption>{title} <span>{total} views, peak {}</span></figcaption>\
+        "<figure><figcaption>{title} <span>{total}, peak {}</span></figcaption>\
          <svg role=\"img\" aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {} {HEIGHT}\" \
          preserveAspectRatio=\"none\"><title id=\"{id}-t\">{title}: views</title>\
-         <desc id=\"{id}-d\">{total} views{highest}</desc>",
+         <desc id=\"{id}-d\">{total}{highest}</desc>",
         grouped(Some(most)),
         bars.len() * STEP
     );
@@ -39,10 +44,12 @@ pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
         // Infallible: a String takes all that is written.
         let _ = write!(
             html,
-            "<g><title>{}: {views} views, {visits} visits</title><rect class=\"none\" x=\"{}\" y=\"0\" \
+            "<g><title>{}: {}, {}</title><rect class=\"none\" x=\"{}\" y=\"0\" \
              width=\"{STEP}\" height=\"{HEIGHT}\"/><rect{part} x=\"{}\" y=\"{:.1}\" width=\"{}\" \
              height=\"{height:.1}\"/></g>",
             bar.name,
+            counted(bar.views, "view"),
+            counted(bar.visits, "visit"),
             place * STEP,
             place * STEP + 1,
             HEIGHT - height,
