@@ -23,7 +23,7 @@
 //!
 //! The writer, on a thread of its own, freezes what is pending into batches in the outbox and applies
 //! them to the store. A batch is never cut again, and each hash of the store bears the marker of the last
-//! part applied to it, so a part is applied once however often it is sent (`totals/flush.rs`).
+//! part applied to it, so a part is applied once however often it is sent (`totals/delivery/apply.rs`).
 //!
 //! A read is stored + unapplied, kept up to date in memory: no read of a page that is known asks the store.
 //!

@@ -14,41 +14,14 @@
 //! `outbox/`, and `totals.redb` of the embedded store. Their formats are described where they are written.
 //! None holds an address or a user agent.
 
-mod backup;
 mod batch;
-mod calendars;
-mod checkpoint;
-mod codec;
-mod contents;
-mod copies;
-mod data_dir;
-mod embedded;
-mod figures;
-mod flush;
-mod folder;
-mod formats;
-mod group;
-mod identity;
-mod ids;
-mod journal;
-mod ledger;
-mod load;
-mod losses;
-mod migrate;
-mod orders;
-mod outbox;
-mod pages;
-mod past;
-mod record;
+mod delivery;
+mod disk;
+mod intake;
 mod recovery;
-mod redis;
-mod registration;
-mod salts;
-mod segments;
-mod sketch;
-mod standing;
 mod store;
-mod verify;
+mod tally;
+mod upkeep;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -64,25 +37,26 @@ use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::{Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
 use crate::sites::{Registry, SiteId};
-use group::{Group, Waiting};
-use journal::Journal;
-use ledger::Ledger;
-use load::{Load, Wanted};
-use losses::Losses;
-use orders::Asked;
-use registration::Registration;
-use segments::{AppendError, Position};
+use disk::log::{AppendError, Position};
+use disk::losses::Losses;
+use intake::group::{Group, Waiting};
+use intake::journal::Journal;
+use intake::record;
+use tally::Ledger;
+use writer::answers::{Load, Wanted};
+use writer::decisions::Asked;
+use writer::sites::Registration;
 
-pub use copies::{Copying, StoreUrl, audit_of, migrate, restore};
-pub use figures::{Figures, Sums};
-pub use group::Written;
-pub use orders::{Answer, Order};
-pub use pages::PageFigures;
-pub use past::Past;
+pub use intake::group::Written;
 pub use recovery::OpenError;
-pub use redis::check_authorities;
-pub use store::{StoreConfig, StoreError};
-pub use verify::{Audit, Disagreement};
+pub use store::contract::{StoreConfig, StoreError};
+pub use store::redis::check_authorities;
+pub use tally::pages::PageFigures;
+pub use tally::recent::Past;
+pub use tally::running::{Figures, Sums};
+pub use upkeep::audit::{Audit, Disagreement};
+pub use writer::decisions::{Answer, Order};
+pub use writer::jobs::{Copying, StoreUrl, audit_of, migrate, restore};
 
 /// When an accepted view is safe: what a 204 promises (G1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +216,7 @@ impl Shared {
 
 /// Whether a process uses a data directory now.
 pub fn is_in_use(data_dir: &Path) -> bool {
-    data_dir::DataDir::is_in_use(data_dir)
+    disk::dir::DataDir::is_in_use(data_dir)
 }
 
 /// The totals: the only face of everything durable.

@@ -7,30 +7,31 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::batch::{Batch, Heads};
-use super::checkpoint::{self, Checkpoint};
-use super::codec::Damaged;
-use super::data_dir::DataDir;
-use super::embedded::{self, Embedded};
-use super::identity::Identity;
-use super::journal::Journal;
-use super::ledger::Ledger;
-use super::load::Load;
-use super::losses::{Cause, Losses};
-use super::orders::Asked;
-use super::outbox::Outbox;
-use super::record::{self, Record};
-use super::registration::Registration;
-use super::salts::Salts;
-use super::segments::{Damage, Harm, Position};
-use super::store::{Store, StoreError};
-use super::writer::{Pace, Writer};
-use super::{Config, LOAD_QUEUE, ORDER_QUEUE, STORE_PATIENCE, Shared, Sync, Totals, formats};
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{Registry, SiteId, Sites};
+use crate::totals::batch::{Batch, Heads};
+use crate::totals::delivery::identity::Identity;
+use crate::totals::delivery::outbox::Outbox;
+use crate::totals::delivery::salts::Salts;
+use crate::totals::disk::codec::Damaged;
+use crate::totals::disk::dir::DataDir;
+use crate::totals::disk::formats;
+use crate::totals::disk::log::{Damage, Harm, Position};
+use crate::totals::disk::losses::{Cause, Losses};
+use crate::totals::intake::journal::Journal;
+use crate::totals::intake::record::{self, Record};
+use crate::totals::store::contract::{Store, StoreError};
+use crate::totals::store::embedded::{self, Embedded};
+use crate::totals::tally::Ledger;
+use crate::totals::writer::answers::Load;
+use crate::totals::writer::checkpoint::{self, Checkpoint};
+use crate::totals::writer::decisions::Asked;
+use crate::totals::writer::sites::Registration;
+use crate::totals::writer::turn::{Pace, Writer};
+use crate::totals::{Config, LOAD_QUEUE, ORDER_QUEUE, STORE_PATIENCE, Shared, Sync, Totals};
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]

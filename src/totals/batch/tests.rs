@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::codec::tests::{any_hour, any_sums, survives};
 use super::*;
+use crate::totals::disk::codec::tests::{any_hour, any_sums, survives};
 
 fn any_registers() -> impl Strategy<Value = Registers> {
     prop::collection::vec((0..16384u16, 1..=51u8), 0..5)

@@ -12,16 +12,16 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 
-use super::super::figures::{PERIODS, hash_name};
-use super::super::folder::faults::{Faults, Operation};
-use super::super::store::{HashName, Query, StoreConfig};
-use super::super::{Figures, JournalConfig, OutboxConfig, Written};
 use super::*;
 use crate::calendar::{Calendar, CivilHour, Period, Zone};
 use crate::clock::Hand;
 use crate::ingest::{Beacon, Kind};
 use crate::sessions;
 use crate::sites::{Site, SiteKey};
+use crate::totals::disk::faults::{Faults, Operation};
+use crate::totals::store::contract::{HashName, Query, StoreConfig};
+use crate::totals::tally::running::{PERIODS, hash_name};
+use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
 
 mod simulation;
 
@@ -317,7 +317,11 @@ impl Run {
                 let (done, _answered) = oneshot::channel();
                 self.process()
                     .writer
-                    .answer(Load { site, wanted: super::super::load::Wanted::Pages(vec![page]), done })
+                    .answer(Load {
+                        site,
+                        wanted: crate::totals::writer::answers::Wanted::Pages(vec![page]),
+                        done,
+                    })
                     .await;
             }
             Step::Trim => {
@@ -527,7 +531,7 @@ impl Run {
         }
         for ((site, name), views) in pages {
             let mut texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
-            texts.push(super::super::pages::OTHER.to_owned());
+            texts.push(crate::totals::tally::pages::OTHER.to_owned());
             let found: u64 = read(site, format!("{name}:pages"), &texts).await.iter().sum();
             assert_eq!(found, views, "pages of {name} add up");
         }

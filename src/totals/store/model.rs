@@ -12,11 +12,12 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tokio::sync::Notify;
 
-use super::{
-    Attached, Claim, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, Sketch, SketchPart, Standing,
+use super::contract::{
+    Attached, Claim, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, Standing,
     StoreError, WriterId, random_id,
 };
 use crate::sites::SiteKey;
+use crate::totals::batch::sketch::Sketch;
 
 /// See the module. Clones are connections to the same store.
 #[derive(Default)]
@@ -190,12 +191,12 @@ impl Model {
         }
     }
 
-    /// See [`Store::generation`](super::Store::generation).
+    /// See [`Store::generation`](super::contract::Store::generation).
     pub fn generation(&self) -> u64 {
         self.went_back.load(Ordering::Relaxed)
     }
 
-    /// See [`Store::attach`](super::Store::attach).
+    /// See [`Store::attach`](super::contract::Store::attach).
     pub async fn attach(
         &self,
         site: &SiteKey,
@@ -221,7 +222,7 @@ impl Model {
         if same && ours { Ok(()) } else { Err(StoreError::Detached) }
     }
 
-    /// See [`Store::apply`](super::Store::apply).
+    /// See [`Store::apply`](super::contract::Store::apply).
     pub async fn apply(
         &self,
         writer: &WriterId,
@@ -258,7 +259,7 @@ impl Model {
         }
     }
 
-    /// See [`Store::read`](super::Store::read).
+    /// See [`Store::read`](super::contract::Store::read).
     pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         self.call(|data| {
             let answer = |query: &Query| {
@@ -272,18 +273,18 @@ impl Model {
         .await
     }
 
-    /// See [`Store::sketches`](super::Store::sketches).
+    /// See [`Store::sketches`](super::contract::Store::sketches).
     pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
         self.call(|data| names.iter().map(|name| data.sketch(name)).collect()).await
     }
 
-    /// See [`Store::visitors`](super::Store::visitors).
+    /// See [`Store::visitors`](super::contract::Store::visitors).
     pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
         let of = |data: &Data, name: &HashName| data.sketch(name).map_or(0, |sketch| sketch.estimate());
         self.call(|data| names.iter().map(|name| of(data, name)).collect()).await
     }
 
-    /// See [`Store::salt`](super::Store::salt); it never deletes one.
+    /// See [`Store::salt`](super::contract::Store::salt); it never deletes one.
     pub async fn salt(
         &self,
         site: &SiteKey,

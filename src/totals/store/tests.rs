@@ -6,8 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::*;
+use super::contract::*;
+use super::model;
+use crate::sites::SiteKey;
+use crate::totals::batch::sketch::{Registers, Sketch};
+use chrono::NaiveDate;
 use servers::RedisServer;
+use std::sync::Arc;
 
 #[path = "../../../tests/it/servers.rs"]
 pub(in crate::totals) mod servers;

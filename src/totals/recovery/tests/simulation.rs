@@ -8,9 +8,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::super::store::model::{Data, Fault, Model};
 use super::*;
 use crate::calendar::Bucket;
+use crate::totals::store::model::{Data, Fault, Model};
 use dice::Dice;
 
 #[path = "../../../../tests/it/dice.rs"]
@@ -434,7 +434,7 @@ impl World {
 
     /// Visitors of days: the sketches hold those that were accepted and no other.
     fn sketches(&self, data: &Data) -> Result<(), String> {
-        let mut days: BTreeMap<(u16, chrono::NaiveDate), super::super::super::sketch::Sketch> =
+        let mut days: BTreeMap<(u16, chrono::NaiveDate), crate::totals::batch::sketch::Sketch> =
             BTreeMap::new();
         for view in &self.accepted {
             let day: u64 = view.hour.day.to_string().replace('-', "").parse().unwrap();

@@ -1,0 +1,342 @@
+//! Batches: frozen additions to totals, with the position in the journal up to which they reach.
+//!
+//! A batch is made once and never cut again: every try sends the same parts. What it adds to each hash
+//! of the store follows from it alone ([`Batch::parts`]), so the outbox keeps the amounts of a page once
+//! although three hashes receive them.
+//!
+//! ```text
+//! batch   sequence u64 · tag u64 · reach (segment u64, offset u64) · frozen at i64 (ms, outbox clock)
+//!         · oldest view accepted at i64 (Unix ms)
+//!         · count of sums, sums … · count of links, links …
+//! sums    site text · civil hour · views varint · visits varint · day registers · hour registers
+//!         · count of pages, (text, views varint) …
+//! registers  count varint, (index u16, rank u8) …
+//! link    0 u8: this writer never wrote to the hash; or 1 u8 · sequence u64 · part u32 · tag u64
+//! ```
+//!
+//! One link for each hash of the batch, in order of its first part: the marker that the hash bore when
+//! the batch was frozen.
+
+pub mod sketch;
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use self::sketch::Registers;
+use crate::calendar::{CivilHour, Period};
+use crate::sites::SiteKey;
+use crate::totals::disk::codec::{Damaged, Put, Take};
+use crate::totals::disk::log::Position;
+use crate::totals::store::contract::{HashName, MAX_FIELDS, Marker, Part, SketchPart};
+use crate::totals::tally::running::{Sums, hash_name};
+
+/// What a site gained in a civil hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteSums {
+    pub site: SiteKey,
+    pub hour: CivilHour,
+    pub sums: Sums,
+    /// Registers of the day's sketch that rose.
+    pub day_registers: Registers,
+    /// Registers of the hour's sketch that rose.
+    pub hour_registers: Registers,
+    /// Views by page.
+    pub pages: Vec<(Arc<str>, u64)>,
+}
+
+/// Names a part of a batch: what a [`Marker`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// The batch.
+    pub sequence: u64,
+    /// The part of it.
+    pub part: u32,
+    /// Drawn when the batch was frozen: two writers with one identity never agree on it.
+    pub tag: u64,
+}
+
+impl Link {
+    /// As the store keeps it.
+    pub fn marker(self) -> Marker {
+        Marker(self.to_string().into())
+    }
+
+    /// Whether this part was frozen before another.
+    pub fn is_before(self, other: Link) -> bool {
+        (self.sequence, self.part) < (other.sequence, other.part)
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:020}.{:04}.{:016x}", self.sequence, self.part, self.tag)
+    }
+}
+
+impl FromStr for Link {
+    type Err = Damaged;
+    fn from_str(marker: &str) -> Result<Self, Damaged> {
+        let mut pieces = marker.split('.');
+        let mut next = |radix| {
+            let piece = pieces.next().ok_or(Damaged("a marker"))?;
+            u64::from_str_radix(piece, radix).map_err(|_| Damaged("a marker"))
+        };
+        let link = Link { sequence: next(10)?, part: next(10)? as u32, tag: next(16)? };
+        // One that another spelled may differ in more than its spelling.
+        if link.to_string() == marker { Ok(link) } else { Err(Damaged("a marker")) }
+    }
+}
+
+/// The last part frozen for each hash.
+pub type Heads = HashMap<HashName, Link>;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub sequence: u64,
+    pub tag: u64,
+    /// Where the journal goes on after the last view in it.
+    pub reach: Position,
+    pub frozen_ms: i64,
+    pub oldest_ms: i64,
+    pub sums: Vec<SiteSums>,
+    links: Vec<Option<Link>>,
+}
+
+impl Batch {
+    /// Freezes sums: links them to the heads, which then name this batch.
+    pub fn freeze(
+        sequence: u64,
+        tag: u64,
+        reach: Position,
+        frozen_ms: i64,
+        oldest_ms: i64,
+        sums: Vec<SiteSums>,
+        heads: &mut Heads,
+    ) -> Self {
+        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, links: Vec::new() };
+        let links: Vec<_> = batch.hashes().iter().map(|hash| heads.get(hash).copied()).collect();
+        batch.links = links;
+        batch.advance(heads);
+        batch
+    }
+
+    /// Makes heads name this batch's last parts.
+    pub fn advance(&self, heads: &mut Heads) {
+        for (number, (hash, _)) in self.slices().into_iter().enumerate() {
+            heads.insert(hash, self.link(number));
+        }
+    }
+
+    /// The parts in order. Parts on one hash are chained: each expects the one before it.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut prev: HashMap<HashName, Option<Link>> =
+            self.hashes().into_iter().zip(self.links.iter().copied()).collect();
+        let part = |(number, (hash, slice)): (usize, (HashName, Slice))| {
+            let prev = prev.insert(hash.clone(), Some(self.link(number))).flatten().map(Link::marker);
+            Part { hash, prev, marker: self.link(number).marker(), sums: self.fields(slice) }
+        };
+        self.slices().into_iter().enumerate().map(part).collect()
+    }
+
+    /// Names a part by its number.
+    pub fn link(&self, number: usize) -> Link {
+        Link { sequence: self.sequence, part: number as u32, tag: self.tag }
+    }
+
+    /// The hashes in order of their first part.
+    fn hashes(&self) -> Vec<HashName> {
+        let mut seen = HashSet::new();
+        let hashes = self.slices().into_iter().map(|(hash, _)| hash);
+        hashes.filter(|hash| seen.insert(hash.clone())).collect()
+    }
+
+    /// What is added to which hash, at most [`MAX_FIELDS`] fields at a time.
+    fn slices(&self) -> Vec<(HashName, Slice)> {
+        let mut slices = Vec::new();
+        for (index, site) in self.sums.iter().enumerate() {
+            slices.extend(SITE_PERIODS.map(|period| (site.hash(period, ""), Slice::Site(index))));
+            for period in PAGE_PERIODS {
+                let hash = site.hash(period, ":pages");
+                for from in (0..site.pages.len()).step_by(MAX_FIELDS) {
+                    slices.push((hash.clone(), Slice::Pages(index, from)));
+                }
+            }
+        }
+        slices
+    }
+
+    fn fields(&self, slice: Slice) -> Vec<(Arc<str>, u64)> {
+        match slice {
+            Slice::Site(index) => {
+                let sums = self.sums[index].sums;
+                let fields = [("views", sums.views), ("visits", sums.visits)];
+                fields.into_iter().filter(|(_, sum)| *sum > 0).map(|(name, sum)| (name.into(), sum)).collect()
+            }
+            Slice::Pages(index, from) => {
+                self.sums[index].pages.iter().skip(from).take(MAX_FIELDS).cloned().collect()
+            }
+        }
+    }
+
+    /// The sketches to merge.
+    pub fn sketches(&self) -> Vec<SketchPart> {
+        let of = |site: &SiteSums, period, registers: &Registers| {
+            let name = site.hash(period, ":visitors");
+            (!registers.is_empty()).then(|| SketchPart { name, registers: registers.clone() })
+        };
+        let both =
+            |site| [of(site, Period::Day, &site.day_registers), of(site, Period::Hour, &site.hour_registers)];
+        self.sums.iter().flat_map(both).flatten().collect()
+    }
+
+    /// The batch as it is shown: without the sums of sites whose floor it does not exceed. It is not to be sent.
+    pub fn above(&self, floor: impl Fn(&SiteKey) -> u64) -> Cow<'_, Batch> {
+        let due = |sums: &SiteSums| self.sequence > floor(&sums.site);
+        if self.sums.iter().all(due) {
+            return Cow::Borrowed(self);
+        }
+        let sums = self.sums.iter().filter(|sums| due(sums)).cloned().collect();
+        Cow::Owned(Batch { sums, links: Vec::new(), ..*self })
+    }
+
+    /// Appends the batch to a buffer.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.sequence);
+        out.put_u64(self.tag);
+        out.put_u64(self.reach.segment);
+        out.put_u64(self.reach.offset);
+        out.put_i64(self.frozen_ms);
+        out.put_i64(self.oldest_ms);
+        out.put_varint(self.sums.len() as u64);
+        for site in &self.sums {
+            site.encode(out);
+        }
+        out.put_varint(self.links.len() as u64);
+        for link in &self.links {
+            put_link(out, *link);
+        }
+    }
+
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// [`Damaged`], though its checksum was right: written by another version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
+        let mut take = Take(bytes);
+        let (sequence, tag) = (take.u64()?, take.u64()?);
+        let reach = Position { segment: take.u64()?, offset: take.u64()? };
+        let (frozen_ms, oldest_ms) = (take.i64()?, take.i64()?);
+        let sums = (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
+        let links = (0..take.count(1)?).map(|_| take_link(&mut take)).collect::<Result<_, _>>()?;
+        take.end()?;
+        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, links };
+        if batch.links.len() == batch.hashes().len() { Ok(batch) } else { Err(Damaged("links of a batch")) }
+    }
+}
+
+/// A stretch of a batch that makes one part.
+#[derive(Clone, Copy)]
+enum Slice {
+    /// The views and visits of the site at this index.
+    Site(usize),
+    /// Its pages from the second index on.
+    Pages(usize, usize),
+}
+
+/// A site's sums are kept for every period.
+const SITE_PERIODS: [Period; 6] =
+    [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
+
+/// A page's by day and month and since the beginning; its week is the sum of its days, its year that of
+/// its months. Two hashes fewer to write for every view, at most 19 reads for a page that is not in memory.
+const PAGE_PERIODS: [Period; 3] = [Period::Day, Period::Month, Period::All];
+
+/// Appends a link, or that there is none.
+pub fn put_link(out: &mut Vec<u8>, link: Option<Link>) {
+    out.put_u8(link.is_some().into());
+    if let Some(link) = link {
+        out.put_u64(link.sequence);
+        out.put_u32(link.part);
+        out.put_u64(link.tag);
+    }
+}
+
+/// Reads what [`put_link`] wrote.
+///
+/// # Errors
+/// [`Damaged`].
+pub fn take_link(take: &mut Take<'_>) -> Result<Option<Link>, Damaged> {
+    match take.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(Link { sequence: take.u64()?, part: take.u32()?, tag: take.u64()? })),
+        _ => Err(Damaged("a link")),
+    }
+}
+
+impl SiteSums {
+    fn hash(&self, period: Period, suffix: &str) -> HashName {
+        let name = hash_name(self.hour.bucket(period)) + suffix;
+        HashName { site: self.site.clone(), name: name.into() }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_text(self.site.as_str());
+        out.put_hour(&self.hour);
+        out.put_varint(self.sums.views);
+        out.put_varint(self.sums.visits);
+        put_registers(out, &self.day_registers);
+        put_registers(out, &self.hour_registers);
+        out.put_varint(self.pages.len() as u64);
+        for (page, views) in &self.pages {
+            out.put_text(page);
+            out.put_varint(*views);
+        }
+    }
+
+    fn decode(take: &mut Take<'_>) -> Result<Self, Damaged> {
+        Ok(SiteSums {
+            site: SiteKey::new(take.text()?).ok_or(Damaged("a site's key"))?,
+            hour: take.hour()?,
+            sums: Sums { views: take.varint()?, visits: take.varint()? },
+            day_registers: take_registers(take)?,
+            hour_registers: take_registers(take)?,
+            pages: (0..take.count(2)?)
+                .map(|_| Ok((take.text()?.into(), take.varint()?)))
+                .collect::<Result<_, Damaged>>()?,
+        })
+    }
+}
+
+/// Appends registers of a sketch.
+pub fn put_registers(out: &mut Vec<u8>, registers: &Registers) {
+    out.put_varint(registers.len() as u64);
+    for (index, rank) in registers {
+        out.put(&index.to_le_bytes());
+        out.put_u8(*rank);
+    }
+}
+
+/// Reads what [`put_registers`] wrote.
+///
+/// # Errors
+/// [`Damaged`].
+pub fn take_registers(take: &mut Take<'_>) -> Result<Registers, Damaged> {
+    (0..take.count(3)?)
+        .map(|_| {
+            let (low, high, rank) = (take.u8()?, take.u8()?, take.u8()?);
+            let index = u16::from_le_bytes([low, high]);
+            if index < 16384 && (1..=51).contains(&rank) {
+                Ok((index, rank))
+            } else {
+                Err(Damaged("a register"))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub mod tests;

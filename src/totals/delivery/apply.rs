@@ -1,0 +1,362 @@
+//! Brings batches from the outbox to the store, each exactly once.
+//!
+//! A part is applied if its hash bears the marker that it was frozen on. What else the hash may bear
+//! decides what is done:
+//!
+//! | found | means | done |
+//! |---|---|---|
+//! | the part's own marker | it was applied, the answer was lost | go on |
+//! | ours, younger | it was applied before a restart | go on |
+//! | ours, older | the store went back in time | re-send what follows it, from the outbox |
+//! | nothing | the hash was lost | the same from the beginning, if the data set is still ours |
+//! | not ours | another writer bears this identity | take a new one |
+//!
+//! **Healing** brings all hashes that went back up to date in one pass over the outbox. What follows the
+//! marker that a hash bears is added up, over many batches, into few parts: each leads from the marker that
+//! is there to the marker of the last batch in it. The markers alone decide which sums these are, so a part
+//! whose answer was lost is found applied, or made again the same. Where the first batch that is kept was
+//! frozen on another marker than the hash bears, what lay between is lost, and recorded.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::identity::Identity;
+use super::outbox::Outbox;
+use crate::metrics::{Metrics, Operation};
+use crate::totals::batch::sketch::Registers;
+use crate::totals::batch::{Batch, Heads, Link};
+use crate::totals::disk::losses::{Cause, Losses};
+use crate::totals::store::contract::{
+    HashName, MAX_FIELDS, Marker, Outcome, Part, SketchPart, Store, StoreError, WriterId,
+};
+
+/// Parts of a healing that are sent in one call of the store.
+const PARTS_AT_A_TIME: usize = 500;
+
+/// Why a flush did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// Try again later.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A batch could not be read back.
+    #[error("the outbox cannot be read: {0}")]
+    Outbox(#[from] std::io::Error),
+    /// A hash that this writer has written to is gone: is the data set still the same?
+    #[error("hash {0} of the store has lost this writer's marker")]
+    Lost(String),
+    /// Another writer bears this identity.
+    #[error("another writer bears this identity: the store holds {0}")]
+    Twin(String),
+    /// Nothing is sent until someone acts.
+    #[error("{0}")]
+    Held(String),
+}
+
+/// Everything a flush works with.
+pub struct Flush<'a> {
+    pub store: &'a Store,
+    pub writer: &'a WriterId,
+    pub identity: &'a Identity,
+    pub outbox: &'a Outbox,
+    pub metrics: &'a Metrics,
+    pub losses: &'a Losses,
+    pub now_ms: i64,
+    /// A lost hash is re-sent from the beginning of the outbox: the data set has been found to be ours.
+    pub refill: bool,
+    /// The store was another one until now, or was accepted anew: that hashes are behind is no news.
+    pub catching_up: bool,
+}
+
+/// A hash that is behind.
+struct Gap {
+    /// Up to and including this part it is to be brought.
+    last: Link,
+    /// The part whose marker it bears.
+    from: Option<Link>,
+    /// The marker that it will bear when all that was made is applied.
+    bears: Option<Marker>,
+    /// The last part added up.
+    reached: Option<Link>,
+    /// Whether what is there was compared with what the first kept part was frozen on.
+    compared: bool,
+    sums: BTreeMap<Arc<str>, u64>,
+}
+
+impl Flush<'_> {
+    /// Applies a batch. When it returns `Ok` the store holds all of it. Whether no hash had gone back:
+    /// where one has, others may have too that no batch touches any more.
+    ///
+    /// # Errors
+    /// See [`FlushError`]; any part may or may not have been applied.
+    pub async fn apply(&self, batch: &Batch) -> Result<bool, FlushError> {
+        let (links, parts): (Vec<Link>, Vec<Part>) = self.parts(batch).unzip();
+        let hashes: Vec<HashName> = parts.iter().map(|part| part.hash.clone()).collect();
+        let mut sketches = batch.sketches();
+        sketches.retain(|sketch| batch.sequence > self.floor(&sketch.name));
+        let outcomes = self.apply_parts(parts, sketches).await?;
+        let mut behind = Vec::new();
+        for (number, (hash, outcome)) in hashes.iter().zip(outcomes).enumerate() {
+            // Parts of one hash are chained, so its last one speaks for all.
+            let is_last = !hashes.iter().skip(number + 1).any(|other| other == hash);
+            if let (true, Outcome::Found(found)) = (is_last, outcome) {
+                behind.extend(links.get(number).map(|link| (hash.clone(), found, *link)));
+            }
+        }
+        self.heal(behind).await
+    }
+
+    /// Compares what hashes bear with the last parts that were applied to them, and heals those that
+    /// went back. Whether none had.
+    ///
+    /// # Errors
+    /// See [`FlushError`].
+    pub async fn check(
+        &self,
+        heads: &Heads,
+        found: &[(HashName, Option<Marker>)],
+    ) -> Result<bool, FlushError> {
+        let differs = |(hash, marker): &(HashName, Option<Marker>)| {
+            let head = heads.get(hash).filter(|head| marker.as_ref() != Some(&head.marker()))?;
+            Some((hash.clone(), marker.clone(), *head))
+        };
+        self.heal(found.iter().filter_map(differs).collect()).await
+    }
+
+    /// The parts of a batch, as this identity sends them: none below the floor, and a hash that was last
+    /// written to below it is new.
+    fn parts(&self, batch: &Batch) -> impl Iterator<Item = (Link, Part)> {
+        batch.parts().into_iter().enumerate().filter_map(|(number, mut part)| {
+            let floor = self.floor(&part.hash);
+            part.prev.take_if(|prev| link(prev).is_some_and(|link| link.sequence <= floor));
+            (batch.sequence > floor).then_some((batch.link(number), part))
+        })
+    }
+
+    fn floor(&self, hash: &HashName) -> u64 {
+        self.identity.floor_of(self.store.kind(), &hash.site)
+    }
+
+    /// Brings hashes up to and including a part, given the marker that each bears. Whether all were there
+    /// already.
+    async fn heal(&self, behind: Vec<(HashName, Option<Marker>, Link)>) -> Result<bool, FlushError> {
+        let mut gaps = HashMap::new();
+        let mut tags = HashMap::new();
+        for (hash, found, last) in behind {
+            let from = match &found {
+                None if !self.refill && !self.catching_up => {
+                    return Err(FlushError::Lost(hash.name.to_string()));
+                }
+                None => None,
+                Some(marker) => match self.position_of(marker, &mut tags)? {
+                    link if link.is_before(last) => Some(link),
+                    _ => continue,
+                },
+            };
+            let (reached, compared, sums) = (None, false, BTreeMap::new());
+            gaps.insert(hash, Gap { last, from, bears: found, reached, compared, sums });
+        }
+        if gaps.is_empty() {
+            return Ok(true);
+        }
+        match self.catching_up {
+            true => {
+                tracing::info!(hashes = gaps.len(), "a store that is new here is given what the outbox holds")
+            }
+            false => {
+                self.metrics.healing.regressions.inc_by(gaps.len() as u64);
+                tracing::warn!(
+                    hashes = gaps.len(),
+                    "the store went back in time: re-sending from the outbox"
+                );
+            }
+        }
+        self.pass(gaps).await?;
+        Ok(false)
+    }
+
+    /// One pass over the outbox.
+    async fn pass(&self, mut gaps: HashMap<HashName, Gap>) -> Result<(), FlushError> {
+        let begins = |(hash, gap): (&HashName, &Gap)| {
+            gap.from.map_or_else(|| self.floor(hash) + 1, |link| link.sequence)
+        };
+        let first = gaps.iter().map(begins).min().unwrap_or(0);
+        let first = first.max(self.outbox.first_sequence().unwrap_or(0));
+        let last = gaps.values().map(|gap| gap.last.sequence).max().unwrap_or(0);
+        let mut made = Vec::new();
+        let mut raised = Raised::default();
+        for sequence in first..=last {
+            let Some(batch) = self.outbox.get(sequence)? else { continue };
+            self.add_up(&batch, &mut gaps, &mut made, &mut raised)?;
+            if made.len() >= PARTS_AT_A_TIME {
+                self.ship(&mut made, &mut raised).await?;
+            }
+        }
+        for (hash, gap) in &mut gaps {
+            if gap.reached.or(gap.from) != Some(gap.last) {
+                // The last part is not kept any more: what it held is lost, and that is said once.
+                self.lost(hash, gap.reached.or(gap.from), gap.last);
+                gap.reached = Some(gap.last);
+            }
+            made.extend(gap.make(hash));
+        }
+        self.ship(&mut made, &mut raised).await
+    }
+
+    /// Adds up what a batch brings to the hashes that are behind it.
+    fn add_up(
+        &self,
+        batch: &Batch,
+        gaps: &mut HashMap<HashName, Gap>,
+        made: &mut Vec<Part>,
+        raised: &mut Raised,
+    ) -> Result<(), FlushError> {
+        let mut due = HashSet::new();
+        for (link, part) in self.parts(batch) {
+            let Some(gap) = gaps.get_mut(&part.hash) else { continue };
+            let follows = gap.from.is_none_or(|from| from.is_before(link)) && !gap.last.is_before(link);
+            if !follows {
+                continue;
+            }
+            if !gap.compared {
+                gap.compared = true;
+                self.compare(&part, gap)?;
+            }
+            let fresh = part.sums.iter().filter(|(field, _)| !gap.sums.contains_key(field)).count();
+            if gap.sums.len() + fresh > MAX_FIELDS {
+                made.extend(gap.make(&part.hash));
+            }
+            for (field, add) in part.sums {
+                *gap.sums.entry(field).or_default() += add;
+            }
+            gap.reached = Some(link);
+            due.insert(part.hash);
+        }
+        raised.take(batch, &due);
+        Ok(())
+    }
+
+    /// Compares what a hash bears with what the first part to follow was frozen on.
+    fn compare(&self, part: &Part, gap: &Gap) -> Result<(), FlushError> {
+        let frozen_on = part.prev.as_ref().and_then(link);
+        match (gap.from, frozen_on) {
+            (from, prev) if from == prev => {}
+            // What lies below the floor is not missed.
+            (Some(from), None) if from.sequence <= self.floor(&part.hash) => {}
+            // A store that is new to this directory begins with what is kept.
+            (None, Some(_)) if self.catching_up => {}
+            (from, Some(prev)) if from.is_none_or(|from| from.is_before(prev)) => {
+                self.lost(&part.hash, from, prev);
+            }
+            // It bears something that came after what this part was frozen on, and is not kept here.
+            (from, _) => {
+                return Err(FlushError::Twin(from.map_or_else(String::new, |from| from.to_string())));
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_parts(
+        &self,
+        parts: Vec<Part>,
+        sketches: Vec<SketchPart>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let applied = self.store.apply(self.writer, parts, sketches);
+        self.metrics.store.watch(Operation::Apply, applied).await
+    }
+
+    /// Sends what was made.
+    async fn ship(&self, made: &mut Vec<Part>, raised: &mut Raised) -> Result<(), FlushError> {
+        let (parts, sketches) = (std::mem::take(made), raised.made());
+        if parts.is_empty() && sketches.is_empty() {
+            return Ok(());
+        }
+        let outcomes = self.apply_parts(parts, sketches).await?;
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Found(_))) {
+            // A call of ours that was given up came between: the next try sees what it did.
+            let text = "a hash changed while it was healed".to_owned();
+            return Err(FlushError::Store(StoreError::Unreachable(text)));
+        }
+        Ok(())
+    }
+
+    /// The part of ours that a marker names.
+    fn position_of(&self, marker: &Marker, tags: &mut HashMap<u64, Option<u64>>) -> Result<Link, FlushError> {
+        let twin = || FlushError::Twin(marker.0.to_string());
+        let link = link(marker).ok_or_else(twin)?;
+        let tag = match tags.get(&link.sequence) {
+            Some(tag) => *tag,
+            None => self.outbox.get(link.sequence)?.map(|batch| batch.tag),
+        };
+        tags.insert(link.sequence, tag);
+        match tag {
+            Some(tag) if tag == link.tag => Ok(link),
+            Some(_) => Err(twin()),
+            // Older than what is kept; one from the future is another writer's.
+            None if link.sequence < self.outbox.next_sequence() => Ok(link),
+            None => Err(twin()),
+        }
+    }
+
+    /// Records that what lies between two parts of a hash is not kept any more.
+    fn lost(&self, hash: &HashName, after: Option<Link>, up_to: Link) {
+        let place = format!("{}/{}", hash.site, hash.name);
+        let after = after.map_or(0, |link| link.sequence);
+        let mut extent = format!("batches after {after} up to {}", up_to.sequence);
+        if let Some(oldest_ms) = self.outbox.oldest_ms() {
+            let oldest = chrono::DateTime::from_timestamp_millis(oldest_ms).unwrap_or_default();
+            extent += &format!(", their views accepted before {}", oldest.format("%FT%TZ"));
+        }
+        self.losses.record(Cause::Store, self.now_ms, &place, &extent);
+    }
+}
+
+impl Gap {
+    /// A part of all that is added up, if there is anything.
+    fn make(&mut self, hash: &HashName) -> Option<Part> {
+        let reached = self.reached?.marker();
+        if self.bears.as_ref() == Some(&reached) {
+            return None;
+        }
+        let sums = std::mem::take(&mut self.sums).into_iter().collect();
+        let prev = self.bears.replace(reached.clone());
+        Some(Part { hash: hash.clone(), prev, marker: reached, sums })
+    }
+}
+
+/// Registers of sketches, raised over many batches.
+#[derive(Default)]
+struct Raised(HashMap<HashName, HashMap<u16, u8>>);
+
+impl Raised {
+    /// Takes the sketches of a batch that belong to hashes.
+    fn take(&mut self, batch: &Batch, hashes: &HashSet<HashName>) {
+        for sketch in batch.sketches() {
+            let Some(name) = sketch.name.name.strip_suffix(":visitors") else { continue };
+            let of = HashName { site: sketch.name.site.clone(), name: name.into() };
+            if hashes.contains(&of) {
+                let registers = self.0.entry(sketch.name).or_default();
+                for (index, rank) in sketch.registers {
+                    let held = registers.entry(index).or_default();
+                    *held = rank.max(*held);
+                }
+            }
+        }
+    }
+
+    fn made(&mut self) -> Vec<SketchPart> {
+        let part = |(name, raised): (HashName, HashMap<u16, u8>)| {
+            let mut registers: Registers = raised.into_iter().collect();
+            registers.sort_unstable();
+            SketchPart { name, registers }
+        };
+        self.0.drain().map(part).collect()
+    }
+}
+
+fn link(marker: &Marker) -> Option<Link> {
+    marker.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

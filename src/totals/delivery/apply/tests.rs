@@ -1,0 +1,345 @@
+//! The store's sums must be those of the batches, whatever the store or the connection did in between.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::sites::{SiteKey, Sites};
+use crate::totals::OutboxConfig;
+use crate::totals::batch::tests::{expected, sums_of};
+use crate::totals::batch::{Heads, SiteSums};
+use crate::totals::disk::dir::DataDir;
+use crate::totals::disk::log::Position;
+use crate::totals::store::contract::Query;
+use crate::totals::store::tests::{Place, config, writer};
+
+/// A writer with its outbox, and what it wants the store to hold.
+struct Sender {
+    place: Place,
+    outbox: Outbox,
+    heads: Heads,
+    metrics: Arc<Metrics>,
+    losses: Losses,
+    identity: Identity,
+    sent: Vec<SiteSums>,
+    files: tempfile::TempDir,
+}
+
+impl Sender {
+    fn new(place: Place) -> Sender {
+        let files = tempfile::tempdir().unwrap();
+        let outbox = outbox(&files.path().join("outbox"));
+        let metrics = Arc::new(Metrics::new(&Sites::default(), 10).unwrap());
+        let dir = DataDir::open(&files.path().join("data")).unwrap();
+        let losses = Losses::open(&dir, metrics.clone()).unwrap();
+        let identity = Identity::open(&dir).unwrap();
+        Sender { place, outbox, heads: Heads::new(), metrics, losses, identity, sent: Vec::new(), files }
+    }
+
+    fn flush(&self, refill: bool) -> (Flush<'_>, WriterId) {
+        let (store, outbox, metrics) = (&self.place.store, &self.outbox, &self.metrics);
+        let writer: &'static WriterId = Box::leak(Box::new(writer("0123456789abcdef")));
+        let (losses, identity) = (&self.losses, &self.identity);
+        let catching_up = false;
+        let flush =
+            Flush { store, writer, identity, outbox, metrics, losses, now_ms: 0, refill, catching_up };
+        (flush, writer.clone())
+    }
+
+    fn freeze(&mut self, sums: Vec<SiteSums>) -> Batch {
+        self.freeze_as(sums, 77)
+    }
+
+    fn freeze_as(&mut self, sums: Vec<SiteSums>, tag: u64) -> Batch {
+        self.sent.extend(sums.clone());
+        let sequence = self.outbox.next_sequence();
+        let batch = Batch::freeze(sequence, tag, Position::default(), 0, 0, sums, &mut self.heads);
+        self.outbox.add(&batch).unwrap();
+        batch
+    }
+
+    async fn send(&mut self, sums: Vec<SiteSums>) -> Batch {
+        let batch = self.freeze(sums);
+        self.flush(false).0.apply(&batch).await.unwrap();
+        self.outbox.set_applied(batch.sequence);
+        batch
+    }
+
+    /// A start puts the newest batch into a segment of its own; the others grow too old.
+    fn forget_all_but_the_newest(&mut self) {
+        let applied = self.outbox.applied();
+        self.outbox = outbox(&self.files.path().join("outbox"));
+        self.outbox.set_applied(applied);
+        self.outbox.trim(0, true).unwrap();
+        self.outbox.trim(7_200_000, true).unwrap();
+    }
+
+    /// What the store holds of all that was sent.
+    async fn held(&self) -> BTreeMap<(String, String, String), u64> {
+        let mut held = BTreeMap::new();
+        for (site, name, field) in expected(&self.sent).into_keys() {
+            let hash = HashName { site: SiteKey::new(&site).unwrap(), name: name.as_str().into() };
+            let query = Query { hash, fields: vec![field.as_str().into()] };
+            let found = self.place.store.read(&writer("x"), vec![query]).await.unwrap();
+            if let [Some(sum)] = found[0].sums[..] {
+                held.insert((site, name, field), sum);
+            }
+        }
+        held
+    }
+
+    async fn assert_whole(&self) {
+        assert_eq!(self.held().await, expected(&self.sent));
+        assert!(self.check(false).await.unwrap(), "every hash bears its head");
+    }
+
+    /// Compares every head, as the writer does.
+    async fn check(&self, refill: bool) -> Result<bool, FlushError> {
+        let queries = self
+            .heads
+            .keys()
+            .map(|hash| Query { hash: hash.clone(), fields: Vec::new() })
+            .collect::<Vec<_>>();
+        let (flush, writer) = self.flush(refill);
+        let found = self.place.store.read(&writer, queries).await.unwrap();
+        let found: Vec<_> = self.heads.keys().cloned().zip(found.into_iter().map(|f| f.marker)).collect();
+        flush.check(&self.heads, &found).await
+    }
+
+    fn file(&self) -> PathBuf {
+        self.place.dir.path().join("totals.redb")
+    }
+
+    /// Closes the store, lets `change` at its file, and opens it again.
+    async fn closed(mut self, change: impl FnOnce(&Path)) -> Sender {
+        let Place { store, server, dir } = self.place;
+        drop(store);
+        change(&dir.path().join("totals.redb"));
+        let store = Store::open(&config("embedded"), dir.path()).await.unwrap();
+        self.place = Place { store, server, dir };
+        self
+    }
+
+    async fn saved(self, to: &Path) -> Sender {
+        let to = to.to_owned();
+        self.closed(move |file| _ = std::fs::copy(file, to).unwrap()).await
+    }
+
+    async fn back_to(self, image: &Path) -> Sender {
+        let image = image.to_owned();
+        self.closed(move |file| _ = std::fs::copy(image, file).unwrap()).await
+    }
+}
+
+fn outbox(dir: &Path) -> Outbox {
+    let config = OutboxConfig { retention: Duration::from_secs(3600), max_bytes: 1 << 30 };
+    Outbox::open(dir, config, |_| ()).unwrap()
+}
+
+/// Six batches over two sites, two days and a month's end, the third with a hash in several parts.
+fn six() -> Vec<Vec<SiteSums>> {
+    vec![
+        vec![sums_of("a", "2026-11-30", 22, 3)],
+        vec![sums_of("a", "2026-11-30", 22, 2), sums_of("b", "2026-11-30", 22, 1)],
+        vec![sums_of("a", "2026-11-30", 23, 1500)],
+        vec![sums_of("b", "2026-11-30", 23, 2)],
+        vec![sums_of("a", "2026-12-01", 0, 4), sums_of("a", "2026-11-30", 23, 1)],
+        vec![sums_of("a", "2026-12-01", 1, 2)],
+    ]
+}
+
+#[tokio::test]
+async fn a_batch_that_is_sent_again_is_applied_once() {
+    for place in [Place::embedded().await, Place::redis().await] {
+        let mut sender = Sender::new(place);
+        let mut batches = Vec::new();
+        for sums in six() {
+            batches.push(sender.send(sums).await);
+            // The answer was lost.
+            assert!(sender.flush(false).0.apply(batches.last().unwrap()).await.unwrap());
+        }
+        sender.assert_whole().await;
+        // A checkpoint from before: each finds its own marker or a younger one of ours.
+        for batch in &batches {
+            assert!(sender.flush(false).0.apply(batch).await.unwrap());
+        }
+        sender.assert_whole().await;
+        assert_eq!(sender.metrics.healing.regressions.get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_was_interrupted_between_any_two_parts_goes_on() {
+    for place in [Place::embedded().await, Place::redis().await] {
+        let mut sender = Sender::new(place);
+        sender.send(vec![sums_of("a", "2026-11-30", 22, 3)]).await;
+        for round in 0..16 {
+            let batch = sender.freeze(vec![sums_of("a", "2026-11-30", 22 + round % 2, 2500)]);
+            let mut parts = batch.parts();
+            assert_eq!(parts.len(), 15);
+            parts.truncate(round as usize);
+            let (flush, writer) = sender.flush(false);
+            flush.store.apply(&writer, parts, batch.sketches()).await.unwrap();
+            assert!(flush.apply(&batch).await.unwrap());
+            sender.outbox.set_applied(batch.sequence);
+        }
+        sender.assert_whole().await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_to_any_earlier_moment_is_healed() {
+    let images = tempfile::tempdir().unwrap();
+    let image = |n: usize| images.path().join(n.to_string());
+    let mut sender = Sender::new(Place::embedded().await).saved(&image(0)).await;
+    for (n, sums) in six().into_iter().enumerate() {
+        sender.send(sums).await;
+        sender = sender.saved(&image(n + 1)).await;
+    }
+    for n in (0..=6).chain([2, 5, 0]) {
+        sender = sender.back_to(&image(n)).await;
+        // The next batch heals the hashes that it touches, the check all others.
+        let batch = sender.freeze(vec![sums_of("a", "2026-12-01", 2, 2)]);
+        let whole = match sender.flush(false).0.apply(&batch).await {
+            Err(FlushError::Lost(_)) => sender.flush(true).0.apply(&batch).await.unwrap(),
+            other => other.unwrap(),
+        };
+        sender.outbox.set_applied(batch.sequence);
+        if sender.heads.len() > 30 || n < 6 {
+            assert!(!whole, "image {n}");
+        }
+        // Hashes that no batch of the image had touched are lost to it.
+        sender.check(true).await.unwrap();
+        sender.assert_whole().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_hash_is_refilled_once_the_data_set_is_known_to_be_ours() {
+    let mut sender = Sender::new(Place::redis().await);
+    for sums in six() {
+        sender.send(sums).await;
+    }
+    let url = sender.place.server.as_ref().unwrap().url();
+    let mut redis = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let keys = ["footfall:{a}:month:2026-11:pages", "footfall:{a}:all", "footfall:{b}:day:2026-11-30"];
+    let gone: i64 = redis::cmd("DEL").arg(&keys).query_async(&mut redis).await.unwrap();
+    assert_eq!(gone, 3);
+    let batch = sender.freeze(vec![sums_of("a", "2026-12-01", 2, 2)]);
+    let lost = sender.flush(false).0.apply(&batch).await;
+    assert!(matches!(lost, Err(FlushError::Lost(_))));
+    assert!(!sender.flush(true).0.apply(&batch).await.unwrap());
+    sender.outbox.set_applied(batch.sequence);
+    assert!(matches!(sender.check(false).await, Err(FlushError::Lost(_))));
+    assert!(!sender.check(true).await.unwrap());
+    sender.assert_whole().await;
+}
+
+#[tokio::test]
+async fn a_marker_that_is_not_ours_is_a_twins_and_nothing_is_written() {
+    let mut sender = Sender::new(Place::embedded().await);
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 3)]).await;
+    // A copy of the data directory goes on by itself.
+    let outbox = outbox(&sender.files.path().join("twin"));
+    let ours = std::mem::replace(&mut sender.outbox, outbox);
+    let heads = sender.heads.clone();
+    sender.outbox.add(&ours.get(1).unwrap().unwrap()).unwrap();
+    for _ in 0..2 {
+        let twins = sender.freeze_as(vec![sums_of("a", "2026-11-30", 22, 1)], 99);
+        sender.flush(false).0.apply(&twins).await.unwrap();
+    }
+    sender.outbox = ours;
+    sender.heads = heads;
+    let held = sender.held().await;
+    for _ in 0..3 {
+        // First one from the future, then one of ours by number, but not by its tag.
+        let batch = sender.freeze(vec![sums_of("a", "2026-11-30", 22, 2)]);
+        let ended = sender.flush(false).0.apply(&batch).await;
+        assert!(matches!(ended, Err(FlushError::Twin(_))), "{ended:?}");
+        assert!(matches!(sender.check(false).await, Err(FlushError::Twin(_))));
+    }
+    sender.sent.truncate(3);
+    assert_eq!(sender.held().await, held, "nothing was written");
+}
+
+#[tokio::test]
+async fn what_the_outbox_keeps_no_more_is_lost_once_and_what_follows_counts() {
+    let images = tempfile::tempdir().unwrap();
+    let image = images.path().join("image");
+    let mut sender = Sender::new(Place::embedded().await);
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 3), sums_of("b", "2026-11-30", 22, 2)]).await;
+    sender = sender.saved(&image).await;
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 2), sums_of("b", "2026-11-30", 22, 1)]).await;
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 1)]).await;
+    sender.forget_all_but_the_newest();
+    assert_eq!(sender.outbox.first_sequence(), Some(3));
+    sender = sender.back_to(&image).await;
+    assert!(!sender.check(false).await.unwrap());
+    assert!(sender.check(false).await.unwrap(), "a loss is said once");
+    sender.send(vec![sums_of("b", "2026-11-30", 22, 5)]).await;
+    sender.sent.drain(2..4);
+    sender.assert_whole().await;
+    assert!(sender.file().exists());
+    // Sketches are raised again with what is re-sent.
+    let name = HashName { site: SiteKey::new("a").unwrap(), name: Arc::from("day:2026-11-30:visitors") };
+    assert_eq!(sender.place.store.visitors(vec![name]).await.unwrap(), [1]);
+}
+
+/// Batches of a day, one each few seconds.
+const DAY: usize = 2_000;
+
+#[tokio::test]
+async fn a_day_that_went_back_is_healed_in_one_pass_and_few_parts() {
+    let mut sender = Sender::new(Place::redis().await);
+    let mut sent = Vec::new();
+    for number in 0..DAY {
+        let hour = (number * 24 / DAY) as u8;
+        let sums = sums_of("a", "2026-11-30", hour, 1 + number % 20);
+        sent.push(sums.clone());
+        sender.freeze(vec![sums]);
+    }
+    // The store knows nothing of all that but the first two batches.
+    for sequence in 1..=2 {
+        let batch = sender.outbox.get(sequence).unwrap().unwrap();
+        sender.flush(false).0.apply(&batch).await.unwrap();
+    }
+    sender.outbox.set_applied(DAY as u64);
+    let began = tokio::time::Instant::now();
+    assert!(!sender.check(true).await.unwrap());
+    println!("{DAY} batches were healed in {:?}", began.elapsed());
+    sender.assert_whole().await;
+    let name = HashName { site: SiteKey::new("a").unwrap(), name: Arc::from("day:2026-11-30:visitors") };
+    assert_eq!(sender.place.store.visitors(vec![name]).await.unwrap(), [1]);
+    let server = sender.place.server.as_ref().unwrap();
+    let mut redis =
+        redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let told: String = redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
+    let calls = told.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next());
+    let calls: usize = calls.unwrap().parse().unwrap();
+    assert!(calls < 150, "{calls} parts for {DAY} batches");
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_outbox_is_recorded_for_the_hashes_that_lost_it_and_no_other() {
+    let mut sender = Sender::new(Place::embedded().await);
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 3), sums_of("b", "2026-11-30", 22, 2)]).await;
+    let images = tempfile::tempdir().unwrap();
+    let image = images.path().join("image");
+    sender = sender.saved(&image).await;
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 2)]).await;
+    sender.send(vec![sums_of("a", "2026-11-30", 22, 1), sums_of("b", "2026-11-30", 22, 1)]).await;
+    sender.forget_all_but_the_newest();
+    assert_eq!(sender.outbox.first_sequence(), Some(3));
+    sender = sender.back_to(&image).await;
+    assert!(!sender.check(false).await.unwrap());
+    let lost = std::fs::read_to_string(sender.files.path().join("data/losses")).unwrap();
+    assert_eq!(lost.lines().count(), 9, "{lost}");
+    for line in lost.lines() {
+        // The site b was not in the batch that is no longer kept: nothing of it is lost.
+        assert!(line.contains(" store a/") && line.contains("batches after 1 up to 2"), "{line}");
+    }
+    sender.sent.remove(2);
+    sender.assert_whole().await;
+}

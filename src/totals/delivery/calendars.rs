@@ -1,0 +1,56 @@
+//! A change of a site's calendar: another time zone holds for views accepted afterwards; weeks that begin
+//! on another day have other names, and the running one is made the sum of its days.
+//!
+//! The store keeps the calendar that it was last written with, and a mark of every change. The change is
+//! made when everything that waited has been applied: then a week's sum is that of its days, whichever
+//! calendar the batches were frozen under. Another instance that still counts with the old calendar adds
+//! to the days and to the old week: restart all of them together.
+
+use chrono::Weekday;
+
+use crate::calendar::{Calendar, Period};
+use crate::clock::Moment;
+use crate::sites::Sites;
+use crate::totals::store::contract::{HashName, Store, StoreError};
+use crate::totals::tally::running::hash_name;
+
+/// A calendar as the store notes it: `Asia/Ho_Chi_Minh monday`.
+fn noted(calendar: &Calendar) -> String {
+    let first = match calendar.week_start {
+        Weekday::Mon => "monday",
+        Weekday::Tue => "tuesday",
+        Weekday::Wed => "wednesday",
+        Weekday::Thu => "thursday",
+        Weekday::Fri => "friday",
+        Weekday::Sat => "saturday",
+        Weekday::Sun => "sunday",
+    };
+    format!("{} {first}", calendar.zone.name())
+}
+
+/// Notes the calendars of all sites in the store, which holds everything that was frozen. Whether any had
+/// changed, so that figures must be read again.
+///
+/// # Errors
+/// See [`StoreError`]; what was done is not done again.
+pub async fn note(store: &Store, sites: &Sites, now: Moment) -> Result<bool, StoreError> {
+    let mut changed = false;
+    for site in sites.all() {
+        let hour = site.calendar.span(now.unix_ms).hour;
+        let hash = |name: String| HashName { site: site.key.clone(), name: name.into() };
+        let week = hash(hash_name(hour.bucket(Period::Week)));
+        let days = hour.week.iter_days().take_while(|day| *day <= hour.day);
+        let days = days.map(|day| hash(format!("day:{day}"))).collect();
+        let (calendar, at) = (noted(&site.calendar), site.calendar.rfc3339(now.unix_ms));
+        if let Some(before) = store.note_calendar(&calendar, &at, week, days).await? {
+            tracing::warn!(
+                site = %site.key,
+                before,
+                now = calendar,
+                "the calendar has changed: closed days stay as they were cut"
+            );
+            changed = true;
+        }
+    }
+    Ok(changed)
+}

@@ -1,0 +1,242 @@
+//! Who this data directory is to the store: its writer, the runs of its processes, the key of its view ids,
+//! and the data sets it has written to. In `data_dir/writer`, a checked text that is kept twice: a line a word
+//! and its values.
+//!
+//! ```text
+//! format 1                            of this file (see `formats`)
+//! writer 0123456789abcdef             applies batches under this name
+//! id-key <32 hex digits>              view ids are hashed with it
+//! floor 17                            batches up to 17 were another identity's to apply
+//! left 89abcdef01234567               who this was before, while parts of batches may bear its markers
+//! former 89abcdef01234567             who this was before, while its markers are to be removed
+//! settled redis                       the kind of store that was last brought up to date whole
+//! run 0011223344556677 17             a process, and the last batch that was frozen before it began
+//! dataset redis lamdong <id> 0        a data set, and up to which batch it was accepted without the past
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use super::salts::random;
+use crate::sites::SiteKey;
+use crate::totals::disk::dir::{DataDir, Kept};
+use crate::totals::disk::formats;
+use crate::totals::store::contract::{Run, WriterId};
+
+const FILE: &str = "writer";
+
+/// Most runs remembered.
+const MAX_RUNS: usize = 64;
+
+/// A data set that was written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// The id that it was born with.
+    pub id: Arc<str>,
+    /// Batches up to this one are not in it, by the operator's word.
+    pub floor: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The writer.
+    pub writer: WriterId,
+    /// The key that view ids are hashed with.
+    pub id_key: [u8; 16],
+    /// The data sets that this directory has written to, by kind of store and site. By kind, because another
+    /// kind of store is chosen on purpose; another data set behind the same setting is not.
+    pub datasets: BTreeMap<(String, SiteKey), Dataset>,
+    /// Batches up to this one were another identity's to apply: this one never sends them.
+    pub floor: u64,
+    /// The writer before, until it is known which parts of batches after the floor were applied as it.
+    pub left: Option<WriterId>,
+    /// Writers before, whose markers are to be removed.
+    pub former: Vec<WriterId>,
+    /// The kind of store that was last known to hold all that the outbox can bring to it.
+    pub settled: Option<String>,
+    /// The processes that ran on this directory, oldest first; the last is this one.
+    pub runs: Vec<Run>,
+}
+
+impl Identity {
+    /// Reads it, or is born.
+    ///
+    /// # Errors
+    /// Of the file system; `InvalidData` where it is damaged, or gone though an outbox is there.
+    pub fn open(dir: &DataDir) -> io::Result<Self> {
+        let damaged = || {
+            let what = format!(
+                "{0}/{FILE} and its copy are damaged; restore one of them from a backup. Without, views in {0} \
+                 that the store lacks cannot be told from those it holds: move the directory away to begin \
+                 with a new identity",
+                dir.path().display()
+            );
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        };
+        match dir.read_kept(FILE)? {
+            Kept::Whole(text) => return parse(&text).ok_or_else(damaged),
+            Kept::Damaged => return Err(damaged()),
+            // A batch knows what its writer wrote before it: sent by another, it would count twice.
+            Kept::Absent if dir.path().join("outbox").exists() => return Err(damaged()),
+            Kept::Absent => {}
+        }
+        let identity = Identity { writer: WriterId(drawn()), id_key: random(), ..Identity::nobody() };
+        identity.save(dir)?;
+        Ok(identity)
+    }
+
+    fn nobody() -> Self {
+        Identity {
+            writer: WriterId("".into()),
+            id_key: [0; 16],
+            datasets: BTreeMap::new(),
+            floor: 0,
+            left: None,
+            former: Vec::new(),
+            settled: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// A process begins, with a last batch in the outbox.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn begin_run(&mut self, dir: &DataDir, base: u64) -> io::Result<()> {
+        self.runs.push(Run { id: drawn(), base });
+        let excess = self.runs.len().saturating_sub(MAX_RUNS);
+        self.runs.drain(..excess);
+        self.save(dir)
+    }
+
+    /// Becomes another writer, whose first batch is the one after `floor`. What was applied beyond it as
+    /// the writer that it was is found out before anything else is sent. Who it was.
+    ///
+    /// # Errors
+    /// Of the file system: it is who it was.
+    pub fn begin_anew(&mut self, dir: &DataDir, floor: u64, change: Change) -> io::Result<WriterId> {
+        let mut anew = Identity { writer: WriterId(drawn()), floor, left: None, ..self.clone() };
+        match change {
+            Change::Twin => anew.left = Some(self.writer.clone()),
+            Change::Drained => anew.former.push(self.writer.clone()),
+        }
+        anew.save(dir)?;
+        Ok(std::mem::replace(self, anew).writer)
+    }
+
+    /// What a kind of store had of this writer is given up: the data sets of another kind are copied there.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn copy_datasets(&mut self, dir: &DataDir, from: &str, to: &str) -> io::Result<()> {
+        let of_source = self.datasets.iter().filter(|((kind, _), _)| kind == from);
+        let copied: Vec<_> =
+            of_source.map(|((_, site), dataset)| ((to.to_owned(), site.clone()), dataset.clone())).collect();
+        self.datasets.retain(|(kind, _), _| kind != to);
+        self.datasets.extend(copied);
+        self.save(dir)
+    }
+
+    /// Batches of a site up to this one are not in a store, and not missed there.
+    pub fn floor_of(&self, kind: &str, site: &SiteKey) -> u64 {
+        let place = (kind.to_owned(), site.clone());
+        self.datasets.get(&place).map_or(0, |dataset| dataset.floor).max(self.floor)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn save(&self, dir: &DataDir) -> io::Result<()> {
+        let mut text = format!(
+            "{}writer {}\nid-key {:032x}\n",
+            formats::first_line(),
+            self.writer.0,
+            u128::from_be_bytes(self.id_key)
+        );
+        text += &format!("floor {}\n", self.floor);
+        let words = self.left.iter().map(|left| format!("left {}\n", left.0));
+        let words = words.chain(self.former.iter().map(|former| format!("former {}\n", former.0)));
+        let words = words.chain(self.settled.iter().map(|kind| format!("settled {kind}\n")));
+        let words = words.chain(self.runs.iter().map(|run| format!("run {} {}\n", run.id, run.base)));
+        text.extend(words);
+        for ((kind, site), dataset) in &self.datasets {
+            text += &format!("dataset {kind} {site} {} {}\n", dataset.id, dataset.floor);
+        }
+        dir.replace_kept(FILE, &text)
+    }
+}
+
+/// Why an identity is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A copy of the directory bears it too.
+    Twin,
+    /// All of it is applied.
+    Drained,
+}
+
+fn drawn() -> Arc<str> {
+    format!("{:016x}", u64::from_be_bytes(random())).into()
+}
+
+fn parse(text: &str) -> Option<Identity> {
+    let mut identity = Identity::nobody();
+    let mut id_key = None;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["format", _] => {}
+            ["writer", id] => identity.writer = WriterId((*id).into()),
+            ["id-key", key] => id_key = Some(u128::from_str_radix(key, 16).ok()?.to_be_bytes()),
+            ["floor", sequence] => identity.floor = sequence.parse().ok()?,
+            ["left", id] => identity.left = Some(WriterId((*id).into())),
+            ["former", id] => identity.former.push(WriterId((*id).into())),
+            ["settled", kind] => identity.settled = Some((*kind).to_owned()),
+            ["run", id, base] => {
+                identity.runs.push(Run { id: (*id).into(), base: base.parse().ok()? });
+            }
+            // The first release wrote no floor.
+            ["dataset", kind, site, id, floor @ ..] => {
+                let floor = floor.first().map_or(Some(0), |floor| floor.parse().ok())?;
+                let dataset = Dataset { id: (*id).into(), floor };
+                identity.datasets.insert(((*kind).to_owned(), SiteKey::new(site)?), dataset);
+            }
+            _ => return None,
+        }
+    }
+    (!identity.writer.0.is_empty()).then_some(())?;
+    Some(Identity { id_key: id_key?, ..identity })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_the_first_release_wrote_too() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(place.path()).unwrap();
+        let old = "writer 0123456789abcdef\nid-key 000102030405060708090a0b0c0d0e0f\n\
+                   dataset redis lamdong 00000000000000aa\n";
+        dir.replace(FILE, old.as_bytes()).unwrap();
+        let mut identity = Identity::open(&dir).unwrap();
+        assert_eq!((&*identity.writer.0, identity.floor), ("0123456789abcdef", 0));
+        let site = SiteKey::new("lamdong").unwrap();
+        assert_eq!(identity.floor_of("redis", &site), 0);
+        for base in 0..70 {
+            identity.begin_run(&dir, base).unwrap();
+        }
+        assert_eq!((identity.runs.len(), identity.runs[0].base), (MAX_RUNS, 6));
+        let before = identity.begin_anew(&dir, 69, Change::Twin).unwrap();
+        assert_eq!((identity.left.as_ref(), identity.floor_of("redis", &site)), (Some(&before), 69));
+        identity.settled = Some("redis".to_owned());
+        let drained = identity.begin_anew(&dir, 70, Change::Drained).unwrap();
+        assert_eq!((&identity.left, identity.former.as_slice()), (&None, &[drained][..]));
+        assert_eq!(Identity::open(&dir).unwrap(), identity);
+        dir.replace_kept(FILE, "writer 1\nid-key 00\nfuture x\n").unwrap();
+        assert!(Identity::open(&dir).is_err(), "a word of a later release is not dropped");
+    }
+}

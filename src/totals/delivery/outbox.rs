@@ -1,0 +1,250 @@
+//! The outbox: durable batches on their way to the store, and their recent past.
+//!
+//! A batch is in it, synced, before the first try to apply it. Applied ones stay for a while, so that a
+//! store that went back in time can be given again what it lost.
+//!
+//! A batch is added when the sync of the one before it has succeeded; if the sync of a batch fails the
+//! process ends, and the next one may read from the page cache what is not on the disk. So every start
+//! copies the newest batch into its own, synced segment before anything of it is sent.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::RangeInclusive;
+
+use crate::totals::OutboxConfig;
+use crate::totals::batch::Batch;
+use crate::totals::disk::files::Folder;
+use crate::totals::disk::log::{AppendError, Damage, FRAME_HEADER, Position, Segments};
+
+/// Old batches are dropped by whole segments. One is as long as this, or shorter: so many make up all that
+/// may be kept.
+const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENTS: u64 = 4;
+
+const KIND: u8 = b'o';
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    sequence: u64,
+    at: Position,
+    /// By the outbox's own clock.
+    frozen_ms: i64,
+    oldest_ms: i64,
+}
+
+impl Place {
+    fn of(batch: &Batch, at: Position) -> Self {
+        Place { sequence: batch.sequence, at, frozen_ms: batch.frozen_ms, oldest_ms: batch.oldest_ms }
+    }
+}
+
+/// See the module.
+pub struct Outbox {
+    log: Segments,
+    places: VecDeque<Place>,
+    applied: u64,
+    /// Retention is counted by this clock. It stands while the store does not answer, and at the newest
+    /// batch while no process runs.
+    clock_ms: i64,
+    /// When the clock was last moved on; monotonic milliseconds.
+    moved_ms: Option<u64>,
+    config: OutboxConfig,
+    buffer: Vec<u8>,
+    damage: Vec<Damage>,
+}
+
+impl Outbox {
+    /// Opens the outbox in a folder; `each` is given every batch in it, oldest first.
+    ///
+    /// # Errors
+    /// Of the file system, a full disk among them; a batch of another version.
+    pub fn open(
+        folder: impl Into<Folder>,
+        config: OutboxConfig,
+        mut each: impl FnMut(Batch),
+    ) -> io::Result<Self> {
+        let log = Segments::open(folder.into(), KIND, 0)?;
+        let mut places = VecDeque::<Place>::new();
+        let damage = log.replay(Position::default(), |payload, at, _| {
+            let batch = Batch::decode(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            match places.back_mut() {
+                // A start's copy of the newest batch.
+                Some(newest) if newest.sequence >= batch.sequence => newest.at = at,
+                _ => {
+                    places.push_back(Place::of(&batch, at));
+                    each(batch);
+                }
+            }
+            Ok(())
+        })?;
+        let clock_ms = places.back().map_or(0, |place| place.frozen_ms);
+        let buffer = Vec::new();
+        let mut outbox = Outbox { log, places, applied: 0, clock_ms, moved_ms: None, config, buffer, damage };
+        outbox.copy_newest()?;
+        Ok(outbox)
+    }
+
+    fn copy_newest(&mut self) -> io::Result<()> {
+        let Some(newest) = self.places.back_mut() else { return Ok(()) };
+        let payload = self.log.read(newest.at)?;
+        let mut frame = vec![0; FRAME_HEADER];
+        frame.extend_from_slice(&payload);
+        let at = self.log.end();
+        self.log.append(&mut frame).map_err(|error| match error {
+            AppendError::Undone(error) | AppendError::Unknown(error) => error,
+        })?;
+        self.log.current().sync_data()?;
+        newest.at = at;
+        Ok(())
+    }
+
+    /// What was found damaged on opening.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// Batches that are not there although younger ones are, and those up to `applied` that were younger
+    /// than all that is there.
+    pub fn gaps(&self, applied: u64) -> Vec<RangeInclusive<u64>> {
+        let sequences = self.places.iter().map(|place| place.sequence);
+        let ends = sequences.clone().skip(1).chain([applied + 1]);
+        let starts: Vec<u64> = if self.places.is_empty() { vec![0] } else { sequences.collect() };
+        starts.into_iter().zip(ends).filter(|(a, b)| a + 1 < *b).map(|(a, b)| a + 1..=b - 1).collect()
+    }
+
+    /// The sequence that the next batch bears.
+    pub fn next_sequence(&self) -> u64 {
+        self.places.back().map_or(self.applied, |place| place.sequence).max(self.applied) + 1
+    }
+
+    /// The first batch that is kept, if any.
+    pub fn first_sequence(&self) -> Option<u64> {
+        self.places.front().map(|place| place.sequence)
+    }
+
+    /// Up to which batch all is applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Batches that wait.
+    pub fn waiting(&self) -> u64 {
+        self.places.back().map_or(0, |place| place.sequence.saturating_sub(self.applied))
+    }
+
+    /// The first batch that waits, and when the oldest view in it was accepted (Unix milliseconds).
+    pub fn next_waiting(&self) -> Option<(u64, i64)> {
+        let first = self.places.partition_point(|place| place.sequence <= self.applied);
+        self.places.get(first).map(|place| (place.sequence, place.oldest_ms))
+    }
+
+    /// What a batch that is frozen now bears: milliseconds of the clock by which retention is counted.
+    pub fn clock_ms(&self) -> i64 {
+        self.clock_ms
+    }
+
+    /// How old the oldest batch is that is kept: as far back the store may go and be healed. Milliseconds.
+    pub fn reach_ms(&self) -> u64 {
+        let age_ms = |place: &Place| self.clock_ms.saturating_sub(place.frozen_ms);
+        self.places.front().map_or(0, age_ms).max(0) as u64
+    }
+
+    /// When the oldest view of the oldest batch was accepted that is kept (Unix milliseconds).
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.places.front().map(|place| place.oldest_ms)
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// Whether what waits fills it, and nothing can be dropped: no more is taken then.
+    pub fn is_full(&self) -> bool {
+        let oldest = self.places.front().map(|place| place.at.segment);
+        let waits = self.places.iter().find(|place| place.sequence > self.applied);
+        self.log.bytes() >= self.config.max_bytes && waits.map(|place| place.at.segment) == oldest
+    }
+
+    /// Adds a batch and syncs it.
+    ///
+    /// # Errors
+    /// `Undone`: it is not in the outbox. `Unknown`, or a failed sync: the process must end.
+    pub fn add(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        if self.log.current_bytes() > SEGMENT_BYTES.min(self.config.max_bytes / SEGMENTS) {
+            let fresh = self.log.next().prepare();
+            self.log.install(fresh.map_err(AppendError::Undone)?);
+        }
+        self.buffer.clear();
+        self.buffer.resize(FRAME_HEADER, 0);
+        batch.encode(&mut self.buffer);
+        let at = self.log.end();
+        self.log.append(&mut self.buffer)?;
+        self.log.current().sync_data().map_err(AppendError::Unknown)?;
+        self.places.push_back(Place::of(batch, at));
+        if self.buffer.capacity() > 1 << 20 {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Everything up to a batch is applied.
+    pub fn set_applied(&mut self, sequence: u64) {
+        self.applied = self.applied.max(sequence);
+    }
+
+    /// Reads a batch; none where it is not kept any more.
+    ///
+    /// # Errors
+    /// Of the file system; a damaged batch.
+    pub fn get(&self, sequence: u64) -> io::Result<Option<Batch>> {
+        let Ok(index) = self.places.binary_search_by_key(&sequence, |place| place.sequence) else {
+            return Ok(None);
+        };
+        let Some(place) = self.places.get(index) else { return Ok(None) };
+        let bytes = self.log.read(place.at)?;
+        let batch = Batch::decode(&bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        Ok(Some(batch))
+    }
+
+    /// Drops applied batches that are older than the retention or beyond the size, oldest first, by whole
+    /// segments: what is on the disk can heal. The newest stays: its sequence and its reach are what the
+    /// next start goes on from.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn trim(&mut self, uptime_ms: u64, store_answers: bool) -> io::Result<()> {
+        let moved_ms = self.moved_ms.replace(uptime_ms).unwrap_or(uptime_ms);
+        if store_answers {
+            self.clock_ms += uptime_ms.saturating_sub(moved_ms) as i64;
+        }
+        while let Some((last, next)) = self.end_of_first_segment() {
+            let place = self.places.get(last).filter(|place| place.sequence <= self.applied);
+            let old = |place: &Place| self.clock_ms.saturating_sub(place.frozen_ms) > self.retention_ms();
+            if !place.is_some_and(|place| old(place) || self.log.bytes() > self.config.max_bytes) {
+                break;
+            }
+            self.places.drain(..=last);
+            self.log.forget_before(next).delete()?;
+        }
+        if self.places.is_empty() {
+            self.log.forget_before(self.log.end()).delete()?;
+        }
+        Ok(())
+    }
+
+    /// The last batch of the first segment that holds any, and where the next one begins.
+    fn end_of_first_segment(&self) -> Option<(usize, Position)> {
+        let segment = self.places.front()?.at.segment;
+        let next = self.places.iter().position(|place| place.at.segment > segment)?;
+        Some((next - 1, self.places.get(next)?.at))
+    }
+
+    fn retention_ms(&self) -> i64 {
+        self.config.retention.as_millis() as i64
+    }
+}
+
+#[cfg(test)]
+mod tests;

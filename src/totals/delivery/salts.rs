@@ -1,0 +1,166 @@
+//! The salts of civil days: drawn a day ahead, shared through the store, kept in `data_dir/salts` so
+//! that a start without the store knows its visitors, and deleted two days after use.
+//!
+//! The file is a checked text that is kept twice: its format (see `formats`), then a line a salt: site, day, 32 hex
+//! digits, and whether the store has it
+//! (`shared`) or only this instance does (`drawn`).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::{Days, NaiveDate};
+
+use crate::ingest::{SaltTable, SiteSalts};
+use crate::metrics::{Operation, StoreOperations};
+use crate::sites::{SiteId, SiteKey};
+use crate::totals::disk::dir::{DataDir, Kept};
+use crate::totals::disk::formats;
+use crate::totals::store::contract::{Store, StoreError};
+
+const FILE: &str = "salts";
+
+/// How long a salt is kept after its day.
+const KEEP: Duration = Duration::from_secs(48 * 3600);
+
+/// The running civil day of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Today {
+    /// Its place in the table.
+    pub id: SiteId,
+    /// The site.
+    pub site: SiteKey,
+    /// The day.
+    pub day: NaiveDate,
+}
+
+#[derive(Clone, Copy)]
+struct Salt {
+    key: [u8; 16],
+    shared: bool,
+}
+
+/// See the module.
+pub struct Salts {
+    by_day: BTreeMap<(SiteKey, NaiveDate), Salt>,
+    id_key: [u8; 16],
+    table: Arc<ArcSwap<SaltTable>>,
+}
+
+impl Salts {
+    /// Reads the file. Where it is damaged and so is its copy, none is known, and `lost` is told what that
+    /// costs.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(dir: &DataDir, id_key: [u8; 16], lost: impl FnOnce(&str)) -> io::Result<Self> {
+        let known = match dir.read_kept(FILE)? {
+            Kept::Whole(text) => formats::body(&text).lines().map(parse).collect(),
+            Kept::Absent => Some(BTreeMap::new()),
+            Kept::Damaged => None,
+        };
+        if known.is_none() {
+            dir.set_aside(FILE)?;
+            lost("it is damaged: a visitor of today whose salt the store lacks too begins another visit");
+        }
+        let by_day = known.unwrap_or_default();
+        Ok(Salts { by_day, id_key, table: Arc::default() })
+    }
+
+    /// The table that requests read.
+    pub fn table(&self) -> Arc<ArcSwap<SaltTable>> {
+        self.table.clone()
+    }
+
+    /// Draws what is missing of today's and tomorrow's salts, drops what is too old, and publishes the
+    /// rest. `days` is today of every site.
+    ///
+    /// # Errors
+    /// Of the file system; the table is up to date all the same.
+    pub fn draw(&mut self, dir: &DataDir, days: &[Today]) -> io::Result<()> {
+        let before = self.by_day.len();
+        self.by_day.retain(|(site, day), _| {
+            days.iter().any(|today| today.site == *site && *day >= today.day - Days::new(2))
+        });
+        let mut changed = before != self.by_day.len();
+        for (site, day) in days
+            .iter()
+            .flat_map(|today| [today.day, today.day + Days::new(1)].map(|day| (today.site.clone(), day)))
+        {
+            self.by_day.entry((site, day)).or_insert_with(|| {
+                changed = true;
+                Salt { key: random(), shared: false }
+            });
+        }
+        self.publish(days);
+        if changed { self.save(dir) } else { Ok(()) }
+    }
+
+    /// Agrees with the store on salts that only this instance has. Where the store has another one it
+    /// is taken, but for a day that has begun here and is in use: that would split its visitors.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn share(
+        &mut self,
+        store: &Store,
+        operations: &StoreOperations,
+        dir: &DataDir,
+        days: &[Today],
+        in_use: impl Fn(&SiteKey) -> bool,
+    ) -> Result<(), StoreError> {
+        let alone: Vec<_> =
+            self.by_day.iter().filter(|(_, salt)| !salt.shared).map(|(k, s)| (k.clone(), *s)).collect();
+        if alone.is_empty() {
+            return Ok(());
+        }
+        for ((site, day), salt) in alone {
+            let theirs = store.salt(&site, day, salt.key, KEEP);
+            let theirs = operations.watch(Operation::Salt, theirs).await?;
+            let begun = days.iter().any(|today| today.site == site && today.day >= day);
+            let key = if begun && in_use(&site) { salt.key } else { theirs };
+            self.by_day.insert((site, day), Salt { key, shared: true });
+        }
+        self.publish(days);
+        self.save(dir).map_err(|error| StoreError::Unreachable(error.to_string()))
+    }
+
+    fn publish(&self, days: &[Today]) {
+        let of = |site: &SiteKey| {
+            let salts = self.by_day.iter().filter(|((key, _), _)| key == site);
+            SiteSalts { days: salts.map(|((_, day), salt)| (*day, salt.key)).collect() }
+        };
+        let room = days.iter().map(|today| today.id.index() + 1).max().unwrap_or(0);
+        let mut sites = vec![SiteSalts::default(); room];
+        days.iter().for_each(|today| sites[today.id.index()] = of(&today.site));
+        self.table.store(Arc::new(SaltTable { sites, id_key: self.id_key }));
+    }
+
+    fn save(&self, dir: &DataDir) -> io::Result<()> {
+        let mut text = formats::first_line();
+        for ((site, day), salt) in &self.by_day {
+            let word = if salt.shared { "shared" } else { "drawn" };
+            text += &format!("{site} {day} {:032x} {word}\n", u128::from_be_bytes(salt.key));
+        }
+        dir.replace_kept(FILE, &text)
+    }
+}
+
+fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
+    let mut words = line.split(' ');
+    let site = SiteKey::new(words.next()?)?;
+    let day = words.next()?.parse().ok()?;
+    let key = u128::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
+    Some(((site, day), Salt { key, shared: words.next()? == "shared" }))
+}
+
+/// Bytes nobody can guess.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        crate::totals::die(&format!("the system gives no random numbers ({error})"));
+    }
+    bytes
+}

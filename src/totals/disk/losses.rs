@@ -1,0 +1,153 @@
+//! Losses: what was promised and could not be kept. Each is recorded for good, shown by `/readyz?verbose`
+//! and counted by a metric, so that none passes in silence (G10).
+//!
+//! `data_dir/losses` is text, a line a loss:
+//!
+//! ```text
+//! 2026-11-23T21:43:31Z store lamdong/day:2026-11-20 batches after 17 up to 230
+//! when it was found    cause place                  extent
+//! ```
+//!
+//! The place has no space in it; the extent is words for people: which batches, bytes or times. A loss that is
+//! found again (a damaged segment is read at each start) is the same line and recorded once. Whoever has
+//! read it may move the file away while the service is stopped.
+//!
+//! To record one: `losses.record(Cause::Journal, now_ms, "journal/00000017", "bytes 4096 to 8192")`, for
+//! several found at once one call each; it writes and syncs the file, so not on the event loop.
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::dir::DataDir;
+use crate::metrics::{LOSS_CAUSES, Metrics};
+
+/// Its name in the data directory.
+const FILE: &str = "losses";
+
+/// Most lines of the file. What is found beyond is counted and logged.
+const MAX_LINES: usize = 10_000;
+
+/// Where something was lost. In order of [`LOSS_CAUSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The store went back further than the outbox reaches.
+    Store = 0,
+    /// A part of the journal is damaged or missing: views.
+    Journal = 1,
+    /// A part of the outbox is damaged or missing: batches.
+    Outbox = 2,
+    /// The salts are damaged: who visited today.
+    Salts = 3,
+}
+
+/// See the module.
+pub struct Losses {
+    path: PathBuf,
+    metrics: Arc<Metrics>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Lines without their time.
+    lines: HashSet<String>,
+    last: Option<String>,
+}
+
+impl Losses {
+    /// Reads what was recorded.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(dir: &DataDir, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let bytes = dir.read(FILE)?.unwrap_or_default();
+        let mut known = Known::default();
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            let Some((_, loss)) = line.split_once(' ') else { continue };
+            let cause = LOSS_CAUSES.iter().find(|cause| loss.split(' ').next() == Some(cause));
+            if let Some(cause) = cause
+                && known.lines.insert(loss.to_owned())
+            {
+                metrics.healing.losses.with_label_values(&[cause]).inc();
+                known.last = Some(line.to_owned());
+            }
+        }
+        Ok(Losses { path: dir.path().join(FILE), metrics, known: Mutex::new(known) })
+    }
+
+    /// Records a loss, unless it is known.
+    pub fn record(&self, cause: Cause, now_ms: i64, place: &str, extent: &str) {
+        let cause = LOSS_CAUSES[cause as usize];
+        let loss = format!("{cause} {} {}", place.replace(' ', "_"), extent.replace('\n', " "));
+        let at = DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
+        let line = format!("{} {loss}", DateTime::<Utc>::to_rfc3339_opts(&at, SecondsFormat::Secs, true));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.lines.contains(&loss) {
+            return;
+        }
+        tracing::error!(cause, place, extent, "something is lost; it is recorded in data_dir/losses");
+        self.metrics.healing.losses.with_label_values(&[cause]).inc();
+        known.last = Some(line.clone());
+        if known.lines.len() >= MAX_LINES {
+            return;
+        }
+        known.lines.insert(loss);
+        if let Err(error) = self.append(&line) {
+            tracing::error!(%error, line, "the loss cannot be recorded");
+        }
+    }
+
+    fn append(&self, line: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        writeln!(file, "{line}")?;
+        file.sync_all()
+    }
+
+    /// How many are recorded and which came last, in words; none where nothing was lost.
+    pub fn summary(&self) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = known.last.as_ref()?;
+        Some(format!("{} recorded in data_dir/{FILE}, the last: {last}", known.lines.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sites::Sites;
+
+    #[test]
+    fn a_loss_is_recorded_once_and_outlives_the_process() {
+        let path = tempfile::tempdir().unwrap();
+        let open = |metrics: &Arc<Metrics>| {
+            Losses::open(&DataDir::open(path.path()).unwrap(), metrics.clone()).unwrap()
+        };
+        let fresh = || Arc::new(Metrics::new(&Sites::default(), 1).unwrap());
+        let metrics = fresh();
+        let losses = open(&metrics);
+        assert_eq!(losses.summary(), None);
+        losses.record(Cause::Store, 0, "lamdong/all", "batches after 3 up to 9");
+        losses.record(Cause::Store, 5000, "lamdong/all", "batches after 3 up to 9");
+        losses.record(Cause::Journal, 5000, "journal/a b", "bytes\n1 to 2");
+        let (metrics, again) = (
+            fresh(),
+            "2 recorded in data_dir/losses, the last: \
+            1970-01-01T00:00:05Z journal journal/a_b bytes 1 to 2",
+        );
+        for _ in 0..2 {
+            let losses = open(&metrics);
+            assert_eq!(losses.summary().as_deref(), Some(again));
+            losses.record(Cause::Store, 9000, "lamdong/all", "batches after 3 up to 9");
+        }
+        let counted = LOSS_CAUSES.map(|cause| metrics.healing.losses.with_label_values(&[cause]).get());
+        assert_eq!(counted, [2, 2, 0, 0], "each process counts what it finds recorded");
+        let text = std::fs::read_to_string(path.path().join(FILE)).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+}

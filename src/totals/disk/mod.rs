@@ -1,0 +1,11 @@
+//! Files that survive: a directory of one's own, a log of framed records, and what was lost of them.
+
+pub mod codec;
+pub mod dir;
+#[cfg(test)]
+pub mod faults;
+pub mod files;
+pub mod formats;
+pub mod log;
+pub mod losses;
+mod scan;

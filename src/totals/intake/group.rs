@@ -1,0 +1,119 @@
+//! The open group: the views of one turn of the event loop, which reach the journal together and are
+//! answered together.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::ingest::{Beacon, Reason};
+use crate::totals::disk::log::FRAME_HEADER;
+
+/// A view that waits for its group.
+pub struct Waiting {
+    pub view: Beacon,
+    /// Whether it is a visit too: decided when the group is written.
+    pub visit: bool,
+}
+
+/// See the module.
+pub struct Group {
+    /// Room for the frame's header, and the records.
+    pub records: Vec<u8>,
+    pub views: Vec<Waiting>,
+    pub done: Arc<Done>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        let mut group = Group { records: Vec::new(), views: Vec::new(), done: Arc::default() };
+        group.clear();
+        group
+    }
+}
+
+impl Group {
+    /// Makes it a new group; its memory is used again.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.records.resize(FRAME_HEADER, 0);
+        self.views.clear();
+        self.done = Arc::default();
+    }
+}
+
+const PENDING: u8 = 0;
+const WRITTEN: u8 = 1;
+const FAILED: u8 = 2;
+const FULL: u8 = 3;
+
+/// How a group ended, and who waits to know.
+#[derive(Default)]
+pub struct Done {
+    outcome: AtomicU8,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl Done {
+    /// Tells everyone.
+    pub fn finish(&self, outcome: Result<(), Reason>) {
+        let code = match outcome {
+            Ok(()) => WRITTEN,
+            Err(Reason::JournalFull) => FULL,
+            Err(_) => FAILED,
+        };
+        self.outcome.store(code, Ordering::Release);
+        let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    fn outcome(&self) -> Poll<Result<(), Reason>> {
+        match self.outcome.load(Ordering::Acquire) {
+            PENDING => Poll::Pending,
+            WRITTEN => Poll::Ready(Ok(())),
+            FULL => Poll::Ready(Err(Reason::JournalFull)),
+            _ => Poll::Ready(Err(Reason::Overloaded)),
+        }
+    }
+}
+
+/// Resolves when the view's group is written (and synced, as configured), or undone: then the promise of
+/// a 204 cannot be kept. Dropping it changes nothing: the view is counted or undone with its group.
+pub struct Written {
+    group: Arc<Done>,
+    /// Where its waker stands among those of the group.
+    place: Option<usize>,
+}
+
+impl Written {
+    /// Waits for a group.
+    pub fn with(group: &Arc<Done>) -> Self {
+        Written { group: group.clone(), place: None }
+    }
+}
+
+impl Future for Written {
+    type Output = Result<(), Reason>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Written { group, place } = &mut *self;
+        if let ready @ Poll::Ready(_) = group.outcome() {
+            return ready;
+        }
+        let mut wakers = group.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have ended, and taken the wakers, before the lock was ours.
+        if let ready @ Poll::Ready(_) = group.outcome() {
+            return ready;
+        }
+        match place.and_then(|place| wakers.get_mut(place)) {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => {
+                *place = Some(wakers.len());
+                wakers.push(context.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,238 @@
+//! The journal: accepted views on disk before they are answered.
+//!
+//! Groups are written by the event loop itself, one write a turn: a thread in between costs more than
+//! the write. Syncing is slow and is done by a thread of its own. A failed sync ends the process: its pages
+//! may be marked clean and lost, and a second sync would succeed without them.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use tokio::sync::watch;
+
+use crate::clock::{Clock, Moment};
+use crate::ingest::Reason;
+use crate::metrics::{Bound, Metrics};
+use crate::totals::disk::files::{File, Folder};
+use crate::totals::disk::log::{AppendError, Damage, Position, Segments};
+use crate::totals::{JournalConfig, Sync, die};
+
+const KIND: u8 = b'j';
+
+/// A new segment is begun beyond this size, so that old ones can be deleted.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+struct SyncRequest {
+    file: Arc<File>,
+    upto: Position,
+    asked_ms: u64,
+}
+
+struct State {
+    log: Segments,
+    /// When the oldest bytes were written that no sync has covered; monotonic milliseconds.
+    unsynced_ms: Option<u64>,
+    /// A sync up to here has been asked for.
+    asked: Position,
+}
+
+/// See the module.
+pub struct Journal {
+    config: JournalConfig,
+    clock: Clock,
+    state: Mutex<State>,
+    requests: mpsc::Sender<SyncRequest>,
+    synced: watch::Receiver<Position>,
+    /// Copies of what `state` holds, for the check of every view. `u64::MAX`: nothing is unsynced.
+    unsynced_ms: AtomicU64,
+    bytes: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+impl Journal {
+    /// Opens the journal in a folder, to go on in a segment after number `after`, and starts the thread that
+    /// syncs it.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn open(
+        folder: Folder,
+        after: u64,
+        config: JournalConfig,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Arc<Self>> {
+        let log = Segments::open(folder, KIND, after)?;
+        let (requests, queue) = mpsc::channel();
+        // What was there has been synced on opening, and so has the new segment's head.
+        let (synced_sender, synced) = watch::channel(log.end());
+        let bytes = AtomicU64::new(log.bytes());
+        metrics.journal_bytes.set(log.bytes() as i64);
+        let state = State { asked: log.end(), log, unsynced_ms: None };
+        let journal = Arc::new(Journal {
+            config,
+            clock,
+            state: Mutex::new(state),
+            requests,
+            synced,
+            unsynced_ms: AtomicU64::new(u64::MAX),
+            bytes,
+            metrics,
+        });
+        let weak = Arc::downgrade(&journal);
+        std::thread::Builder::new().name("journal-sync".to_owned()).spawn(move || {
+            while let Ok(request) = queue.recv() {
+                let Some(journal) = weak.upgrade() else { return };
+                journal.sync(request, &synced_sender);
+            }
+        })?;
+        Ok(journal)
+    }
+
+    fn sync(&self, request: SyncRequest, synced: &watch::Sender<Position>) {
+        let began = self.clock.now();
+        if let Err(error) = request.file.sync_data() {
+            die(&format!("a sync of the journal failed ({error}): what is on disk is not known"));
+        }
+        let took_ms = self.clock.now().uptime_ms - began.uptime_ms;
+        self.metrics.journal_sync_seconds.observe(took_ms as f64 / 1000.0);
+        let mut state = self.state();
+        // What was written since the request is younger than it.
+        let all = state.log.end() <= request.upto;
+        state.unsynced_ms = if all { None } else { Some(request.asked_ms) };
+        self.unsynced_ms.store(state.unsynced_ms.unwrap_or(u64::MAX), Ordering::Release);
+        drop(state);
+        synced.send_replace(request.upto);
+    }
+
+    /// Whether a view may be taken.
+    ///
+    /// # Errors
+    /// `journal-full` or `overloaded`.
+    pub fn admits(&self, now: Moment) -> Result<(), Reason> {
+        self.reached(now).map_or(Ok(()), |(bound, reason)| {
+            self.metrics.bound(bound);
+            Err(reason)
+        })
+    }
+
+    /// The bound that is reached, and what views are refused with.
+    pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
+        if self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes {
+            return Some((Bound::Journal, Reason::JournalFull));
+        }
+        let unsynced_ms = self.unsynced_ms.load(Ordering::Relaxed);
+        let age_ms = u128::from(now.uptime_ms.saturating_sub(unsynced_ms));
+        (age_ms > self.config.max_unsynced.as_millis()).then_some((Bound::Unsynced, Reason::Overloaded))
+    }
+
+    /// Writes a group. Where it ends.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn write(&self, group: &mut [u8], now_ms: u64) -> Result<Position, AppendError> {
+        let mut state = self.state();
+        let end = state.log.append(group)?;
+        if state.unsynced_ms.is_none() {
+            state.unsynced_ms = Some(now_ms);
+            self.unsynced_ms.store(now_ms, Ordering::Release);
+        }
+        let bytes = self.bytes.fetch_add(group.len() as u64, Ordering::Relaxed) + group.len() as u64;
+        self.metrics.journal_bytes.set(bytes as i64);
+        self.metrics.journal_groups.inc();
+        Ok(end)
+    }
+
+    /// Asks for a sync of all that is written, unless it has been asked for.
+    pub fn ask_sync(&self) -> Position {
+        let mut state = self.state();
+        let upto = state.log.end();
+        if state.asked < upto {
+            state.asked = upto;
+            let request = SyncRequest { file: state.log.current(), upto, asked_ms: self.now_ms() };
+            // The thread lives as long as the journal.
+            self.requests.send(request).ok();
+        }
+        upto
+    }
+
+    /// Waits until all up to a position is synced.
+    pub async fn synced_to(&self, position: Position) {
+        if *self.synced.borrow() >= position {
+            return;
+        }
+        self.ask_sync();
+        if self.synced.clone().wait_for(|synced| *synced >= position).await.is_err() {
+            // The thread that syncs has ended, and with it the process: nothing is promised any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// What a 204 promises.
+    pub fn mode(&self) -> Sync {
+        self.config.sync
+    }
+
+    /// Where the next group will begin.
+    pub fn end(&self) -> Position {
+        self.state().log.end()
+    }
+
+    /// Reads every group from a position on; see [`Segments::replay`].
+    ///
+    /// # Errors
+    /// Of the file system, or of `each`.
+    pub fn replay(
+        &self,
+        from: Position,
+        each: impl FnMut(&[u8], Position, Position) -> io::Result<()>,
+    ) -> io::Result<Vec<Damage>> {
+        self.state().log.replay(from, each)
+    }
+
+    /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something.
+    ///
+    /// # Errors
+    /// Of the file system; the current segment is kept.
+    pub fn roll(&self, anyway: bool) -> io::Result<()> {
+        let (next, bytes, empty) = {
+            let state = self.state();
+            let end = state.log.end();
+            (state.log.next(), state.log.current_bytes(), state.log.is_empty_at(end))
+        };
+        if bytes < SEGMENT_BYTES && (!anyway || empty) {
+            return Ok(());
+        }
+        let fresh = next.prepare()?;
+        let mut state = self.state();
+        let upto = state.log.end();
+        let file = state.log.install(fresh);
+        // Through the same queue, so that no later sync is reported before this one.
+        self.requests.send(SyncRequest { file, upto, asked_ms: self.now_ms() }).ok();
+        Ok(())
+    }
+
+    /// Deletes segments that end before a position.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub fn remove_before(&self, position: Position) -> io::Result<()> {
+        let (forgotten, bytes) = {
+            let mut state = self.state();
+            let forgotten = state.log.forget_before(position);
+            self.bytes.store(state.log.bytes(), Ordering::Relaxed);
+            (forgotten, state.log.bytes())
+        };
+        self.metrics.journal_bytes.set(bytes as i64);
+        forgotten.delete()
+    }
+
+    /// Asked under the lock of `state`: what is written after it is younger.
+    fn now_ms(&self) -> u64 {
+        self.clock.now().uptime_ms
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

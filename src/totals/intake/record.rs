@@ -1,0 +1,78 @@
+//! One accepted view as the journal keeps it.
+//!
+//! ```text
+//! group  records, one after another (a frame of the journal)
+//! view   flags u8 (1 visit · 2 visitor · 4 visitor of the neighbouring day · 8 id)
+//!        site text · accepted at i64 (Unix ms) · civil hour · [visitor u64] · [of the neighbouring
+//!        day u64] · [id u64] · page text
+//! ```
+//!
+//! Integers, texts and the civil hour as in `codec`. No address and no user agent is in it; the
+//! visitor is a salted hash.
+
+use crate::calendar::CivilHour;
+use crate::ingest::Beacon;
+use crate::totals::disk::codec::{Damaged, Put, Take};
+
+const VISIT: u8 = 1;
+const VISITOR: u8 = 2;
+const BESIDE: u8 = 4;
+const ID: u8 = 8;
+
+/// A view read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Key of the site.
+    pub site: &'a str,
+    /// When it was accepted, Unix milliseconds.
+    pub at_ms: i64,
+    /// The civil hour it counts in.
+    pub hour: CivilHour,
+    /// Whether it is a visit too.
+    pub visit: bool,
+    /// The visitor under the day's salt.
+    pub visitor: Option<u64>,
+    /// And under the salt of the neighbouring day.
+    pub beside: Option<u64>,
+    /// The hash of its id.
+    pub id: Option<u64>,
+    /// The page.
+    pub page: &'a str,
+}
+
+/// Appends a view to a group.
+pub fn encode(group: &mut Vec<u8>, site: &str, view: &Beacon, visit: bool) {
+    let beside = view.visitor.and_then(|v| v.beside);
+    let mut flags = if visit { VISIT } else { 0 };
+    flags |= if view.visitor.is_some() { VISITOR } else { 0 };
+    flags |= if beside.is_some() { BESIDE } else { 0 };
+    flags |= if view.id.is_some() { ID } else { 0 };
+    group.put_u8(flags);
+    group.put_text(site);
+    group.put_i64(view.at.unix_ms);
+    group.put_hour(&view.hour);
+    for number in [view.visitor.map(|v| v.today.0), beside.map(|v| v.0), view.id].into_iter().flatten() {
+        group.put_u64(number);
+    }
+    group.put_text(view.page.as_str());
+}
+
+/// Reads the views of a group.
+///
+/// # Errors
+/// [`Damaged`], though its checksum was right: written by another version.
+pub fn decode<'a>(group: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<(), Damaged> {
+    let mut take = Take(group);
+    while !take.0.is_empty() {
+        let flags = take.u8()?;
+        let (site, at_ms, hour) = (take.text()?, take.i64()?, take.hour()?);
+        let mut number = |flag| if flags & flag != 0 { take.u64().map(Some) } else { Ok(None) };
+        let (visitor, beside, id) = (number(VISITOR)?, number(BESIDE)?, number(ID)?);
+        let visit = flags & VISIT != 0;
+        each(Record { site, at_ms, hour, visit, visitor, beside, id, page: take.text()? });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

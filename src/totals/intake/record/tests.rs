@@ -1,0 +1,69 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Moment;
+use crate::ingest::{Kind, Page, Visitor, VisitorId};
+use crate::sites::SiteId;
+use crate::totals::disk::codec::tests::{any_hour, survives};
+
+#[derive(Clone, Debug)]
+struct View {
+    site: String,
+    beacon: Beacon,
+    visit: bool,
+}
+
+fn any_view() -> impl Strategy<Value = View> {
+    let visitor = prop::option::of((any::<u64>(), prop::option::of(any::<u64>())));
+    (
+        "[a-z0-9-]{1,32}",
+        "/.{0,80}",
+        any::<i64>(),
+        any_hour(),
+        any::<bool>(),
+        visitor,
+        prop::option::of(any::<u64>()),
+    )
+        .prop_map(|(site, page, unix_ms, hour, visit, visitor, id)| {
+            let visitor = visitor
+                .map(|(today, beside)| Visitor { today: VisitorId(today), beside: beside.map(VisitorId) });
+            let (site_id, at) = (SiteId(0), Moment { unix_ms, uptime_ms: 0 });
+            let page = Page::trusted(site_id, &page);
+            let beacon = Beacon { kind: Kind::View, site: site_id, page, visitor, id, at, hour };
+            View { site, beacon, visit }
+        })
+}
+
+fn is(record: &Record<'_>, View { site, beacon, visit }: &View) -> bool {
+    *record
+        == Record {
+            site,
+            at_ms: beacon.at.unix_ms,
+            hour: beacon.hour,
+            visit: *visit,
+            visitor: beacon.visitor.map(|v| v.today.0),
+            beside: beacon.visitor.and_then(|v| v.beside).map(|id| id.0),
+            id: beacon.id,
+            page: beacon.page.as_str(),
+        }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(32)))]
+
+    #[test]
+    fn a_group_is_read_back_view_by_view(views in prop::collection::vec(any_view(), 0..6)) {
+        let mut group = Vec::new();
+        views.iter().for_each(|view| encode(&mut group, &view.site, &view.beacon, view.visit));
+        let mut expected = views.iter();
+        let mut same = true;
+        decode(&group, |record| same &= expected.next().is_some_and(|view| is(&record, view)))?;
+        prop_assert!(same && expected.next().is_none());
+        survives(&group, |bytes| decode(bytes, |_| ()).is_ok());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        decode(&bytes, |_| ()).ok();
+    }
+}

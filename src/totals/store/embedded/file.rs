@@ -1,0 +1,235 @@
+//! The file: opened, opened anew after a fault, and checked to be ours.
+//!
+//! redb refuses everything after an I/O error until the file is opened anew. So any fault that may
+//! pass drops the handle, and the next call opens the file again, at its last commit.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::{
+    Builder, Database, DatabaseError, Error, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, TableError,
+    WriteTransaction,
+};
+
+use super::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
+use crate::totals::store::contract::StoreError;
+
+/// The layout of the tables.
+pub const FORMAT: &str = "1";
+/// Memory for pages of the file, those being written included.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// How a database is opened: [`open_file`], save in tests.
+pub type Opener = fn(&Path) -> Result<Database, DatabaseError>;
+
+/// The store's file.
+pub struct File(Arc<Handle>);
+
+struct Handle {
+    path: PathBuf,
+    opener: Opener,
+    database: Mutex<Option<Arc<Database>>>,
+}
+
+impl File {
+    /// Opens the file, or makes it.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        blocking(move || {
+            let database = birth_or_open(&path).map_err(|err| in_file(&path, fault(err)))?;
+            Ok(Self::with(&path, open_file, Some(Arc::new(database))))
+        })
+        .await
+    }
+
+    /// A file that is there; opened when it is first needed, if it is not given.
+    pub fn with(path: &Path, opener: Opener, database: Option<Arc<Database>>) -> Self {
+        File(Arc::new(Handle { path: path.to_owned(), opener, database: Mutex::new(database) }))
+    }
+
+    /// Works on the file, on a thread that may block.
+    pub async fn work<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Database) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let handle = self.0.clone();
+        blocking(move || {
+            let outcome = handle.database().and_then(|database| job(&database).map_err(fault));
+            if let Err(StoreError::Unreachable(_)) = outcome {
+                handle.forget();
+            }
+            outcome.map_err(|fault| in_file(&handle.path, fault))
+        })
+        .await
+    }
+
+    /// The database, for one who reads it beside the calls: it stays open as long as this is held.
+    pub async fn database(&self) -> Result<Arc<Database>, StoreError> {
+        let handle = self.0.clone();
+        blocking(move || handle.database()).await
+    }
+
+    /// Lets go of the database: the next call opens it anew.
+    #[cfg(test)]
+    pub fn forget(&self) {
+        self.0.forget();
+    }
+}
+
+impl Handle {
+    fn database(&self) -> Result<Arc<Database>, StoreError> {
+        let mut slot = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*slot {
+            return Ok(database.clone());
+        }
+        let database = match (self.opener)(&self.path) {
+            Ok(database) => Arc::new(database),
+            // A call that began before the fault still holds the handle.
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(StoreError::Unreachable("it is being opened anew".to_owned()));
+            }
+            Err(err) => return Err(fault(err.into())),
+        };
+        *slot = Some(database.clone());
+        Ok(database)
+    }
+
+    fn forget(&self) {
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Begins a transaction whose commit is durable when it returns. It saves the allocator's state, too
+/// ("quick repair"): opening the file after a crash does not read all of it.
+pub fn begin(database: &Database) -> Result<WriteTransaction, Error> {
+    let mut tx = database.begin_write()?;
+    tx.set_durability(redb::Durability::Immediate)?;
+    tx.set_quick_repair(true);
+    Ok(tx)
+}
+
+/// Opens the file that is there and ours, or makes one.
+fn birth_or_open(path: &Path) -> Result<Database, Error> {
+    if fs::metadata(path).is_ok_and(|file| file.len() > 0) {
+        // Read first: opening for writing would touch a file that is not ours.
+        match builder().open_read_only(path) {
+            Ok(database) => {
+                is_ours(&database.begin_read()?)?;
+            }
+            // It was not closed properly, as after kill -9. Opening it for writing sets that right.
+            Err(DatabaseError::RepairAborted) => {}
+            Err(err) => return Err(err.into()),
+        }
+    } else {
+        make_file(path)?;
+    }
+    let database = builder().create(path)?;
+    if !is_ours(&database.begin_read()?)? {
+        let tx = begin(&database)?;
+        tx.open_table(META)?.insert("format", FORMAT)?;
+        tx.open_table(SUMS)?;
+        tx.open_table(MARKERS)?;
+        tx.open_table(SKETCHES)?;
+        tx.open_table(SALTS)?;
+        tx.commit()?;
+    }
+    Ok(database)
+}
+
+/// Opens a file of footfall's for reading alone; none where it was not closed properly.
+pub fn read_only(path: &Path) -> Result<Option<ReadOnlyDatabase>, StoreError> {
+    let opened = match builder().open_read_only(path) {
+        Ok(database) => {
+            database.begin_read().map_err(Error::from).and_then(|tx| is_ours(&tx)).map(|_| Some(database))
+        }
+        Err(DatabaseError::RepairAborted) => Ok(None),
+        Err(err) => Err(err.into()),
+    };
+    opened.map_err(|err| in_file(path, fault(err)))
+}
+
+fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+    builder().open(path)
+}
+
+/// The settings of the database.
+pub fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Makes an empty file for its owner only (it will hold salts) and its entry in the directory durable.
+fn make_file(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => fs::File::open(dir)?.sync_all(),
+        _ => fs::File::open(".")?.sync_all(),
+    }
+}
+
+/// Whether the file is footfall's; not yet if it is empty. Anything else is an error.
+fn is_ours(tx: &ReadTransaction) -> Result<bool, Error> {
+    if tx.list_tables()?.next().is_none() && tx.list_multimap_tables()?.next().is_none() {
+        return Ok(false);
+    }
+    let format = match tx.open_table(META) {
+        Ok(meta) => text_of(&meta, "format")?,
+        Err(TableError::Storage(err)) => return Err(err.into()),
+        Err(_) => None,
+    };
+    match format.as_deref() {
+        Some(FORMAT) => Ok(true),
+        Some(format) => Err(Error::Corrupted(format!(
+            "the file is of format {format}, this version of footfall reads format {FORMAT}"
+        ))),
+        None => Err(Error::Corrupted("the file is a database, but not footfall's".to_owned())),
+    }
+}
+
+/// Decides whether a fault may pass. What this store itself finds wrong in the data comes as
+/// `Corrupted`, as redb's own findings do.
+fn fault(err: Error) -> StoreError {
+    use io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    match err {
+        Error::Io(err) if err.kind() == InvalidData => {
+            StoreError::Refused(format!("the file is not footfall's, or damaged ({err})"))
+        }
+        Error::Io(err)
+            if matches!(err.kind(), IsADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem) =>
+        {
+            StoreError::Refused(err.to_string())
+        }
+        Error::Io(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_) => {
+            StoreError::Unreachable(err.to_string())
+        }
+        Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
+            StoreError::Refused("the file is open elsewhere: another footfall runs on it".to_owned())
+        }
+        Error::Corrupted(text) => StoreError::Refused(text),
+        err => StoreError::Refused(err.to_string()),
+    }
+}
+
+fn in_file(path: &Path, fault: StoreError) -> StoreError {
+    let path = path.display();
+    match fault {
+        StoreError::Unreachable(text) => StoreError::Unreachable(format!("{path}: {text}")),
+        StoreError::Refused(text) => StoreError::Refused(format!("{path}: {text}")),
+        StoreError::Detached => StoreError::Detached,
+    }
+}
+
+/// Runs work that may wait for the disk. redb may panic on a file that was altered behind its back.
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(outcome) => outcome,
+        Err(err) if err.is_panic() => Err(StoreError::Refused("the store's file is damaged".to_owned())),
+        Err(_) => Err(StoreError::Unreachable("the service is stopping".to_owned())),
+    }
+}

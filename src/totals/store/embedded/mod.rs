@@ -1,0 +1,423 @@
+//! Totals on local files: one redb file.
+//!
+//! A call of `apply` is one transaction, on disk when it returns.
+
+pub mod dump;
+pub mod file;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{NaiveDate, NaiveTime};
+use redb::{Error, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use self::file::{File, begin};
+use super::contract::{
+    Attached, Claim, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, Standing,
+    StoreError, WriterId, random_id,
+};
+use crate::sites::SiteKey;
+use crate::totals::batch::sketch::Sketch;
+
+/// `<site>/<name>\0<field>` → sum.
+pub const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
+/// `<site>/<name>\0<writer>` → marker.
+pub const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
+/// `<site>/<name>` → a sketch as Redis would keep it.
+pub const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
+/// `<site>/<day>` → when it may go (Unix seconds), the salt.
+pub const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
+/// `format`; `<site>/calendar`, `<site>/calendar:<instant>` (a change of it), `<site>/dataset`, `<site>/since`,
+/// `<site>/zone`, `<site>/writer:<id>` (last attached).
+pub const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+/// Its name in the data directory.
+pub const FILE: &str = "totals.redb";
+
+/// The embedded store.
+pub struct Embedded(pub File);
+
+impl Embedded {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    /// `Refused` for a file that is open elsewhere, of another format, or not footfall's: it is left
+    /// as it is.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        File::open(path).await.map(Embedded)
+    }
+
+    /// Refuses a file of another format before anything beside it is touched. One that was not closed
+    /// properly is looked at when it is opened.
+    ///
+    /// # Errors
+    /// See [`Embedded::open`].
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        if path.exists() { file::read_only(path).map(|_| ()) } else { Ok(()) }
+    }
+
+    /// See [`Store::attach`](super::contract::Store::attach).
+    pub async fn attach(
+        &self,
+        site: &SiteKey,
+        zone: &str,
+        writer: &WriterId,
+        today: NaiveDate,
+        claim: &Claim,
+    ) -> Result<Attached, StoreError> {
+        let (site, zone, writer) = (site.clone(), zone.to_owned(), writer.clone());
+        let expected = claim.dataset.clone();
+        let proposed = claim.birth.as_deref().map_or_else(random_id, |id| Ok(id.to_owned()))?;
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let attached = {
+                    let mut meta = tx.open_table(META)?;
+                    let held = text_of(&meta, &format!("{site}/dataset"))?;
+                    if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
+                        let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
+                        return Ok(Attached { dataset, since: today, standing, fork: None });
+                    }
+                    let mut keep = |name: &str, value: &str| -> Result<(), Error> {
+                        meta.insert(format!("{site}/{name}").as_str(), value)?;
+                        Ok(())
+                    };
+                    if !zone.is_empty() {
+                        keep("zone", &zone)?;
+                    }
+                    keep(&format!("writer:{}", writer.0), &today.to_string())?;
+                    let since = match text_of(&meta, &format!("{site}/since"))? {
+                        Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
+                        None => today,
+                    };
+                    let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
+                    let dataset = held.unwrap_or(proposed);
+                    meta.insert(format!("{site}/dataset").as_str(), dataset.as_str())?;
+                    meta.insert(format!("{site}/since").as_str(), since.to_string().as_str())?;
+                    Attached { dataset: dataset.into(), since, standing, fork: None }
+                };
+                tx.commit()?;
+                Ok(attached)
+            })
+            .await
+    }
+
+    /// See [`Store::writers`](super::contract::Store::writers).
+    pub async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        let prefix = format!("{site}/writer:");
+        self.0
+            .work(move |database| {
+                let meta = database.begin_read()?.open_table(META)?;
+                let mut writers = Vec::new();
+                for entry in meta.range(prefix.as_str()..)? {
+                    let (name, day) = entry?;
+                    let Some(id) = name.value().strip_prefix(&prefix) else { break };
+                    let day: Option<NaiveDate> = day.value().parse().ok();
+                    let seen = day.map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
+                    writers.push((WriterId(id.into()), seen));
+                }
+                Ok(writers)
+            })
+            .await
+    }
+
+    /// See [`Store::retire`](super::contract::Store::retire).
+    pub async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+        let (site, writers) = (site.clone(), writers.to_vec());
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let mut removed = 0;
+                for writer in &writers {
+                    let (prefix, ending) = (format!("{site}/"), format!("\0{}", writer.0));
+                    tx.open_table(MARKERS)?.retain(|key, _| {
+                        let goes = key.starts_with(&prefix) && key.ends_with(&ending);
+                        removed += u64::from(goes);
+                        !goes
+                    })?;
+                    tx.open_table(META)?.remove(format!("{site}/writer:{}", writer.0).as_str())?;
+                }
+                tx.commit()?;
+                Ok(removed)
+            })
+            .await
+    }
+
+    /// See [`Store::apply`](super::contract::Store::apply).
+    pub async fn apply(
+        &self,
+        writer: &WriterId,
+        parts: Vec<Part>,
+        sketches: Vec<SketchPart>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let writer = writer.clone();
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let merged = merge(&tx, &sketches)?;
+                let outcomes = add(&tx, &writer, &parts)?;
+                // A call that changes nothing was on disk before: it costs no sync.
+                if merged || outcomes.contains(&Outcome::Applied) {
+                    tx.commit()?;
+                } else {
+                    tx.abort()?;
+                }
+                Ok(outcomes)
+            })
+            .await
+    }
+
+    /// See [`Store::note_calendar`](super::contract::Store::note_calendar).
+    pub async fn note_calendar(
+        &self,
+        calendar: &str,
+        at: &str,
+        week: HashName,
+        days: Vec<HashName>,
+    ) -> Result<Option<String>, StoreError> {
+        let (calendar, at) = (calendar.to_owned(), at.to_owned());
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                let before = change_calendar(&tx, &calendar, &at, &week, &days)?;
+                if before.as_ref() == Some(&calendar) {
+                    tx.abort()?;
+                    return Ok(None);
+                }
+                tx.commit()?;
+                Ok(before)
+            })
+            .await
+    }
+
+    /// See [`Store::read`](super::contract::Store::read).
+    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+        let writer = writer.clone();
+        self.0
+            .work(move |database| {
+                let tx = database.begin_read()?;
+                let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+                let answer = |query: &Query| {
+                    let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
+                    let mut key = SumKey::new(&query.hash);
+                    let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
+                    let sums = query.fields.iter().map(|field| &**field).map(sum);
+                    Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
+                };
+                queries.iter().map(answer).collect()
+            })
+            .await
+    }
+
+    /// See [`Store::sketches`](super::contract::Store::sketches).
+    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+        self.0
+            .work(move |database| {
+                let sketches = database.begin_read()?.open_table(SKETCHES)?;
+                names.iter().map(|name| sketch_of(&sketches, name)).collect()
+            })
+            .await
+    }
+
+    /// See [`Store::visitors`](super::contract::Store::visitors).
+    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+        let sketches = self.sketches(names).await?;
+        Ok(sketches.iter().map(|sketch| sketch.as_ref().map_or(0, Sketch::estimate)).collect())
+    }
+
+    /// See [`Store::salt`](super::contract::Store::salt).
+    pub async fn salt(
+        &self,
+        site: &SiteKey,
+        day: NaiveDate,
+        proposed: [u8; 16],
+        keep: Duration,
+    ) -> Result<[u8; 16], StoreError> {
+        let key = format!("{site}/{day}");
+        self.0
+            .work(move |database| {
+                let held = database.begin_read()?.open_table(SALTS)?.get(key.as_str())?;
+                if let Some(salt) = held {
+                    return Ok(salt.value().1);
+                }
+                let begins = day.and_time(NaiveTime::MIN).and_utc().timestamp();
+                let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+                let expires = begins.saturating_add(24 * 3600).saturating_add(keep);
+                let tx = begin(database)?;
+                let salt = {
+                    let mut salts = tx.open_table(SALTS)?;
+                    salts.retain(|_, (expires, _)| expires > begins)?;
+                    // Another call may have been faster since the look above.
+                    let held = salts.get(key.as_str())?.map(|held| held.value().1);
+                    match held {
+                        Some(salt) => salt,
+                        None => {
+                            salts.insert(key.as_str(), (expires, proposed))?;
+                            proposed
+                        }
+                    }
+                };
+                tx.commit()?;
+                Ok(salt)
+            })
+            .await
+    }
+}
+
+/// The calendar before; nothing is changed where it is the same.
+fn change_calendar(
+    tx: &WriteTransaction,
+    calendar: &str,
+    at: &str,
+    week: &HashName,
+    days: &[HashName],
+) -> Result<Option<String>, Error> {
+    let mut meta = tx.open_table(META)?;
+    let site = &week.site;
+    let before = text_of(&meta, &format!("{site}/calendar"))?;
+    if before.as_deref() == Some(calendar) {
+        return Ok(before);
+    }
+    if let Some(before) = &before {
+        let first_day = |calendar: &str| calendar.rsplit(' ').next().map(str::to_owned);
+        if first_day(before) != first_day(calendar) {
+            sum_days(&mut tx.open_table(SUMS)?, week, days)?;
+        }
+        let change = format!("{before} to {calendar}");
+        meta.insert(format!("{site}/calendar:{at}").as_str(), change.as_str())?;
+    }
+    meta.insert(format!("{site}/calendar").as_str(), calendar)?;
+    Ok(before)
+}
+
+fn sum_days(sums: &mut Table<&[u8], u64>, week: &HashName, days: &[HashName]) -> Result<(), Error> {
+    for field in ["views", "visits"] {
+        let mut total = 0;
+        for day in days {
+            total += sums.get(SumKey::new(day).of(field))?.map_or(0, |sum| sum.value());
+        }
+        sums.insert(SumKey::new(week).of(field), total)?;
+    }
+    Ok(())
+}
+
+/// Adds the sums of parts that fit.
+fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<Outcome>, Error> {
+    let mut sums = tx.open_table(SUMS)?;
+    let mut markers = tx.open_table(MARKERS)?;
+    let mut outcome = |part: &Part| {
+        let key = marker_key(&part.hash, writer);
+        let found = marker_of(&markers, &key)?;
+        if found.as_ref() == Some(&part.marker) {
+            return Ok(Outcome::Already);
+        }
+        if found != part.prev {
+            return Ok(Outcome::Found(found));
+        }
+        add_part(&mut sums, part)?;
+        markers.insert(key.as_str(), &*part.marker.0)?;
+        Ok(Outcome::Applied)
+    };
+    parts.iter().map(&mut outcome).collect()
+}
+
+fn add_part(sums: &mut Table<&[u8], u64>, part: &Part) -> Result<(), Error> {
+    // In order of the keys: neighbours share pages of the file.
+    let mut ordered: Vec<(&str, u64)> = part.sums.iter().map(|(field, add)| (&**field, *add)).collect();
+    ordered.sort_unstable();
+    let mut key = SumKey::new(&part.hash);
+    for (field, add) in ordered {
+        let key = key.of(field);
+        let total = |held: u64| {
+            let total = held.checked_add(add).filter(|&total| total <= MAX_SUM);
+            total.ok_or_else(|| Error::Corrupted(format!("the sum of {field} would pass 2^53")))
+        };
+        if let Some(mut held) = sums.get_mut(key)? {
+            let total = total(held.value())?;
+            held.insert(total)?;
+            continue;
+        }
+        sums.insert(key, total(0)?)?;
+    }
+    Ok(())
+}
+
+/// Raises registers of sketches. Whether any rose.
+fn merge(tx: &WriteTransaction, parts: &[SketchPart]) -> Result<bool, Error> {
+    // One visit of the table for all parts of a sketch.
+    let mut by_name: BTreeMap<&HashName, Vec<&SketchPart>> = BTreeMap::new();
+    for part in parts {
+        by_name.entry(&part.name).or_default().push(part);
+    }
+    let mut sketches = tx.open_table(SKETCHES)?;
+    let mut any = false;
+    for (name, parts) in by_name {
+        let held = sketch_of(&sketches, name)?;
+        let mut sketch = held.clone().unwrap_or_default();
+        parts.iter().for_each(|part| sketch.raise(&part.registers));
+        if held.as_ref() != Some(&sketch) {
+            sketches.insert(hash_key(name).as_str(), sketch.to_bytes().as_slice())?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+fn sketch_of(
+    sketches: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &HashName,
+) -> Result<Option<Sketch>, Error> {
+    let key = hash_key(name);
+    let Some(bytes) = sketches.get(key.as_str())? else { return Ok(None) };
+    Sketch::from_bytes(bytes.value()).map(Some).map_err(|err| Error::Corrupted(format!("{key}: {err}")))
+}
+
+fn marker_of(
+    markers: &impl ReadableTable<&'static str, &'static str>,
+    key: &str,
+) -> Result<Option<Marker>, Error> {
+    Ok(markers.get(key)?.map(|marker| Marker(marker.value().into())))
+}
+
+fn text_of(
+    table: &impl ReadableTable<&'static str, &'static str>,
+    key: &str,
+) -> Result<Option<String>, Error> {
+    Ok(table.get(key)?.map(|text| text.value().to_owned()))
+}
+
+/// The keys of the sums of one hash, built in one buffer.
+struct SumKey {
+    bytes: Vec<u8>,
+    prefix: usize,
+}
+
+impl SumKey {
+    fn new(hash: &HashName) -> Self {
+        let mut bytes = hash_key(hash).into_bytes();
+        bytes.push(0);
+        SumKey { prefix: bytes.len(), bytes }
+    }
+
+    fn of(&mut self, field: &str) -> &[u8] {
+        self.bytes.truncate(self.prefix);
+        self.bytes.extend_from_slice(field.as_bytes());
+        &self.bytes
+    }
+}
+
+pub fn hash_key(hash: &HashName) -> String {
+    format!("{}/{}", hash.site, hash.name)
+}
+
+fn marker_key(hash: &HashName, writer: &WriterId) -> String {
+    format!("{}/{}\0{}", hash.site, hash.name, writer.0)
+}
+
+fn damaged(what: &str, value: &str) -> Error {
+    Error::Corrupted(format!("{what} is {value:?}"))
+}
+
+#[cfg(test)]
+mod tests;

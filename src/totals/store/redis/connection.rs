@@ -1,0 +1,225 @@
+//! The way to the server: one connection, shared by all calls.
+//!
+//! It is made when it is first needed and dropped at any fault, a missed deadline included: a server
+//! that vanished without a word (a failover behind one address) is not waited for twice, and a server
+//! that turned the login down is asked anew the next time. A connection found broken is made again once
+//! within the same deadline, so that a restart of the server between two calls is not seen.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+    RedisError, RedisResult, TlsCertificates, Value,
+};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::totals::store::contract::{StoreConfig, StoreError};
+
+/// The way to the server.
+pub struct Link {
+    client: Client,
+    timeout: Duration,
+    /// The password, to keep it out of texts.
+    secret: Option<String>,
+    slot: Mutex<Slot>,
+    /// Connections made.
+    made: AtomicU64,
+}
+
+/// The connection, if there is one, and which one it is.
+#[derive(Default)]
+struct Slot {
+    number: u64,
+    connection: Option<MultiplexedConnection>,
+}
+
+/// An answer for each command.
+pub type Replies = Vec<RedisResult<Value>>;
+
+impl Link {
+    /// Takes the settings; does not connect.
+    pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
+        // Another part of the process may have installed it before: the result does not matter.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = client(config)?;
+        let secret = client.get_connection_info().redis_settings().password();
+        let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
+        Ok(Link { client, timeout: config.timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) })
+    }
+
+    /// How many connections have been made.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// Sends one command and reads its answer.
+    pub async fn only<T: FromRedisValue>(&self, pipe: Pipeline) -> Result<T, StoreError> {
+        let reply = self.ask(pipe).await?.pop().unwrap_or(Ok(Value::Nil));
+        let value = reply.and_then(|value| Ok(T::from_redis_value(value)?));
+        value.map_err(|err| self.fault(&err))
+    }
+
+    /// One round trip: an answer for each command, in order.
+    pub async fn ask(&self, mut pipe: Pipeline) -> Result<Replies, StoreError> {
+        pipe.ignore_errors();
+        let deadline = Instant::now() + self.timeout;
+        let mut retried = false;
+        loop {
+            let linked = timeout_at(deadline, self.connection()).await;
+            let (number, mut connection) =
+                linked.map_err(|_| self.late())?.map_err(|err| self.fault(&err))?;
+            match timeout_at(deadline, pipe.query_async::<Replies>(&mut connection)).await {
+                Ok(Ok(replies)) => {
+                    if replies.iter().any(is_elsewhere) {
+                        self.forget(number).await;
+                    }
+                    return Ok(replies);
+                }
+                Ok(Err(err)) => {
+                    self.forget(number).await;
+                    if retried || !err.is_io_error() {
+                        return Err(self.fault(&err));
+                    }
+                    retried = true;
+                }
+                Err(_) => {
+                    self.forget(number).await;
+                    return Err(self.late());
+                }
+            }
+        }
+    }
+
+    /// The connection and its number, made if there is none. One task makes it, others wait for it.
+    async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let mut slot = self.slot.lock().await;
+        if let Some(connection) = &slot.connection {
+            return Ok((slot.number, connection.clone()));
+        }
+        // The caller's deadline bounds both.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        slot.number += 1;
+        self.made.store(slot.number, Ordering::Release);
+        slot.connection = Some(connection.clone());
+        Ok((slot.number, connection))
+    }
+
+    /// Drops a connection, unless another took its place.
+    async fn forget(&self, number: u64) {
+        let mut slot = self.slot.lock().await;
+        if slot.number == number {
+            slot.connection = None;
+        }
+    }
+
+    fn late(&self) -> StoreError {
+        StoreError::Unreachable(format!("no answer within {}", humantime::format_duration(self.timeout)))
+    }
+
+    /// What a fault means for the store, in words without the password: a server repeats the
+    /// arguments of a command it does not know, `AUTH` for one.
+    pub fn fault(&self, err: &RedisError) -> StoreError {
+        let clean = |text: String| match &self.secret {
+            Some(secret) => text.replace(secret, "(password)"),
+            None => text,
+        };
+        match fault(err) {
+            StoreError::Unreachable(text) => StoreError::Unreachable(clean(text)),
+            StoreError::Refused(text) => StoreError::Refused(clean(text)),
+            StoreError::Detached => StoreError::Detached,
+        }
+    }
+}
+
+/// Whether `store.tls_ca_file` can be used with `store.url`. Nobody is asked.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_authorities(config: &StoreConfig) -> Result<(), String> {
+    match &config.tls_ca_file {
+        Some(_) if config.url.starts_with("redis://") => {
+            Err("store.url is redis://, which is not encrypted".to_owned())
+        }
+        Some(path) if config.url.starts_with("rediss://") => {
+            let info = connection_info(config).map_err(|error| error.to_string())?;
+            trusting(info, path).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn client(config: &StoreConfig) -> Result<Client, StoreError> {
+    let info = connection_info(config)?;
+    let Some(path) = &config.tls_ca_file else {
+        return Client::open(info).map_err(|err| unusable(&err));
+    };
+    if !config.url.starts_with("rediss://") {
+        return Err(StoreError::Refused("store.tls_ca_file is for rediss:// only".to_owned()));
+    }
+    trusting(info, path).map_err(|why| StoreError::Refused(format!("{}: {why}", path.display())))
+}
+
+fn connection_info(config: &StoreConfig) -> Result<ConnectionInfo, StoreError> {
+    let info = config.url.as_str().into_connection_info().map_err(|err| unusable(&err))?;
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+/// A client that trusts the authorities of a file, or what is wrong with the file.
+fn trusting(info: ConnectionInfo, authorities: &Path) -> Result<Client, String> {
+    let pem = std::fs::read(authorities).map_err(|err| format!("cannot be read ({err})"))?;
+    if !pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
+        return Err("holds no certificate in PEM".to_owned());
+    }
+    let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+    Client::build_with_tls(info, certificates).map_err(|err| {
+        format!("holds no certificate that can be used ({})", err.detail().unwrap_or("damaged"))
+    })
+}
+
+/// A URL that cannot be used. Only the kind of the fault is told: its detail may hold the password.
+fn unusable(err: &RedisError) -> StoreError {
+    let text = err.to_string();
+    let what = text.split(" - ").next().unwrap_or_default();
+    StoreError::Refused(format!("store.url cannot be used: {what}"))
+}
+
+/// Whether the server says that it is not, or no longer, the one to ask.
+fn is_elsewhere(reply: &RedisResult<Value>) -> bool {
+    let codes = ["READONLY", "MASTERDOWN", "CLUSTERDOWN"];
+    reply.as_ref().is_err_and(|err| err.code().is_some_and(|code| codes.contains(&code)))
+}
+
+/// Decides whether a fault may pass.
+fn fault(err: &RedisError) -> StoreError {
+    // What a server says of itself for a while; NOREPLICAS is min-replicas-to-write.
+    const PASSING: [&str; 9] = [
+        "LOADING",
+        "BUSY",
+        "READONLY",
+        "MISCONF",
+        "OOM",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MASTERDOWN",
+        "NOREPLICAS",
+    ];
+    let text = match (err.code(), err.detail()) {
+        (Some(code), detail) => format!("{code} {}", detail.unwrap_or_default()),
+        (None, _) => err.to_string(),
+    };
+    if err.code() == Some("DETACHED") {
+        return StoreError::Detached;
+    }
+    let passing = match (err.kind(), err.code()) {
+        (ErrorKind::Io | ErrorKind::Parse, _) => true,
+        (_, Some("ERR")) => text.contains("max number of clients"),
+        (_, code) => code.is_some_and(|code| PASSING.contains(&code)),
+    };
+    if passing { StoreError::Unreachable(text) } else { StoreError::Refused(text) }
+}

@@ -1,0 +1,95 @@
+//! Settings of the server that endanger counts.
+
+use super::Redis;
+use crate::totals::store::contract::{Concern, StoreError};
+
+/// Those of the settings that `INFO` does not tell.
+const ASKED: [&str; 2] = ["save", "appendfsync"];
+
+impl Redis {
+    /// See [`Store::concerns`](crate::totals::store::contract::Store::concerns).
+    pub async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        let mut info = String::new();
+        for section in ["memory", "persistence", "replication"] {
+            let mut pipe = redis::pipe();
+            pipe.cmd("INFO").arg(section);
+            info += &self.link.only::<String>(pipe).await?;
+        }
+        let mut told = [None, None];
+        for (name, place) in ASKED.iter().zip(&mut told) {
+            let mut pipe = redis::pipe();
+            pipe.cmd("CONFIG").arg("GET").arg(*name);
+            *place = match self.link.only::<Vec<String>>(pipe).await {
+                Ok(pair) => pair.into_iter().nth(1),
+                // Managed servers and careful users forbid it.
+                Err(StoreError::Refused(_)) => None,
+                Err(error) => return Err(error),
+            };
+        }
+        let [save, appendfsync] = told;
+        Ok(judge(&info, save.as_deref(), appendfsync.as_deref()))
+    }
+}
+
+/// Judges what `INFO` and, where it was allowed, `CONFIG GET` told.
+pub fn judge(info: &str, save: Option<&str>, appendfsync: Option<&str>) -> Vec<Concern> {
+    let told =
+        |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    let mut concerns = Vec::new();
+    let mut say = |refused, text: String| concerns.push(Concern { refused, text });
+    if told("role") == Some("slave") {
+        let text = "the server is a replica, whose data its primary replaces; name the primary in store.url";
+        say(true, text.to_owned());
+    }
+    let bounded = told("maxmemory").is_some_and(|bytes| bytes != "0");
+    match told("maxmemory_policy") {
+        Some(policy) if policy.starts_with("allkeys") && bounded => say(
+            true,
+            format!("maxmemory-policy is {policy}: a full server would delete totals; set it to noeviction"),
+        ),
+        Some(policy) if policy.starts_with("allkeys") => say(
+            false,
+            format!(
+                "maxmemory-policy is {policy}: once maxmemory is set, totals are deleted; set it to noeviction"
+            ),
+        ),
+        // Totals never expire; the salts of visitors do.
+        Some(policy) if policy.starts_with("volatile") && bounded => say(
+            false,
+            format!(
+                "maxmemory-policy is {policy}: a full server would delete the salts that visitors are told \
+                 apart with; set it to noeviction"
+            ),
+        ),
+        Some(_) => {}
+        None => say(false, "the server does not tell its maxmemory-policy; it must be noeviction".to_owned()),
+    }
+    match (told("aof_enabled"), save, appendfsync) {
+        (Some("1"), _, Some("no")) => say(
+            false,
+            "appendfsync is no: a power cut may take more than the outbox can bring back at once; set it to \
+             always or everysec"
+                .to_owned(),
+        ),
+        (Some("1"), _, _) => {}
+        (_, Some(""), _) => say(
+            false,
+            "the server keeps nothing on disk: a restart empties it, and what the outbox does not reach is \
+             lost; set appendonly to yes"
+                .to_owned(),
+        ),
+        (Some("0"), Some(_), _) => say(
+            false,
+            "the server writes snapshots only: each crash takes minutes, which the outbox brings back as far as it \
+             reaches; set appendonly to yes"
+                .to_owned(),
+        ),
+        _ => say(
+            false,
+            "the server does not tell how it keeps data on disk (CONFIG GET is not allowed); it should be \
+             appendonly yes"
+                .to_owned(),
+        ),
+    }
+    concerns
+}

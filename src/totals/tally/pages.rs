@@ -1,0 +1,277 @@
+//! The pages of one site in memory: what is pending for them, and their figures as shown.
+//!
+//! A page is here while something of it is not yet in the store, and as long as there is room after
+//! that: the table is a cache of figures and the place of pending sums at once. It is bounded; a page
+//! with nothing pending makes room for a newcomer, and when none is left a new page is counted in
+//! [`OTHER`].
+
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use hashbrown::HashTable;
+
+use super::running::{Unapplied, same_buckets};
+use crate::calendar::CivilHour;
+use crate::ingest::Page;
+
+/// Where views of pages are counted that found no room. No page is called so: pages begin with `/`.
+pub const OTHER: &str = "(other)";
+
+/// How many slots are looked at for one to give up.
+const SEARCH: usize = 64;
+
+/// The place of [`OTHER`].
+const OTHER_SLOT: u32 = 0;
+
+/// Views of a page in the running day, week, month, year and ever.
+pub type PageFigures = [u64; 5];
+
+/// A page, and its figures in the buckets of an hour as the store is known to hold them.
+pub type Known = (Arc<str>, CivilHour, PageFigures);
+
+/// What counting a view touches, kept apart so that thousands of pages stay in the processor's cache.
+struct Count {
+    key: u64,
+    /// Views since the last seal, all of [`Pages::hour`].
+    pending: u32,
+    /// Looked at since the search for room last came by.
+    used: bool,
+}
+
+/// The rest of a page.
+struct Entry {
+    text: Arc<str>,
+    /// Sealed views that the store does not hold yet, by day.
+    unapplied: Unapplied<u64>,
+    /// Figures with `unapplied` included and pending views not, in the buckets of an hour.
+    shown: Option<(CivilHour, PageFigures)>,
+    loaded_ms: u64,
+    /// Nothing was counted on later days than that of `shown`: a bucket that comes begins at 0.
+    lasts: bool,
+}
+
+/// See the module.
+pub struct Pages {
+    index: HashTable<u32>,
+    /// By slot, as are `entries`.
+    counts: Vec<Count>,
+    entries: Vec<Entry>,
+    /// Slots with pending views.
+    dirty: Vec<u32>,
+    /// The hour that pending views are of.
+    hour: Option<CivilHour>,
+    hand: usize,
+    max: usize,
+    /// The latest day that a view was counted on.
+    latest: NaiveDate,
+}
+
+impl Pages {
+    /// An empty table of at most `max` pages.
+    pub fn new(max: usize) -> Self {
+        let mut pages = Pages {
+            index: HashTable::new(),
+            counts: Vec::new(),
+            entries: Vec::new(),
+            dirty: Vec::new(),
+            hour: None,
+            hand: 0,
+            max: max + 1,
+            latest: NaiveDate::MIN,
+        };
+        // The page of those that find no room lies outside the index.
+        pages.counts.push(Count { key: 0, pending: 0, used: true });
+        pages.entries.push(Entry::new(OTHER.into()));
+        pages
+    }
+
+    /// The place of a page, made if there is room.
+    fn intern(&mut self, page: &Page) -> Option<u32> {
+        if let Some(slot) = self.find(page) {
+            return Some(slot);
+        }
+        self.room().map(|slot| self.place(slot, page))
+    }
+
+    fn place(&mut self, slot: u32, page: &Page) -> u32 {
+        let (count, entry) =
+            (Count { key: page.key(), pending: 0, used: true }, Entry::new(page.as_str().into()));
+        match (self.counts.get_mut(slot as usize), self.entries.get_mut(slot as usize)) {
+            (Some(old_count), Some(old_entry)) => (*old_count, *old_entry) = (count, entry),
+            _ => {
+                self.counts.push(count);
+                self.entries.push(entry);
+            }
+        }
+        let counts = &self.counts;
+        self.index.insert_unique(page.key(), slot, |&slot| counts[slot as usize].key);
+        slot
+    }
+
+    /// Pages are told apart by their keys, as in sessions: of a million, two meet by chance on one of forty
+    /// million sites, and nobody outside can compute a key.
+    fn find(&mut self, page: &Page) -> Option<u32> {
+        if page.as_str() == OTHER {
+            return Some(OTHER_SLOT);
+        }
+        let counts = &self.counts;
+        let slot = *self.index.find(page.key(), |&slot| counts[slot as usize].key == page.key())?;
+        self.counts[slot as usize].used = true;
+        Some(slot)
+    }
+
+    /// A free slot: a new one, or that of a page which nothing depends on, rather one that nobody asked
+    /// for lately.
+    fn room(&mut self) -> Option<u32> {
+        if self.entries.len() < self.max {
+            return Some(self.entries.len() as u32);
+        }
+        let mut idle = None;
+        for _ in 0..SEARCH {
+            self.hand = self.hand % (self.entries.len() - 1) + 1;
+            let count = self.counts.get_mut(self.hand)?;
+            let used = std::mem::take(&mut count.used);
+            // Nothing depends on it.
+            if count.pending == 0 && self.entries.get(self.hand)?.unapplied.is_empty() {
+                idle = idle.filter(|_| used).or(Some(self.hand as u32));
+                if !used {
+                    break;
+                }
+            }
+        }
+        let slot = idle?;
+        let key = self.counts.get(slot as usize)?.key;
+        if let Ok(found) = self.index.find_entry(key, |&s| s == slot) {
+            found.remove();
+        }
+        Some(slot)
+    }
+
+    /// Counts a view; whether under its page's name. What is pending of another hour has been sealed.
+    pub fn count(&mut self, page: &Page, hour: &CivilHour) -> bool {
+        debug_assert!(self.hour.is_none_or(|pending| pending == *hour));
+        let named = self.intern(page);
+        let slot = named.unwrap_or(OTHER_SLOT);
+        let count = &mut self.counts[slot as usize];
+        count.pending += 1;
+        if count.pending == 1 {
+            self.dirty.push(slot);
+        }
+        self.hour = Some(*hour);
+        named.is_some()
+    }
+
+    /// Takes what is pending.
+    pub fn seal(&mut self) -> Vec<(Arc<str>, u64)> {
+        let Some(hour) = self.hour.take() else { return Vec::new() };
+        self.latest = self.latest.max(hour.day);
+        let (counts, entries) = (&mut self.counts, &mut self.entries);
+        let take = |slot: u32| {
+            let views = u64::from(std::mem::take(&mut counts[slot as usize].pending));
+            let entry = &mut entries[slot as usize];
+            entry.add(&hour, views);
+            (entry.text.clone(), views)
+        };
+        self.dirty.drain(..).map(take).collect()
+    }
+
+    /// Views in an unapplied batch read back at start. The batch names the page, so it is given a place
+    /// beyond the bound where there is none else.
+    pub fn restore_unapplied(&mut self, page: &Page, hour: &CivilHour, views: u64) {
+        let slot = match self.intern(page) {
+            Some(slot) => slot,
+            None => self.place(self.entries.len() as u32, page),
+        };
+        self.entries[slot as usize].add(hour, views);
+        self.latest = self.latest.max(hour.day);
+    }
+
+    /// The store holds a batch's views now.
+    pub fn applied(&mut self, page: &Page, day: NaiveDate, views: u64) {
+        if let Some(slot) = self.find(page) {
+            self.entries[slot as usize].unapplied.take(day, views);
+        }
+    }
+
+    /// The store's figures, read while no batch was on its way; `hour` is the running one. What is
+    /// unapplied is added here. Figures never go back, and a page that finds no room is not kept.
+    pub fn load(&mut self, page: &Page, hour: &CivilHour, stored: PageFigures, uptime_ms: u64) {
+        let Some(slot) = self.intern(page) else { return };
+        let entry = &mut self.entries[slot as usize];
+        let mut fresh = stored;
+        for (other, views) in entry.unapplied.iter() {
+            for (figure, same) in fresh.iter_mut().zip(same_buckets(other, hour)) {
+                *figure += if same { *views } else { 0 };
+            }
+        }
+        let shown = entry.shown_in(hour);
+        entry.shown = Some((*hour, std::array::from_fn(|i| fresh[i].max(shown.map_or(0, |s| s[i])))));
+        entry.loaded_ms = uptime_ms;
+        // The wall clock may have been set back.
+        let latest = self.hour.map_or(self.latest, |pending| self.latest.max(pending.day));
+        entry.lasts = latest <= hour.day;
+    }
+
+    /// The figures of a page, and when they were last loaded; none where they are not known.
+    pub fn figures(&mut self, page: &Page, hour: &CivilHour) -> Option<(PageFigures, u64)> {
+        let slot = self.find(page)? as usize;
+        let (entry, pending) = (&self.entries[slot], u64::from(self.counts[slot].pending));
+        let mut figures = entry.shown_in(hour)?;
+        if let Some(of) = self.hour.filter(|_| pending > 0) {
+            for (figure, same) in figures.iter_mut().zip(same_buckets(&of, hour)) {
+                *figure += if same { pending } else { 0 };
+            }
+        }
+        Some((figures, entry.loaded_ms))
+    }
+
+    /// Known pages from a slot on, at most `limit`, for the checkpoint. And the slot to go on from, or none.
+    pub fn export(&self, from: usize, limit: usize) -> (Vec<Known>, Option<usize>) {
+        let entries = self.entries.iter().skip(from).take(limit);
+        let known = entries.filter_map(|entry| {
+            let (hour, mut figures) = entry.shown.filter(|_| entry.lasts)?;
+            for (other, views) in entry.unapplied.iter() {
+                for (figure, same) in figures.iter_mut().zip(same_buckets(other, &hour)) {
+                    *figure -= if same { *views } else { 0 };
+                }
+            }
+            Some((entry.text.clone(), hour, figures))
+        });
+        let next = from + limit;
+        (known.collect(), (next < self.entries.len()).then_some(next))
+    }
+}
+
+impl Entry {
+    fn new(text: Arc<str>) -> Self {
+        Entry { text, unapplied: Unapplied::default(), shown: None, loaded_ms: 0, lasts: true }
+    }
+
+    fn add(&mut self, hour: &CivilHour, views: u64) {
+        *self.unapplied.of(hour) += views;
+        // A day that has passed still counts in the longer buckets that it shares with what is shown.
+        self.shown = self.shown_in(hour).map(|figures| (*hour, figures)).or(self.shown);
+        if let Some((of, figures)) = &mut self.shown {
+            for (figure, same) in figures.iter_mut().zip(same_buckets(hour, of)) {
+                *figure += if same { views } else { 0 };
+            }
+        }
+    }
+
+    /// The figures in the buckets of another hour: a new bucket begins at 0. One that has passed (the
+    /// wall clock was set back) is not known any more.
+    fn shown_in(&self, hour: &CivilHour) -> Option<PageFigures> {
+        let (of, figures) = self.shown?;
+        if of.day == hour.day {
+            return Some(figures);
+        }
+        if hour.day < of.day || !self.lasts {
+            return None;
+        }
+        let same = same_buckets(&of, hour);
+        Some(std::array::from_fn(|i| if same[i] { figures[i] } else { 0 }))
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

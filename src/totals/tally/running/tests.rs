@@ -1,0 +1,224 @@
+//! The figures of a site against a plain model that remembers every view.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::totals::tally::pages::tests::hour_of;
+
+#[derive(Clone, Debug)]
+enum Step {
+    View { who: u8, visit: bool },
+    Day(u8),
+    Freeze,
+    Apply,
+    Load,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..20u8, any::<bool>()).prop_map(|(who, visit)| Step::View { who, visit }),
+        2 => (0..40u8).prop_map(Step::Day),
+        3 => Just(Step::Freeze),
+        3 => Just(Step::Apply),
+        3 => Just(Step::Load),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// What a day gained: sums and visitors.
+type Days = BTreeMap<u8, (Sums, BTreeSet<u64>)>;
+
+fn add(to: &mut Days, what: &Days) {
+    for (day, (sums, visitors)) in what {
+        let (held, seen) = to.entry(*day).or_default();
+        *held += *sums;
+        seen.extend(visitors);
+    }
+}
+
+fn sums(of: &Days, day: u8) -> [Sums; 5] {
+    let mut all = [Sums::default(); 5];
+    for (other, (sums, _)) in of {
+        for (figure, same) in all.iter_mut().zip(same_buckets(&hour_of(*other), &hour_of(day))) {
+            *figure += if same { *sums } else { Sums::default() };
+        }
+    }
+    all
+}
+
+fn sketch(visitors: &BTreeSet<u64>) -> Sketch {
+    let mut sketch = Sketch::new();
+    visitors.iter().for_each(|visitor| _ = sketch.insert(*visitor));
+    sketch
+}
+
+/// A visitor's salted id: another one each day.
+fn id(who: u8, day: u8) -> u64 {
+    (u64::from(who) * 41 + u64::from(day) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+struct Run {
+    real: SiteFigures,
+    day: u8,
+    stored: Days,
+    waiting: Vec<(Days, BTreeMap<u8, Registers>)>,
+    pending: Days,
+    sealed: (Days, BTreeMap<u8, Registers>),
+    shown: Option<Figures>,
+    /// The day of the last start: the clock is not set back beyond it.
+    started: u8,
+    /// Nothing was ever counted on a day to come.
+    steady: bool,
+}
+
+impl Run {
+    fn all(&self) -> Days {
+        let mut all = self.stored.clone();
+        self.waiting.iter().for_each(|(days, _)| add(&mut all, days));
+        add(&mut all, &self.sealed.0);
+        add(&mut all, &self.pending);
+        all
+    }
+
+    fn seal(&mut self) {
+        let risen = self.real.seal();
+        let pending = std::mem::take(&mut self.pending);
+        let day = pending.keys().next().copied().unwrap_or(self.day);
+        add(&mut self.sealed.0, &pending);
+        self.sealed.1.entry(day).or_default().extend(risen.day);
+    }
+
+    fn stored_on(&self, day: u8) -> Stored {
+        let visitors = |day: u8| self.stored.get(&day).map_or(0, |(_, seen)| sketch(seen).estimate());
+        let mut earlier_visitors = [0; 4];
+        for other in 0..day {
+            let same = same_buckets(&hour_of(other), &hour_of(day));
+            for (sum, same) in earlier_visitors.iter_mut().zip(&same[1..]) {
+                *sum += if *same { visitors(other) } else { 0 };
+            }
+        }
+        let sketch = self.stored.get(&day).map_or(Sketch::new(), |(_, seen)| sketch(seen));
+        Stored { hour: hour_of(day), sums: sums(&self.stored, day), earlier_visitors, sketch }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let hour = hour_of(self.day);
+        match *step {
+            Step::View { who, visit } => {
+                let id = id(who, self.day);
+                let one = Sums { views: 1, visits: visit.into() };
+                self.real.see(&hour, id, false);
+                self.real.count(&hour, one, 0);
+                let (sums, seen) = self.pending.entry(self.day).or_default();
+                *sums += one;
+                seen.insert(id);
+            }
+            Step::Day(day) => {
+                self.seal();
+                let day = day.max(self.started);
+                self.steady &= day >= self.day;
+                self.day = day;
+                self.shown = None;
+            }
+            Step::Freeze => {
+                self.seal();
+                self.waiting.push(std::mem::take(&mut self.sealed));
+            }
+            Step::Apply if !self.waiting.is_empty() => {
+                let (batch, registers) = self.waiting.remove(0);
+                for (day, (sums, seen)) in &batch {
+                    self.real.applied(hour_of(*day).day, *sums);
+                    // What rose is what the store needs to know of all that were seen.
+                    let mut held = self.stored.get(day).map_or(Sketch::new(), |(_, seen)| sketch(seen));
+                    held.raise(registers.get(day).map_or(&[], |rose| rose.as_slice()));
+                    let mut expected = self.stored.get(day).map_or(BTreeSet::new(), |(_, seen)| seen.clone());
+                    expected.extend(seen);
+                    assert_eq!(held.estimate(), sketch(&expected).estimate(), "day {day} in the store");
+                }
+                add(&mut self.stored, &batch);
+            }
+            Step::Load if self.waiting.is_empty() => self.real.load(self.stored_on(self.day), 0),
+            Step::Restart if self.all().keys().all(|day| *day <= self.day) => self.restart(),
+            _ => {}
+        }
+        self.check();
+    }
+
+    fn restart(&mut self) {
+        self.started = self.day;
+        let known = self.real.stored();
+        if let Some(stored) = &known {
+            let day = (0..40).find(|day| hour_of(*day).day == stored.hour.day).unwrap();
+            assert_eq!(stored.sums, sums(&self.stored, day), "what the store holds");
+        }
+        self.real = SiteFigures::new();
+        if let Some(stored) = known {
+            self.real.load(stored, 0);
+        }
+        for (batch, registers) in &self.waiting {
+            for (day, (sums, _)) in batch {
+                let rose = registers.get(day).cloned().unwrap_or_default();
+                self.real.restore_unapplied(&hour_of(*day), *sums, &rose);
+            }
+        }
+        self.seal();
+        let journal = std::mem::take(&mut self.sealed).0;
+        for (day, (sums, seen)) in journal {
+            let mut seen = seen.into_iter().collect::<Vec<_>>();
+            for n in 0..sums.views {
+                let one = Sums { views: 1, visits: (n < sums.visits).into() };
+                let who = seen.pop();
+                who.inspect(|who| self.real.see(&hour_of(day), *who, true));
+                self.real.count(&hour_of(day), one, 0);
+                let (held, visitors) = self.pending.entry(day).or_default();
+                *held += one;
+                visitors.extend(who);
+            }
+            self.seal();
+        }
+        self.shown = None;
+    }
+
+    fn check(&mut self) {
+        let figures = self.real.figures(&hour_of(self.day));
+        let all = self.all();
+        let expected = sums(&all, self.day);
+        for (place, sums) in expected.iter().enumerate() {
+            assert!(figures.views[place].is_none_or(|views| views == sums.views), "{figures:?} {expected:?}");
+            assert!(figures.visits[place].is_none_or(|visits| visits == sums.visits));
+        }
+        if let Some(before) = self.shown.replace(figures.clone()) {
+            let fell = |a: &[Option<u64>; 5], b: &[Option<u64>; 5]| {
+                a.iter().zip(b).any(|(a, b)| a.is_some() && b.is_some() && a > b)
+            };
+            assert!(!fell(&before.visitors, &figures.visitors), "{before:?} {figures:?}");
+        }
+        if let (Some(today), true) = (figures.visitors[0], self.steady) {
+            let seen = all.get(&self.day).map_or(0, |(_, seen)| sketch(seen).estimate());
+            assert_eq!(today, seen, "visitors of the day");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(300)))]
+
+    #[test]
+    fn shown_is_stored_and_unapplied(steps in prop::collection::vec(step(), 1..60)) {
+        let mut run = Run {
+            real: SiteFigures::new(),
+            day: 20,
+            stored: Days::new(),
+            waiting: Vec::new(),
+            pending: Days::new(),
+            sealed: Default::default(),
+            shown: None,
+            started: 0,
+            steady: true,
+        };
+        steps.iter().for_each(|step| run.step(step));
+    }
+}

@@ -1,0 +1,364 @@
+//! Copies the totals of one store into another that is empty, of whatever kind the two are: what `migrate`,
+//! `backup` and `restore` have in common.
+//!
+//! Sums are copied with the markers of those who wrote them, so a writer goes on where it stood: what it
+//! applied is known to be applied, and what it applied to the old store after the copy is sent to the new
+//! one from its outbox, as to any store that went back in time.
+//!
+//! A site is copied in rounds, each of which copies what differs; the last finds nothing. Of a hash of pages
+//! the markers are compared, and written last: one that was copied half bears none. All of it is set,
+//! never added, so a copy that was broken off is taken up again by doing it again.
+//!
+//! Until all is copied and compared nobody takes the target for a store: the file has a name of its own
+//! (`….unfinished`), in Redis the `format` of each site is [`UNFINISHED`], which no service reads.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::audit::{self, Audit};
+use crate::sites::SiteKey;
+use crate::totals::disk::files::sync_dir;
+use crate::totals::store::contract::{HashName, Store, StoreConfig, StoreError};
+use crate::totals::store::dump::{Contents, Fields, HASHES, STEP, embedded_path};
+use crate::totals::store::embedded::Embedded;
+use crate::totals::store::redis::{self, Redis};
+
+/// The `format` of a site in Redis whose data is not yet whole.
+const UNFINISHED: &str = "unfinished (footfall migrate)";
+
+/// Rounds after which a source is said to be written to.
+const ROUNDS: u32 = 20;
+
+/// How often a hash of pages is read anew because it changed meanwhile.
+const TRIES: u32 = 20;
+
+/// Why a copy did not come to its end. The source is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// One of the two.
+    #[error("{0} {1}")]
+    Store(&'static str, StoreError),
+    /// The target's file.
+    #[error("{path}: {fault}", path = .0.display(), fault = .1)]
+    File(PathBuf, io::Error),
+    /// Something is there already.
+    #[error("{0}")]
+    NotEmpty(String),
+    /// Somebody goes on writing to the source.
+    #[error("site {0}: another instance goes on writing to the store; stop it for the time of the copy")]
+    Moves(SiteKey),
+    /// What was copied is not what should be.
+    #[error("site {site}: the copy is not like the original: {what}")]
+    Differs {
+        /// The site.
+        site: SiteKey,
+        /// In words.
+        what: String,
+    },
+}
+
+fn source(error: StoreError) -> CopyError {
+    CopyError::Store("the source:", error)
+}
+
+fn target(error: StoreError) -> CopyError {
+    CopyError::Store("the target:", error)
+}
+
+/// A store that is being filled.
+pub struct Target {
+    store: Store,
+    config: StoreConfig,
+    /// The file as it is called now, and in the end.
+    file: Option<(PathBuf, PathBuf)>,
+    resumes: bool,
+}
+
+impl Target {
+    /// Makes the target ready; `resumes` takes up a copy that was broken off.
+    ///
+    /// # Errors
+    /// See [`CopyError`].
+    pub async fn open(config: StoreConfig, data_dir: &Path, resumes: bool) -> Result<Self, CopyError> {
+        let Some(path) = embedded_path(&config.url, data_dir) else {
+            let store = Store::Redis(Redis::open(&config).map_err(target)?);
+            return Ok(Target { store, config, file: None, resumes });
+        };
+        let mut unfinished = path.clone().into_os_string();
+        unfinished.push(".unfinished");
+        let unfinished = PathBuf::from(unfinished);
+        if path.exists() {
+            return Err(CopyError::NotEmpty(format!("{} is there already: move it away", path.display())));
+        }
+        if unfinished.exists() && !resumes {
+            return Err(CopyError::NotEmpty(format!(
+                "{} is there: a migration was broken off; take it up again with --resume, or delete it",
+                unfinished.display()
+            )));
+        }
+        let store = Store::Embedded(Embedded::open(&unfinished).await.map_err(target)?);
+        Ok(Target { store, config, file: Some((unfinished, path)), resumes })
+    }
+
+    async fn contents(&self) -> Result<Contents, CopyError> {
+        match &self.store {
+            Store::Embedded(store) => Contents::of(store).await.map_err(target),
+            Store::Redis(_) => Redis::open(&self.config).map(Contents::Redis).map_err(target),
+            #[cfg(test)]
+            Store::Model(model) => Err(target(model.is_not_copied())),
+        }
+    }
+
+    /// Whether a site was copied before, in a copy that was broken off when it was being ended. Refuses a site
+    /// that has anything here but for what such a copy left.
+    async fn has(&self, site: &SiteKey, dataset: &str) -> Result<bool, CopyError> {
+        let here = self.contents().await?;
+        let meta = here.meta(site).await.map_err(target)?;
+        let (found, format) = (value(&meta, "dataset"), value(&meta, "format"));
+        let is_unfinished = self.file.is_some() || format == Some(UNFINISHED);
+        match found {
+            Some(found) if self.resumes && found == dataset => return Ok(!is_unfinished),
+            Some(_) if is_unfinished => {
+                return Err(CopyError::NotEmpty(format!(
+                    "site {site}: a migration was broken off here; take it up again with --resume, or delete \
+                     the keys footfall:{{{site}}}:*"
+                )));
+            }
+            Some(_) => {}
+            None if here.names(site).await.map_err(target)?.is_empty() => return Ok(false),
+            None => {}
+        }
+        Err(CopyError::NotEmpty(format!("the target has totals of site {site} already")))
+    }
+
+    async fn put_meta(&self, site: &SiteKey, mut meta: Fields, format: &str) -> Result<(), CopyError> {
+        // Which process bears a writer is of the store that it is attached to.
+        let of_a_process = |name: &str| name.starts_with("run:") || name.starts_with("forks:");
+        meta.retain(|(name, _)| name != "format" && !of_a_process(name));
+        meta.push(("format".to_owned(), format.to_owned()));
+        self.store.put_meta(site, meta).await.map_err(target)
+    }
+
+    /// Gives the file its name.
+    fn name_file(self) -> Result<(), CopyError> {
+        let Target { store, file, .. } = self;
+        drop(store);
+        let Some((unfinished, path)) = file else { return Ok(()) };
+        let at = |error| CopyError::File(path.clone(), error);
+        fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(at)?;
+        fs::rename(&unfinished, &path).map_err(at)?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_dir(dir).map_err(at)
+    }
+}
+
+/// Copies every site, compares, and makes the target a store. What it holds then.
+///
+/// # Errors
+/// See [`CopyError`]; the target is not a store then.
+pub async fn copy(from: &Contents, to: Target, with_salts: bool) -> Result<Vec<Audit>, CopyError> {
+    let (mut metas, mut sites) = (Vec::new(), 0);
+    for site in from.sites().await.map_err(source)? {
+        let meta = from.meta(&site).await.map_err(source)?;
+        sites += 1;
+        if !to.has(&site, value(&meta, "dataset").unwrap_or_default()).await? {
+            metas.push((site, meta));
+        }
+    }
+    if metas.is_empty() && sites > 0 {
+        return Err(CopyError::NotEmpty("the target has the totals of every site already".to_owned()));
+    }
+    if metas.is_empty() {
+        return Err(CopyError::Store("the source:", StoreError::Refused("it holds no site".to_owned())));
+    }
+    let mut audits = Vec::new();
+    for (site, meta) in &metas {
+        to.put_meta(site, meta.clone(), UNFINISHED).await?;
+        let copier = Copier { from, to: &to.store, site };
+        copier.copy(meta, &to).await?;
+        if with_salts {
+            copier.copy_salts().await?;
+        }
+        let audit = compare(from, &to.contents().await?, site).await?;
+        tracing::info!(%site, views = audit.views, visits = audit.visits, "copied and compared");
+        audits.push(audit);
+    }
+    for (site, meta) in metas {
+        to.put_meta(&site, meta, redis::FORMAT).await?;
+    }
+    to.name_file()?;
+    Ok(audits)
+}
+
+struct Copier<'a> {
+    from: &'a Contents,
+    to: &'a Store,
+    site: &'a SiteKey,
+}
+
+impl Copier<'_> {
+    async fn copy(&self, meta: &Fields, to: &Target) -> Result<(), CopyError> {
+        let writers: Vec<String> =
+            meta.iter().filter_map(|(name, _)| name.strip_prefix("writer:").map(str::to_owned)).collect();
+        for _ in 0..ROUNDS {
+            // Of the embedded store a new snapshot for each round.
+            let there = to.contents().await?;
+            if self.round(&there, &writers).await? == 0 {
+                return Ok(());
+            }
+        }
+        Err(CopyError::Moves(self.site.clone()))
+    }
+
+    /// Copies what differs. How many hashes and sketches did.
+    async fn round(&self, there: &Contents, writers: &[String]) -> Result<usize, CopyError> {
+        let (mut small, mut sketches, mut large) = (Vec::new(), Vec::new(), Vec::new());
+        for name in self.from.names(self.site).await.map_err(source)? {
+            let of = match &*name {
+                name if name.ends_with(":visitors") => &mut sketches,
+                name if name.ends_with(":pages") => &mut large,
+                _ => &mut small,
+            };
+            of.push(HashName { site: self.site.clone(), name });
+        }
+        let mut copied = 0;
+        for some in small.chunks(HASHES) {
+            copied += self.copy_small(there, some).await?;
+        }
+        for some in sketches.chunks(HASHES) {
+            copied += self.copy_sketches(there, some).await?;
+        }
+        for hash in &large {
+            let ours = self.from.markers(hash, writers).await.map_err(source)?;
+            if ours.is_empty() || there.markers(hash, writers).await.map_err(target)? != ours {
+                copied += usize::from(self.copy_large(there, hash, writers).await?);
+            }
+        }
+        Ok(copied)
+    }
+
+    async fn copy_small(&self, there: &Contents, hashes: &[HashName]) -> Result<usize, CopyError> {
+        let ours = self.from.whole(hashes).await.map_err(source)?;
+        let theirs = there.whole(hashes).await.map_err(target)?;
+        let mut differing = Vec::new();
+        for ((hash, ours), theirs) in hashes.iter().zip(ours).zip(theirs) {
+            let mut ours =
+                ours.map_err(|what| source(StoreError::Refused(format!("{}: {what}", hash.name))))?;
+            let mut theirs = theirs.unwrap_or_default();
+            ours.sort();
+            theirs.sort();
+            if ours != theirs {
+                differing.push((hash.clone(), ours));
+            }
+        }
+        let number = differing.len();
+        if number > 0 {
+            self.to.put_all(differing).await.map_err(target)?;
+        }
+        Ok(number)
+    }
+
+    async fn copy_sketches(&self, there: &Contents, names: &[HashName]) -> Result<usize, CopyError> {
+        let ours = self.from.sketches(names).await.map_err(source)?;
+        let theirs = there.sketches(names).await.map_err(target)?;
+        let mut differing = Vec::new();
+        for ((name, ours), theirs) in names.iter().zip(ours).zip(theirs) {
+            let ours = ours.map_err(|what| source(StoreError::Refused(format!("{}: {what}", name.name))))?;
+            if let Some(bytes) = ours.filter(|ours| !theirs.is_ok_and(|theirs| theirs.as_ref() == Some(ours)))
+            {
+                differing.push((name.clone(), bytes));
+            }
+        }
+        let number = differing.len();
+        if number > 0 {
+            self.to.put_sketches(differing).await.map_err(target)?;
+        }
+        Ok(number)
+    }
+
+    /// Copies a hash of pages in steps, as it stands at one instant: between two readings of its markers
+    /// that agree nobody wrote to it. Whether anything of it differed.
+    async fn copy_large(
+        &self,
+        there: &Contents,
+        hash: &HashName,
+        writers: &[String],
+    ) -> Result<bool, CopyError> {
+        let mut differed = false;
+        for _ in 0..TRIES {
+            let before = self.from.markers(hash, writers).await.map_err(source)?;
+            let mut markers = Fields::new();
+            let mut from = Some(None);
+            while let Some(cursor) = from {
+                let (fields, next) = self.from.step(hash, cursor).await.map_err(source)?;
+                from = next.map(Some);
+                let (marks, sums): (Fields, Fields) =
+                    fields.into_iter().partition(|(field, _)| field.starts_with('#'));
+                markers.extend(marks);
+                differed |= self.put_differing(there, hash, sums).await?;
+            }
+            if self.from.markers(hash, writers).await.map_err(source)? == before {
+                differed |= self.put_differing(there, hash, markers).await?;
+                return Ok(differed);
+            }
+        }
+        Err(CopyError::Moves(self.site.clone()))
+    }
+
+    async fn put_differing(
+        &self,
+        there: &Contents,
+        hash: &HashName,
+        ours: Fields,
+    ) -> Result<bool, CopyError> {
+        let mut differs = false;
+        for some in ours.chunks(STEP) {
+            let fields: Vec<String> = some.iter().map(|(field, _)| field.clone()).collect();
+            let theirs = there.fields(hash, &fields).await.map_err(target)?;
+            let same = some.iter().zip(theirs).all(|((_, ours), theirs)| theirs.as_ref() == Some(ours));
+            if !same {
+                self.to.put(hash, some.to_vec()).await.map_err(target)?;
+                differs = true;
+            }
+        }
+        Ok(differs)
+    }
+
+    async fn copy_salts(&self) -> Result<(), CopyError> {
+        for (day, salt, keep) in self.from.salts(self.site).await.map_err(source)? {
+            self.to.salt(self.site, day, salt, keep).await.map_err(target)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the copy is like the original: the same names and the same sums, and nothing in it disagrees
+/// that did not before.
+async fn compare(from: &Contents, to: &Contents, site: &SiteKey) -> Result<Audit, CopyError> {
+    let differs = |what: String| CopyError::Differs { site: site.clone(), what };
+    let original = audit::audit(from, site).await.map_err(source)?;
+    let copy = audit::audit(to, site).await.map_err(target)?;
+    let names = from.names(site).await.map_err(source)?;
+    let there = to.names(site).await.map_err(target)?;
+    if let Some(missing) = names.symmetric_difference(&there).next() {
+        return Err(differs(format!("{missing} is in one of them only")));
+    }
+    if let Some(new) = copy.disagreements.iter().find(|one| !original.disagreements.contains(one)) {
+        return Err(differs(new.to_string()));
+    }
+    if original != copy {
+        return Err(differs(format!(
+            "{} views, {} visits, {} pages became {}, {}, {}",
+            original.views, original.visits, original.pages, copy.views, copy.visits, copy.pages
+        )));
+    }
+    Ok(copy)
+}
+
+fn value<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Between any two stores, whole; into nothing but an empty one. (Under load, and killed meanwhile: in
+//! `tests/it/copies.rs`.)
+
+use std::time::Duration;
+
+use super::*;
+use crate::totals::store::contract::{Claim, SketchPart, Standing};
+use crate::totals::store::dump::tests::contents;
+use crate::totals::store::tests::servers::Reply;
+use crate::totals::store::tests::{Place, config, day, hash, marker, part, registers, site, writer};
+
+const WRITER: &str = "00000000000000aa";
+
+async fn fill(store: &Store) {
+    let views = [("views", 2500), ("visits", 7)];
+    let names =
+        ["hour:2024-01-09T09+07:00", "day:2024-01-09", "week:2024-W02", "month:2024-01", "year:2024", "all"];
+    let mut parts: Vec<_> = names.iter().map(|name| part(name, None, "m1", &views)).collect();
+    let pages: Vec<String> = (0..2500).map(|page| format!("/{page}")).collect();
+    for name in ["day:2024-01-09:pages", "month:2024-01:pages", "all:pages"] {
+        let mut prev = None;
+        for (number, some) in pages.chunks(1000).enumerate() {
+            let then = format!("{number}");
+            let sums: Vec<(&str, u64)> = some.iter().map(|page| (page.as_str(), 1)).collect();
+            parts.push(part(name, prev.as_deref(), &then, &sums));
+            prev = Some(then);
+        }
+    }
+    let (_, registers) = registers(0..500);
+    let sketch = SketchPart { name: hash("day:2024-01-09:visitors"), registers };
+    store.apply(&writer(WRITER), parts, vec![sketch]).await.unwrap();
+    store
+        .attach(&site(), "Asia/Ho_Chi_Minh", &writer(WRITER), day("2024-01-09"), &Claim::default())
+        .await
+        .unwrap();
+    store.salt(&site(), day("2024-01-09"), [7; 16], Duration::from_secs(600)).await.unwrap();
+    store.put(&hash("opening"), vec![("visits".into(), "1316717".into())]).await.unwrap();
+}
+
+/// The settings of another store of a kind, its directory, and its server.
+async fn other(of: &Place) -> (StoreConfig, Place) {
+    match &of.server {
+        Some(server) => (config(&server.url()), Place::embedded().await),
+        None => (
+            config(&format!("embedded:{}", of.dir.path().join("other.redb").display())),
+            Place::embedded().await,
+        ),
+    }
+}
+
+#[tokio::test]
+async fn between_any_two_stores_everything_is_copied() {
+    for from in [Place::embedded().await, Place::redis().await] {
+        fill(&from.store).await;
+        for to in [Place::embedded().await, Place::redis().await] {
+            let (settings, _) = other(&to).await;
+            let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
+            let audits = copy(&contents(&from).await, target, true).await.unwrap();
+            assert_eq!((audits[0].views, audits[0].visits, audits[0].pages), (2500, 7, 2500));
+            let (ours, theirs) =
+                (contents(&from).await, Contents::open(&settings, Path::new("")).await.unwrap());
+            let names = ours.names(&site()).await.unwrap();
+            assert_eq!(names, theirs.names(&site()).await.unwrap());
+            for name in names.iter().filter(|name| !name.ends_with(":visitors")) {
+                let mut both = Vec::new();
+                for contents in [&ours, &theirs] {
+                    let mut all = contents.whole(&[hash(name)]).await.unwrap().remove(0).unwrap();
+                    all.sort();
+                    both.push(all);
+                }
+                assert_eq!(both[0], both[1], "{name}");
+            }
+            let sketch = [hash("day:2024-01-09:visitors")];
+            assert_eq!(ours.sketches(&sketch).await.unwrap(), theirs.sketches(&sketch).await.unwrap());
+            let salts = theirs.salts(&site()).await.unwrap();
+            assert_eq!((salts[0].0, salts[0].1), (day("2024-01-09"), [7; 16]));
+            let meta = |fields: Fields| value(&fields, "dataset").map(str::to_owned);
+            assert_eq!(meta(ours.meta(&site()).await.unwrap()), meta(theirs.meta(&site()).await.unwrap()));
+            drop(theirs);
+            // A second time it is not empty any more.
+            let again = match Target::open(settings, Path::new(""), true).await {
+                Ok(target) => copy(&contents(&from).await, target, true).await.map(|_| ()),
+                Err(error) => Err(error),
+            };
+            assert!(matches!(again, Err(CopyError::NotEmpty(_))), "{again:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_was_broken_off_is_taken_up_and_what_is_wrong_in_it_is_set_right() {
+    let (from, to) = (Place::embedded().await, Place::redis().await);
+    fill(&from.store).await;
+    let settings = config(&to.server.as_ref().unwrap().url());
+    let ours = contents(&from).await;
+    let dataset = value(&ours.meta(&site()).await.unwrap(), "dataset").unwrap().to_owned();
+    to.store
+        .put_meta(&site(), vec![("format".into(), UNFINISHED.into()), ("dataset".into(), dataset)])
+        .await
+        .unwrap();
+    to.store.put(&hash("all:pages"), vec![("/0".into(), "9".into())]).await.unwrap();
+    to.store.put(&hash("all"), vec![("views".into(), "2".into())]).await.unwrap();
+    let refused = to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await;
+    assert!(refused.unwrap_err().to_string().contains(UNFINISHED), "no service takes it for a store");
+    let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
+    let error = copy(&ours, target, true).await.unwrap_err();
+    assert!(error.to_string().contains("--resume"), "{error}");
+    let target = Target::open(settings, Path::new(""), true).await.unwrap();
+    assert_eq!(copy(&ours, target, true).await.unwrap()[0].views, 2500);
+    let attached =
+        to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await.unwrap();
+    assert_eq!(attached.standing, Standing::Ours);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_broken_off_at_its_end_is_ended_for_the_sites_that_are_left() {
+    let (from, to) = (Place::embedded().await, Place::redis().await);
+    fill(&from.store).await;
+    let late = HashName { site: SiteKey::new("late").unwrap(), name: "all".into() };
+    from.store.put(&late, vec![("views".into(), "0".into())]).await.unwrap();
+    from.store
+        .attach(&late.site, "UTC", &writer(WRITER), day("2024-01-09"), &Claim::default())
+        .await
+        .unwrap();
+    let settings = config(&to.server.as_ref().unwrap().url());
+    let ours = contents(&from).await;
+    let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
+    copy(&ours, target, true).await.unwrap();
+    to.store.put_meta(&late.site, vec![("format".into(), UNFINISHED.into())]).await.unwrap();
+    // The other site has been counted in since.
+    to.store.put(&hash("opening"), vec![("visits".into(), "2".into())]).await.unwrap();
+    let target = Target::open(settings.clone(), Path::new(""), true).await.unwrap();
+    let audits = copy(&ours, target, true).await.unwrap();
+    assert_eq!((audits.len(), audits[0].site.as_str()), (1, "late"));
+    let theirs = contents(&to).await;
+    assert_eq!(value(&theirs.meta(&late.site).await.unwrap(), "format"), Some("1"));
+    let opening = theirs.field(&[hash("opening")], "visits").await.unwrap();
+    assert_eq!(opening, [Some("2".to_owned())], "what was copied is left as it is");
+}
+
+#[tokio::test]
+async fn what_only_the_target_has_is_found_and_the_target_stays_no_store() {
+    let (from, to) = (Place::embedded().await, Place::redis().await);
+    fill(&from.store).await;
+    let settings = config(&to.server.as_ref().unwrap().url());
+    let ours = contents(&from).await;
+    let dataset = value(&ours.meta(&site()).await.unwrap(), "dataset").unwrap().to_owned();
+    let half = vec![("format".into(), UNFINISHED.into()), ("dataset".into(), dataset)];
+    to.store.put_meta(&site(), half).await.unwrap();
+    to.store.put(&hash("all:pages"), vec![("/only-here".into(), "1".into())]).await.unwrap();
+    let target = Target::open(settings, Path::new(""), true).await.unwrap();
+    let error = copy(&ours, target, true).await.unwrap_err();
+    assert!(error.to_string().contains("all:pages"), "{error}");
+    let format = to.server.as_ref().unwrap().client().ask(&[b"HGET", b"footfall:{demo}:meta", b"format"]);
+    assert_eq!(format, Reply::Bytes(Some(UNFINISHED.into())));
+}
+
+#[tokio::test]
+async fn a_source_that_somebody_writes_to_is_said_to_move() {
+    let (from, to) = (Place::redis().await, Place::embedded().await);
+    fill(&from.store).await;
+    let (settings, _) = other(&to).await;
+    let target = Target::open(settings, Path::new(""), false).await.unwrap();
+    let ours = contents(&from).await;
+    let writes = async {
+        let mut prev = "m1".to_owned();
+        for number in 0..100_000u32 {
+            let then = format!("n{number}");
+            let more = part("all", Some(&prev), &then, &[("views", 1)]);
+            from.store.apply(&writer(WRITER), vec![more], vec![]).await.unwrap();
+            prev = marker(&then).0.to_string();
+        }
+    };
+    tokio::select! {
+        copied = copy(&ours, target, true) => {
+            assert!(matches!(copied, Err(CopyError::Moves(_))), "{copied:?}");
+        }
+        () = writes => panic!("the copy takes for ever"),
+    }
+    assert!(!to.dir.path().join("other.redb").exists());
+}

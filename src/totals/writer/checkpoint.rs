@@ -1,0 +1,215 @@
+//! The checkpoint: what a restart needs that no batch carries. Sessions and ids up to a position of the
+//! journal, the last known figures of the store, and how far the outbox was applied.
+//!
+//! ```text
+//! file     magic "footfall" · "c" · format u8 = 1 · CRC-32 u32 of the body · body
+//! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
+//!          · count of heads, (site text, hash text, link) …
+//!          · count of sites, text …             all below name a site by its index here
+//!          · count of online pages, (site varint, text) …
+//!          · count of sessions, (visitor u64, site varint, page u32, age u32 s, online u32 s, flags u8) …
+//!          · count of younger ids, u64 … · count of older ids, u64 …
+//!          · count of figures, (site varint, civil hour, 5 × (views varint, visits varint),
+//!            4 × earlier visitors varint, sketch: length varint and bytes) …
+//!          · count of pages, (site varint, civil hour, text, 5 × views varint) …
+//! ```
+//!
+//! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
+//! and journal are complete without it.
+
+use std::sync::Arc;
+
+use crate::calendar::CivilHour;
+use crate::ingest::VisitorId;
+use crate::sessions::{Export, Exported};
+use crate::sites::{SiteId, SiteKey};
+use crate::totals::batch::sketch::Sketch;
+use crate::totals::batch::{Heads, put_link, take_link};
+use crate::totals::disk::codec::{Damaged, Put, Take};
+use crate::totals::disk::log::Position;
+use crate::totals::store::contract::HashName;
+use crate::totals::tally::pages::PageFigures;
+use crate::totals::tally::running::{Stored, Sums};
+
+/// Its name in the data directory.
+pub const FILE: &str = "checkpoint";
+
+const MAGIC: &[u8; 10] = b"footfallc\x01";
+
+/// Figures of a page as the store is known to hold them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPage {
+    pub site: usize,
+    pub hour: CivilHour,
+    pub page: Arc<str>,
+    pub figures: PageFigures,
+}
+
+/// See the module. Sites are named by their place in `sites`, which is that of their [`SiteId`] when it is
+/// written; on reading, translate with [`Checkpoint::places`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub written_ms: i64,
+    pub position: Position,
+    pub applied: u64,
+    pub heads: Heads,
+    pub sites: Vec<SiteKey>,
+    pub sessions: Export,
+    pub ids: (Vec<u64>, Vec<u64>),
+    pub figures: Vec<(usize, Stored)>,
+    pub pages: Vec<KnownPage>,
+}
+
+impl Checkpoint {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(64 + self.sessions.sessions.len() * 26 + self.pages.len() * 64);
+        body.put_i64(self.written_ms);
+        body.put_u64(self.position.segment);
+        body.put_u64(self.position.offset);
+        body.put_u64(self.applied);
+        put_all(&mut body, &self.heads, |body, (hash, link)| {
+            body.put_text(hash.site.as_str());
+            body.put_text(&hash.name);
+            put_link(body, Some(*link));
+        });
+        put_all(&mut body, &self.sites, |body, site| body.put_text(site.as_str()));
+        put_all(&mut body, &self.sessions.pages, |body, (site, text)| {
+            body.put_varint(site.0.into());
+            body.put_text(text);
+        });
+        put_all(&mut body, &self.sessions.sessions, put_session);
+        put_all(&mut body, &self.ids.0, |body, id| body.put_u64(*id));
+        put_all(&mut body, &self.ids.1, |body, id| body.put_u64(*id));
+        put_all(&mut body, &self.figures, put_figures);
+        put_all(&mut body, &self.pages, |body, known| {
+            body.put_varint(known.site as u64);
+            body.put_hour(&known.hour);
+            body.put_text(&known.page);
+            known.figures.iter().for_each(|views| body.put_varint(*views));
+        });
+        let mut file = Vec::with_capacity(body.len() + 14);
+        file.put(MAGIC);
+        file.put_u32(crc32fast::hash(&body));
+        file.put(&body);
+        file
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Damaged`]: of another format, or not what was written.
+    pub fn decode(file: &[u8]) -> Result<Self, Damaged> {
+        let mut take = Take(file.strip_prefix(MAGIC).ok_or(Damaged("a checkpoint of another format"))?);
+        if take.u32()? != crc32fast::hash(take.0) {
+            return Err(Damaged("a checkpoint that does not check"));
+        }
+        let written_ms = take.i64()?;
+        let position = Position { segment: take.u64()?, offset: take.u64()? };
+        let checkpoint = Checkpoint {
+            written_ms,
+            position,
+            applied: take.u64()?,
+            heads: take_all(&mut take, 3, take_head)?.into_iter().collect(),
+            sites: take_all(&mut take, 2, |take| site_key(take.text()?))?,
+            sessions: Export {
+                pages: take_all(&mut take, 2, |take| {
+                    Ok((SiteId(take.varint()? as u16), take.text()?.into()))
+                })?,
+                sessions: take_all(&mut take, 22, take_session)?,
+            },
+            ids: (take_all(&mut take, 8, Take::u64)?, take_all(&mut take, 8, Take::u64)?),
+            figures: take_all(&mut take, 25, take_figures)?,
+            pages: take_all(&mut take, 17, |take| {
+                let (site, hour) = (take.varint()? as usize, take.hour()?);
+                Ok(KnownPage { site, hour, page: take.text()?.into(), figures: five(|| take.varint())? })
+            })?,
+        };
+        take.end()?;
+        Ok(checkpoint)
+    }
+
+    /// The place that each of its sites has now, by `place`; none for one that is gone.
+    pub fn places(&self, place: impl Fn(&SiteKey) -> Option<usize>) -> Vec<Option<usize>> {
+        self.sites.iter().map(place).collect()
+    }
+}
+
+fn put_all<T>(
+    body: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    put: impl Fn(&mut Vec<u8>, T),
+) {
+    let items = items.into_iter();
+    body.put_varint(items.len() as u64);
+    items.for_each(|item| put(body, item));
+}
+
+fn take_all<'a, T>(
+    take: &mut Take<'a>,
+    each: usize,
+    mut one: impl FnMut(&mut Take<'a>) -> Result<T, Damaged>,
+) -> Result<Vec<T>, Damaged> {
+    (0..take.count(each)?).map(|_| one(take)).collect()
+}
+
+fn five<T: Copy + Default>(mut one: impl FnMut() -> Result<T, Damaged>) -> Result<[T; 5], Damaged> {
+    let mut all = [T::default(); 5];
+    for place in &mut all {
+        *place = one()?;
+    }
+    Ok(all)
+}
+
+fn site_key(text: &str) -> Result<SiteKey, Damaged> {
+    SiteKey::new(text).ok_or(Damaged("a site's key"))
+}
+
+fn take_head(take: &mut Take<'_>) -> Result<(HashName, crate::totals::batch::Link), Damaged> {
+    let hash = HashName { site: site_key(take.text()?)?, name: take.text()?.into() };
+    Ok((hash, take_link(take)?.ok_or(Damaged("a head without a link"))?))
+}
+
+const BEGUN: u8 = 1;
+const COUNTED: u8 = 2;
+
+fn put_session(body: &mut Vec<u8>, session: &Exported) {
+    body.put_u64(session.visitor.0);
+    body.put_varint(session.site.0.into());
+    body.put_u32(session.page);
+    body.put_u32(session.age_s);
+    body.put_u32(session.online_s);
+    body.put_u8(if session.begun { BEGUN } else { 0 } | if session.counted { COUNTED } else { 0 });
+}
+
+fn take_session(take: &mut Take<'_>) -> Result<Exported, Damaged> {
+    let (visitor, site) = (VisitorId(take.u64()?), SiteId(take.varint()? as u16));
+    let (page, age_s, online_s, flags) = (take.u32()?, take.u32()?, take.u32()?, take.u8()?);
+    let (begun, counted) = (flags & BEGUN != 0, flags & COUNTED != 0);
+    Ok(Exported { visitor, site, page, age_s, online_s, begun, counted })
+}
+
+fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
+    body.put_varint(*site as u64);
+    body.put_hour(&stored.hour);
+    for sums in stored.sums {
+        body.put_varint(sums.views);
+        body.put_varint(sums.visits);
+    }
+    stored.earlier_visitors.iter().for_each(|visitors| body.put_varint(*visitors));
+    let sketch = stored.sketch.to_bytes();
+    body.put_varint(sketch.len() as u64);
+    body.put(&sketch);
+}
+
+fn take_figures(take: &mut Take<'_>) -> Result<(usize, Stored), Damaged> {
+    let (site, hour) = (take.varint()? as usize, take.hour()?);
+    let sums = five(|| Ok(Sums { views: take.varint()?, visits: take.varint()? }))?;
+    let earlier_visitors = [take.varint()?, take.varint()?, take.varint()?, take.varint()?];
+    let length = take.count(1)?;
+    let sketch = Sketch::from_bytes(take.bytes(length)?).map_err(|_| Damaged("a sketch"))?;
+    Ok((site, Stored { hour, sums, earlier_visitors, sketch }))
+}
+
+#[cfg(test)]
+mod tests;

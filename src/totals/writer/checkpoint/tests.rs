@@ -1,0 +1,118 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::totals::batch::Link;
+use crate::totals::disk::codec::tests::{any_hour, any_sums, survives};
+
+fn any_session() -> impl Strategy<Value = Exported> {
+    (any::<u64>(), any::<u16>(), any::<(u32, u32, u32)>(), any::<(bool, bool)>()).prop_map(
+        |(visitor, site, (page, age_s, online_s), (begun, counted))| Exported {
+            visitor: VisitorId(visitor),
+            site: SiteId(site),
+            page,
+            age_s,
+            online_s,
+            begun,
+            counted,
+        },
+    )
+}
+
+fn any_stored() -> impl Strategy<Value = Stored> {
+    let visitors = prop::collection::vec(any::<u64>(), 0..200);
+    (any_hour(), prop::array::uniform5(any_sums()), any::<[u64; 4]>(), visitors).prop_map(
+        |(hour, sums, earlier_visitors, visitors)| {
+            let mut sketch = Sketch::new();
+            visitors.into_iter().for_each(|visitor| _ = sketch.insert(visitor));
+            Stored { hour, sums, earlier_visitors, sketch }
+        },
+    )
+}
+
+fn any_page() -> impl Strategy<Value = KnownPage> {
+    (0..9usize, any_hour(), ".{0,20}", any::<[u64; 5]>()).prop_map(|(site, hour, page, figures)| KnownPage {
+        site,
+        hour,
+        page: page.into(),
+        figures,
+    })
+}
+
+fn any_key() -> impl Strategy<Value = SiteKey> {
+    "[a-z0-9-]{1,32}".prop_map(|key| SiteKey::new(&key).unwrap())
+}
+
+fn any_head() -> impl Strategy<Value = (HashName, Link)> {
+    (any_key(), ".{1,20}", any::<(u64, u32, u64)>()).prop_map(|(site, name, (sequence, part, tag))| {
+        (HashName { site, name: name.into() }, Link { sequence, part, tag })
+    })
+}
+
+fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
+    let ids = || prop::collection::vec(any::<u64>(), 0..4);
+    let online = prop::collection::vec((any::<u16>(), ".{0,20}"), 0..4);
+    (
+        any::<(i64, u64, u64, u64)>(),
+        prop::collection::vec(any_head(), 0..4),
+        prop::collection::vec(any_key(), 0..4),
+        (online, prop::collection::vec(any_session(), 0..4)),
+        (ids(), ids()),
+        prop::collection::vec((0..9usize, any_stored()), 0..2),
+        prop::collection::vec(any_page(), 0..4),
+    )
+        .prop_map(|(numbers, heads, sites, (online, sessions), ids, figures, pages)| {
+            let (written_ms, segment, offset, applied) = numbers;
+            let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
+            Checkpoint {
+                written_ms,
+                position: Position { segment, offset },
+                applied,
+                heads: heads.into_iter().collect(),
+                sites,
+                sessions: Export { pages: online, sessions },
+                ids,
+                figures,
+                pages,
+            }
+        })
+}
+
+/// The file of a body, whatever it is: a checksum alone keeps nothing out that a bug wrote.
+fn sealed(body: &[u8]) -> Vec<u8> {
+    let mut file = MAGIC.to_vec();
+    file.put_u32(crc32fast::hash(body));
+    file.put(body);
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(crate::totals::cases(10)))]
+
+    #[test]
+    fn a_checkpoint_is_read_back(checkpoint in any_checkpoint()) {
+        let file = checkpoint.encode();
+        prop_assert_eq!(Checkpoint::decode(&file), Ok(checkpoint));
+        survives(&file[MAGIC.len() + 4..], |body| Checkpoint::decode(&sealed(body)).is_ok());
+        for cut in 0..file.len() {
+            prop_assert!(Checkpoint::decode(&file[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn an_altered_file_is_refused(
+        checkpoint in any_checkpoint(),
+        place in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
+        let mut file = checkpoint.encode();
+        let place = place.index(file.len());
+        file[place] ^= 1 << bit;
+        prop_assert!(Checkpoint::decode(&file).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+        Checkpoint::decode(&body).ok();
+        Checkpoint::decode(&sealed(&body)).ok();
+    }
+}
