@@ -47,13 +47,14 @@ use writer::answers::{Load, Wanted};
 use writer::decisions::Asked;
 use writer::sites::Registration;
 
+pub use batch::part::Sums;
 pub use intake::group::Written;
 pub use recovery::OpenError;
 pub use store::contract::{StoreConfig, StoreError};
 pub use store::redis::check_authorities;
 pub use tally::pages::PageFigures;
 pub use tally::recent::Past;
-pub use tally::running::{Figures, Sums};
+pub use tally::running::Figures;
 pub use upkeep::audit::{Audit, Disagreement};
 pub use writer::decisions::{Answer, Order};
 pub use writer::jobs::{Copying, StoreUrl, audit_of, migrate, restore};

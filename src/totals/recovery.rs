@@ -12,7 +12,8 @@ use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{Registry, SiteId, Sites};
-use crate::totals::batch::{Batch, Heads};
+use crate::totals::batch::Batch;
+use crate::totals::batch::part::LastParts;
 use crate::totals::delivery::identity::Identity;
 use crate::totals::delivery::outbox::Outbox;
 use crate::totals::delivery::salts::Salts;
@@ -123,7 +124,7 @@ fn read_back(
         identity: found.identity,
         salts,
         outbox: found.outbox,
-        heads: found.heads,
+        last_parts: found.last_parts,
         loads: queue,
         orders: asked,
         registrations: wanted,
@@ -143,7 +144,7 @@ struct Parts {
     identity: Identity,
     salts: Salts,
     outbox: Outbox,
-    heads: Heads,
+    last_parts: LastParts,
     loads: mpsc::Receiver<Load>,
     orders: mpsc::Receiver<Asked>,
     registrations: mpsc::Receiver<Registration>,
@@ -179,10 +180,10 @@ impl Parts {
     }
 
     fn writer(self, store: Store, config: Config) -> io::Result<Writer> {
-        let Parts { shared, dir, mut identity, outbox, mut heads, .. } = self;
+        let Parts { shared, dir, mut identity, outbox, mut last_parts, .. } = self;
         identity.begin_run(&dir, outbox.next_sequence() - 1)?;
         let kind = store.kind();
-        heads.retain(|hash, head| head.sequence > identity.floor_of(kind, &hash.site));
+        last_parts.retain(|hash, last| last.sequence > identity.floor_of(kind, &hash.site));
         Ok(Writer {
             sites: shared.sites.load_full(),
             shared,
@@ -192,7 +193,7 @@ impl Parts {
             identity,
             salts: self.salts,
             outbox,
-            heads,
+            last_parts,
             store,
             loads: self.loads,
             orders: self.orders,
@@ -207,7 +208,7 @@ struct Recovered {
     dir: DataDir,
     identity: Identity,
     outbox: Outbox,
-    heads: Heads,
+    last_parts: LastParts,
     ledger: Ledger,
     journal: Option<Arc<Journal>>,
     losses: Losses,
@@ -234,7 +235,7 @@ impl Recovered {
         let checkpoint = read_checkpoint(&dir)?;
         restore_checkpoint(&checkpoint, &mut ledger, sessions, now);
 
-        let mut heads = checkpoint.heads;
+        let mut last_parts = checkpoint.last_parts;
         // What lies below the floor is not this identity's to apply.
         let (applied, kind) = (checkpoint.applied.max(identity.floor), config.store.kind());
         let mut reach = Position::default();
@@ -245,7 +246,7 @@ impl Recovered {
             if batch.sequence > applied {
                 ledger.restore_unapplied(&batch.above(|site| identity.floor_of(kind, site)), now);
             }
-            batch.advance(&mut heads);
+            batch.advance(&mut last_parts);
         })?;
         let lost = |what: &str| losses.record(Cause::Outbox, now.unix_ms, "outbox", what);
         tell_of_outbox(&outbox, applied, lost);
@@ -285,7 +286,7 @@ impl Recovered {
             reach = journal.end();
         }
         let journal = (config.journal.sync != Sync::Memory).then_some(journal);
-        Ok(Recovered { dir, identity, outbox, heads, ledger, journal, reach, losses })
+        Ok(Recovered { dir, identity, outbox, last_parts, ledger, journal, reach, losses })
     }
 }
 

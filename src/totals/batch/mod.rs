@@ -8,30 +8,28 @@
 //! batch   sequence u64 · tag u64 · reach (segment u64, offset u64) · frozen at i64 (ms, outbox clock)
 //!         · oldest view accepted at i64 (Unix ms)
 //!         · count of sums, sums … · count of links, links …
-//! sums    site text · civil hour · views varint · visits varint · day registers · hour registers
+//! sums    site text · civil hour · views varint · visits varint · day registers · registers (none since 0.2.0)
 //!         · count of pages, (text, views varint) …
 //! registers  count varint, (index u16, rank u8) …
-//! link    0 u8: this writer never wrote to the hash; or 1 u8 · sequence u64 · part u32 · tag u64
+//! link    0 u8: this writer never wrote to the hash; or 1 u8 · the id of a part: sequence u64 · part u32 · tag u64
 //! ```
 //!
 //! One link for each hash of the batch, in order of its first part: the marker that the hash bore when
 //! the batch was frozen.
 
+pub mod part;
 pub mod sketch;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
+use self::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart, Sums};
 use self::sketch::Registers;
 use crate::calendar::{CivilHour, Period};
 use crate::sites::SiteKey;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::log::Position;
-use crate::totals::store::contract::{HashName, MAX_FIELDS, Marker, Part, SketchPart};
-use crate::totals::tally::running::{Sums, hash_name};
 
 /// What a site gained in a civil hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,59 +39,11 @@ pub struct SiteSums {
     pub sums: Sums,
     /// Registers of the day's sketch that rose.
     pub day_registers: Registers,
-    /// Registers of the hour's sketch that rose.
-    pub hour_registers: Registers,
     /// Views by page.
     pub pages: Vec<(Arc<str>, u64)>,
 }
 
-/// Names a part of a batch: what a [`Marker`] says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Link {
-    /// The batch.
-    pub sequence: u64,
-    /// The part of it.
-    pub part: u32,
-    /// Drawn when the batch was frozen: two writers with one identity never agree on it.
-    pub tag: u64,
-}
-
-impl Link {
-    /// As the store keeps it.
-    pub fn marker(self) -> Marker {
-        Marker(self.to_string().into())
-    }
-
-    /// Whether this part was frozen before another.
-    pub fn is_before(self, other: Link) -> bool {
-        (self.sequence, self.part) < (other.sequence, other.part)
-    }
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:020}.{:04}.{:016x}", self.sequence, self.part, self.tag)
-    }
-}
-
-impl FromStr for Link {
-    type Err = Damaged;
-    fn from_str(marker: &str) -> Result<Self, Damaged> {
-        let mut pieces = marker.split('.');
-        let mut next = |radix| {
-            let piece = pieces.next().ok_or(Damaged("a marker"))?;
-            u64::from_str_radix(piece, radix).map_err(|_| Damaged("a marker"))
-        };
-        let link = Link { sequence: next(10)?, part: next(10)? as u32, tag: next(16)? };
-        // One that another spelled may differ in more than its spelling.
-        if link.to_string() == marker { Ok(link) } else { Err(Damaged("a marker")) }
-    }
-}
-
-/// The last part frozen for each hash.
-pub type Heads = HashMap<HashName, Link>;
-
-/// See the module.
+/// Frozen additions to totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     pub sequence: u64,
@@ -103,11 +53,11 @@ pub struct Batch {
     pub frozen_ms: i64,
     pub oldest_ms: i64,
     pub sums: Vec<SiteSums>,
-    links: Vec<Option<Link>>,
+    prev: Vec<Option<PartId>>,
 }
 
 impl Batch {
-    /// Freezes sums: links them to the heads, which then name this batch.
+    /// Freezes sums: each hash's first part follows the hash's last part so far, which then is of this batch.
     pub fn freeze(
         sequence: u64,
         tag: u64,
@@ -115,36 +65,36 @@ impl Batch {
         frozen_ms: i64,
         oldest_ms: i64,
         sums: Vec<SiteSums>,
-        heads: &mut Heads,
+        last_parts: &mut LastParts,
     ) -> Self {
-        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, links: Vec::new() };
-        let links: Vec<_> = batch.hashes().iter().map(|hash| heads.get(hash).copied()).collect();
-        batch.links = links;
-        batch.advance(heads);
+        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, prev: Vec::new() };
+        batch.prev = batch.hashes().iter().map(|hash| last_parts.get(hash).copied()).collect();
+        batch.advance(last_parts);
         batch
     }
 
-    /// Makes heads name this batch's last parts.
-    pub fn advance(&self, heads: &mut Heads) {
+    /// Makes this batch's parts the last ones of their hashes.
+    pub fn advance(&self, last_parts: &mut LastParts) {
         for (number, (hash, _)) in self.slices().into_iter().enumerate() {
-            heads.insert(hash, self.link(number));
+            last_parts.insert(hash, self.part_id(number));
         }
     }
 
     /// The parts in order. Parts on one hash are chained: each expects the one before it.
     pub fn parts(&self) -> Vec<Part> {
-        let mut prev: HashMap<HashName, Option<Link>> =
-            self.hashes().into_iter().zip(self.links.iter().copied()).collect();
+        let mut last: HashMap<HashName, Option<PartId>> =
+            self.hashes().into_iter().zip(self.prev.iter().copied()).collect();
         let part = |(number, (hash, slice)): (usize, (HashName, Slice))| {
-            let prev = prev.insert(hash.clone(), Some(self.link(number))).flatten().map(Link::marker);
-            Part { hash, prev, marker: self.link(number).marker(), sums: self.fields(slice) }
+            let id = self.part_id(number);
+            let prev = last.insert(hash.clone(), Some(id)).flatten();
+            Part { hash, prev, id, sums: self.fields(slice) }
         };
         self.slices().into_iter().enumerate().map(part).collect()
     }
 
     /// Names a part by its number.
-    pub fn link(&self, number: usize) -> Link {
-        Link { sequence: self.sequence, part: number as u32, tag: self.tag }
+    pub fn part_id(&self, number: usize) -> PartId {
+        PartId { sequence: self.sequence, part: number as u32, tag: self.tag }
     }
 
     /// The hashes in order of their first part.
@@ -158,9 +108,9 @@ impl Batch {
     fn slices(&self) -> Vec<(HashName, Slice)> {
         let mut slices = Vec::new();
         for (index, site) in self.sums.iter().enumerate() {
-            slices.extend(SITE_PERIODS.map(|period| (site.hash(period, ""), Slice::Site(index))));
+            slices.extend(SITE_PERIODS.map(|period| (site.hash(period, HashKind::Sums), Slice::Site(index))));
             for period in PAGE_PERIODS {
-                let hash = site.hash(period, ":pages");
+                let hash = site.hash(period, HashKind::Pages);
                 for from in (0..site.pages.len()).step_by(MAX_FIELDS) {
                     slices.push((hash.clone(), Slice::Pages(index, from)));
                 }
@@ -184,13 +134,12 @@ impl Batch {
 
     /// The sketches to merge.
     pub fn sketches(&self) -> Vec<SketchPart> {
-        let of = |site: &SiteSums, period, registers: &Registers| {
-            let name = site.hash(period, ":visitors");
-            (!registers.is_empty()).then(|| SketchPart { name, registers: registers.clone() })
+        let sites = self.sums.iter().filter(|site| !site.day_registers.is_empty());
+        let part = |site: &SiteSums| SketchPart {
+            name: site.hash(Period::Day, HashKind::Visitors),
+            registers: site.day_registers.clone(),
         };
-        let both =
-            |site| [of(site, Period::Day, &site.day_registers), of(site, Period::Hour, &site.hour_registers)];
-        self.sums.iter().flat_map(both).flatten().collect()
+        sites.map(part).collect()
     }
 
     /// The batch as it is shown: without the sums of sites whose floor it does not exceed. It is not to be sent.
@@ -200,7 +149,7 @@ impl Batch {
             return Cow::Borrowed(self);
         }
         let sums = self.sums.iter().filter(|sums| due(sums)).cloned().collect();
-        Cow::Owned(Batch { sums, links: Vec::new(), ..*self })
+        Cow::Owned(Batch { sums, prev: Vec::new(), ..*self })
     }
 
     /// Appends the batch to a buffer.
@@ -215,10 +164,8 @@ impl Batch {
         for site in &self.sums {
             site.encode(out);
         }
-        out.put_varint(self.links.len() as u64);
-        for link in &self.links {
-            put_link(out, *link);
-        }
+        out.put_varint(self.prev.len() as u64);
+        self.prev.iter().for_each(|id| PartId::put(*id, out));
     }
 
     /// Reads a batch.
@@ -231,10 +178,14 @@ impl Batch {
         let reach = Position { segment: take.u64()?, offset: take.u64()? };
         let (frozen_ms, oldest_ms) = (take.i64()?, take.i64()?);
         let sums = (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
-        let links = (0..take.count(1)?).map(|_| take_link(&mut take)).collect::<Result<_, _>>()?;
+        let prev = (0..take.count(1)?).map(|_| PartId::take(&mut take)).collect::<Result<_, _>>()?;
         take.end()?;
-        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, links };
-        if batch.links.len() == batch.hashes().len() { Ok(batch) } else { Err(Damaged("links of a batch")) }
+        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, prev };
+        if batch.prev.len() == batch.hashes().len() {
+            Ok(batch)
+        } else {
+            Err(Damaged("the links of a batch"))
+        }
     }
 }
 
@@ -255,32 +206,9 @@ const SITE_PERIODS: [Period; 6] =
 /// its months. Two hashes fewer to write for every view, at most 19 reads for a page that is not in memory.
 const PAGE_PERIODS: [Period; 3] = [Period::Day, Period::Month, Period::All];
 
-/// Appends a link, or that there is none.
-pub fn put_link(out: &mut Vec<u8>, link: Option<Link>) {
-    out.put_u8(link.is_some().into());
-    if let Some(link) = link {
-        out.put_u64(link.sequence);
-        out.put_u32(link.part);
-        out.put_u64(link.tag);
-    }
-}
-
-/// Reads what [`put_link`] wrote.
-///
-/// # Errors
-/// [`Damaged`].
-pub fn take_link(take: &mut Take<'_>) -> Result<Option<Link>, Damaged> {
-    match take.u8()? {
-        0 => Ok(None),
-        1 => Ok(Some(Link { sequence: take.u64()?, part: take.u32()?, tag: take.u64()? })),
-        _ => Err(Damaged("a link")),
-    }
-}
-
 impl SiteSums {
-    fn hash(&self, period: Period, suffix: &str) -> HashName {
-        let name = hash_name(self.hour.bucket(period)) + suffix;
-        HashName { site: self.site.clone(), name: name.into() }
+    fn hash(&self, period: Period, kind: HashKind) -> HashName {
+        HashName::new(&self.site, self.hour.bucket(period), kind)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -289,7 +217,7 @@ impl SiteSums {
         out.put_varint(self.sums.views);
         out.put_varint(self.sums.visits);
         put_registers(out, &self.day_registers);
-        put_registers(out, &self.hour_registers);
+        put_registers(out, &Registers::new());
         out.put_varint(self.pages.len() as u64);
         for (page, views) in &self.pages {
             out.put_text(page);
@@ -298,12 +226,16 @@ impl SiteSums {
     }
 
     fn decode(take: &mut Take<'_>) -> Result<Self, Damaged> {
+        let site = SiteKey::new(take.text()?).ok_or(Damaged("a site's key"))?;
+        let hour = take.hour()?;
+        let sums = Sums { views: take.varint()?, visits: take.varint()? };
+        let day_registers = take_registers(take)?;
+        take_registers(take)?;
         Ok(SiteSums {
-            site: SiteKey::new(take.text()?).ok_or(Damaged("a site's key"))?,
-            hour: take.hour()?,
-            sums: Sums { views: take.varint()?, visits: take.varint()? },
-            day_registers: take_registers(take)?,
-            hour_registers: take_registers(take)?,
+            site,
+            hour,
+            sums,
+            day_registers,
             pages: (0..take.count(2)?)
                 .map(|_| Ok((take.text()?.into(), take.varint()?)))
                 .collect::<Result<_, Damaged>>()?,

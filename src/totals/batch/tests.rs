@@ -11,20 +11,23 @@ fn any_registers() -> impl Strategy<Value = Registers> {
 
 fn any_site_sums() -> impl Strategy<Value = SiteSums> {
     let pages = prop::collection::btree_map("/[a-c]{0,3}".prop_map(Arc::from), 1..1000u64, 0..5);
-    ("[ab]", any_hour(), any_sums(), any_registers(), any_registers(), pages).prop_map(
-        |(site, hour, sums, day_registers, hour_registers, pages)| SiteSums {
+    ("[ab]", any_hour(), any_sums(), any_registers(), pages).prop_map(
+        |(site, hour, sums, day_registers, pages)| SiteSums {
             site: SiteKey::new(&site).unwrap(),
             hour,
             sums,
             day_registers,
-            hour_registers,
             pages: pages.into_iter().collect(),
         },
     )
 }
 
-fn any_link() -> impl Strategy<Value = Link> {
-    (any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(sequence, part, tag)| Link { sequence, part, tag })
+fn any_part_id() -> impl Strategy<Value = PartId> {
+    (any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(sequence, part, tag)| PartId {
+        sequence,
+        part,
+        tag,
+    })
 }
 
 fn hour(day: &str, hour: u8) -> CivilHour {
@@ -42,13 +45,12 @@ pub(in crate::totals) fn sums_of(site: &str, day: &str, at: u8, pages: usize) ->
         hour: hour(day, at),
         sums: Sums { views, visits: views / 2 },
         day_registers: vec![(3, 2)],
-        hour_registers: vec![(4, 1)],
         pages,
     }
 }
 
-fn freeze(sequence: u64, sums: Vec<SiteSums>, heads: &mut Heads) -> Batch {
-    Batch::freeze(sequence, sequence * 77, Position { segment: 1, offset: sequence }, 5, 4, sums, heads)
+fn freeze(sequence: u64, sums: Vec<SiteSums>, last_parts: &mut LastParts) -> Batch {
+    Batch::freeze(sequence, sequence * 77, Position { segment: 1, offset: sequence }, 5, 4, sums, last_parts)
 }
 
 /// What a batch is to add: by hash and field.
@@ -59,13 +61,13 @@ pub(in crate::totals) fn expected(sums: &[SiteSums]) -> BTreeMap<(String, String
     };
     for site in sums {
         for period in Period::ALL {
-            let name = hash_name(site.hour.bucket(period));
+            let name = site.hash(period, HashKind::Sums).to_string();
             add(site, name.clone(), "views", site.sums.views);
             add(site, name, "visits", site.sums.visits);
         }
         for (page, views) in &site.pages {
             for period in [Period::Day, Period::Month, Period::All] {
-                add(site, hash_name(site.hour.bucket(period)) + ":pages", page, *views);
+                add(site, site.hash(period, HashKind::Pages).to_string(), page, *views);
             }
         }
     }
@@ -73,32 +75,29 @@ pub(in crate::totals) fn expected(sums: &[SiteSums]) -> BTreeMap<(String, String
     all
 }
 
-fn check_parts(batch: &Batch, before: &Heads, after: &Heads) {
+fn check_parts(batch: &Batch, before: &LastParts, after: &LastParts) {
     let parts = batch.parts();
-    let mut bears: HashMap<HashName, Marker> =
-        before.iter().map(|(hash, link)| (hash.clone(), link.marker())).collect();
+    let mut bears = before.clone();
     let mut added = BTreeMap::new();
     for part in &parts {
         assert!(part.sums.len() <= MAX_FIELDS);
         assert_eq!(part.prev.as_ref(), bears.get(&part.hash), "the chain of {:?}", part.hash);
-        assert_ne!(part.prev.as_ref(), Some(&part.marker));
-        bears.insert(part.hash.clone(), part.marker.clone());
+        assert_ne!(part.prev, Some(part.id));
+        bears.insert(part.hash.clone(), part.id);
         let mut fields = HashSet::new();
         for (field, amount) in &part.sums {
             assert!(fields.insert(field), "{field} twice");
-            let key = (part.hash.site.to_string(), part.hash.name.to_string(), field.to_string());
+            let key = (part.hash.site.to_string(), part.hash.to_string(), field.to_string());
             *added.entry(key).or_default() += amount;
         }
     }
     assert_eq!(added, expected(&batch.sums));
-    let after: HashMap<HashName, Marker> =
-        after.iter().map(|(hash, link)| (hash.clone(), link.marker())).collect();
-    assert_eq!(bears, after, "heads name the last parts");
+    assert_eq!(&bears, after, "the last parts of all hashes are known");
 }
 
 #[test]
 fn parts_are_chained_from_the_heads_and_add_up_to_the_batch() {
-    let mut heads = Heads::new();
+    let mut last_parts = LastParts::new();
     // Two sites; two hours of a site, the same one twice; a hash in several parts.
     let batches = [
         vec![sums_of("a", "2026-11-23", 8, 2500), sums_of("b", "2026-11-23", 8, 1000)],
@@ -110,28 +109,21 @@ fn parts_are_chained_from_the_heads_and_add_up_to_the_batch() {
         vec![sums_of("a", "2026-11-30", 0, 0), sums_of("a", "2026-11-23", 23, 1)],
     ];
     for (sequence, sums) in (1..).zip(batches) {
-        let before = heads.clone();
-        let batch = freeze(sequence, sums, &mut heads);
-        check_parts(&batch, &before, &heads);
+        let before = last_parts.clone();
+        let batch = freeze(sequence, sums, &mut last_parts);
+        check_parts(&batch, &before, &last_parts);
         let mut again = before;
         batch.advance(&mut again);
-        assert_eq!(again, heads);
+        assert_eq!(again, last_parts);
         assert!(batch.parts() == batch.parts());
     }
 }
 
 #[test]
 fn sketches_are_those_that_rose() {
-    let batch = freeze(1, vec![sums_of("a", "2026-11-23", 8, 1)], &mut Heads::new());
-    let names: Vec<_> =
-        batch.sketches().into_iter().map(|s| (s.name.name.to_string(), s.registers)).collect();
-    assert_eq!(
-        names,
-        [
-            ("day:2026-11-23:visitors".to_owned(), vec![(3, 2)]),
-            ("hour:2026-11-23T08+07:00:visitors".to_owned(), vec![(4, 1)]),
-        ]
-    );
+    let batch = freeze(1, vec![sums_of("a", "2026-11-23", 8, 1)], &mut LastParts::new());
+    let names: Vec<_> = batch.sketches().into_iter().map(|s| (s.name.to_string(), s.registers)).collect();
+    assert_eq!(names, [("day:2026-11-23:visitors".to_owned(), vec![(3, 2)])]);
 }
 
 proptest! {
@@ -149,13 +141,13 @@ proptest! {
             site
         };
         let sums: Vec<_> = sums.into_iter().map(small).collect();
-        let mut heads = Heads::new();
-        Batch::freeze(1, 9, Position::default(), 0, 0, earlier, &mut heads);
-        let before = heads.clone();
+        let mut last_parts = LastParts::new();
+        Batch::freeze(1, 9, Position::default(), 0, 0, earlier, &mut last_parts);
+        let before = last_parts.clone();
         let (sequence, tag, ms) = numbers;
         let reach = Position { segment: tag, offset: sequence };
-        let batch = Batch::freeze(sequence.max(2), tag, reach, ms, ms, sums, &mut heads);
-        check_parts(&batch, &before, &heads);
+        let batch = Batch::freeze(sequence.max(2), tag, reach, ms, ms, sums, &mut last_parts);
+        check_parts(&batch, &before, &last_parts);
         let mut bytes = Vec::new();
         batch.encode(&mut bytes);
         prop_assert_eq!(Batch::decode(&bytes), Ok(batch));
@@ -168,18 +160,18 @@ proptest! {
     }
 
     #[test]
-    fn a_marker_is_read_back(link in any_link(), other in any_link(), noise in ".{0,50}") {
-        prop_assert_eq!(link.to_string().parse(), Ok(link));
-        prop_assert_eq!(link.is_before(other), (link.sequence, link.part) < (other.sequence, other.part));
-        noise.parse::<Link>().ok();
+    fn a_marker_is_read_back(id in any_part_id(), other in any_part_id(), noise in ".{0,50}") {
+        prop_assert_eq!(id.to_string().parse(), Ok(id));
+        prop_assert_eq!(id.is_before(other), (id.sequence, id.part) < (other.sequence, other.part));
+        noise.parse::<PartId>().ok();
     }
 }
 
 #[test]
 fn a_marker_that_is_not_spelled_as_ours_is_none() {
-    let ours = Link { sequence: 7, part: 3, tag: 9 }.to_string();
+    let ours = PartId { sequence: 7, part: 3, tag: 9 }.to_string();
     assert_eq!(ours, "00000000000000000007.0003.0000000000000009");
     for other in ["", "7", "7.3", "a.b.c", "7.4294967299.9", "00000000000000000007.0003.0000000000000009.1"] {
-        assert!(other.parse::<Link>().is_err(), "{other}");
+        assert!(other.parse::<PartId>().is_err(), "{other}");
     }
 }

@@ -23,12 +23,11 @@ use std::sync::Arc;
 use super::identity::Identity;
 use super::outbox::Outbox;
 use crate::metrics::{Metrics, Operation};
+use crate::totals::batch::Batch;
+use crate::totals::batch::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Registers;
-use crate::totals::batch::{Batch, Heads, Link};
 use crate::totals::disk::losses::{Cause, Losses};
-use crate::totals::store::contract::{
-    HashName, MAX_FIELDS, Marker, Outcome, Part, SketchPart, Store, StoreError, WriterId,
-};
+use crate::totals::store::contract::{Marker, Outcome, Store, StoreError, WriterId};
 
 /// Parts of a healing that are sent in one call of the store.
 const PARTS_AT_A_TIME: usize = 500;
@@ -71,13 +70,13 @@ pub struct Flush<'a> {
 /// A hash that is behind.
 struct Gap {
     /// Up to and including this part it is to be brought.
-    last: Link,
+    last: PartId,
     /// The part whose marker it bears.
-    from: Option<Link>,
-    /// The marker that it will bear when all that was made is applied.
-    bears: Option<Marker>,
+    from: Option<PartId>,
+    /// The part that it will bear when all that was made is applied.
+    bears: Option<PartId>,
     /// The last part added up.
-    reached: Option<Link>,
+    reached: Option<PartId>,
     /// Whether what is there was compared with what the first kept part was frozen on.
     compared: bool,
     sums: BTreeMap<Arc<str>, u64>,
@@ -90,17 +89,19 @@ impl Flush<'_> {
     /// # Errors
     /// See [`FlushError`]; any part may or may not have been applied.
     pub async fn apply(&self, batch: &Batch) -> Result<bool, FlushError> {
-        let (links, parts): (Vec<Link>, Vec<Part>) = self.parts(batch).unzip();
-        let hashes: Vec<HashName> = parts.iter().map(|part| part.hash.clone()).collect();
+        let parts = self.parts(batch);
+        let sent: Vec<(HashName, PartId)> = parts.iter().map(|part| (part.hash.clone(), part.id)).collect();
         let mut sketches = batch.sketches();
         sketches.retain(|sketch| batch.sequence > self.floor(&sketch.name));
         let outcomes = self.apply_parts(parts, sketches).await?;
+        // Parts of one hash are chained, so the outcome of its last one speaks for all.
+        let mut seen = HashSet::new();
         let mut behind = Vec::new();
-        for (number, (hash, outcome)) in hashes.iter().zip(outcomes).enumerate() {
-            // Parts of one hash are chained, so its last one speaks for all.
-            let is_last = !hashes.iter().skip(number + 1).any(|other| other == hash);
-            if let (true, Outcome::Found(found)) = (is_last, outcome) {
-                behind.extend(links.get(number).map(|link| (hash.clone(), found, *link)));
+        for ((hash, id), outcome) in sent.into_iter().zip(outcomes).rev() {
+            if seen.insert(hash.clone())
+                && let Outcome::Found(found) = outcome
+            {
+                behind.push((hash, found, id));
             }
         }
         self.heal(behind).await
@@ -113,24 +114,26 @@ impl Flush<'_> {
     /// See [`FlushError`].
     pub async fn check(
         &self,
-        heads: &Heads,
+        last_parts: &LastParts,
         found: &[(HashName, Option<Marker>)],
     ) -> Result<bool, FlushError> {
         let differs = |(hash, marker): &(HashName, Option<Marker>)| {
-            let head = heads.get(hash).filter(|head| marker.as_ref() != Some(&head.marker()))?;
-            Some((hash.clone(), marker.clone(), *head))
+            let last = *last_parts.get(hash)?;
+            (*marker != Some(Marker::Part(last))).then(|| (hash.clone(), marker.clone(), last))
         };
         self.heal(found.iter().filter_map(differs).collect()).await
     }
 
     /// The parts of a batch, as this identity sends them: none below the floor, and a hash that was last
     /// written to below it is new.
-    fn parts(&self, batch: &Batch) -> impl Iterator<Item = (Link, Part)> {
-        batch.parts().into_iter().enumerate().filter_map(|(number, mut part)| {
+    fn parts(&self, batch: &Batch) -> Vec<Part> {
+        let mut parts = batch.parts();
+        parts.retain_mut(|part| {
             let floor = self.floor(&part.hash);
-            part.prev.take_if(|prev| link(prev).is_some_and(|link| link.sequence <= floor));
-            (batch.sequence > floor).then_some((batch.link(number), part))
-        })
+            part.prev.take_if(|prev| prev.sequence <= floor);
+            batch.sequence > floor
+        });
+        parts
     }
 
     fn floor(&self, hash: &HashName) -> u64 {
@@ -139,22 +142,22 @@ impl Flush<'_> {
 
     /// Brings hashes up to and including a part, given the marker that each bears. Whether all were there
     /// already.
-    async fn heal(&self, behind: Vec<(HashName, Option<Marker>, Link)>) -> Result<bool, FlushError> {
+    async fn heal(&self, behind: Vec<(HashName, Option<Marker>, PartId)>) -> Result<bool, FlushError> {
         let mut gaps = HashMap::new();
         let mut tags = HashMap::new();
         for (hash, found, last) in behind {
             let from = match &found {
                 None if !self.refill && !self.catching_up => {
-                    return Err(FlushError::Lost(hash.name.to_string()));
+                    return Err(FlushError::Lost(hash.to_string()));
                 }
                 None => None,
-                Some(marker) => match self.position_of(marker, &mut tags)? {
-                    link if link.is_before(last) => Some(link),
+                Some(marker) => match self.part_of(marker, &mut tags)? {
+                    id if id.is_before(last) => Some(id),
                     _ => continue,
                 },
             };
             let (reached, compared, sums) = (None, false, BTreeMap::new());
-            gaps.insert(hash, Gap { last, from, bears: found, reached, compared, sums });
+            gaps.insert(hash, Gap { last, from, bears: from, reached, compared, sums });
         }
         if gaps.is_empty() {
             return Ok(true);
@@ -177,9 +180,8 @@ impl Flush<'_> {
 
     /// One pass over the outbox.
     async fn pass(&self, mut gaps: HashMap<HashName, Gap>) -> Result<(), FlushError> {
-        let begins = |(hash, gap): (&HashName, &Gap)| {
-            gap.from.map_or_else(|| self.floor(hash) + 1, |link| link.sequence)
-        };
+        let begins =
+            |(hash, gap): (&HashName, &Gap)| gap.from.map_or_else(|| self.floor(hash) + 1, |id| id.sequence);
         let first = gaps.iter().map(begins).min().unwrap_or(0);
         let first = first.max(self.outbox.first_sequence().unwrap_or(0));
         let last = gaps.values().map(|gap| gap.last.sequence).max().unwrap_or(0);
@@ -212,9 +214,9 @@ impl Flush<'_> {
         raised: &mut Raised,
     ) -> Result<(), FlushError> {
         let mut due = HashSet::new();
-        for (link, part) in self.parts(batch) {
+        for part in self.parts(batch) {
             let Some(gap) = gaps.get_mut(&part.hash) else { continue };
-            let follows = gap.from.is_none_or(|from| from.is_before(link)) && !gap.last.is_before(link);
+            let follows = gap.from.is_none_or(|from| from.is_before(part.id)) && !gap.last.is_before(part.id);
             if !follows {
                 continue;
             }
@@ -229,7 +231,7 @@ impl Flush<'_> {
             for (field, add) in part.sums {
                 *gap.sums.entry(field).or_default() += add;
             }
-            gap.reached = Some(link);
+            gap.reached = Some(part.id);
             due.insert(part.hash);
         }
         raised.take(batch, &due);
@@ -238,8 +240,7 @@ impl Flush<'_> {
 
     /// Compares what a hash bears with what the first part to follow was frozen on.
     fn compare(&self, part: &Part, gap: &Gap) -> Result<(), FlushError> {
-        let frozen_on = part.prev.as_ref().and_then(link);
-        match (gap.from, frozen_on) {
+        match (gap.from, part.prev) {
             (from, prev) if from == prev => {}
             // What lies below the floor is not missed.
             (Some(from), None) if from.sequence <= self.floor(&part.hash) => {}
@@ -281,27 +282,27 @@ impl Flush<'_> {
     }
 
     /// The part of ours that a marker names.
-    fn position_of(&self, marker: &Marker, tags: &mut HashMap<u64, Option<u64>>) -> Result<Link, FlushError> {
-        let twin = || FlushError::Twin(marker.0.to_string());
-        let link = link(marker).ok_or_else(twin)?;
-        let tag = match tags.get(&link.sequence) {
+    fn part_of(&self, marker: &Marker, tags: &mut HashMap<u64, Option<u64>>) -> Result<PartId, FlushError> {
+        let twin = || FlushError::Twin(marker.to_string());
+        let Marker::Part(id) = *marker else { return Err(twin()) };
+        let tag = match tags.get(&id.sequence) {
             Some(tag) => *tag,
-            None => self.outbox.get(link.sequence)?.map(|batch| batch.tag),
+            None => self.outbox.get(id.sequence)?.map(|batch| batch.tag),
         };
-        tags.insert(link.sequence, tag);
+        tags.insert(id.sequence, tag);
         match tag {
-            Some(tag) if tag == link.tag => Ok(link),
+            Some(tag) if tag == id.tag => Ok(id),
             Some(_) => Err(twin()),
             // Older than what is kept; one from the future is another writer's.
-            None if link.sequence < self.outbox.next_sequence() => Ok(link),
+            None if id.sequence < self.outbox.next_sequence() => Ok(id),
             None => Err(twin()),
         }
     }
 
     /// Records that what lies between two parts of a hash is not kept any more.
-    fn lost(&self, hash: &HashName, after: Option<Link>, up_to: Link) {
-        let place = format!("{}/{}", hash.site, hash.name);
-        let after = after.map_or(0, |link| link.sequence);
+    fn lost(&self, hash: &HashName, after: Option<PartId>, up_to: PartId) {
+        let place = format!("{}/{hash}", hash.site);
+        let after = after.map_or(0, |id| id.sequence);
         let mut extent = format!("batches after {after} up to {}", up_to.sequence);
         if let Some(oldest_ms) = self.outbox.oldest_ms() {
             let oldest = chrono::DateTime::from_timestamp_millis(oldest_ms).unwrap_or_default();
@@ -314,13 +315,10 @@ impl Flush<'_> {
 impl Gap {
     /// A part of all that is added up, if there is anything.
     fn make(&mut self, hash: &HashName) -> Option<Part> {
-        let reached = self.reached?.marker();
-        if self.bears.as_ref() == Some(&reached) {
-            return None;
-        }
+        let id = self.reached.filter(|reached| self.bears != Some(*reached))?;
         let sums = std::mem::take(&mut self.sums).into_iter().collect();
-        let prev = self.bears.replace(reached.clone());
-        Some(Part { hash: hash.clone(), prev, marker: reached, sums })
+        let prev = self.bears.replace(id);
+        Some(Part { hash: hash.clone(), prev, id, sums })
     }
 }
 
@@ -332,8 +330,7 @@ impl Raised {
     /// Takes the sketches of a batch that belong to hashes.
     fn take(&mut self, batch: &Batch, hashes: &HashSet<HashName>) {
         for sketch in batch.sketches() {
-            let Some(name) = sketch.name.name.strip_suffix(":visitors") else { continue };
-            let of = HashName { site: sketch.name.site.clone(), name: name.into() };
+            let of = HashName { kind: HashKind::Sums, ..sketch.name.clone() };
             if hashes.contains(&of) {
                 let registers = self.0.entry(sketch.name).or_default();
                 for (index, rank) in sketch.registers {
@@ -352,10 +349,6 @@ impl Raised {
         };
         self.0.drain().map(part).collect()
     }
-}
-
-fn link(marker: &Marker) -> Option<Link> {
-    marker.0.parse().ok()
 }
 
 #[cfg(test)]

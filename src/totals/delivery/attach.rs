@@ -21,8 +21,8 @@ use super::apply::FlushError;
 use super::identity::{Change, Dataset};
 use crate::metrics::Operation;
 use crate::sites::SiteKey;
-use crate::totals::batch::Link;
-use crate::totals::store::contract::{Claim, HashName, Marker, Part, Standing, WriterId};
+use crate::totals::batch::part::{HashName, Part};
+use crate::totals::store::contract::{Claim, Marker, Standing, WriterId};
 use crate::totals::writer::turn::Writer;
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
@@ -121,7 +121,7 @@ impl Writer {
     pub fn part_ways(&mut self, found: &str) -> Result<(), FlushError> {
         let floor = self.pace.fork.take().unwrap_or(0).max(self.outbox.applied());
         let former = self.identity.begin_anew(&self.dir, floor, Change::Twin)?;
-        self.heads.retain(|_, head| head.sequence > floor);
+        self.last_parts.retain(|_, last| last.sequence > floor);
         for sequence in self.outbox.applied() + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
                 self.shared.ledger().applied(&batch);
@@ -154,14 +154,11 @@ impl Writer {
             hashes.extend(batch.parts().into_iter().map(|part| part.hash));
         }
         let hashes: Vec<HashName> = hashes.into_iter().collect();
-        let is_own = |marker: &Marker| {
-            let link: Option<Link> = marker.0.parse().ok();
-            link.is_some_and(|link| own.get(&link.sequence) == Some(&link.tag))
-        };
         let found = self.markers(&left, &hashes).await?;
         let part = |(hash, marker): (HashName, Option<Marker>)| {
-            let marker = marker.filter(is_own)?;
-            Some(Part { hash, prev: None, marker, sums: Vec::new() })
+            let Some(Marker::Part(id)) = marker else { return None };
+            let is_own = own.get(&id.sequence) == Some(&id.tag);
+            is_own.then(|| Part { hash, prev: None, id, sums: Vec::new() })
         };
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();

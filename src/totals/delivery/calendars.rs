@@ -8,11 +8,11 @@
 
 use chrono::Weekday;
 
-use crate::calendar::{Calendar, Period};
+use crate::calendar::{Bucket, Calendar, Period};
 use crate::clock::Moment;
 use crate::sites::Sites;
-use crate::totals::store::contract::{HashName, Store, StoreError};
-use crate::totals::tally::running::hash_name;
+use crate::totals::batch::part::{HashKind, HashName};
+use crate::totals::store::contract::{Store, StoreError};
 
 /// A calendar as the store notes it: `Asia/Ho_Chi_Minh monday`.
 fn noted(calendar: &Calendar) -> String {
@@ -37,10 +37,10 @@ pub async fn note(store: &Store, sites: &Sites, now: Moment) -> Result<bool, Sto
     let mut changed = false;
     for site in sites.all() {
         let hour = site.calendar.span(now.unix_ms).hour;
-        let hash = |name: String| HashName { site: site.key.clone(), name: name.into() };
-        let week = hash(hash_name(hour.bucket(Period::Week)));
+        let hash = |bucket| HashName::new(&site.key, bucket, HashKind::Sums);
+        let week = hash(hour.bucket(Period::Week));
         let days = hour.week.iter_days().take_while(|day| *day <= hour.day);
-        let days = days.map(|day| hash(format!("day:{day}"))).collect();
+        let days = days.map(|day| hash(Bucket::Day(day))).collect();
         let (calendar, at) = (noted(&site.calendar), site.calendar.rfc3339(now.unix_ms));
         if let Some(before) = store.note_calendar(&calendar, &at, week, days).await? {
             tracing::warn!(

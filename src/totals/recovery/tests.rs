@@ -18,9 +18,10 @@ use crate::clock::Hand;
 use crate::ingest::{Beacon, Kind};
 use crate::sessions;
 use crate::sites::{Site, SiteKey};
+use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::disk::faults::{Faults, Operation};
-use crate::totals::store::contract::{HashName, Query, StoreConfig};
-use crate::totals::tally::running::{PERIODS, hash_name};
+use crate::totals::store::contract::{Query, StoreConfig};
+use crate::totals::tally::running::PERIODS;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
 
 mod simulation;
@@ -506,11 +507,11 @@ impl Run {
         for view in &self.views {
             buckets.extend(Period::ALL.map(|period| (view.site, period, view.hour)));
             for period in [Period::Day, Period::Month, Period::All] {
-                *pages.entry((view.site, hash_name(view.hour.bucket(period)))).or_default() += 1;
+                *pages.entry((view.site, view.hour.bucket(period))).or_default() += 1;
             }
         }
-        let read = async |site: u16, name: String, fields: &[String]| {
-            let hash = HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), name: name.into() };
+        let read = async |site: u16, bucket, kind, fields: &[String]| {
+            let hash = HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), bucket, kind };
             let fields = fields.iter().map(|field| field.as_str().into()).collect();
             let writer = &process.writer;
             let found =
@@ -520,20 +521,21 @@ impl Run {
         for (site, period, hour) in buckets {
             let (views, visits) = self.sums(site, None, period, &hour);
             let fields = ["views".to_owned(), "visits".to_owned()];
-            let name = hash_name(hour.bucket(period));
-            assert_eq!(read(site, name.clone(), &fields).await, [views, visits], "{name} of site {site}");
+            let bucket = hour.bucket(period);
+            let held = read(site, bucket, HashKind::Sums, &fields).await;
+            assert_eq!(held, [views, visits], "{bucket} of site {site}");
             if self.max_pages >= 12 && [Period::Day, Period::Month, Period::All].contains(&period) {
                 let texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
                 let views: Vec<_> =
                     (0..12).map(|page| self.sums(site, Some(page), period, &hour).0).collect();
-                assert_eq!(read(site, format!("{name}:pages"), &texts).await, views);
+                assert_eq!(read(site, bucket, HashKind::Pages, &texts).await, views);
             }
         }
-        for ((site, name), views) in pages {
+        for ((site, bucket), views) in pages {
             let mut texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
             texts.push(crate::totals::tally::pages::OTHER.to_owned());
-            let found: u64 = read(site, format!("{name}:pages"), &texts).await.iter().sum();
-            assert_eq!(found, views, "pages of {name} add up");
+            let found: u64 = read(site, bucket, HashKind::Pages, &texts).await.iter().sum();
+            assert_eq!(found, views, "pages of {bucket} add up");
         }
         process.end().await;
     }

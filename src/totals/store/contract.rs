@@ -15,6 +15,7 @@
 //! Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
 //! merging sketches, attaching and asking for a salt change nothing the second time.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +27,8 @@ use super::embedded::{self, Embedded};
 use super::model;
 use super::redis::Redis;
 use crate::sites::SiteKey;
-use crate::totals::batch::sketch::{Registers, Sketch};
+use crate::totals::batch::part::{HashName, Part, PartId, SketchPart};
+use crate::totals::batch::sketch::Sketch;
 
 /// Settings of the store.
 #[derive(Clone, Debug)]
@@ -53,58 +55,39 @@ impl StoreConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WriterId(pub Arc<str>);
 
-/// A marker as stored: `<batch:020>.<part:04>.<tag:16 hex digits>`. The store compares it for equality only.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Marker(pub Arc<str>);
-
-/// A hash: a site's, by name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HashName {
-    /// The site.
-    pub site: SiteKey,
-    /// `day:2026-11-23` and the like.
-    pub name: Arc<str>,
-}
-
-/// Additions to one hash: at most [`MAX_FIELDS`] distinct fields, none beginning with `#`. Frozen: every
-/// try sends the same. Without fields it moves the marker alone. Both stores write best when the
-/// fields are in order, within a part and from part to part.
+/// What a hash bears of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The hash.
-    pub hash: HashName,
-    /// The marker that the hash must bear; none where this writer never wrote to it.
-    pub prev: Option<Marker>,
-    /// The marker that it bears afterwards.
-    pub marker: Marker,
-    /// Fields and what to add.
-    pub sums: Vec<(Arc<str>, u64)>,
+pub enum Marker {
+    /// The last part applied to it.
+    Part(PartId),
+    /// A text that names no part: something else wrote it.
+    Foreign(Arc<str>),
 }
 
-/// Most fields of a part: 1,000 take Redis 7.0.15 about 0.8 ms; Lua's stack ends at 3,998 pairs.
-pub const MAX_FIELDS: usize = 1000;
+impl From<&str> for Marker {
+    fn from(text: &str) -> Self {
+        text.parse().map_or_else(|_| Marker::Foreign(text.into()), Marker::Part)
+    }
+}
 
-/// The largest sum: Redis' scripts count in doubles, which are exact up to here.
-pub const MAX_SUM: u64 = (1 << 53) - 1;
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Marker::Part(id) => id.fmt(f),
+            Marker::Foreign(text) => f.write_str(text),
+        }
+    }
+}
 
 /// What became of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The hash bore `prev`: the sums were added and it bears `marker`.
+    /// The hash bore `prev`: the sums were added and it bears the part.
     Applied,
-    /// The hash bore `marker` already: nothing was written.
+    /// The hash bore the part already: nothing was written.
     Already,
     /// It bore something else, or nothing: nothing was written.
     Found(Option<Marker>),
-}
-
-/// Distinct visitors to merge into a sketch of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SketchPart {
-    /// `day:2026-11-23:visitors` and the like.
-    pub name: HashName,
-    /// Registers to raise. Raising again changes nothing: no marker guards it.
-    pub registers: Registers,
 }
 
 /// A question for a hash.
@@ -346,7 +329,7 @@ impl Store {
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
     ) -> Result<Vec<Outcome>, StoreError> {
-        parts.iter().try_for_each(Part::check)?;
+        parts.iter().try_for_each(check)?;
         match self {
             Store::Embedded(store) => store.apply(writer, parts, sketches).await,
             Store::Redis(store) => store.apply(writer, parts, sketches).await,
@@ -441,28 +424,11 @@ impl Store {
     }
 }
 
-impl Part {
-    /// Refuses what a store could not apply as it is meant: the store would lose a sum or a marker.
-    fn check(&self) -> Result<(), StoreError> {
-        let distinct = || {
-            let mut fields: Vec<&str> = self.sums.iter().map(|(field, _)| &**field).collect();
-            fields.sort_unstable();
-            fields.windows(2).all(|pair| pair[0] < pair[1])
-        };
-        let fault = if self.sums.len() > MAX_FIELDS {
-            "more than 1,000 fields"
-        } else if self.sums.iter().any(|(field, _)| field.starts_with('#')) {
-            "a field that begins with #, as markers do"
-        } else if !(self.sums.is_sorted_by(|a, b| a.0 < b.0) || distinct()) {
-            "a field twice"
-        } else if self.marker.0.is_empty() || self.prev.as_ref().is_some_and(|prev| prev.0.is_empty()) {
-            "an empty marker"
-        } else {
-            return Ok(());
-        };
-        let HashName { site, name } = &self.hash;
-        Err(StoreError::Refused(format!("a part of {site} {name} has {fault}")))
-    }
+/// Refuses a part that breaks the rules.
+fn check(part: &Part) -> Result<(), StoreError> {
+    let refused =
+        |fault| StoreError::Refused(format!("a part of {} {} has {fault}", part.hash.site, part.hash));
+    part.fault().map_or(Ok(()), |fault| Err(refused(fault)))
 }
 
 /// 16 random hex digits: a data set's id, a name that nobody else uses.

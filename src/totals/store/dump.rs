@@ -14,17 +14,33 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use super::contract::{HashName, Store, StoreConfig, StoreError};
+use super::contract::{Store, StoreConfig, StoreError};
 use super::embedded::Embedded;
 use super::embedded::dump::Snapshot;
 use super::redis::Redis;
 use crate::sites::SiteKey;
+use crate::totals::batch::part::HashName;
 
 /// Fields read or written in one step.
 pub const STEP: usize = 1000;
 
 /// Small hashes read in one step.
 pub const HASHES: usize = 200;
+
+/// A name of a site, as text: a store may hold what this version has no name for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredName {
+    /// The site.
+    pub site: SiteKey,
+    /// `day:2026-11-23` and the like.
+    pub name: Arc<str>,
+}
+
+impl From<&HashName> for StoredName {
+    fn from(hash: &HashName) -> Self {
+        StoredName { site: hash.site.clone(), name: hash.to_string().into() }
+    }
+}
 
 /// Fields and their values as text; markers are fields that begin with `#`, as in Redis.
 pub type Fields = Vec<(String, String)>;
@@ -108,7 +124,7 @@ impl Contents {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn whole(&self, hashes: &[HashName]) -> Result<Vec<Held>, StoreError> {
+    pub async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
         match self {
             Contents::Embedded(snapshot) => snapshot.whole(hashes.to_vec()).await,
             Contents::Redis(redis) => redis.whole(hashes).await,
@@ -121,7 +137,7 @@ impl Contents {
     /// See [`StoreError`]; `Refused` where the name holds something else.
     pub async fn step(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         from: Option<String>,
     ) -> Result<(Fields, Option<String>), StoreError> {
         match self {
@@ -136,7 +152,7 @@ impl Contents {
     /// See [`StoreError`].
     pub async fn fields(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         fields: &[String],
     ) -> Result<Vec<Option<String>>, StoreError> {
         match self {
@@ -149,7 +165,7 @@ impl Contents {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn field(&self, hashes: &[HashName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
+    pub async fn field(&self, hashes: &[StoredName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
         match self {
             Contents::Embedded(snapshot) => snapshot.field(hashes.to_vec(), field.to_owned()).await,
             Contents::Redis(redis) => redis.field(hashes, field).await,
@@ -160,7 +176,7 @@ impl Contents {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn markers(&self, hash: &HashName, writers: &[String]) -> Result<Fields, StoreError> {
+    pub async fn markers(&self, hash: &StoredName, writers: &[String]) -> Result<Fields, StoreError> {
         let names: Vec<String> = writers.iter().map(|writer| format!("#{writer}")).collect();
         let mut markers = Fields::new();
         for some in names.chunks(STEP) {
@@ -177,7 +193,7 @@ impl Contents {
     /// See [`StoreError`].
     pub async fn sketches(
         &self,
-        names: &[HashName],
+        names: &[StoredName],
     ) -> Result<Vec<Result<Option<Vec<u8>>, String>>, StoreError> {
         match self {
             Contents::Embedded(snapshot) => snapshot.sketches(names.to_vec()).await,
@@ -204,7 +220,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn walk(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         steps: usize,
         mut tell: impl FnMut(String, String),
     ) -> Result<(), StoreError> {
@@ -232,7 +248,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put(&self, hash: &HashName, fields: Fields) -> Result<(), StoreError> {
+    pub async fn put(&self, hash: &StoredName, fields: Fields) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.put(vec![(hash.clone(), fields)]).await,
             Store::Redis(store) => store.put(&[(hash.clone(), fields)]).await,
@@ -245,7 +261,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put_all(&self, hashes: Vec<(HashName, Fields)>) -> Result<(), StoreError> {
+    pub async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.put(hashes).await,
             Store::Redis(store) => store.put(&hashes).await,
@@ -258,7 +274,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn put_sketches(&self, sketches: Vec<(HashName, Vec<u8>)>) -> Result<(), StoreError> {
+    pub async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
         match self {
             Store::Embedded(store) => store.put_sketches(sketches).await,
             Store::Redis(store) => store.put_sketches(&sketches).await,

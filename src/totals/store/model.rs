@@ -13,10 +13,10 @@ use chrono::NaiveDate;
 use tokio::sync::Notify;
 
 use super::contract::{
-    Attached, Claim, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, Standing,
-    StoreError, WriterId, random_id,
+    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreError, WriterId, random_id,
 };
 use crate::sites::SiteKey;
+use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// See the module. Clones are connections to the same store.
@@ -75,9 +75,9 @@ pub struct Data {
 #[derive(Clone, Default)]
 pub struct Hash {
     pub sums: BTreeMap<Arc<str>, u64>,
-    markers: HashMap<WriterId, Marker>,
+    markers: HashMap<WriterId, PartId>,
     /// The parts with sums that are in it.
-    applied: Vec<(WriterId, Marker)>,
+    applied: Vec<(WriterId, PartId)>,
 }
 
 /// What befalls a call to come.
@@ -265,7 +265,7 @@ impl Model {
             let answer = |query: &Query| {
                 let hash = data.hashes.get(&query.hash);
                 let sum = |field| hash.and_then(|hash| hash.sums.get(field)).copied();
-                let marker = hash.and_then(|hash| hash.markers.get(writer)).cloned();
+                let marker = hash.and_then(|hash| hash.markers.get(writer)).copied().map(Marker::Part);
                 Found { marker, sums: query.fields.iter().map(sum).collect() }
             };
             queries.iter().map(answer).collect()
@@ -341,12 +341,12 @@ impl Data {
     }
 
     fn apply(&mut self, writer: &WriterId, part: &Part) -> Result<Outcome, StoreError> {
-        let found = self.hashes.get(&part.hash).and_then(|hash| hash.markers.get(writer));
-        if found == Some(&part.marker) {
+        let found = self.hashes.get(&part.hash).and_then(|hash| hash.markers.get(writer)).copied();
+        if found == Some(part.id) {
             return Ok(Outcome::Already);
         }
-        if found != part.prev.as_ref() {
-            return Ok(Outcome::Found(found.cloned()));
+        if found != part.prev {
+            return Ok(Outcome::Found(found.map(Marker::Part)));
         }
         let hash = Arc::make_mut(self.hashes.entry(part.hash.clone()).or_default());
         let mut sums = hash.sums.clone();
@@ -356,12 +356,12 @@ impl Data {
             *sum = total.ok_or_else(|| StoreError::Refused(format!("the sum of {field} would pass 2^53")))?;
         }
         hash.sums = sums;
-        let name = (writer.clone(), part.marker.clone());
+        let name = (writer.clone(), part.id);
         if !part.sums.is_empty() && hash.applied.contains(&name) {
             self.doubled = Some(part.clone());
         }
         hash.applied.push(name);
-        hash.markers.insert(writer.clone(), part.marker.clone());
+        hash.markers.insert(writer.clone(), part.id);
         Ok(Outcome::Applied)
     }
 }

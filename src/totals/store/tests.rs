@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::contract::*;
+use super::dump::StoredName;
 use super::model;
 use crate::sites::SiteKey;
+use crate::totals::batch::part::{HashName, MAX_FIELDS, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::{Registers, Sketch};
 use chrono::NaiveDate;
 use servers::RedisServer;
@@ -81,15 +83,26 @@ pub(in crate::totals) fn site() -> SiteKey {
 }
 
 pub(in crate::totals) fn hash(name: &str) -> HashName {
-    HashName { site: site(), name: name.into() }
+    HashName::parse(&site(), name).unwrap_or_else(|| panic!("{name} names no hash"))
+}
+
+pub(in crate::totals) fn stored(name: &str) -> StoredName {
+    StoredName { site: site(), name: name.into() }
 }
 
 pub(in crate::totals) fn writer(name: &str) -> WriterId {
     WriterId(name.into())
 }
 
+/// The id of a part that a test calls by a short name: its sequence is the number in it.
+pub(in crate::totals) fn id(name: &str) -> PartId {
+    let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+    let tag = name.bytes().fold(0, |tag, byte| tag << 8 | u64::from(byte));
+    PartId { sequence: digits.parse().unwrap_or(0), part: 0, tag }
+}
+
 pub(in crate::totals) fn marker(name: &str) -> Marker {
-    Marker(name.into())
+    Marker::Part(id(name))
 }
 
 pub(in crate::totals) fn day(text: &str) -> NaiveDate {
@@ -99,8 +112,8 @@ pub(in crate::totals) fn day(text: &str) -> NaiveDate {
 pub(in crate::totals) fn part(name: &str, prev: Option<&str>, then: &str, sums: &[(&str, u64)]) -> Part {
     Part {
         hash: hash(name),
-        prev: prev.map(marker),
-        marker: marker(then),
+        prev: prev.map(id),
+        id: id(then),
         sums: sums.iter().map(|&(field, add)| (field.into(), add)).collect(),
     }
 }
@@ -232,13 +245,13 @@ async fn large_parts_and_many_of_them() {
         let sums: Vec<(&str, u64)> = fields.iter().zip(1..).map(|(field, n)| (field.as_str(), n)).collect();
         let mut parts = vec![part("all:pages", None, "m1", &sums)];
         parts.push(part("all:pages", Some("m1"), "m2", &sums));
-        parts.extend((0..250).map(|n| part(&format!("hash:{n}"), None, "m2", &[("views", n)])));
+        parts.extend((0..250).map(|n| part(&format!("year:{}", 1000 + n), None, "m2", &[("views", n)])));
         assert!(apply(store, "w", &parts).await.iter().all(|outcome| *outcome == Outcome::Applied));
         let asked = [fields[0].as_str(), &fields[999], &fields[500]];
         let pages = read(store, "w", "all:pages", &asked).await;
         assert_eq!(pages, found(Some("m2"), &[Some(2), Some(2000), Some(1002)]));
-        let queries =
-            (0..250).map(|n| Query { hash: hash(&format!("hash:{n}")), fields: vec!["views".into()] });
+        let queries = (0..250)
+            .map(|n| Query { hash: hash(&format!("year:{}", 1000 + n)), fields: vec!["views".into()] });
         let all = store.read(&writer("w"), queries.collect()).await.unwrap();
         assert!(all.iter().zip(0..).all(|(sums, n)| *sums == found(Some("m2"), &[Some(n)])));
     }
@@ -269,8 +282,6 @@ async fn parts_that_break_the_rules_are_refused() {
         (part("all", None, "m", &many), "more than 1,000 fields"),
         (part("all", None, "m", &[("b", 1), ("a", 1), ("b", 1)]), "a field twice"),
         (part("all", None, "m", &[("#w", 1)]), "a field that begins with #"),
-        (part("all", None, "", &[("a", 1)]), "an empty marker"),
-        (part("all", Some(""), "m", &[("a", 1)]), "an empty marker"),
     ];
     for place in all().await {
         for (part, text) in &cases {
@@ -390,29 +401,29 @@ async fn a_url_that_names_no_store_is_refused_and_not_repeated() {
 
 /// What a store should do, in the plainest form: per hash, sums and each writer's marker.
 #[derive(Clone, Default)]
-struct Model(BTreeMap<Arc<str>, Hash>);
+struct Model(BTreeMap<HashName, Hash>);
 
 /// A hash's sums and markers.
-type Hash = (BTreeMap<Arc<str>, u64>, HashMap<WriterId, Marker>);
+type Hash = (BTreeMap<Arc<str>, u64>, HashMap<WriterId, PartId>);
 
 impl Model {
-    fn marker(&self, name: &str, by: &WriterId) -> Option<Marker> {
-        self.0.get(name)?.1.get(by).cloned()
+    fn last(&self, hash: &HashName, by: &WriterId) -> Option<PartId> {
+        self.0.get(hash)?.1.get(by).copied()
     }
 
     fn apply(&mut self, by: &WriterId, part: &Part) -> Outcome {
-        let marker = self.marker(&part.hash.name, by);
-        if marker.as_ref() == Some(&part.marker) {
+        let last = self.last(&part.hash, by);
+        if last == Some(part.id) {
             return Outcome::Already;
         }
-        if marker != part.prev {
-            return Outcome::Found(marker);
+        if last != part.prev {
+            return Outcome::Found(last.map(Marker::Part));
         }
-        let (sums, markers) = self.0.entry(part.hash.name.clone()).or_default();
+        let (sums, markers) = self.0.entry(part.hash.clone()).or_default();
         for (field, add) in &part.sums {
             *sums.entry(field.clone()).or_default() += add;
         }
-        markers.insert(by.clone(), part.marker.clone());
+        markers.insert(by.clone(), part.id);
         Outcome::Applied
     }
 }
@@ -456,10 +467,16 @@ fn overwrite(redis: &mut servers::RedisClient, model: &Model) {
         for (field, sum) in sums {
             redis.ask(&[b"HSET", key.as_bytes(), field.as_bytes(), sum.to_string().as_bytes()]);
         }
-        for (by, marker) in markers {
-            redis.ask(&[b"HSET", key.as_bytes(), format!("#{}", by.0).as_bytes(), marker.0.as_bytes()]);
+        for (by, id) in markers {
+            let (field, marker) = (format!("#{}", by.0), id.to_string());
+            redis.ask(&[b"HSET", key.as_bytes(), field.as_bytes(), marker.as_bytes()]);
         }
     }
+}
+
+/// A hash that no other round uses.
+fn hash_of(round: u32, number: u8) -> HashName {
+    hash(&format!("year:{:04}:pages", round * 3 + u32::from(number)))
 }
 
 async fn check(store: &Store, mut redis: Option<servers::RedisClient>, round: u32, steps: Vec<Step>) {
@@ -473,14 +490,14 @@ async fn check(store: &Store, mut redis: Option<servers::RedisClient>, round: u3
                 let mut ahead = model.clone();
                 let mut frozen = Vec::new();
                 for (name, prev, then, sums) in parts {
-                    let name = format!("h{round}.{name}");
+                    let hash = hash_of(round, name);
                     let part = Part {
                         prev: prev.map_or_else(
-                            || ahead.marker(&name, &by),
-                            |prev| prev.map(|n| marker(&format!("m{n}"))),
+                            || ahead.last(&hash, &by),
+                            |prev| prev.map(|n| id(&format!("m{n}"))),
                         ),
-                        marker: marker(&format!("m{then}")),
-                        hash: hash(&name),
+                        id: id(&format!("m{then}")),
+                        hash,
                         sums: sums.into_iter().map(|(f, add)| (format!("/{f}").into(), add)).collect(),
                     };
                     ahead.apply(&by, &part);
@@ -508,12 +525,12 @@ async fn check(store: &Store, mut redis: Option<servers::RedisClient>, round: u3
     }
     let fields: Vec<Arc<str>> = (0..5).map(|f| format!("/{f}").into()).collect();
     for by in ["w0", "w1", "w2"] {
-        for name in (0..3).map(|n| format!("h{round}.{n}")) {
-            let query = Query { hash: hash(&name), fields: fields.clone() };
+        for hash in (0..3).map(|n| hash_of(round, n)) {
+            let query = Query { hash: hash.clone(), fields: fields.clone() };
             let held = store.read(&writer(by), vec![query]).await.unwrap().pop().unwrap();
-            let sums = model.0.get(&*name).map(|(sums, _)| sums);
+            let sums = model.0.get(&hash).map(|(sums, _)| sums);
             let sums = fields.iter().map(|field| sums.and_then(|sums| sums.get(field)).copied()).collect();
-            assert_eq!(held, Found { marker: model.marker(&name, &writer(by)), sums });
+            assert_eq!(held, Found { marker: model.last(&hash, &writer(by)).map(Marker::Part), sums });
         }
     }
 }

@@ -13,12 +13,13 @@ use chrono::NaiveDate;
 
 use self::pages::{Known, PageFigures, Pages};
 use self::recent::{History, Past, StoredPast};
-use self::running::{Figures, SiteFigures, Stored, Sums};
+use self::running::{Figures, SiteFigures, Stored};
 use crate::calendar::{Calendar, CivilHour, Span};
 use crate::clock::Moment;
 use crate::ingest::{Beacon, Page, VisitorId};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Site, SiteId, SiteKey};
+use crate::totals::batch::part::Sums;
 use crate::totals::batch::{Batch, SiteSums};
 use crate::totals::disk::log::Position;
 use crate::totals::intake::group::{Done, Group, Waiting, Written};
@@ -285,7 +286,6 @@ impl Ledger {
             hour,
             sums,
             day_registers: risen.day,
-            hour_registers: risen.hour,
             pages: site.pages.seal(),
         });
     }

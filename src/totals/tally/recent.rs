@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
 
-use super::running::Sums;
 use crate::calendar::{Bucket, Calendar, CivilHour, Period};
+use crate::totals::batch::part::Sums;
 
 /// Days told of, the running one included.
 pub const DAYS: u64 = 30;

@@ -7,7 +7,8 @@
 
 use chrono::NaiveDate;
 
-use crate::calendar::{Bucket, CivilHour, Period};
+use crate::calendar::{CivilHour, Period};
+use crate::totals::batch::part::Sums;
 use crate::totals::batch::sketch::{Registers, Sketch};
 
 /// Day, week, month, year, all: the buckets that figures are shown for.
@@ -55,39 +56,6 @@ impl<T: Default + Copy + PartialOrd + std::ops::Sub<Output = T>> Unapplied<T> {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-/// Views and visits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Views.
-    pub views: u64,
-    /// Visits.
-    pub visits: u64,
-}
-
-impl PartialOrd for Sums {
-    /// By views: a visit comes with a view, so none is left when no view is.
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        self.views.partial_cmp(&other.views)
-    }
-}
-
-impl std::ops::Sub for Sums {
-    type Output = Sums;
-    fn sub(self, other: Sums) -> Sums {
-        Sums {
-            views: self.views.saturating_sub(other.views),
-            visits: self.visits.saturating_sub(other.visits),
-        }
-    }
-}
-
-impl std::ops::AddAssign for Sums {
-    fn add_assign(&mut self, other: Sums) {
-        self.views += other.views;
-        self.visits += other.visits;
     }
 }
 
@@ -323,18 +291,6 @@ impl SiteFigures {
             None => since,
         };
         [Period::Week, Period::Month, Period::Year, Period::All].map(|p| days(first(p)))
-    }
-}
-
-/// The name of a hash of a bucket: `day:2026-11-23`, `all`.
-pub fn hash_name(bucket: Bucket) -> String {
-    match bucket.period() {
-        Period::Hour => format!("hour:{bucket}"),
-        Period::Day => format!("day:{bucket}"),
-        Period::Week => format!("week:{bucket}"),
-        Period::Month => format!("month:{bucket}"),
-        Period::Year => format!("year:{bucket}"),
-        Period::All => "all".to_owned(),
     }
 }
 

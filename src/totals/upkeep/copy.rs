@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use super::audit::{self, Audit};
 use crate::sites::SiteKey;
 use crate::totals::disk::files::sync_dir;
-use crate::totals::store::contract::{HashName, Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Contents, Fields, HASHES, STEP, embedded_path};
+use crate::totals::store::contract::{Store, StoreConfig, StoreError};
+use crate::totals::store::dump::{Contents, Fields, HASHES, STEP, StoredName, embedded_path};
 use crate::totals::store::embedded::Embedded;
 use crate::totals::store::redis::{self, Redis};
 
@@ -220,7 +220,7 @@ impl Copier<'_> {
                 name if name.ends_with(":pages") => &mut large,
                 _ => &mut small,
             };
-            of.push(HashName { site: self.site.clone(), name });
+            of.push(StoredName { site: self.site.clone(), name });
         }
         let mut copied = 0;
         for some in small.chunks(HASHES) {
@@ -238,7 +238,7 @@ impl Copier<'_> {
         Ok(copied)
     }
 
-    async fn copy_small(&self, there: &Contents, hashes: &[HashName]) -> Result<usize, CopyError> {
+    async fn copy_small(&self, there: &Contents, hashes: &[StoredName]) -> Result<usize, CopyError> {
         let ours = self.from.whole(hashes).await.map_err(source)?;
         let theirs = there.whole(hashes).await.map_err(target)?;
         let mut differing = Vec::new();
@@ -259,7 +259,7 @@ impl Copier<'_> {
         Ok(number)
     }
 
-    async fn copy_sketches(&self, there: &Contents, names: &[HashName]) -> Result<usize, CopyError> {
+    async fn copy_sketches(&self, there: &Contents, names: &[StoredName]) -> Result<usize, CopyError> {
         let ours = self.from.sketches(names).await.map_err(source)?;
         let theirs = there.sketches(names).await.map_err(target)?;
         let mut differing = Vec::new();
@@ -282,7 +282,7 @@ impl Copier<'_> {
     async fn copy_large(
         &self,
         there: &Contents,
-        hash: &HashName,
+        hash: &StoredName,
         writers: &[String],
     ) -> Result<bool, CopyError> {
         let mut differed = false;
@@ -309,7 +309,7 @@ impl Copier<'_> {
     async fn put_differing(
         &self,
         there: &Contents,
-        hash: &HashName,
+        hash: &StoredName,
         ours: Fields,
     ) -> Result<bool, CopyError> {
         let mut differs = false;

@@ -10,12 +10,14 @@ use crate::calendar::{Bucket, CivilHour, Period};
 use crate::ingest::Page;
 use crate::metrics::{Operation, StoreOperations};
 use crate::sites::{SiteId, SiteKey};
+use crate::totals::batch::part::{HashKind, HashName, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::delivery::apply::FlushError;
-use crate::totals::store::contract::{Found, HashName, Marker, Query, Store, StoreError, WriterId};
+use crate::totals::store::contract::{Found, Marker, Query, Store, StoreError, WriterId};
+use crate::totals::store::dump::StoredName;
 use crate::totals::tally::pages::{OTHER, PageFigures};
 use crate::totals::tally::recent::{self, MostRead, StoredPast};
-use crate::totals::tally::running::{PERIODS, SiteFigures, Stored, Sums, hash_name};
+use crate::totals::tally::running::{PERIODS, SiteFigures, Stored};
 
 /// A request for figures that are not known, or old.
 pub struct Load {
@@ -66,8 +68,7 @@ impl Reader<'_> {
         since: NaiveDate,
     ) -> Result<(Stored, Bears), StoreError> {
         let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
-        let hash = |name: String| HashName { site: site.clone(), name: name.into() };
-        let hashes = PERIODS.map(|period| hash(hash_name(hour.bucket(period))));
+        let hashes = PERIODS.map(|period| HashName::new(site, hour.bucket(period), HashKind::Sums));
         let queries =
             hashes.iter().map(|hash| Query { hash: hash.clone(), fields: fields.clone() }).collect();
         let found = self.read(queries).await?;
@@ -76,7 +77,7 @@ impl Reader<'_> {
             let sum = |i: usize| found.sums.get(i).copied().flatten().unwrap_or(0);
             *sums = Sums { views: sum(0), visits: sum(1) };
         }
-        let sketch = hash(format!("{}:visitors", hash_name(hour.bucket(Period::Day))));
+        let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
         let sketches = self.store.sketches(vec![sketch]);
         let sketches = self.operations.watch(Operation::Read, sketches).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_else(Sketch::new);
@@ -102,8 +103,8 @@ impl Reader<'_> {
         let day = days.last().copied().unwrap_or_default();
         let buckets: Vec<Bucket> = hours.iter().map(|hour| hour.bucket(Period::Hour)).collect();
         let buckets = [buckets, days.iter().copied().map(Bucket::Day).collect()].concat();
-        let hash = |name: String| HashName { site: site.clone(), name: name.into() };
-        let hashes: Vec<HashName> = buckets.iter().map(|bucket| hash(hash_name(*bucket))).collect();
+        let hash = |bucket: &Bucket| HashName::new(site, *bucket, HashKind::Sums);
+        let hashes: Vec<HashName> = buckets.iter().map(hash).collect();
         let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
         let found = self.read(hashes.iter().map(query).collect()).await?;
@@ -113,7 +114,7 @@ impl Reader<'_> {
         };
         let sums = buckets.into_iter().zip(found.iter().map(sums)).collect();
         let mut most = MostRead::default();
-        let pages = hash(format!("{}:pages", hash_name(Bucket::Day(day))));
+        let pages = StoredName::from(&HashName::new(site, Bucket::Day(day), HashKind::Pages));
         let tell = |page: String, views: String| {
             if let Ok(views) = views.parse()
                 && page != OTHER
@@ -136,10 +137,7 @@ impl Reader<'_> {
     ) -> Result<[u64; 4], StoreError> {
         let [week, month, year, all] = SiteFigures::earlier_days(hour, since);
         // The last one holds all the others.
-        let name = |day: &NaiveDate| HashName {
-            site: site.clone(),
-            name: format!("{}:visitors", hash_name(Bucket::Day(*day))).into(),
-        };
+        let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
         let counts = self.store.visitors(all.iter().map(name).collect());
         let counts = self.operations.watch(Operation::Read, counts).await?;
         let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
@@ -162,10 +160,7 @@ impl Reader<'_> {
         let buckets = days.iter().map(|day| Bucket::Day(*day));
         let buckets = buckets.chain(months.map(|month| Bucket::Month(hour.day.year(), month)));
         let fields: Vec<Arc<str>> = pages.iter().map(|page| page.as_str().into()).collect();
-        let hash = |bucket: Bucket| HashName {
-            site: site.clone(),
-            name: format!("{}:pages", hash_name(bucket)).into(),
-        };
+        let hash = |bucket| HashName::new(site, bucket, HashKind::Pages);
         let hashes: Vec<HashName> = buckets.chain([Bucket::All]).map(hash).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
         let found = self.read(hashes.iter().map(query).collect()).await?;
@@ -237,7 +232,7 @@ impl Writer {
         let (hours, days) = recent::buckets(&site.calendar, now.unix_ms);
         let (stored, bears) = self.reader().past(&site.key, &hours, &days).await?;
         // What went back is healed first: its figures are not believed, and read when next asked for.
-        let whole = self.flush().check(&self.heads, &bears).await?;
+        let whole = self.flush().check(&self.last_parts, &bears).await?;
         self.pace.verified &= whole;
         if !whole {
             return Ok(Vec::new());
@@ -257,7 +252,7 @@ impl Writer {
         let hour = site.calendar.span(now.unix_ms).hour;
         let (figures, bears) = self.reader().pages(&site.key, &hour, pages).await?;
         // What went back is healed first: its figures are not believed, and read when next asked for.
-        let whole = self.flush().check(&self.heads, &bears).await?;
+        let whole = self.flush().check(&self.last_parts, &bears).await?;
         self.pace.verified &= whole;
         let mut ledger = self.shared.ledger();
         let now = self.shared.clock.now();

@@ -4,7 +4,7 @@
 //! ```text
 //! file     magic "footfall" · "c" · format u8 = 1 · CRC-32 u32 of the body · body
 //! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
-//!          · count of heads, (site text, hash text, link) …
+//!          · count of last parts, (site text, hash text, id of a part as in `batch`) …
 //!          · count of sites, text …             all below name a site by its index here
 //!          · count of online pages, (site varint, text) …
 //!          · count of sessions, (visitor u64, site varint, page u32, age u32 s, online u32 s, flags u8) …
@@ -23,13 +23,12 @@ use crate::calendar::CivilHour;
 use crate::ingest::VisitorId;
 use crate::sessions::{Export, Exported};
 use crate::sites::{SiteId, SiteKey};
+use crate::totals::batch::part::{HashName, LastParts, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::batch::{Heads, put_link, take_link};
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::log::Position;
-use crate::totals::store::contract::HashName;
 use crate::totals::tally::pages::PageFigures;
-use crate::totals::tally::running::{Stored, Sums};
+use crate::totals::tally::running::Stored;
 
 /// Its name in the data directory.
 pub const FILE: &str = "checkpoint";
@@ -52,7 +51,7 @@ pub struct Checkpoint {
     pub written_ms: i64,
     pub position: Position,
     pub applied: u64,
-    pub heads: Heads,
+    pub last_parts: LastParts,
     pub sites: Vec<SiteKey>,
     pub sessions: Export,
     pub ids: (Vec<u64>, Vec<u64>),
@@ -68,10 +67,10 @@ impl Checkpoint {
         body.put_u64(self.position.segment);
         body.put_u64(self.position.offset);
         body.put_u64(self.applied);
-        put_all(&mut body, &self.heads, |body, (hash, link)| {
+        put_all(&mut body, &self.last_parts, |body, (hash, last)| {
             body.put_text(hash.site.as_str());
-            body.put_text(&hash.name);
-            put_link(body, Some(*link));
+            body.put_text(&hash.to_string());
+            PartId::put(Some(*last), body);
         });
         put_all(&mut body, &self.sites, |body, site| body.put_text(site.as_str()));
         put_all(&mut body, &self.sessions.pages, |body, (site, text)| {
@@ -110,7 +109,7 @@ impl Checkpoint {
             written_ms,
             position,
             applied: take.u64()?,
-            heads: take_all(&mut take, 3, take_head)?.into_iter().collect(),
+            last_parts: take_all(&mut take, 3, take_last_part)?.into_iter().collect(),
             sites: take_all(&mut take, 2, |take| site_key(take.text()?))?,
             sessions: Export {
                 pages: take_all(&mut take, 2, |take| {
@@ -165,9 +164,10 @@ fn site_key(text: &str) -> Result<SiteKey, Damaged> {
     SiteKey::new(text).ok_or(Damaged("a site's key"))
 }
 
-fn take_head(take: &mut Take<'_>) -> Result<(HashName, crate::totals::batch::Link), Damaged> {
-    let hash = HashName { site: site_key(take.text()?)?, name: take.text()?.into() };
-    Ok((hash, take_link(take)?.ok_or(Damaged("a head without a link"))?))
+fn take_last_part(take: &mut Take<'_>) -> Result<(HashName, PartId), Damaged> {
+    let hash =
+        HashName::parse(&site_key(take.text()?)?, take.text()?).ok_or(Damaged("the name of a hash"))?;
+    Ok((hash, PartId::take(take)?.ok_or(Damaged("a hash without a part"))?))
 }
 
 const BEGUN: u8 = 1;

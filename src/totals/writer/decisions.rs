@@ -169,7 +169,7 @@ impl Writer {
             let told = self.claim(site, found.clone(), None).await.map_err(|e| e.to_string())?;
             let place = (self.store.kind().to_owned(), site.clone());
             self.identity.datasets.insert(place, Dataset { id: told.1, floor: applied });
-            self.heads.retain(|hash, head| hash.site != *site || head.sequence > applied);
+            self.last_parts.retain(|hash, last| hash.site != *site || last.sequence > applied);
             let now_ms = self.shared.clock.now().unix_ms;
             let extent = format!("batches up to {applied}, given up by order of the operator");
             self.shared.losses.record(Cause::Store, now_ms, site.as_str(), &extent);
@@ -234,7 +234,7 @@ impl Writer {
         // First it is somebody else, then the markers go: in between a crash changes nothing.
         let anew = self.identity.begin_anew(&self.dir, self.outbox.applied(), Change::Drained);
         let former = anew.map_err(|error| error.to_string())?;
-        self.heads.clear();
+        self.last_parts.clear();
         let dir = self.dir.path().display().to_string();
         let done = format!(
             "everything is in the store, and {dir} may be deleted: it holds nothing more of writer {}",

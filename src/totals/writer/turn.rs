@@ -16,12 +16,13 @@ use super::answers::{Load, Reader};
 use super::checkpoint::{self, Checkpoint, KnownPage};
 use super::decisions::Asked;
 use super::sites::Registration;
-use crate::calendar::{Calendar, CivilHour};
+use crate::calendar::{Bucket, Calendar, CivilHour};
 use crate::clock::Moment;
 use crate::metrics::{Bound, Operation};
 use crate::sessions::{Export, Sessions};
 use crate::sites::{Site, SiteKey, Sites};
-use crate::totals::batch::{Batch, Heads, Link};
+use crate::totals::batch::Batch;
+use crate::totals::batch::part::{HashName, LastParts, PartId};
 use crate::totals::delivery::apply::{Flush, FlushError};
 use crate::totals::delivery::calendars;
 use crate::totals::delivery::identity::Identity;
@@ -29,7 +30,7 @@ use crate::totals::delivery::outbox::Outbox;
 use crate::totals::delivery::salts::{Salts, Today, random};
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::log::{AppendError, Position};
-use crate::totals::store::contract::{HashName, Marker, Query, Store, StoreError, WriterId};
+use crate::totals::store::contract::{Marker, Query, Store, StoreError, WriterId};
 use crate::totals::{Config, Shared, die};
 
 /// How often a store that answers is attached anew and every hash compared: nothing else would show that it
@@ -53,7 +54,7 @@ const HASHES_AT_A_TIME: usize = 1000;
 
 /// The last parts of hours and days are remembered this long at least, though the outbox, being full,
 /// may have dropped them: a quiet site's next view must not be taken for a store that went back.
-const HEADS_KEPT_MS: i64 = 3 * 24 * 3_600_000;
+const LAST_PARTS_KEPT_MS: i64 = 3 * 24 * 3_600_000;
 
 /// See the module.
 pub struct Writer {
@@ -66,7 +67,7 @@ pub struct Writer {
     pub identity: Identity,
     pub salts: Salts,
     pub outbox: Outbox,
-    pub heads: Heads,
+    pub last_parts: LastParts,
     pub store: Store,
     pub loads: mpsc::Receiver<Load>,
     pub orders: mpsc::Receiver<Asked>,
@@ -191,13 +192,20 @@ impl Writer {
             journal.synced_to(frozen.reach).await;
         }
         let (sequence, tag) = (self.outbox.next_sequence(), u64::from_le_bytes(random()));
-        let mut heads = self.heads.clone();
+        let mut last_parts = self.last_parts.clone();
         let clock_ms = self.outbox.clock_ms();
-        let batch =
-            Batch::freeze(sequence, tag, frozen.reach, clock_ms, frozen.oldest_ms, frozen.sums, &mut heads);
+        let batch = Batch::freeze(
+            sequence,
+            tag,
+            frozen.reach,
+            clock_ms,
+            frozen.oldest_ms,
+            frozen.sums,
+            &mut last_parts,
+        );
         match self.outbox.add(&batch) {
             Ok(()) => {
-                self.heads = heads;
+                self.last_parts = last_parts;
                 self.pace.frozen_to = batch.reach;
                 self.pace.frozen_at = Some(Instant::now());
                 self.pace.fresh = Some(batch);
@@ -316,14 +324,14 @@ impl Writer {
     /// no later batch will touch, the hours and days that are over.
     async fn verify(&mut self) -> Result<(), FlushError> {
         let (first, applied) = (self.outbox.first_sequence().unwrap_or(u64::MAX), self.outbox.applied());
-        let kept = |(_, head): &(&HashName, &Link)| (first..=applied).contains(&head.sequence);
+        let kept = |(_, last): &(&HashName, &PartId)| (first..=applied).contains(&last.sequence);
         let mut hashes: Vec<HashName> =
-            self.heads.iter().filter(kept).map(|(hash, _)| hash.clone()).collect();
+            self.last_parts.iter().filter(kept).map(|(hash, _)| hash.clone()).collect();
         // In order, so that a run of the simulation can be had again.
         hashes.sort_unstable();
         for some in hashes.chunks(HASHES_AT_A_TIME) {
             let bears = self.markers(&self.identity.writer, some).await?;
-            self.flush().check(&self.heads, &bears).await?;
+            self.flush().check(&self.last_parts, &bears).await?;
         }
         self.pace.verified = true;
         Ok(())
@@ -394,7 +402,7 @@ impl Writer {
             read.push((site.id.index(), stored));
         }
         // What went back is healed first and read again: its figures are not believed.
-        let whole = self.flush().check(&self.heads, &bears).await?;
+        let whole = self.flush().check(&self.last_parts, &bears).await?;
         self.pace.verified &= whole;
         self.pace.refreshed_at = whole.then(Instant::now);
         let mut ledger = self.shared.ledger();
@@ -452,10 +460,10 @@ impl Writer {
         }
         let first = self.outbox.first_sequence().unwrap_or(0);
         let now_ms = self.shared.clock.now().unix_ms;
-        let recent = Calendar::utc().span(now_ms.saturating_sub(HEADS_KEPT_MS)).hour.day.to_string();
-        self.heads.retain(|hash, link| {
-            let name = hash.name.strip_prefix("hour:").or(hash.name.strip_prefix("day:"));
-            link.sequence >= first || name.is_none_or(|day| day >= recent.as_str())
+        let recent = Calendar::utc().span(now_ms.saturating_sub(LAST_PARTS_KEPT_MS)).hour.day;
+        self.last_parts.retain(|hash, last| {
+            let is_over = matches!(hash.bucket, Bucket::Hour(day, ..) | Bucket::Day(day) if day < recent);
+            last.sequence >= first || !is_over
         });
     }
 
@@ -479,7 +487,7 @@ impl Writer {
             written_ms: now.unix_ms,
             position,
             applied: self.outbox.applied(),
-            heads: self.heads.clone(),
+            last_parts: self.last_parts.clone(),
             sites: sites.into_iter().map(|(_, key, _)| key).collect(),
             sessions,
             ids,

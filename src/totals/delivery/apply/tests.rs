@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::*;
 use crate::sites::{SiteKey, Sites};
 use crate::totals::OutboxConfig;
+use crate::totals::batch::SiteSums;
+use crate::totals::batch::part::LastParts;
 use crate::totals::batch::tests::{expected, sums_of};
-use crate::totals::batch::{Heads, SiteSums};
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::log::Position;
 use crate::totals::store::contract::Query;
@@ -19,7 +20,7 @@ use crate::totals::store::tests::{Place, config, writer};
 struct Sender {
     place: Place,
     outbox: Outbox,
-    heads: Heads,
+    last_parts: LastParts,
     metrics: Arc<Metrics>,
     losses: Losses,
     identity: Identity,
@@ -35,7 +36,16 @@ impl Sender {
         let dir = DataDir::open(&files.path().join("data")).unwrap();
         let losses = Losses::open(&dir, metrics.clone()).unwrap();
         let identity = Identity::open(&dir).unwrap();
-        Sender { place, outbox, heads: Heads::new(), metrics, losses, identity, sent: Vec::new(), files }
+        Sender {
+            place,
+            outbox,
+            last_parts: LastParts::new(),
+            metrics,
+            losses,
+            identity,
+            sent: Vec::new(),
+            files,
+        }
     }
 
     fn flush(&self, refill: bool) -> (Flush<'_>, WriterId) {
@@ -55,7 +65,7 @@ impl Sender {
     fn freeze_as(&mut self, sums: Vec<SiteSums>, tag: u64) -> Batch {
         self.sent.extend(sums.clone());
         let sequence = self.outbox.next_sequence();
-        let batch = Batch::freeze(sequence, tag, Position::default(), 0, 0, sums, &mut self.heads);
+        let batch = Batch::freeze(sequence, tag, Position::default(), 0, 0, sums, &mut self.last_parts);
         self.outbox.add(&batch).unwrap();
         batch
     }
@@ -80,7 +90,7 @@ impl Sender {
     async fn held(&self) -> BTreeMap<(String, String, String), u64> {
         let mut held = BTreeMap::new();
         for (site, name, field) in expected(&self.sent).into_keys() {
-            let hash = HashName { site: SiteKey::new(&site).unwrap(), name: name.as_str().into() };
+            let hash = HashName::parse(&SiteKey::new(&site).unwrap(), &name).unwrap();
             let query = Query { hash, fields: vec![field.as_str().into()] };
             let found = self.place.store.read(&writer("x"), vec![query]).await.unwrap();
             if let [Some(sum)] = found[0].sums[..] {
@@ -92,20 +102,21 @@ impl Sender {
 
     async fn assert_whole(&self) {
         assert_eq!(self.held().await, expected(&self.sent));
-        assert!(self.check(false).await.unwrap(), "every hash bears its head");
+        assert!(self.check(false).await.unwrap(), "every hash bears its last part");
     }
 
-    /// Compares every head, as the writer does.
+    /// Compares every hash, as the writer does.
     async fn check(&self, refill: bool) -> Result<bool, FlushError> {
         let queries = self
-            .heads
+            .last_parts
             .keys()
             .map(|hash| Query { hash: hash.clone(), fields: Vec::new() })
             .collect::<Vec<_>>();
         let (flush, writer) = self.flush(refill);
         let found = self.place.store.read(&writer, queries).await.unwrap();
-        let found: Vec<_> = self.heads.keys().cloned().zip(found.into_iter().map(|f| f.marker)).collect();
-        flush.check(&self.heads, &found).await
+        let found: Vec<_> =
+            self.last_parts.keys().cloned().zip(found.into_iter().map(|f| f.marker)).collect();
+        flush.check(&self.last_parts, &found).await
     }
 
     fn file(&self) -> PathBuf {
@@ -207,7 +218,7 @@ async fn a_store_that_went_back_to_any_earlier_moment_is_healed() {
             other => other.unwrap(),
         };
         sender.outbox.set_applied(batch.sequence);
-        if sender.heads.len() > 30 || n < 6 {
+        if sender.last_parts.len() > 30 || n < 6 {
             assert!(!whole, "image {n}");
         }
         // Hashes that no batch of the image had touched are lost to it.
@@ -244,14 +255,14 @@ async fn a_marker_that_is_not_ours_is_a_twins_and_nothing_is_written() {
     // A copy of the data directory goes on by itself.
     let outbox = outbox(&sender.files.path().join("twin"));
     let ours = std::mem::replace(&mut sender.outbox, outbox);
-    let heads = sender.heads.clone();
+    let last_parts = sender.last_parts.clone();
     sender.outbox.add(&ours.get(1).unwrap().unwrap()).unwrap();
     for _ in 0..2 {
         let twins = sender.freeze_as(vec![sums_of("a", "2026-11-30", 22, 1)], 99);
         sender.flush(false).0.apply(&twins).await.unwrap();
     }
     sender.outbox = ours;
-    sender.heads = heads;
+    sender.last_parts = last_parts;
     let held = sender.held().await;
     for _ in 0..3 {
         // First one from the future, then one of ours by number, but not by its tag.
@@ -283,7 +294,7 @@ async fn what_the_outbox_keeps_no_more_is_lost_once_and_what_follows_counts() {
     sender.assert_whole().await;
     assert!(sender.file().exists());
     // Sketches are raised again with what is re-sent.
-    let name = HashName { site: SiteKey::new("a").unwrap(), name: Arc::from("day:2026-11-30:visitors") };
+    let name = HashName::parse(&SiteKey::new("a").unwrap(), "day:2026-11-30:visitors").unwrap();
     assert_eq!(sender.place.store.visitors(vec![name]).await.unwrap(), [1]);
 }
 
@@ -310,7 +321,7 @@ async fn a_day_that_went_back_is_healed_in_one_pass_and_few_parts() {
     assert!(!sender.check(true).await.unwrap());
     println!("{DAY} batches were healed in {:?}", began.elapsed());
     sender.assert_whole().await;
-    let name = HashName { site: SiteKey::new("a").unwrap(), name: Arc::from("day:2026-11-30:visitors") };
+    let name = HashName::parse(&SiteKey::new("a").unwrap(), "day:2026-11-30:visitors").unwrap();
     assert_eq!(sender.place.store.visitors(vec![name]).await.unwrap(), [1]);
     let server = sender.place.server.as_ref().unwrap();
     let mut redis =

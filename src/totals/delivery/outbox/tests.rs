@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::totals::batch::Heads;
+use crate::totals::batch::part::LastParts;
 use crate::totals::batch::tests::sums_of;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -14,7 +14,7 @@ fn settings(retention_h: u64, max_bytes: u64) -> OutboxConfig {
 fn batch(sequence: u64, frozen_ms: i64, pages: usize) -> Batch {
     let sums = vec![sums_of("demo", "2026-11-23", 8, pages)];
     let reach = Position { segment: 1, offset: sequence };
-    Batch::freeze(sequence, sequence, reach, frozen_ms, frozen_ms - 5, sums, &mut Heads::new())
+    Batch::freeze(sequence, sequence, reach, frozen_ms, frozen_ms - 5, sums, &mut LastParts::new())
 }
 
 fn open(dir: &Path, config: OutboxConfig) -> (Outbox, Vec<u64>) {

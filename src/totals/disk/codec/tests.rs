@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::totals::tally::running::Sums;
+use crate::totals::batch::part::Sums;
 
 /// Any hour that a calendar can give.
 pub(in crate::totals) fn any_hour() -> impl Strategy<Value = CivilHour> {

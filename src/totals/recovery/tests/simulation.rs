@@ -442,7 +442,7 @@ impl World {
             days.entry((view.site, view.hour.day)).or_default().insert(id);
         }
         for ((site, day), sketch) in days {
-            let name = hash(site, &format!("day:{day}:visitors"));
+            let name = hash(site, Bucket::Day(day), HashKind::Visitors);
             if data.sketch(&name).as_ref() != Some(&sketch) {
                 return Err(format!("{name:?}"));
             }
@@ -451,25 +451,26 @@ impl World {
     }
 }
 
-fn hash(site: u16, name: &str) -> HashName {
-    HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), name: name.into() }
+fn hash(site: u16, bucket: Bucket, kind: HashKind) -> HashName {
+    HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), bucket, kind }
 }
 
 /// What the store should hold of views.
 fn expected<'a>(views: impl Iterator<Item = &'a Accepted>) -> BTreeMap<(HashName, Arc<str>), u64> {
     let mut sums = BTreeMap::new();
-    let mut add = |site: u16, name: String, field: &str, sum: u64| {
+    let mut add = |hash: HashName, field: &str, sum: u64| {
         if sum > 0 {
-            *sums.entry((hash(site, &name), Arc::from(field))).or_default() += sum;
+            *sums.entry((hash, Arc::from(field))).or_default() += sum;
         }
     };
     for view in views {
         for period in Period::ALL {
-            let name = hash_name(view.hour.bucket(period));
-            add(view.site, name.clone(), "views", 1);
-            add(view.site, name.clone(), "visits", view.visit.into());
+            let bucket = view.hour.bucket(period);
+            let hash = |kind| hash(view.site, bucket, kind);
+            add(hash(HashKind::Sums), "views", 1);
+            add(hash(HashKind::Sums), "visits", view.visit.into());
             if [Period::Day, Period::Month, Period::All].contains(&period) {
-                add(view.site, format!("{name}:pages"), &format!("/{}", view.page), 1);
+                add(hash(HashKind::Pages), &format!("/{}", view.page), 1);
             }
         }
     }

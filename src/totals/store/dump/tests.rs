@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::totals::store::contract::Claim;
-use crate::totals::store::tests::{Place, config, day, hash, marker, part, site, writer};
+use crate::totals::store::tests::{Place, config, day, id, part, site, stored, writer};
 
 /// What the store of a place holds.
 pub(in crate::totals) async fn contents(place: &Place) -> Contents {
@@ -21,7 +21,7 @@ async fn a_large_hash_is_told_in_steps_with_its_markers() {
     for place in [Place::embedded().await, Place::redis().await] {
         let fields: Fields = (0..2500).map(|n| (format!("/{n}"), n.to_string())).collect();
         for some in fields.chunks(1000) {
-            place.store.put(&hash("all:pages"), some.to_vec()).await.unwrap();
+            place.store.put(&stored("all:pages"), some.to_vec()).await.unwrap();
         }
         place
             .store
@@ -31,17 +31,17 @@ async fn a_large_hash_is_told_in_steps_with_its_markers() {
         let contents = contents(&place).await;
         let (mut told, mut from, mut steps) = (BTreeSet::new(), Some(None), 0);
         while let Some(cursor) = from {
-            let (fields, next) = contents.step(&hash("all:pages"), cursor).await.unwrap();
+            let (fields, next) = contents.step(&stored("all:pages"), cursor).await.unwrap();
             told.extend(fields);
             from = next.map(Some);
             steps += 1;
         }
         assert!(steps > 2);
         let mut expected: BTreeSet<_> = fields.into_iter().collect();
-        expected.extend([("/x".into(), "1".into()), ("#w".into(), "m".into())]);
+        expected.extend([("/x".into(), "1".into()), ("#w".into(), id("m").to_string())]);
         assert_eq!(told, expected);
-        let markers = contents.markers(&hash("all:pages"), &["v".into(), "w".into()]).await.unwrap();
-        assert_eq!(markers, [("#w".to_owned(), marker("m").0.to_string())]);
+        let markers = contents.markers(&stored("all:pages"), &["v".into(), "w".into()]).await.unwrap();
+        assert_eq!(markers, [("#w".to_owned(), id("m").to_string())]);
     }
 }
 
@@ -50,7 +50,7 @@ async fn names_of_one_site_are_not_those_of_another() {
     for place in [Place::embedded().await, Place::redis().await] {
         for key in ["demo", "demo-2", "dem"] {
             let key = SiteKey::new(key).unwrap();
-            let name = HashName { site: key.clone(), name: format!("day:{key}").into() };
+            let name = StoredName { site: key.clone(), name: format!("day:{key}").into() };
             place.store.put(&name, vec![("views".into(), "1".into())]).await.unwrap();
             place
                 .store

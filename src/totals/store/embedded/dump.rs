@@ -12,10 +12,10 @@ use chrono::{NaiveDate, NaiveTime};
 use redb::{Error, ReadTransaction, ReadableDatabase, ReadableTable, TransactionError};
 
 use super::file::{begin, read_only};
-use super::{Embedded, MARKERS, META, SALTS, SKETCHES, SUMS, hash_key};
+use super::{Embedded, MARKERS, META, SALTS, SKETCHES, SUMS};
 use crate::sites::SiteKey;
-use crate::totals::store::contract::{HashName, StoreError};
-use crate::totals::store::dump::{Fields, Held, KeptSalt, STEP, seen_as_day};
+use crate::totals::store::contract::StoreError;
+use crate::totals::store::dump::{Fields, Held, KeptSalt, STEP, StoredName, seen_as_day};
 
 /// See the module.
 pub struct Snapshot {
@@ -35,14 +35,14 @@ impl Embedded {
     }
 
     /// See [`Store::put`](crate::totals::store::contract::Store::put).
-    pub async fn put(&self, hashes: Vec<(HashName, Fields)>) -> Result<(), StoreError> {
+    pub async fn put(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
         self.0
             .work(move |database| {
                 let tx = begin(database)?;
                 {
                     let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
                     for (hash, fields) in &hashes {
-                        let hash = hash_key(hash);
+                        let hash = stored_key(hash);
                         for (field, value) in fields {
                             let plain = || Error::Corrupted(format!("{hash} {field} is {value:?}"));
                             if let Some(writer) = field.strip_prefix('#') {
@@ -60,14 +60,14 @@ impl Embedded {
     }
 
     /// See [`Store::put_sketches`](crate::totals::store::contract::Store::put_sketches).
-    pub async fn put_sketches(&self, sketches: Vec<(HashName, Vec<u8>)>) -> Result<(), StoreError> {
+    pub async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
         self.0
             .work(move |database| {
                 let tx = begin(database)?;
                 {
                     let mut table = tx.open_table(SKETCHES)?;
                     for (name, bytes) in &sketches {
-                        table.insert(hash_key(name).as_str(), bytes.as_slice())?;
+                        table.insert(stored_key(name).as_str(), bytes.as_slice())?;
                     }
                 }
                 Ok(tx.commit()?)
@@ -183,10 +183,10 @@ impl Snapshot {
         .await
     }
 
-    pub async fn whole(&self, hashes: Vec<HashName>) -> Result<Vec<Held>, StoreError> {
+    pub async fn whole(&self, hashes: Vec<StoredName>) -> Result<Vec<Held>, StoreError> {
         self.read(move |tx| {
             let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-            let all = |hash: &HashName| -> Result<Held, Error> {
+            let all = |hash: &StoredName| -> Result<Held, Error> {
                 let (from, until) = of_hash(hash);
                 let mut fields = markers_of(&markers, hash)?;
                 for entry in sums.range(from.as_bytes()..until.as_bytes())? {
@@ -201,7 +201,7 @@ impl Snapshot {
 
     pub async fn step(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         from: Option<String>,
     ) -> Result<(Fields, Option<String>), StoreError> {
         let hash = hash.clone();
@@ -228,7 +228,7 @@ impl Snapshot {
 
     pub async fn field(
         &self,
-        hashes: Vec<HashName>,
+        hashes: Vec<StoredName>,
         field: String,
     ) -> Result<Vec<Option<String>>, StoreError> {
         self.read(move |tx| hashes.iter().map(|hash| value_of(tx, hash, &field)).collect()).await
@@ -236,7 +236,7 @@ impl Snapshot {
 
     pub async fn fields(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         fields: Vec<String>,
     ) -> Result<Vec<Option<String>>, StoreError> {
         let hash = hash.clone();
@@ -245,12 +245,12 @@ impl Snapshot {
 
     pub async fn sketches(
         &self,
-        names: Vec<HashName>,
+        names: Vec<StoredName>,
     ) -> Result<Vec<Result<Option<Vec<u8>>, String>>, StoreError> {
         self.read(move |tx| {
             let sketches = tx.open_table(SKETCHES)?;
-            let of = |name: &HashName| -> Result<_, Error> {
-                Ok(Ok(sketches.get(hash_key(name).as_str())?.map(|bytes| bytes.value().to_vec())))
+            let of = |name: &StoredName| -> Result<_, Error> {
+                Ok(Ok(sketches.get(stored_key(name).as_str())?.map(|bytes| bytes.value().to_vec())))
             };
             names.iter().map(of).collect()
         })
@@ -277,19 +277,23 @@ impl Snapshot {
     }
 }
 
+fn stored_key(name: &StoredName) -> String {
+    format!("{}/{}", name.site, name.name)
+}
+
 /// The keys of a site are from the first up to the second.
 fn of_site(site: &SiteKey) -> (String, String) {
     (format!("{site}/"), format!("{site}0"))
 }
 
 /// The keys of a hash's fields are from the first up to the second.
-fn of_hash(hash: &HashName) -> (String, String) {
-    let key = hash_key(hash);
+fn of_hash(hash: &StoredName) -> (String, String) {
+    let key = stored_key(hash);
     (format!("{key}\0"), format!("{key}\x01"))
 }
 
 /// A sum, or a marker.
-fn value_of(tx: &ReadTransaction, hash: &HashName, field: &str) -> Result<Option<String>, Error> {
+fn value_of(tx: &ReadTransaction, hash: &StoredName, field: &str) -> Result<Option<String>, Error> {
     let (prefix, _) = of_hash(hash);
     Ok(match field.strip_prefix('#') {
         Some(writer) => {
@@ -317,7 +321,7 @@ fn sum_field(
 
 fn markers_of(
     markers: &impl ReadableTable<&'static str, &'static str>,
-    hash: &HashName,
+    hash: &StoredName,
 ) -> Result<Fields, Error> {
     let (from, until) = of_hash(hash);
     let mut fields = Fields::new();

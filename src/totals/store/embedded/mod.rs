@@ -14,10 +14,10 @@ use redb::{Error, ReadableDatabase, ReadableTable, Table, TableDefinition, Write
 
 use self::file::{File, begin};
 use super::contract::{
-    Attached, Claim, Found, HashName, MAX_SUM, Marker, Outcome, Part, Query, SketchPart, Standing,
-    StoreError, WriterId, random_id,
+    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreError, WriterId, random_id,
 };
 use crate::sites::SiteKey;
+use crate::totals::batch::part::{HashName, MAX_SUM, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// `<site>/<name>\0<field>` → sum.
@@ -309,14 +309,14 @@ fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<O
     let mut outcome = |part: &Part| {
         let key = marker_key(&part.hash, writer);
         let found = marker_of(&markers, &key)?;
-        if found.as_ref() == Some(&part.marker) {
+        if found == Some(Marker::Part(part.id)) {
             return Ok(Outcome::Already);
         }
-        if found != part.prev {
+        if found != part.prev.map(Marker::Part) {
             return Ok(Outcome::Found(found));
         }
         add_part(&mut sums, part)?;
-        markers.insert(key.as_str(), &*part.marker.0)?;
+        markers.insert(key.as_str(), part.id.to_string().as_str())?;
         Ok(Outcome::Applied)
     };
     parts.iter().map(&mut outcome).collect()
@@ -377,7 +377,7 @@ fn marker_of(
     markers: &impl ReadableTable<&'static str, &'static str>,
     key: &str,
 ) -> Result<Option<Marker>, Error> {
-    Ok(markers.get(key)?.map(|marker| Marker(marker.value().into())))
+    Ok(markers.get(key)?.map(|marker| Marker::from(marker.value())))
 }
 
 fn text_of(
@@ -408,11 +408,11 @@ impl SumKey {
 }
 
 pub fn hash_key(hash: &HashName) -> String {
-    format!("{}/{}", hash.site, hash.name)
+    format!("{}/{hash}", hash.site)
 }
 
 fn marker_key(hash: &HashName, writer: &WriterId) -> String {
-    format!("{}/{}\0{}", hash.site, hash.name, writer.0)
+    format!("{}/{hash}\0{}", hash.site, writer.0)
 }
 
 fn damaged(what: &str, value: &str) -> Error {

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use redis::{RedisResult, Value};
 
-use super::{Redis, hash_key, key};
+use super::{Redis, key};
 use crate::sites::SiteKey;
-use crate::totals::store::contract::{HashName, StoreError};
-use crate::totals::store::dump::{Fields, HASHES, Held, KeptSalt, STEP, seen_as_seconds};
+use crate::totals::store::contract::StoreError;
+use crate::totals::store::dump::{Fields, HASHES, Held, KeptSalt, STEP, StoredName, seen_as_seconds};
 
 /// Names that hold nothing to be counted: they live for minutes, or are asked for apart.
 const APART: [&str; 3] = ["meta", "salt:", "merge:"];
+
+fn stored_key(name: &StoredName) -> String {
+    key(&name.site, &name.name)
+}
 
 impl Redis {
     /// Keys that match a pattern, in steps.
@@ -59,10 +63,10 @@ impl Redis {
         Ok(names)
     }
 
-    pub async fn whole(&self, hashes: &[HashName]) -> Result<Vec<Held>, StoreError> {
+    pub async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
         let mut pipe = redis::pipe();
         for hash in hashes {
-            pipe.cmd("HGETALL").arg(hash_key(hash));
+            pipe.cmd("HGETALL").arg(stored_key(hash));
         }
         self.each(pipe).await
     }
@@ -86,22 +90,22 @@ impl Redis {
 
     pub async fn step(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         from: Option<String>,
     ) -> Result<(Fields, Option<String>), StoreError> {
         let cursor = from.unwrap_or_else(|| "0".to_owned());
         let mut pipe = redis::pipe();
-        pipe.cmd("HSCAN").arg(hash_key(hash)).arg(cursor).arg("COUNT").arg(STEP);
+        pipe.cmd("HSCAN").arg(stored_key(hash)).arg(cursor).arg("COUNT").arg(STEP);
         let (next, fields): (String, Fields) = self.link.only(pipe).await?;
         Ok((fields, (next != "0").then_some(next)))
     }
 
-    pub async fn field(&self, hashes: &[HashName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
+    pub async fn field(&self, hashes: &[StoredName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
         let mut found = Vec::with_capacity(hashes.len());
         for some in hashes.chunks(HASHES) {
             let mut pipe = redis::pipe();
             for hash in some {
-                pipe.cmd("HGET").arg(hash_key(hash)).arg(field);
+                pipe.cmd("HGET").arg(stored_key(hash)).arg(field);
             }
             // What is of another type is told of where it is read whole.
             found.extend(self.each(pipe).await?.into_iter().map(Result::unwrap_or_default));
@@ -111,24 +115,24 @@ impl Redis {
 
     pub async fn fields(
         &self,
-        hash: &HashName,
+        hash: &StoredName,
         fields: &[String],
     ) -> Result<Vec<Option<String>>, StoreError> {
         if fields.is_empty() {
             return Ok(Vec::new());
         }
         let mut pipe = redis::pipe();
-        pipe.cmd("HMGET").arg(hash_key(hash)).arg(fields);
+        pipe.cmd("HMGET").arg(stored_key(hash)).arg(fields);
         self.link.only(pipe).await
     }
 
     pub async fn sketch_bytes(
         &self,
-        names: &[HashName],
+        names: &[StoredName],
     ) -> Result<Vec<Result<Option<Vec<u8>>, String>>, StoreError> {
         let mut pipe = redis::pipe();
         for name in names {
-            pipe.cmd("GET").arg(hash_key(name));
+            pipe.cmd("GET").arg(stored_key(name));
         }
         self.each(pipe).await
     }
@@ -157,10 +161,10 @@ impl Redis {
     }
 
     /// See [`Store::put_all`](crate::totals::store::contract::Store::put_all).
-    pub async fn put(&self, hashes: &[(HashName, Fields)]) -> Result<(), StoreError> {
+    pub async fn put(&self, hashes: &[(StoredName, Fields)]) -> Result<(), StoreError> {
         let mut pipe = redis::pipe();
         for (hash, fields) in hashes.iter().filter(|(_, fields)| !fields.is_empty()) {
-            pipe.cmd("HSET").arg(hash_key(hash));
+            pipe.cmd("HSET").arg(stored_key(hash));
             for (field, value) in fields {
                 pipe.arg(field).arg(value);
             }
@@ -169,10 +173,10 @@ impl Redis {
     }
 
     /// See [`Store::put_sketches`](crate::totals::store::contract::Store::put_sketches).
-    pub async fn put_sketches(&self, sketches: &[(HashName, Vec<u8>)]) -> Result<(), StoreError> {
+    pub async fn put_sketches(&self, sketches: &[(StoredName, Vec<u8>)]) -> Result<(), StoreError> {
         let mut pipe = redis::pipe();
         for (name, bytes) in sketches {
-            pipe.cmd("SET").arg(hash_key(name)).arg(bytes);
+            pipe.cmd("SET").arg(stored_key(name)).arg(bytes);
         }
         self.carried_out(pipe).await
     }

@@ -21,10 +21,10 @@ use redis::{FromRedisValue, Pipeline, RedisResult, Script, Value};
 use self::connection::Link;
 pub use self::connection::check_authorities;
 use super::contract::{
-    Attached, Claim, Found, HashName, Marker, Outcome, Part, Query, SketchPart, Standing, StoreConfig,
-    StoreError, WriterId, random_id,
+    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreConfig, StoreError, WriterId, random_id,
 };
 use crate::sites::SiteKey;
+use crate::totals::batch::part::{HashName, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// The layout of the keys.
@@ -345,9 +345,9 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], cl
     let mut pipe = redis::pipe();
     for part in parts {
         pipe.cmd(command).arg(script).arg(2).arg(hash_key(&part.hash)).arg(key(&part.hash.site, "meta"));
-        pipe.arg(marker_field(writer)).arg(part.prev.as_ref().map_or("", |prev| &prev.0));
+        pipe.arg(marker_field(writer)).arg(part.prev.map_or_else(String::new, |prev| prev.to_string()));
         let (dataset, run) = claims.get(&part.hash.site).map_or(("", ""), |(set, run)| (set, run));
-        pipe.arg(&*part.marker.0).arg(dataset).arg(run);
+        pipe.arg(part.id.to_string()).arg(dataset).arg(run);
         for (field, add) in &part.sums {
             pipe.arg(&**field).arg(add);
         }
@@ -360,7 +360,7 @@ pub fn key(site: &SiteKey, name: &str) -> String {
 }
 
 pub fn hash_key(hash: &HashName) -> String {
-    key(&hash.site, &hash.name)
+    key(&hash.site, &hash.to_string())
 }
 
 fn marker_field(writer: &WriterId) -> String {
@@ -368,7 +368,7 @@ fn marker_field(writer: &WriterId) -> String {
 }
 
 fn marker(text: String) -> Option<Marker> {
-    (!text.is_empty()).then(|| Marker(text.into()))
+    (!text.is_empty()).then(|| Marker::from(text.as_str()))
 }
 
 fn lacks_script(reply: &RedisResult<Value>) -> bool {

@@ -6,7 +6,7 @@ use redis::{FromRedisValue, Value};
 
 use super::{Redis, SMALL_TRIP, key, marker_field};
 use crate::sites::SiteKey;
-use crate::totals::batch::Link;
+use crate::totals::batch::part::PartId;
 use crate::totals::store::contract::{StoreError, WriterId};
 
 /// Stands for the run of a writer that was retired: no run of a directory is called so.
@@ -34,8 +34,8 @@ impl Redis {
         for held in self.of_hashes("HMGET", site, writers).await? {
             let markers = Vec::<Option<String>>::from_redis_value(held).unwrap_or_default();
             for (last, marker) in last.iter_mut().zip(markers) {
-                let link: Option<Link> = marker.and_then(|marker| marker.parse().ok());
-                *last = link.map(|link| link.sequence).max(*last);
+                let id: Option<PartId> = marker.and_then(|marker| marker.parse().ok());
+                *last = id.map(|id| id.sequence).max(*last);
             }
         }
         let runs = |(writer, last): (&WriterId, Option<u64>)| {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::totals::store::contract::Store;
 use crate::totals::store::tests::servers::{RedisServer, Reply, free_port};
-use crate::totals::store::tests::{config, day, hash, marker, part, read, site, writer};
+use crate::totals::store::tests::{config, day, hash, id, marker, part, read, site, writer};
 
 async fn open(config: &StoreConfig) -> Store {
     Store::open(config, std::path::Path::new("")).await.unwrap()
@@ -55,7 +55,7 @@ async fn keys_are_as_people_read_them() {
     assert_eq!(keys, expected.map(|name| format!("footfall:{{demo}}:{name}")));
     let mut field = |name: &[u8], field: &[u8]| redis.ask(&[b"HGET", name, field]).text();
     assert_eq!(field(b"footfall:{demo}:all", b"views"), "1");
-    assert_eq!(field(b"footfall:{demo}:all", b"#w"), "m1");
+    assert_eq!(field(b"footfall:{demo}:all", b"#w"), id("m1").to_string());
     assert_eq!(field(b"footfall:{demo}:all:pages", b"/"), "2");
     assert_eq!(field(b"footfall:{demo}:meta", b"format"), "1");
     assert_eq!(field(b"footfall:{demo}:meta", b"zone"), "Asia/Ho_Chi_Minh");
@@ -120,7 +120,7 @@ async fn wrong_types_are_refused_by_name_and_hold_up_no_other() {
     let store = open(&config(&server.url())).await;
     let mut redis = server.client();
     redis.ask(&[b"SET", b"footfall:{demo}:all", b"a string"]);
-    redis.ask(&[b"HSET", b"footfall:{demo}:day:x:visitors", b"a", b"hash"]);
+    redis.ask(&[b"HSET", b"footfall:{demo}:day:2026-11-24:visitors", b"a", b"hash"]);
     redis.ask(&[b"SET", b"footfall:{demo}:salt:2026-11-23", b"no salt"]);
     let parts =
         vec![part("all", None, "m1", &[("views", 1)]), part("year:2026", None, "m1", &[("views", 1)])];
@@ -128,12 +128,12 @@ async fn wrong_types_are_refused_by_name_and_hold_up_no_other() {
     assert_eq!(read(&store, "w", "year:2026", &["views"]).await.sums, [Some(1)]);
     let query = Query { hash: hash("all"), fields: vec![] };
     refused(store.read(&writer("w"), vec![query]).await, "footfall:{demo}:all: WRONGTYPE");
-    let sketch = SketchPart { name: hash("day:x:visitors"), registers: vec![(1, 1)] };
-    refused(store.apply(&writer("w"), vec![], vec![sketch]).await, "day:x:visitors: WRONGTYPE");
-    refused(store.visitors(vec![hash("day:x:visitors")]).await, "WRONGTYPE");
-    refused(store.sketches(vec![hash("day:x:visitors")]).await.map(drop), "WRONGTYPE");
-    redis.ask(&[b"SET", b"footfall:{demo}:day:y:visitors", b"HYLL"]);
-    refused(store.sketches(vec![hash("day:y:visitors")]).await.map(drop), "not a sketch");
+    let sketch = SketchPart { name: hash("day:2026-11-24:visitors"), registers: vec![(1, 1)] };
+    refused(store.apply(&writer("w"), vec![], vec![sketch]).await, "day:2026-11-24:visitors: WRONGTYPE");
+    refused(store.visitors(vec![hash("day:2026-11-24:visitors")]).await, "WRONGTYPE");
+    refused(store.sketches(vec![hash("day:2026-11-24:visitors")]).await.map(drop), "WRONGTYPE");
+    redis.ask(&[b"SET", b"footfall:{demo}:day:2026-11-25:visitors", b"HYLL"]);
+    refused(store.sketches(vec![hash("day:2026-11-25:visitors")]).await.map(drop), "not a sketch");
     let salt = store.salt(&site(), day("2026-11-23"), [0; 16], Duration::from_secs(9)).await;
     refused(salt, "is not 32 hex digits");
 }

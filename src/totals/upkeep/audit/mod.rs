@@ -31,11 +31,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Bucket, Period};
 use crate::sites::SiteKey;
-use crate::totals::batch::Link;
+use crate::totals::batch::part::{HashKind, HashName, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::store::contract::{HashName, StoreError};
-use crate::totals::store::dump::{Contents, HASHES, Held};
-use crate::totals::tally::running::{Sums, hash_name};
+use crate::totals::store::contract::StoreError;
+use crate::totals::store::dump::{Contents, HASHES, Held, StoredName};
 
 /// How often what does not agree is read again, and how long it rests in between.
 const TRIES: u32 = 30;
@@ -147,24 +146,23 @@ enum Named {
     Other,
 }
 
-fn named(name: &str) -> Named {
-    let bucket = |name: &str| -> Option<Bucket> {
-        let text = name.split_once(':').map_or(name, |(_, text)| text);
-        text.parse().ok().filter(|bucket| hash_name(*bucket) == name)
-    };
-    let keeps_pages = |bucket: &Bucket| matches!(bucket, Bucket::Day(_) | Bucket::Month(..) | Bucket::All);
-    if let Some(of) = name.strip_suffix(":pages").and_then(bucket).filter(keeps_pages) {
-        return Named::Pages(of);
+fn named(site: &SiteKey, name: &str) -> Named {
+    let keeps_pages = |bucket: Bucket| matches!(bucket, Bucket::Day(_) | Bucket::Month(..) | Bucket::All);
+    match HashName::parse(site, name) {
+        Some(HashName { bucket, kind: HashKind::Sums, .. }) => Named::Sums(bucket),
+        Some(HashName { bucket, kind: HashKind::Pages, .. }) if keeps_pages(bucket) => Named::Pages(bucket),
+        Some(HashName { kind: HashKind::Visitors, .. }) => Named::Visitors,
+        _ => Named::Other,
     }
-    if name.strip_suffix(":visitors").and_then(bucket).is_some() {
-        return Named::Visitors;
-    }
-    bucket(name).map_or(Named::Other, Named::Sums)
 }
 
 impl Auditor<'_> {
-    fn hash(&self, name: &str) -> HashName {
-        HashName { site: self.site.clone(), name: name.into() }
+    fn stored(&self, name: &str) -> StoredName {
+        StoredName { site: self.site.clone(), name: name.into() }
+    }
+
+    fn hash(&self, bucket: Bucket, kind: HashKind) -> StoredName {
+        StoredName::from(&HashName::new(self.site, bucket, kind))
     }
 
     fn tell(&mut self, bucket: &str, what: &str, expected: impl Into<String>, found: impl Into<String>) {
@@ -192,17 +190,17 @@ impl Auditor<'_> {
     async fn read(&mut self) -> Result<(), StoreError> {
         let (mut hashes, mut sketches, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for name in self.contents.names(self.site).await? {
-            match named(&name) {
-                Named::Sums(bucket) => hashes.push((bucket, self.hash(&name))),
+            match named(self.site, &name) {
+                Named::Sums(bucket) => hashes.push((bucket, self.stored(&name))),
                 Named::Pages(bucket) => {
                     self.paged.insert(bucket);
                 }
-                Named::Visitors => sketches.push(self.hash(&name)),
-                Named::Other => others.push(self.hash(&name)),
+                Named::Visitors => sketches.push(self.stored(&name)),
+                Named::Other => others.push(self.stored(&name)),
             }
         }
         for some in hashes.chunks(HASHES) {
-            let names: Vec<HashName> = some.iter().map(|(_, hash)| hash.clone()).collect();
+            let names: Vec<StoredName> = some.iter().map(|(_, hash)| hash.clone()).collect();
             for ((bucket, hash), held) in some.iter().zip(self.contents.whole(&names).await?) {
                 let sums = self.sums_in(&hash.name, held);
                 self.sums.insert(*bucket, sums);
@@ -265,7 +263,7 @@ impl Auditor<'_> {
         if !field.strip_prefix('#').is_some_and(is_writer) {
             self.tell(name, field, "# and the 16 hex digits of a writer", field);
         }
-        if marker.parse::<Link>().is_err() {
+        if marker.parse::<PartId>().is_err() {
             self.tell(name, field, "a marker", marker);
         }
     }
@@ -364,8 +362,8 @@ impl Auditor<'_> {
 
     async fn confirm(&mut self, suspicion: &Suspicion) -> Result<Option<Disagreement>, StoreError> {
         match suspicion {
-            Suspicion::Sums(whole, field) => self.confirm_sum(*whole, "", field).await,
-            Suspicion::Page(whole, page) => self.confirm_sum(*whole, ":pages", page).await,
+            Suspicion::Sums(whole, field) => self.confirm_sum(*whole, HashKind::Sums, field).await,
+            Suspicion::Page(whole, page) => self.confirm_sum(*whole, HashKind::Pages, page).await,
             Suspicion::Pages(bucket) => self.confirm_pages(*bucket).await,
         }
     }
@@ -374,22 +372,21 @@ impl Auditor<'_> {
     async fn confirm_sum(
         &self,
         whole: Bucket,
-        suffix: &str,
+        kind: HashKind,
         field: &str,
     ) -> Result<Option<Disagreement>, StoreError> {
         let Some((relation, of)) = self.parts.get(&whole) else { return Ok(None) };
         // Years keep no pages.
-        let of = if suffix == ":pages" && whole == Bucket::All { &self.months() } else { of };
-        let name = |bucket: Bucket| hash_name(bucket) + suffix;
-        let hashes: Vec<HashName> =
-            of.iter().chain([&whole]).map(|bucket| self.hash(&name(*bucket))).collect();
+        let of = if kind == HashKind::Pages && whole == Bucket::All { &self.months() } else { of };
+        let hashes: Vec<StoredName> =
+            of.iter().chain([&whole]).map(|bucket| self.hash(*bucket, kind)).collect();
         let mut values = self.contents.field(&hashes, field).await?;
         let found = values.pop().flatten();
         let expected = values.iter().map(|v| v.as_deref().and_then(plain).unwrap_or(0)).sum();
         let number = found.as_deref().and_then(plain).unwrap_or(0);
         let disagrees = !relation.holds(number, expected);
         Ok(disagrees.then(|| Disagreement {
-            bucket: name(whole),
+            bucket: HashName::new(self.site, whole, kind).to_string(),
             what: field.to_owned(),
             expected: relation.expects(expected, of.first().map_or(Period::All, |part| part.period())),
             found: found.unwrap_or_else(|| "nothing".to_owned()),

@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Auditor, Disagreement, Suspicion, plain};
 use crate::calendar::Bucket;
+use crate::totals::batch::part::HashKind;
 use crate::totals::store::contract::StoreError;
 use crate::totals::store::dump::STEP;
-use crate::totals::tally::running::hash_name;
 
 /// Views by a page's hash: of a million pages 24 MB.
 type ByPage = HashMap<u64, u64>;
@@ -95,10 +95,10 @@ impl Auditor<'_> {
         bucket: Bucket,
         from: Option<String>,
     ) -> Result<(Vec<(String, String)>, Option<String>), StoreError> {
-        let name = hash_name(bucket) + ":pages";
-        match self.contents.step(&self.hash(&name), from).await {
+        let hash = self.hash(bucket, HashKind::Pages);
+        match self.contents.step(&hash, from).await {
             Err(StoreError::Refused(fault)) => {
-                self.tell(&name, "hash", "a hash of pages", fault);
+                self.tell(&hash.name, "hash", "a hash of pages", fault);
                 Ok((Vec::new(), None))
             }
             step => step,
@@ -106,20 +106,20 @@ impl Auditor<'_> {
     }
 
     fn page_sum(&mut self, bucket: Bucket, page: &str, value: &str) -> u64 {
-        let name = || hash_name(bucket) + ":pages";
+        let hash = self.hash(bucket, HashKind::Pages);
         if page.starts_with('#') {
-            self.check_marker(&name(), page, value);
+            self.check_marker(&hash.name, page, value);
             return 0;
         }
         plain(value).unwrap_or_else(|| {
-            self.tell(&name(), page, "a plain number", value);
+            self.tell(&hash.name, page, "a plain number", value);
             0
         })
     }
 
     /// The views before and after the pages are read are the bounds of what these may sum up to.
     pub(super) async fn confirm_pages(&mut self, bucket: Bucket) -> Result<Option<Disagreement>, StoreError> {
-        let hash = [self.hash(&hash_name(bucket))];
+        let hash = [self.hash(bucket, HashKind::Sums)];
         let before = self.contents.field(&hash, "views").await?.pop().flatten();
         let mut total = 0u64;
         let mut seen = HashSet::with_capacity(STEP);
@@ -137,9 +137,9 @@ impl Auditor<'_> {
         let number = |views: &Option<String>| views.as_deref().and_then(plain).unwrap_or(0);
         let disagrees = !(number(&before)..=number(&after)).contains(&total);
         Ok(disagrees.then(|| Disagreement {
-            bucket: hash_name(bucket) + ":pages",
+            bucket: self.hash(bucket, HashKind::Pages).name.to_string(),
             what: "all pages".to_owned(),
-            expected: format!("{}, the views of {}", number(&after), hash_name(bucket)),
+            expected: format!("{}, the views of {}", number(&after), hash[0].name),
             found: total.to_string(),
         }))
     }

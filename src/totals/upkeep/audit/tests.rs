@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::calendar::CivilHour;
-use crate::totals::batch::{Batch, Heads, SiteSums};
+use crate::totals::batch::part::{LastParts, SketchPart};
+use crate::totals::batch::{Batch, SiteSums};
 use crate::totals::disk::log::Position;
-use crate::totals::store::contract::{Claim, SketchPart, Store};
+use crate::totals::store::contract::{Claim, Store};
 use crate::totals::store::dump::tests::contents;
-use crate::totals::store::tests::{Place, day, hash, site, writer};
+use crate::totals::store::tests::{Place, day, site, stored, writer};
 
 const WRITER: &str = "00000000000000aa";
 
@@ -19,13 +20,12 @@ fn counted(date: &str, hour: u8, since: u64, views: u64) -> SiteSums {
         hour: CivilHour { day, hour, offset_s: 7 * 3600, week },
         sums: Sums { views, visits: views / 2 },
         day_registers: vec![(5, 3)],
-        hour_registers: vec![(5, 3)],
         pages: vec![("/a".into(), views - 1), ("(other)".into(), 1)],
     }
 }
 
 /// Two years, a week across their border and a month with two weeks.
-async fn fill(store: &Store, heads: &mut Heads, sequence: u64) {
+async fn fill(store: &Store, last_parts: &mut LastParts, sequence: u64) {
     let sums = vec![
         counted("2023-12-31", 22, 6, 5),
         counted("2023-12-31", 23, 6, 7),
@@ -33,16 +33,16 @@ async fn fill(store: &Store, heads: &mut Heads, sequence: u64) {
         counted("2024-01-06", 9, 5, 4),
         counted("2024-01-09", 9, 1, 11),
     ];
-    let batch = Batch::freeze(sequence, 7, Position::default(), 0, 0, sums, heads);
+    let batch = Batch::freeze(sequence, 7, Position::default(), 0, 0, sums, last_parts);
     store.apply(&writer(WRITER), batch.parts(), batch.sketches()).await.unwrap();
 }
 
 async fn filled() -> [Place; 2] {
     let places = [Place::embedded().await, Place::redis().await];
     for place in &places {
-        let mut heads = Heads::new();
-        fill(&place.store, &mut heads, 1).await;
-        fill(&place.store, &mut heads, 2).await;
+        let mut last_parts = LastParts::new();
+        fill(&place.store, &mut last_parts, 1).await;
+        fill(&place.store, &mut last_parts, 2).await;
         place
             .store
             .attach(&site(), "Asia/Ho_Chi_Minh", &writer(WRITER), day("2023-12-31"), &Claim::default())
@@ -70,11 +70,11 @@ async fn what_was_counted_agrees() {
 async fn tampered(places: &[Place; 2], name: &str, field: &str, value: &str) -> Vec<Disagreement> {
     let mut told = Vec::new();
     for place in places {
-        let read = contents(place).await.field(&[hash(name)], field).await.unwrap().remove(0);
-        place.store.put(&hash(name), vec![(field.to_owned(), value.to_owned())]).await.unwrap();
+        let read = contents(place).await.field(&[stored(name)], field).await.unwrap().remove(0);
+        place.store.put(&stored(name), vec![(field.to_owned(), value.to_owned())]).await.unwrap();
         let disagreements = audit_of(place).await.disagreements;
         let before = read.unwrap_or_else(|| "0".to_owned());
-        place.store.put(&hash(name), vec![(field.to_owned(), before)]).await.unwrap();
+        place.store.put(&stored(name), vec![(field.to_owned(), before)]).await.unwrap();
         if !told.is_empty() {
             assert_eq!(told, disagreements, "the same on both stores");
         }
@@ -163,10 +163,10 @@ async fn what_is_not_written_as_it_should_be_is_named() {
     assert_eq!(told[0], disagreement("all:pages", "#me", "# and the 16 hex digits of a writer", "#me"));
     for place in &places {
         // What a hash lost, and a bucket that nobody counted.
-        let sketch = vec![(hash("day:2024-01-09:visitors"), b"HYLL?".to_vec())];
+        let sketch = vec![(stored("day:2024-01-09:visitors"), b"HYLL?".to_vec())];
         place.store.put_sketches(sketch).await.unwrap();
-        place.store.put(&hash("year:2031"), vec![("views".into(), "1".into())]).await.unwrap();
-        place.store.put(&hash("opening"), vec![("visits".into(), "1316717".into())]).await.unwrap();
+        place.store.put(&stored("year:2031"), vec![("views".into(), "1".into())]).await.unwrap();
+        place.store.put(&stored("opening"), vec![("visits".into(), "1316717".into())]).await.unwrap();
         let audit = audit_of(place).await;
         let buckets: Vec<&str> = audit.disagreements.iter().map(|d| d.bucket.as_str()).collect();
         assert!(buckets.contains(&"day:2024-01-09:visitors"), "{buckets:?}");
@@ -194,8 +194,8 @@ async fn a_week_that_was_cut_holds_at_most_its_days() {
     for place in &places {
         // From Tuesday on weeks begin on a Sunday: the rest of the week is in another one.
         let late = vec![counted("2024-01-10", 9, 3, 8)];
-        let mut heads = Heads::new();
-        let batch = Batch::freeze(9, 7, Position::default(), 0, 0, late, &mut heads);
+        let mut last_parts = LastParts::new();
+        let batch = Batch::freeze(9, 7, Position::default(), 0, 0, late, &mut last_parts);
         store_of(place)
             .apply(&writer("00000000000000bb"), batch.parts(), Vec::<SketchPart>::new())
             .await
@@ -214,11 +214,11 @@ fn store_of(place: &Place) -> &Store {
 async fn a_store_that_is_written_to_meanwhile_agrees() {
     let place = Place::redis().await;
     let contents = contents(&place).await;
-    let mut heads = Heads::new();
-    fill(&place.store, &mut heads, 1).await;
+    let mut last_parts = LastParts::new();
+    fill(&place.store, &mut last_parts, 1).await;
     let writes = async {
         for sequence in 2..60 {
-            fill(&place.store, &mut heads, sequence).await;
+            fill(&place.store, &mut last_parts, sequence).await;
         }
     };
     let audits = async {

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::totals::store::contract::{Claim, SketchPart, Standing};
+use crate::totals::batch::part::SketchPart;
+use crate::totals::store::contract::{Claim, Standing};
 use crate::totals::store::dump::tests::contents;
 use crate::totals::store::tests::servers::Reply;
-use crate::totals::store::tests::{Place, config, day, hash, marker, part, registers, site, writer};
+use crate::totals::store::tests::{Place, config, day, hash, part, registers, site, stored, writer};
 
 const WRITER: &str = "00000000000000aa";
 
@@ -34,7 +35,7 @@ async fn fill(store: &Store) {
         .await
         .unwrap();
     store.salt(&site(), day("2024-01-09"), [7; 16], Duration::from_secs(600)).await.unwrap();
-    store.put(&hash("opening"), vec![("visits".into(), "1316717".into())]).await.unwrap();
+    store.put(&stored("opening"), vec![("visits".into(), "1316717".into())]).await.unwrap();
 }
 
 /// The settings of another store of a kind, its directory, and its server.
@@ -64,13 +65,13 @@ async fn between_any_two_stores_everything_is_copied() {
             for name in names.iter().filter(|name| !name.ends_with(":visitors")) {
                 let mut both = Vec::new();
                 for contents in [&ours, &theirs] {
-                    let mut all = contents.whole(&[hash(name)]).await.unwrap().remove(0).unwrap();
+                    let mut all = contents.whole(&[stored(name)]).await.unwrap().remove(0).unwrap();
                     all.sort();
                     both.push(all);
                 }
                 assert_eq!(both[0], both[1], "{name}");
             }
-            let sketch = [hash("day:2024-01-09:visitors")];
+            let sketch = [stored("day:2024-01-09:visitors")];
             assert_eq!(ours.sketches(&sketch).await.unwrap(), theirs.sketches(&sketch).await.unwrap());
             let salts = theirs.salts(&site()).await.unwrap();
             assert_eq!((salts[0].0, salts[0].1), (day("2024-01-09"), [7; 16]));
@@ -98,8 +99,8 @@ async fn a_copy_that_was_broken_off_is_taken_up_and_what_is_wrong_in_it_is_set_r
         .put_meta(&site(), vec![("format".into(), UNFINISHED.into()), ("dataset".into(), dataset)])
         .await
         .unwrap();
-    to.store.put(&hash("all:pages"), vec![("/0".into(), "9".into())]).await.unwrap();
-    to.store.put(&hash("all"), vec![("views".into(), "2".into())]).await.unwrap();
+    to.store.put(&stored("all:pages"), vec![("/0".into(), "9".into())]).await.unwrap();
+    to.store.put(&stored("all"), vec![("views".into(), "2".into())]).await.unwrap();
     let refused = to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await;
     assert!(refused.unwrap_err().to_string().contains(UNFINISHED), "no service takes it for a store");
     let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
@@ -116,7 +117,7 @@ async fn a_copy_that_was_broken_off_is_taken_up_and_what_is_wrong_in_it_is_set_r
 async fn a_copy_that_was_broken_off_at_its_end_is_ended_for_the_sites_that_are_left() {
     let (from, to) = (Place::embedded().await, Place::redis().await);
     fill(&from.store).await;
-    let late = HashName { site: SiteKey::new("late").unwrap(), name: "all".into() };
+    let late = StoredName { site: SiteKey::new("late").unwrap(), name: "all".into() };
     from.store.put(&late, vec![("views".into(), "0".into())]).await.unwrap();
     from.store
         .attach(&late.site, "UTC", &writer(WRITER), day("2024-01-09"), &Claim::default())
@@ -128,13 +129,13 @@ async fn a_copy_that_was_broken_off_at_its_end_is_ended_for_the_sites_that_are_l
     copy(&ours, target, true).await.unwrap();
     to.store.put_meta(&late.site, vec![("format".into(), UNFINISHED.into())]).await.unwrap();
     // The other site has been counted in since.
-    to.store.put(&hash("opening"), vec![("visits".into(), "2".into())]).await.unwrap();
+    to.store.put(&stored("opening"), vec![("visits".into(), "2".into())]).await.unwrap();
     let target = Target::open(settings.clone(), Path::new(""), true).await.unwrap();
     let audits = copy(&ours, target, true).await.unwrap();
     assert_eq!((audits.len(), audits[0].site.as_str()), (1, "late"));
     let theirs = contents(&to).await;
     assert_eq!(value(&theirs.meta(&late.site).await.unwrap(), "format"), Some("1"));
-    let opening = theirs.field(&[hash("opening")], "visits").await.unwrap();
+    let opening = theirs.field(&[stored("opening")], "visits").await.unwrap();
     assert_eq!(opening, [Some("2".to_owned())], "what was copied is left as it is");
 }
 
@@ -147,7 +148,7 @@ async fn what_only_the_target_has_is_found_and_the_target_stays_no_store() {
     let dataset = value(&ours.meta(&site()).await.unwrap(), "dataset").unwrap().to_owned();
     let half = vec![("format".into(), UNFINISHED.into()), ("dataset".into(), dataset)];
     to.store.put_meta(&site(), half).await.unwrap();
-    to.store.put(&hash("all:pages"), vec![("/only-here".into(), "1".into())]).await.unwrap();
+    to.store.put(&stored("all:pages"), vec![("/only-here".into(), "1".into())]).await.unwrap();
     let target = Target::open(settings, Path::new(""), true).await.unwrap();
     let error = copy(&ours, target, true).await.unwrap_err();
     assert!(error.to_string().contains("all:pages"), "{error}");
@@ -168,7 +169,7 @@ async fn a_source_that_somebody_writes_to_is_said_to_move() {
             let then = format!("n{number}");
             let more = part("all", Some(&prev), &then, &[("views", 1)]);
             from.store.apply(&writer(WRITER), vec![more], vec![]).await.unwrap();
-            prev = marker(&then).0.to_string();
+            prev = then;
         }
     };
     tokio::select! {

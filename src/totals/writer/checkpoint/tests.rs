@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::totals::batch::Link;
+use crate::calendar::Bucket;
+use crate::totals::batch::part::HashKind;
 use crate::totals::disk::codec::tests::{any_hour, any_sums, survives};
 
 fn any_session() -> impl Strategy<Value = Exported> {
@@ -42,9 +43,11 @@ fn any_key() -> impl Strategy<Value = SiteKey> {
     "[a-z0-9-]{1,32}".prop_map(|key| SiteKey::new(&key).unwrap())
 }
 
-fn any_head() -> impl Strategy<Value = (HashName, Link)> {
-    (any_key(), ".{1,20}", any::<(u64, u32, u64)>()).prop_map(|(site, name, (sequence, part, tag))| {
-        (HashName { site, name: name.into() }, Link { sequence, part, tag })
+fn any_last_part() -> impl Strategy<Value = (HashName, PartId)> {
+    let kind = prop_oneof![Just(HashKind::Sums), Just(HashKind::Pages)];
+    (any_key(), 0..10_000, kind, any::<(u64, u32, u64)>()).prop_map(|(site, year, kind, id)| {
+        let (sequence, part, tag) = id;
+        (HashName { site, bucket: Bucket::Year(year), kind }, PartId { sequence, part, tag })
     })
 }
 
@@ -53,21 +56,21 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
     let online = prop::collection::vec((any::<u16>(), ".{0,20}"), 0..4);
     (
         any::<(i64, u64, u64, u64)>(),
-        prop::collection::vec(any_head(), 0..4),
+        prop::collection::vec(any_last_part(), 0..4),
         prop::collection::vec(any_key(), 0..4),
         (online, prop::collection::vec(any_session(), 0..4)),
         (ids(), ids()),
         prop::collection::vec((0..9usize, any_stored()), 0..2),
         prop::collection::vec(any_page(), 0..4),
     )
-        .prop_map(|(numbers, heads, sites, (online, sessions), ids, figures, pages)| {
+        .prop_map(|(numbers, last_parts, sites, (online, sessions), ids, figures, pages)| {
             let (written_ms, segment, offset, applied) = numbers;
             let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
             Checkpoint {
                 written_ms,
                 position: Position { segment, offset },
                 applied,
-                heads: heads.into_iter().collect(),
+                last_parts: last_parts.into_iter().collect(),
                 sites,
                 sessions: Export { pages: online, sessions },
                 ids,
