@@ -1,4 +1,5 @@
-//! What the command line does beside serving.
+//! What the command line does beside serving. A command fails only where the standard output cannot be written
+//! to; everything else is said there or on the standard error, and in the exit code.
 
 mod answer;
 mod check_config;
@@ -135,10 +136,7 @@ pub enum StoreCommand {
 }
 
 impl Command {
-    /// Does what needs no configuration, on the standard output; hands back what does.
-    ///
-    /// # Errors
-    /// The standard output cannot be written to.
+    /// Runs a command that needs no configuration; hands back one that does.
     pub fn document(self) -> Result<io::Result<ExitCode>, Self> {
         let out = &mut io::stdout().lock();
         match self {
@@ -148,17 +146,13 @@ impl Command {
         }
     }
 
-    /// Whether it may open the totals itself, and so has a log worth reading.
+    /// Whether it may open the totals itself, and so needs a log.
     pub fn is_order(&self) -> bool {
         use Command::{CheckConfig, Healthcheck, PrintConfig, Serve};
         !matches!(self, Serve | CheckConfig | PrintConfig | Healthcheck)
     }
 
-    /// Does what is asked, on the standard output. `Serve` and the documents are the caller's: it returns at
-    /// once.
-    ///
-    /// # Errors
-    /// The standard output cannot be written to.
+    /// Runs a command on the standard output. `Serve` and the documents are the caller's, and do nothing here.
     pub fn run(self, config: &Config) -> io::Result<ExitCode> {
         let out = &mut io::stdout().lock();
         match self {
