@@ -177,11 +177,6 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     Ok(Arc::new(Parts { clock, sites, lists, spans, sessions, totals, metrics, ready }))
 }
 
-/// Whether a process uses a data directory now.
-pub fn is_in_use(data_dir: &Path) -> bool {
-    crate::totals::is_in_use(data_dir)
-}
-
 /// Carries out an order where no service runs: opens the parts, has the order carried out, and stops.
 pub fn obey(config: Config, order: Order) -> Result<Answer, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

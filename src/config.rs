@@ -254,26 +254,26 @@ impl Reader {
                 self.faults.push(self.settings.fault(&format!("labels.{tag}"), complaint));
             }
         }
-        let known = tags.iter().map(|tag| self.words(tag)).collect();
-        let fallback = self.words("en");
+        let known = tags.iter().map(|tag| self.labels(tag)).collect();
+        let fallback = self.labels("en");
         serve::Languages::new(known, fallback)
     }
 
-    fn words(&mut self, tag: &str) -> serve::Words {
-        let mut word = |name: &str| {
+    fn labels(&mut self, tag: &str) -> serve::Words {
+        let mut label = |name: &str| {
             let key = self.settings.inherited(tag, name);
             self.text(&key, if name == "group" { values::group } else { values::label })
         };
         serve::Words {
-            title: word("title"),
-            total: word("total"),
-            online: word("online"),
-            day: word("day"),
-            week: word("week"),
-            month: word("month"),
-            year: word("year"),
-            views: word("views"),
-            group: word("group"),
+            title: label("title"),
+            total: label("total"),
+            online: label("online"),
+            day: label("day"),
+            week: label("week"),
+            month: label("month"),
+            year: label("year"),
+            views: label("views"),
+            group: label("group"),
             tag: tag.to_owned(),
         }
     }

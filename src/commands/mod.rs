@@ -8,11 +8,10 @@ mod documents;
 mod examples;
 mod healthcheck;
 mod order;
-mod print_config;
 mod snippet;
 mod verify;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -158,7 +157,7 @@ impl Command {
         match self {
             Command::Serve | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
             Command::CheckConfig => check_config::run(config, out),
-            Command::PrintConfig => print_config::run(config, out),
+            Command::PrintConfig => out.write_all(config.to_toml().as_bytes()).map(|()| ExitCode::SUCCESS),
             Command::Snippet { site } => snippet::run(config, &site, out),
             Command::Healthcheck => healthcheck::run(config, out),
             Command::Drain => order::run(config, &Order::Drain, out),

@@ -12,7 +12,7 @@ use super::answer;
 use crate::app;
 use crate::config::Config;
 use crate::serve::{CONTROL_SOCKET, socket_at};
-use crate::totals::{Answer, Order};
+use crate::totals::{self, Answer, Order};
 
 /// How long to wait for a service that starts or stops: it holds `data_dir` and takes no orders.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub fn carry_out(config: &Config, order: &Order) -> Answer {
             Ok(stream) => return ask(stream, order),
             Err(error) => error,
         };
-        if !app::is_in_use(dir) {
+        if !totals::is_in_use(dir) {
             return app::obey(config.clone(), order.clone()).map_err(|error| error.to_string())?;
         }
         if waited >= PATIENCE {

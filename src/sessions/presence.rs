@@ -37,9 +37,9 @@ pub(super) struct Presence {
     pages: Vec<PageOnline>,
     free: Vec<u32>,
     /// In order of time, because everybody who leaves has the same time left.
-    leaving: VecDeque<(u32, u64)>,
-    online: Wheel,
-    ended: Wheel,
+    pub(super) leaving: VecDeque<(u32, u64)>,
+    pub(super) online: Wheel,
+    pub(super) ended: Wheel,
     /// The next second to look at.
     next: u32,
 }
@@ -121,13 +121,6 @@ impl Presence {
         self.leaving.push_back((at, key));
     }
 
-    /// Entries of the wheel of those online, of the wheel of ends, and of those leaving.
-    #[cfg(test)]
-    pub fn entries(&self) -> [usize; 3] {
-        let of = |wheel: &Wheel| wheel.slots.iter().map(Vec::len).sum();
-        [of(&self.online), of(&self.ended), self.leaving.len()]
-    }
-
     /// Takes out what is due up to and including second `t`, at most about `limit` entries.
     pub fn due(&mut self, t: u32, limit: usize) -> Due {
         let mut due = Due { leaving: Vec::new(), online: Vec::new(), ended: Vec::new(), next: self.next };
@@ -160,8 +153,8 @@ impl Presence {
 
 /// Keys by the second at which they are due. One turn is as long as the longest deadline. A key may come up
 /// early, but never late.
-struct Wheel {
-    slots: Vec<Vec<u64>>,
+pub(super) struct Wheel {
+    pub(super) slots: Vec<Vec<u64>>,
 }
 
 impl Wheel {
