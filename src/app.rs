@@ -1,8 +1,8 @@
 //! Starts the parts in order and stops them in reverse, under one deadline.
 //!
 //! Threads: the event loop (public listener, group commits, expiry) is the caller's; the admin listener,
-//! the writer of totals and the sync of the journal have one each. So nothing that an operator asks and
-//! nothing that a disk or a store does can hold a beacon.
+//! the writer of totals and the sync of the journal have one each. So neither an operator's request nor a slow
+//! disk or store delays a beacon.
 
 mod reload;
 mod supervisor;
@@ -27,7 +27,7 @@ use crate::sessions::Sessions;
 use crate::sites::Registry;
 use crate::totals::{self, Answer, Audit, OpenError, Order, StoreUrl, Totals};
 
-/// Sessions that the expiry looks at before others get their turn.
+/// Sessions that expire before other tasks get their turn.
 const SWEEP_STEP: usize = 10_000;
 
 /// Why the service did not start, or did not run to its end.
@@ -70,14 +70,11 @@ pub struct App {
 
 impl App {
     /// Binds the listeners, reads back what is in `data_dir`, and opens the store.
-    ///
-    /// # Errors
-    /// See [`StartError`].
     pub async fn build(config: Config, clock: Clock) -> Result<App, StartError> {
         Self::build_on(config, clock, [None, None]).await
     }
 
-    /// As [`App::build`], on a public and an admin listener that are bound already, where they are.
+    /// As [`App::build`], on listeners (public, admin) that may be bound already.
     async fn build_on(config: Config, clock: Clock, bound: [Option<Listener>; 2]) -> Result<App, StartError> {
         let bind = |bound: Option<Listener>, addr, key| {
             let listener = bound.map_or_else(|| serve::bind(addr, config.serve.write_timeout), Ok);
@@ -119,9 +116,6 @@ impl App {
 
     /// Serves until `stop`; then turns unready, lets open requests end, brings what is pending to the store
     /// and writes a checkpoint, all within `stop_timeout`.
-    ///
-    /// # Errors
-    /// See [`StartError`].
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let App { public: (public, _), admin: (admin, _), control, config, parts } = self;
         let (control, orders) = control.unzip();
@@ -145,14 +139,14 @@ impl App {
         let drain = patience.mul_f32(0.4);
         let served = tokio::select! {
             served = serve::serve_public(public, config.serve.clone(), parts.clone(), told, drain) => served,
-            // It ends only by a panic. Without it every view would wait for ever.
+            // It ends only by a panic; without it every view would wait for ever.
             _ = &mut committing => Err(std::io::Error::other("nobody writes the journal any more")),
         };
 
-        // What was recorded is written before the committing task ends.
+        // Views that were taken are written before the committing task ends.
         let left = patience.saturating_sub(stopped_at.map_or(Duration::ZERO, |at| at.elapsed()));
         let flush = left.mul_f32(0.8);
-        // Before the lock of the directory is let go: the next process makes its own.
+        // The socket is removed while the directory is still locked: the next process makes its own.
         drop(control);
         if tokio::time::timeout(left, parts.totals.stop(flush)).await.is_err() {
             tracing::warn!("the stop took too long; what is not in the store is sent after the next start");
@@ -183,15 +177,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     Ok(Arc::new(Parts { clock, sites, lists, spans, sessions, totals, metrics, ready }))
 }
 
-/// Whether a process uses a data directory now.
-pub fn is_in_use(data_dir: &Path) -> bool {
-    crate::totals::is_in_use(data_dir)
-}
-
 /// Carries out an order where no service runs: opens the parts, has the order carried out, and stops.
-///
-/// # Errors
-/// See [`StartError`].
 pub fn obey(config: Config, order: Order) -> Result<Answer, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -202,31 +188,22 @@ pub fn obey(config: Config, order: Order) -> Result<Answer, StartError> {
     })
 }
 
-/// Audits the store of a URL; none where only the service that runs on it can be asked.
-///
-/// # Errors
-/// In words.
+/// Audits the store of a URL; none if a running service has it open, which must be asked instead.
 pub fn audit(config: &Config, url: &StoreUrl, site: Option<&str>) -> Result<Option<Vec<Audit>>, String> {
     alone(totals::audit_of(&config.totals, url, site))?.map_err(|error| error.to_string())
 }
 
 /// Restores a backup.
-///
-/// # Errors
-/// In words.
 pub fn restore(config: &Config, from: &Path) -> Answer {
     alone(totals::restore(&config.totals, from))?
 }
 
 /// Copies one store into another.
-///
-/// # Errors
-/// In words.
 pub fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
     alone(totals::migrate(&config.totals, from, to, resumes))?
 }
 
-/// Does one thing on a runtime of its own.
+/// Runs one piece of work on a runtime of its own.
 fn alone<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.map_err(|error| error.to_string())?.block_on(work))
@@ -284,11 +261,8 @@ async fn tick(parts: Arc<Parts>) {
     }
 }
 
-/// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read `again`, and what
-/// can change while the service runs does.
-///
-/// # Errors
-/// See [`StartError`].
+/// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read `again`, and the
+/// settings that can change while the service runs do.
 pub fn run(config: Config, again: impl reload::Read) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

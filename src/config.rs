@@ -1,8 +1,8 @@
 //! One [`Config`] made of each part's own, from the defaults, a file and the environment.
 //!
-//! The defaults are the commented `config/footfall.toml`, compiled in and read like any file, so a
-//! default stands in one place. Sources are parameters: a test hands in a text and a list. Every key
-//! is read before anything is refused, so an operator sees all [`Faults`] at once.
+//! The defaults are the commented `config/footfall.toml`, compiled in and read like any file, so each default
+//! is written once. Sources are parameters: a test hands in a text and a list. Every key is read before
+//! anything is refused, so an operator sees all [`Faults`] at once.
 
 mod faults;
 mod settings;
@@ -10,7 +10,6 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,19 +72,17 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// The log.
     pub log: Log,
-    /// What is allowed and probably not meant: one sentence each.
+    /// Settings that are allowed but probably a mistake: one sentence each.
     pub warnings: Vec<String>,
     settings: Settings,
 }
 
 impl Config {
     /// Reads a configuration: the defaults, over them files (each its name and text; those after the first
-    /// add sites and nothing else), over them the variables whose names begin with `FOOTFALL_`.
+    /// add sites and nothing else), over them the variables whose names begin with `FOOTFALL_`. It is refused
+    /// with every fault of every source.
     ///
-    /// The one thing read beside the parameters is a file that a `…_FILE` variable names.
-    ///
-    /// # Errors
-    /// Every fault of every source.
+    /// Except the files that `…_FILE` variables name, nothing else is read.
     pub fn load<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
         env: impl Iterator<Item = (String, String)>,
@@ -96,9 +93,6 @@ impl Config {
 
     /// Reads the configuration of this process: the named file, else the one that `FOOTFALL_CONFIG`
     /// names, else the first that is found, with the files of `sites.d` beside it; and its environment.
-    ///
-    /// # Errors
-    /// A file that cannot be read, and what [`Config::load`] tells.
     pub fn of_process(named: Option<&Path>) -> Result<Config, Faults> {
         // What is not Unicode is shown as such and refused by the key's own reader.
         let env = std::env::vars_os()
@@ -111,10 +105,7 @@ impl Config {
         Config::load(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), env)
     }
 
-    /// Looks at the files that the settings name beside the secrets, as a service needs them.
-    ///
-    /// # Errors
-    /// One that cannot be used.
+    /// Checks that files which only a running service reads can be used.
     pub fn check_files(&self) -> Result<(), Faults> {
         totals::check_authorities(&self.totals.store).map_err(|problem| {
             let remedy = "name a file with the certificates of authorities in PEM, for rediss://".to_owned();
@@ -122,8 +113,8 @@ impl Config {
         })
     }
 
-    /// Everything in force as TOML, secrets hidden; a comment says where what is not a default comes
-    /// from.
+    /// Everything in force as TOML, secrets hidden; a comment says where each value that is not the default
+    /// is set.
     pub fn to_toml(&self) -> String {
         self.settings.to_toml()
     }
@@ -189,17 +180,11 @@ fn sites_beside(main: &Path) -> Result<Vec<(String, String)>, Faults> {
 }
 
 fn unreadable(path: &Path, fault: &std::io::Error, remedy: &str) -> Faults {
-    Faults(vec![Fault {
-        key: path.display().to_string(),
-        value: None,
-        problem: format!("cannot be read ({fault})"),
-        remedy: remedy.to_owned(),
-        place: String::new(),
-    }])
+    Faults(vec![Fault::new(path.display().to_string(), format!("cannot be read ({fault})"), remedy)])
 }
 
-/// Reads typed values. One that is refused leaves a fault and reads as its default, so that the
-/// reading goes on to the next.
+/// Reads typed values. A refused one becomes a fault and reads as its default, so that all others are read
+/// too.
 struct Reader {
     settings: Settings,
     faults: Vec<Fault>,
@@ -261,7 +246,7 @@ impl Reader {
         }
     }
 
-    /// The words of every language that is configured.
+    /// The labels of every configured language.
     fn languages(&mut self) -> serve::Languages {
         let tags = self.settings.languages();
         for tag in &tags {
@@ -269,26 +254,26 @@ impl Reader {
                 self.faults.push(self.settings.fault(&format!("labels.{tag}"), complaint));
             }
         }
-        let known = tags.iter().map(|tag| self.words(tag)).collect();
-        let fallback = self.words("en");
+        let known = tags.iter().map(|tag| self.labels(tag)).collect();
+        let fallback = self.labels("en");
         serve::Languages::new(known, fallback)
     }
 
-    fn words(&mut self, tag: &str) -> serve::Words {
-        let mut word = |name: &str| {
+    fn labels(&mut self, tag: &str) -> serve::Words {
+        let mut label = |name: &str| {
             let key = self.settings.inherited(tag, name);
-            self.text(&key, if name == "group" { values::group } else { values::word })
+            self.text(&key, if name == "group" { values::group } else { values::label })
         };
         serve::Words {
-            title: word("title"),
-            total: word("total"),
-            online: word("online"),
-            day: word("day"),
-            week: word("week"),
-            month: word("month"),
-            year: word("year"),
-            views: word("views"),
-            group: word("group"),
+            title: label("title"),
+            total: label("total"),
+            online: label("online"),
+            day: label("day"),
+            week: label("week"),
+            month: label("month"),
+            year: label("year"),
+            views: label("views"),
+            group: label("group"),
             tag: tag.to_owned(),
         }
     }
@@ -303,7 +288,7 @@ impl Reader {
 
     fn totals(&mut self) -> totals::Config {
         totals::Config {
-            data_dir: PathBuf::from(self.text("data_dir", values::filled)),
+            data_dir: PathBuf::from(self.text("data_dir", values::directory)),
             journal: JournalConfig {
                 sync: self.choice(
                     "journal.sync",
@@ -447,37 +432,35 @@ impl Reader {
     }
 
     fn warnings(&self, serve: &serve::Config, totals: &totals::Config, sites: &[Site]) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let everyone = |network: &IpNet| network.prefix_len() == 0;
-        if serve.lists.proxies.trusted.iter().any(everyone) && !is_loopback(serve.listen) {
-            warnings.push(format!(
-                "trusted_proxies holds every address while listen = {}: any client can name any address \
-                 as its own; name the networks of your proxies",
-                serve.listen
-            ));
-        }
-        if serve.lists.proxies.header == ClientHeader::None && self.settings.is_changed("trusted_proxies") {
-            warnings.push("trusted_proxies has no effect while client_header is \"none\"".to_owned());
-        }
-        if serve.live.max_readers >= serve.max_connections && self.settings.is_changed("live.max_readers") {
-            warnings.push(
-                "live.max_readers is not below http.max_connections: readers of live counters can take \
-                 every connection, and beacons find none"
-                    .to_owned(),
-            );
-        }
-        if totals.journal.sync == Sync::Memory {
-            warnings.push(
-                "journal.sync = \"memory\": an end of the process loses the views since the last flush, \
-                 though they were answered 204"
-                    .to_owned(),
-            );
-        }
-        if totals.store.tls_ca_file.is_some() && totals.store.url == "embedded" {
-            warnings.push("store.tls_ca_file has no effect while store.url is \"embedded\"".to_owned());
-        }
-        warnings.extend(self.site_warnings(sites, &serve.lists.languages));
-        warnings
+        let (proxies, changed) = (&serve.lists.proxies, |key| self.settings.is_changed(key));
+        let trusts_everyone = proxies.trusted.iter().any(|network: &IpNet| network.prefix_len() == 0);
+        let suspicious = [
+            (
+                trusts_everyone && !serve.listen.ip().is_loopback(),
+                "trusted_proxies holds every address, while listen is no loopback address: any client can name \
+                 any address as its own; name the networks of your proxies",
+            ),
+            (
+                proxies.header == ClientHeader::None && changed("trusted_proxies"),
+                "trusted_proxies has no effect while client_header is \"none\"",
+            ),
+            (
+                serve.live.max_readers >= serve.max_connections && changed("live.max_readers"),
+                "live.max_readers is not below http.max_connections: readers of live counters can take every \
+                 connection, and beacons find none",
+            ),
+            (
+                totals.journal.sync == Sync::Memory,
+                "journal.sync = \"memory\": an end of the process loses the views since the last flush, though \
+                 they were answered 204",
+            ),
+            (
+                totals.store.tls_ca_file.is_some() && totals.store.url == "embedded",
+                "store.tls_ca_file has no effect while store.url is \"embedded\"",
+            ),
+        ];
+        let found = suspicious.into_iter().filter(|(is_so, _)| *is_so).map(|(_, warning)| warning.to_owned());
+        found.chain(self.site_warnings(sites, &serve.lists.languages)).collect()
     }
 
     fn site_warnings(&self, sites: &[Site], languages: &serve::Languages) -> Vec<String> {
@@ -517,7 +500,7 @@ impl Reader {
         self.faults.push(self.settings.fault(key, complaint));
     }
 
-    /// Reads a value, or tells what is wrong with it and reads the default.
+    /// Reads a value; one that is refused becomes a fault, and the default is read.
     fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Result<T, Complaint>) -> T {
         match read(self.settings.value(key)) {
             Ok(value) => value,
@@ -566,8 +549,4 @@ impl Reader {
 fn dedup(names: &mut Vec<String>) {
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().is_loopback()
 }

@@ -18,12 +18,12 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(answer) => {
-            // The help and the version come this way too. Nobody is left to tell if printing fails.
+            // Help and version are such answers too. If printing fails, nobody can be told.
             let _ = answer.print();
             return if answer.use_stderr() { EXIT_CONFIG.into() } else { ExitCode::SUCCESS };
         }
     };
-    // Shells and man are told of the command line whatever the configuration is.
+    // These commands need no configuration, and work beside a broken one.
     let command = match arguments.command.unwrap_or(Command::Serve).document() {
         Ok(done) => return done.unwrap_or(ExitCode::FAILURE),
         Err(command) => command,
@@ -81,8 +81,8 @@ fn start_log(log: Log) -> Result<(), String> {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
-    // A line that cannot be written (the log's disk is full) is lost. Telling of it on the standard error,
-    // as is the default, would panic, for that is where it could not be written.
+    // A line that cannot be written (the log's disk is full) is lost. By default that would be reported on the
+    // standard error, which is where it could not be written, and panic.
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match json {

@@ -14,15 +14,15 @@ pub use store::{Operation, StoreOperations};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Moment;
 use crate::ingest::Reason;
 use crate::sites::{SiteId, Sites};
 
-/// A bound of G5, as label and log field.
+/// A bound of memory or disk, as label and log field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// Sessions in memory.
@@ -69,187 +69,126 @@ pub enum Outcome {
 const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// All series.
-pub struct Metrics {
-    registry: Registry,
-    outcomes: [IntCounter; 3],
-    reasons: [IntCounter; Reason::ALL.len()],
-    bounds: [IntCounter; BOUNDS.len()],
-    sites: sites::OfSites,
-    requests: requests::Families,
-    reloads: Reloads,
-    /// Forwarding headers ignored because the peer is no trusted proxy.
-    pub client_header_ignored: IntCounter,
-    /// Sessions in memory.
-    pub sessions: IntGauge,
-    /// Open connections of the public listener.
-    pub connections: IntGauge,
-    /// Readers of live counters.
-    pub live_readers: IntGauge,
-    /// Readers of live counters that were cut off because they took nothing.
-    pub live_dropped: IntCounter,
-    /// Accepts that failed (descriptor exhaustion, mostly).
-    pub accept_errors: IntCounter,
-    /// Requests that the HTTP parser refused or that broke off, by kind.
-    pub connection_errors: IntCounterVec,
-    /// Journal on disk, bytes.
-    pub journal_bytes: IntGauge,
-    /// Groups written to the journal.
-    pub journal_groups: IntCounter,
-    /// Groups whose write failed and that were undone.
-    pub journal_write_errors: IntCounter,
-    /// Time of a journal sync, seconds.
-    pub journal_sync_seconds: Histogram,
-    /// Outbox on disk, bytes.
-    pub outbox_bytes: IntGauge,
-    /// Batches frozen and not yet applied.
-    pub unapplied_batches: IntGauge,
-    /// When the oldest view was accepted that no store holds yet (Unix seconds; 0: none waits).
-    pub oldest_unapplied: Gauge,
-    /// When a flush last ended with everything applied (Unix seconds).
-    pub last_flush: Gauge,
-    /// What is asked of the store.
-    pub store: StoreOperations,
-    /// 1 while the store answers.
-    pub store_up: IntGauge,
-    /// What stands between a fault of the store and its figures.
-    pub healing: Healing,
-}
+/// Where something may be lost: the labels of `footfall_losses_total`.
+pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
 
-/// Series of what stands between a fault of the store and its figures.
-pub struct Healing {
-    /// Hashes whose marker was older than the last batch: the store went back in time.
-    pub regressions: IntCounter,
-    /// Losses recorded in `data_dir`, by cause; what earlier processes recorded is counted at the start.
-    pub losses: IntCounterVec,
-    /// How far back in time the store may go and be healed, seconds.
-    pub outbox_reach_seconds: Gauge,
-    /// 1 while nothing is sent to the store until someone acts.
-    pub flush_held: IntGauge,
-    /// Settings of the store's server that endanger counts.
-    pub concerns: IntGauge,
-    /// New identities taken because a copy of the directory bore the old one.
-    pub twins: IntCounter,
-}
-
-impl Healing {
-    fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
-        let healing = Healing {
-            regressions: r.counter(
-                "footfall_store_regressions_total",
-                "Hashes of the store found older than the last batch applied to them.",
-            )?,
-            losses: r.counters("footfall_losses_total", "Losses recorded in data_dir.", &["cause"])?,
-            outbox_reach_seconds: r.timestamp(
-                "footfall_outbox_reach_seconds",
-                "How far back in time the store may go and be healed from the outbox.",
-            )?,
-            concerns: r.gauge(
-                "footfall_store_settings_unsafe",
-                "Settings of the store's server that endanger counts.",
-            )?,
-            twins: r.counter(
-                "footfall_identity_changes_total",
-                "New identities taken because a copy of the directory bore the old one.",
-            )?,
-            flush_held: r
-                .gauge("footfall_flush_held", "1 while nothing is sent to the store until someone acts.")?,
-        };
-        for cause in LOSS_CAUSES {
-            healing.losses.with_label_values(&[cause]);
+/// Declares a struct of series: each a field, how it is made ([`Register`]), its name, and its help, which is
+/// also the comment of the field. Those after `with` are handed in.
+macro_rules! series {
+    (
+        $(#[$about:meta])* $visibility:vis struct $struct:ident {
+            $($field:ident: $type:ty = $kind:ident($($argument:expr),+; $help:literal),)+
         }
-        Ok(healing)
+        $(with { $($(#[$made_about:meta])* $made_visibility:vis $made:ident: $made_type:ty,)+ })?
+    ) => {
+        $(#[$about])*
+        $visibility struct $struct {
+            $(#[doc = $help] pub $field: $type,)+
+            $($($(#[$made_about])* $made_visibility $made: $made_type,)+)?
+        }
+
+        impl $struct {
+            fn register_with(r: &Register<'_>, $($($made: $made_type),+)?) -> Result<Self, prometheus::Error> {
+                Ok($struct {
+                    $($field: r.$kind($($argument),+, $help)?,)+
+                    $($($made,)+)?
+                })
+            }
+        }
+    };
+}
+
+series! {
+    /// All series.
+    pub struct Metrics {
+        client_header_ignored: IntCounter = counter("footfall_client_header_ignored_total";
+            "Forwarding headers ignored because the peer is not in trusted_proxies."),
+        sessions: IntGauge = gauge("footfall_sessions"; "Sessions in memory."),
+        connections: IntGauge = gauge("footfall_connections"; "Open connections of the public listener."),
+        live_readers: IntGauge = gauge("footfall_live_readers"; "Readers of live counters."),
+        live_dropped: IntCounter = counter("footfall_live_dropped_total";
+            "Readers of live counters cut off because they took nothing."),
+        accept_errors: IntCounter = counter("footfall_accept_errors_total"; "Accepts that failed."),
+        connection_errors: IntCounterVec = counters("footfall_connection_errors_total", &["kind"];
+            "Connections ended by a fault, by kind."),
+        journal_bytes: IntGauge = gauge("footfall_journal_bytes"; "Journal on disk."),
+        journal_groups: IntCounter = counter("footfall_journal_groups_total"; "Groups of views written."),
+        journal_write_errors: IntCounter = counter("footfall_journal_write_errors_total";
+            "Groups whose write failed and that were undone."),
+        journal_sync_seconds: Histogram = seconds("footfall_journal_sync_seconds"; "Time of a journal sync."),
+        outbox_bytes: IntGauge = gauge("footfall_outbox_bytes"; "Outbox on disk."),
+        unapplied_batches: IntGauge = gauge("footfall_unapplied_batches"; "Batches frozen and not yet applied."),
+        oldest_unapplied: Gauge = real("footfall_oldest_unapplied_timestamp_seconds";
+            "When the oldest view was accepted that the store does not hold yet; 0 if none waits."),
+        last_flush: Gauge = real("footfall_last_flush_timestamp_seconds";
+            "When a flush last ended with everything applied."),
+        store_up: IntGauge = gauge("footfall_store_up"; "1 while the store answers."),
+        reload_successful: IntGauge = gauge("footfall_config_last_reload_successful";
+            "1 if the configuration was taken when it was last read."),
+        reload_success: Gauge = real("footfall_config_last_reload_success_timestamp_seconds";
+            "When the configuration was last taken."),
+    }
+    with {
+        /// What stands between a fault of the store and the totals.
+        pub healing: Healing,
+        /// What is asked of the store.
+        pub store: StoreOperations,
+        sites: sites::SiteSeries,
+        requests: requests::RequestFamilies,
+        outcomes: [IntCounter; 3],
+        reasons: [IntCounter; Reason::ALL.len()],
+        bounds: [IntCounter; BOUNDS.len()],
+        registry: Registry,
     }
 }
 
-/// Where something may be lost, as labels.
-pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
-
-/// When the configuration was last read.
-struct Reloads {
-    successful: IntGauge,
-    success: Gauge,
+series! {
+    /// Series of what stands between a fault of the store and the totals.
+    pub struct Healing {
+        regressions: IntCounter = counter("footfall_store_regressions_total";
+            "Hashes of the store found older than the last batch applied to them."),
+        losses: IntCounterVec = counters("footfall_losses_total", &["cause"]; "Losses recorded in data_dir."),
+        outbox_reach_seconds: Gauge = real("footfall_outbox_reach_seconds";
+            "How far back in time the store may go and be healed from the outbox."),
+        concerns: IntGauge = gauge("footfall_store_settings_unsafe";
+            "Settings of the store's server that endanger counts."),
+        twins: IntCounter = counter("footfall_identity_changes_total";
+            "New identities taken because a copy of the directory bore the old one."),
+        flush_held: IntGauge = gauge("footfall_flush_held"; "1 while nothing is sent to the store until someone acts."),
+    }
 }
 
 impl Metrics {
-    /// Registers all series; those by site for the given sites.
-    ///
-    /// # Errors
-    /// A name that is registered twice.
+    /// Registers all series; those by site for the given sites. Label values that are known are shown at 0
+    /// before they first occur.
     pub fn new(sites: &Sites, max_sessions: usize) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let r = Register(&registry);
-        r.constants(max_sessions)?;
-
+        let r = &Register(&registry);
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        r.gauge("footfall_sessions_limit", "Most sessions kept in memory.")?.set(max_sessions as i64);
         let beacons =
-            r.counters("footfall_beacons_total", "Beacons by what became of them.", &["outcome"])?;
+            r.counters("footfall_beacons_total", &["outcome"], "Beacons by what became of them.")?;
         let bounds =
-            r.counters("footfall_bounds_reached_total", "Times a bound shed a newcomer.", &["bound"])?;
-        let metrics = Metrics {
-            outcomes: ["counted", "repeated", "taken"].map(|o| beacons.with_label_values(&[o])),
-            reasons: Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
-            bounds: BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
-            sites: sites::OfSites::new(&r, sites)?,
-            requests: requests::Families::new(&r)?,
-            reloads: Reloads {
-                successful: r.gauge(
-                    "footfall_config_last_reload_successful",
-                    "1 if the configuration was taken when it was last read.",
-                )?,
-                success: r.timestamp(
-                    "footfall_config_last_reload_success_timestamp_seconds",
-                    "When the configuration was last taken.",
-                )?,
-            },
-            client_header_ignored: r.counter(
-                "footfall_client_header_ignored_total",
-                "Forwarding headers ignored because the peer is not in trusted_proxies.",
-            )?,
-            sessions: r.gauge("footfall_sessions", "Sessions in memory.")?,
-            connections: r.gauge("footfall_connections", "Open connections of the public listener.")?,
-            live_readers: r.gauge("footfall_live_readers", "Readers of live counters.")?,
-            live_dropped: r.counter(
-                "footfall_live_dropped_total",
-                "Readers of live counters cut off because they took nothing.",
-            )?,
-            accept_errors: r.counter("footfall_accept_errors_total", "Accepts that failed.")?,
-            connection_errors: r.counters(
-                "footfall_connection_errors_total",
-                "Connections ended by a fault, by kind.",
-                &["kind"],
-            )?,
-            journal_bytes: r.gauge("footfall_journal_bytes", "Journal on disk.")?,
-            journal_groups: r.counter("footfall_journal_groups_total", "Groups of views written.")?,
-            journal_write_errors: r.counter(
-                "footfall_journal_write_errors_total",
-                "Groups whose write failed and that were undone.",
-            )?,
-            journal_sync_seconds: r.seconds("footfall_journal_sync_seconds", "Time of a journal sync.")?,
-            healing: Healing::new(&r)?,
-            outbox_bytes: r.gauge("footfall_outbox_bytes", "Outbox on disk.")?,
-            unapplied_batches: r
-                .gauge("footfall_unapplied_batches", "Batches frozen and not yet applied.")?,
-            oldest_unapplied: r.timestamp(
-                "footfall_oldest_unapplied_timestamp_seconds",
-                "When the oldest view was accepted that the store does not hold yet; 0 if none waits.",
-            )?,
-            last_flush: r.timestamp(
-                "footfall_last_flush_timestamp_seconds",
-                "When a flush last ended with everything applied.",
-            )?,
-            store: StoreOperations::new(&r)?,
-            store_up: r.gauge("footfall_store_up", "1 while the store answers.")?,
-            registry: registry.clone(),
-        };
-        metrics.show_from_the_start();
-        Ok(metrics)
-    }
-
-    /// Label values that are known are shown at 0 before they first occur.
-    fn show_from_the_start(&self) {
-        for kind in ["parse", "timeout", "io"] {
-            self.connection_errors.with_label_values(&[kind]);
+            r.counters("footfall_bounds_reached_total", &["bound"], "Times a bound rejected something new.")?;
+        let metrics = Metrics::register_with(
+            r,
+            Healing::register_with(r)?,
+            StoreOperations::new(r)?,
+            sites::SiteSeries::new(r, sites)?,
+            requests::RequestFamilies::new(r)?,
+            ["counted", "repeated", "taken"].map(|outcome| beacons.with_label_values(&[outcome])),
+            Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
+            BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
+            registry.clone(),
+        )?;
+        for cause in LOSS_CAUSES {
+            metrics.healing.losses.with_label_values(&[cause]);
         }
+        for kind in ["parse", "timeout", "io"] {
+            metrics.connection_errors.with_label_values(&[kind]);
+        }
+        Ok(metrics)
     }
 
     /// Counts beacons that were not refused.
@@ -262,7 +201,7 @@ impl Metrics {
         self.reasons[reason as usize].inc();
     }
 
-    /// Counts a bound that shed a newcomer.
+    /// Counts something new that a bound rejected.
     pub fn bound(&self, bound: Bound) {
         self.bounds[bound as usize].inc();
     }
@@ -287,18 +226,15 @@ impl Metrics {
         self.requests.of(listener, routes)
     }
 
-    /// The configuration was read, and taken if it is without fault.
+    /// Notes that the configuration was read, and whether it was taken.
     pub fn reloaded(&self, taken: bool, now: Moment) {
-        self.reloads.successful.set(taken.into());
+        self.reload_successful.set(taken.into());
         if taken {
-            self.reloads.success.set(now.unix_ms as f64 / 1000.0);
+            self.reload_success.set(now.unix_ms as f64 / 1000.0);
         }
     }
 
-    /// Says what runs, on which kind of store.
-    ///
-    /// # Errors
-    /// It was said before.
+    /// Says what runs, on which kind of store; once a process.
     pub fn describe(&self, store: &str) -> Result<(), prometheus::Error> {
         let info = Opts::new("footfall_build_info", "What runs; always 1.")
             .const_label("version", env!("CARGO_PKG_VERSION"))
@@ -308,9 +244,6 @@ impl Metrics {
     }
 
     /// All series in the Prometheus text format 0.0.4.
-    ///
-    /// # Errors
-    /// A series that cannot be written as text.
     pub fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -327,36 +260,33 @@ impl Register<'_> {
         Ok(series)
     }
 
-    /// What needs no handle: the process, the bounds.
-    fn constants(&self, max_sessions: usize) -> Result<(), prometheus::Error> {
-        #[cfg(target_os = "linux")]
-        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        self.gauge("footfall_sessions_limit", "Most sessions kept in memory.")?.set(max_sessions as i64);
-        Ok(())
-    }
-
     fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
         self.add(IntCounter::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    fn counters(&self, name: &str, labels: &[&str], help: &str) -> Result<IntCounterVec, prometheus::Error> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.add(IntGauge::new(name, help)?)
     }
 
-    fn timestamp(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+    fn gauges(&self, name: &str, labels: &[&str], help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    /// A gauge of a fraction, such as a timestamp.
+    fn real(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.add(Gauge::new(name, help)?)
     }
 
     fn seconds(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
+    }
+
+    fn seconds_by(&self, name: &str, labels: &[&str], help: &str) -> Result<HistogramVec, prometheus::Error> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
     }
 }
 

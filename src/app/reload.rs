@@ -1,7 +1,7 @@
-//! Reads the configuration again while the service runs: sites with their tokens, the lists of proxies and of
-//! words change at once; whatever else differs waits for the next start, and is named.
+//! Reads the configuration again while the service runs: sites with their tokens, proxies and labels change at
+//! once; every other setting that differs is named and takes effect at the next start.
 //!
-//! Nothing changes where anything is wrong with what was read.
+//! Nothing changes if there is a fault in what was read.
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Con
     }
 }
 
-/// Reads the configuration and takes of it what can change. Whether it was taken.
+/// Reads the configuration and applies the settings that can change. Returns whether it was taken.
 async fn reload(parts: &Parts, started: &Config, again: impl Read) -> bool {
-    // Files are read beside the event loop, which goes on taking views.
+    // Files are read on another thread: the event loop goes on taking views.
     let fresh = match tokio::task::spawn_blocking(again).await {
         Ok(Ok(fresh)) => fresh,
         Ok(Err(Faults(faults))) => {
@@ -60,7 +60,7 @@ async fn reload(parts: &Parts, started: &Config, again: impl Read) -> bool {
     true
 }
 
-/// Says what is probably not meant, and what takes effect at the next start alone.
+/// Logs what is probably a mistake, and what takes effect only at the next start.
 fn warn(started: &Config, before: &Sites, fresh: &Config) {
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
@@ -74,8 +74,8 @@ fn warn(started: &Config, before: &Sites, fresh: &Config) {
     }
 }
 
-/// The keys of sites of one that are not in another.
-fn missing(of: &Sites, in_other: &Sites) -> String {
-    let missing = of.iter().map(|site| site.key.as_str()).filter(|key| in_other.get(key).is_none());
+/// The keys of the sites that are not among `others`.
+fn missing(sites: &Sites, others: &Sites) -> String {
+    let missing = sites.iter().map(|site| site.key.as_str()).filter(|key| others.get(key).is_none());
     missing.collect::<Vec<&str>>().join(" ")
 }

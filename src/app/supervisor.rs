@@ -1,7 +1,7 @@
-//! The service manager, where there is one: sockets that it hands over, and what it is told.
+//! systemd, or another service manager: sockets that it hands over, and what it is told.
 //!
 //! Protocols: `sd_listen_fds(3)` (variables `LISTEN_PID`, `LISTEN_FDS`) and `sd_notify(3)` (`NOTIFY_SOCKET`,
-//! `WATCHDOG_USEC`). Without these variables nothing here does anything.
+//! `WATCHDOG_USEC`). Without these variables, nothing happens here.
 
 use std::io;
 use std::time::Duration;
@@ -13,10 +13,7 @@ use crate::serve::Listener;
 
 /// The listeners handed over: the public one first, then the admin one; either may be missing. They
 /// outlive this process, so that a restart refuses no connection. For `write_timeout` see
-/// [`serve::bind`](crate::serve::bind).
-///
-/// # Errors
-/// What was handed over is no listening TCP socket.
+/// [`serve::bind`](crate::serve::bind). Anything but a listening TCP socket is an error.
 pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
     let mut handed_over = ListenFd::from_env();
     let mut take = |index| match index < handed_over.len() {
@@ -52,7 +49,7 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Says, as often as the manager asks for, that the event loop turns. Runs until it is dropped.
+/// Tells, as often as the manager asks for, that the event loop is running. Runs until it is dropped.
 pub async fn keep_watchdog_quiet() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut ticks = tokio::time::interval((limit / 3).max(Duration::from_millis(10)));
@@ -64,7 +61,7 @@ pub async fn keep_watchdog_quiet() {
 }
 
 fn tell(what: &[NotifyState<'_>]) {
-    // The manager's own time limits act where it cannot be told.
+    // If it cannot be told, its own time limits decide.
     if let Err(error) = sd_notify::notify(what) {
         tracing::debug!(%error, "the service manager cannot be told");
     }

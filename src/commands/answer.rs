@@ -2,10 +2,7 @@
 
 use std::io;
 
-/// Status and body.
-///
-/// # Errors
-/// It is not HTTP, or not all of it came.
+/// Status and body, if it is a whole answer.
 pub fn read(answer: &[u8]) -> io::Result<(u16, String)> {
     let answer = String::from_utf8_lossy(answer);
     let status = answer

@@ -1,4 +1,4 @@
-//! `check-config`: says that a configuration is good. (A bad one is refused before any command.)
+//! `check-config`: says that a configuration is good. (A bad one is refused before any command runs.)
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,9 +8,6 @@ use crate::config::Config;
 
 /// Prints the warnings and one line of what would be served; where a file that the configuration names cannot
 /// be used, says so on the standard error.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn run(config: &Config, out: &mut impl Write) -> io::Result<ExitCode> {
     if let Err(faults) = config.check_files() {
         eprintln!("footfall: {faults}");

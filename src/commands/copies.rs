@@ -10,9 +10,6 @@ use crate::config::Config;
 use crate::totals::{Copying, Order, StoreUrl};
 
 /// Makes a backup in a new directory, by way of the service where one runs.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn backup(config: &Config, into: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
     // The service has a working directory of its own.
     let into = std::path::absolute(into)?;
@@ -20,17 +17,11 @@ pub fn backup(config: &Config, into: &Path, out: &mut impl Write) -> io::Result<
 }
 
 /// Restores a backup.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn restore(config: &Config, from: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
     order::print(app::restore(config, from), out)
 }
 
 /// Copies one store into another. The configured one is read by way of the service.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn migrate(
     config: &Config,
     from: &str,
@@ -49,7 +40,7 @@ pub fn migrate(
 }
 
 /// The store that an argument names: `store` for the configured one, `@FILE` for a file with the URL, so that
-/// no password need stand in the list of processes.
+/// no password appears in the list of processes.
 fn url(config: &Config, named: &str) -> Result<StoreUrl, String> {
     let url = match named.strip_prefix('@') {
         Some(path) => {

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what the command line says of itself to shells and to man.
+//! `completions` and `man`: the command line described for shells and for man.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,16 +21,13 @@ pub enum Completed {
 }
 
 /// Prints a shell's completions.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn completions(shell: Completed, out: &mut impl Write) -> io::Result<ExitCode> {
     let shell = match shell {
         Completed::Bash => Shell::Bash,
         Completed::Zsh => Shell::Zsh,
         Completed::Fish => Shell::Fish,
     };
-    // The generator panics where it cannot write: what can fail is written here.
+    // The generator panics if it cannot write, so it writes into memory.
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "footfall", &mut text);
     out.write_all(&text)?;
@@ -38,9 +35,6 @@ pub fn completions(shell: Completed, out: &mut impl Write) -> io::Result<ExitCod
 }
 
 /// Prints footfall(1), or writes it and a page for each command into a directory.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn man(into: Option<&Path>, out: &mut impl Write) -> io::Result<ExitCode> {
     let command = Arguments::command();
     let Some(directory) = into else {

@@ -1,5 +1,4 @@
-//! The examples that `--help` and the manual page end with, a command each. Tests run every line past the
-//! parser.
+//! The examples at the end of `--help` and of the manual pages, by command. A test parses every line.
 
 /// Of the program.
 pub const PROGRAM: &str = "\

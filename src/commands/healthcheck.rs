@@ -1,4 +1,4 @@
-//! `healthcheck`: asks the running service's `/readyz`, for containers that hold no other client.
+//! `healthcheck`: asks the running service's `/readyz`, for containers that have no other client.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};

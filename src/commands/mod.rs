@@ -1,4 +1,5 @@
-//! What the command line does beside serving.
+//! What the command line does beside serving. A command fails only where the standard output cannot be written
+//! to; everything else is said there or on the standard error, and in the exit code.
 
 mod answer;
 mod check_config;
@@ -7,11 +8,10 @@ mod documents;
 mod examples;
 mod healthcheck;
 mod order;
-mod print_config;
 mod snippet;
 mod verify;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -135,10 +135,7 @@ pub enum StoreCommand {
 }
 
 impl Command {
-    /// Does what needs no configuration, on the standard output; hands back what does.
-    ///
-    /// # Errors
-    /// The standard output cannot be written to.
+    /// Runs a command that needs no configuration; hands back one that does.
     pub fn document(self) -> Result<io::Result<ExitCode>, Self> {
         let out = &mut io::stdout().lock();
         match self {
@@ -148,23 +145,19 @@ impl Command {
         }
     }
 
-    /// Whether it may open the totals itself, and so has a log worth reading.
+    /// Whether it may open the totals itself, and so needs a log.
     pub fn is_order(&self) -> bool {
         use Command::{CheckConfig, Healthcheck, PrintConfig, Serve};
         !matches!(self, Serve | CheckConfig | PrintConfig | Healthcheck)
     }
 
-    /// Does what is asked, on the standard output. `Serve` and the documents are the caller's: it returns at
-    /// once.
-    ///
-    /// # Errors
-    /// The standard output cannot be written to.
+    /// Runs a command on the standard output. `Serve` and the documents are the caller's, and do nothing here.
     pub fn run(self, config: &Config) -> io::Result<ExitCode> {
         let out = &mut io::stdout().lock();
         match self {
             Command::Serve | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
             Command::CheckConfig => check_config::run(config, out),
-            Command::PrintConfig => print_config::run(config, out),
+            Command::PrintConfig => out.write_all(config.to_toml().as_bytes()).map(|()| ExitCode::SUCCESS),
             Command::Snippet { site } => snippet::run(config, &site, out),
             Command::Healthcheck => healthcheck::run(config, out),
             Command::Drain => order::run(config, &Order::Drain, out),

@@ -1,5 +1,5 @@
-//! Commands that change or read what rests in `data_dir` and the store: sent to the running service through
-//! its control socket, else carried out in this process, on the same parts.
+//! Commands that change or read what is stored in `data_dir` and the store: sent to the running service through
+//! its control socket, or carried out in this process where none runs.
 
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -12,26 +12,20 @@ use super::answer;
 use crate::app;
 use crate::config::Config;
 use crate::serve::{CONTROL_SOCKET, socket_at};
-use crate::totals::{Answer, Order};
+use crate::totals::{self, Answer, Order};
 
-/// A service that begins or ends holds `data_dir` and takes no orders: so long it is waited for.
+/// How long to wait for a service that starts or stops: it holds `data_dir` and takes no orders.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest answer, bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
 /// Has an order carried out, and prints what was done; exits with 1 if it was not.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn run(config: &Config, order: &Order, out: &mut impl Write) -> io::Result<ExitCode> {
     print(carry_out(config, order), out)
 }
 
 /// Prints what was done; exits with 1 if it was not.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn print(answer: Answer, out: &mut impl Write) -> io::Result<ExitCode> {
     match answer {
         Ok(done) => {
@@ -45,10 +39,7 @@ pub fn print(answer: Answer, out: &mut impl Write) -> io::Result<ExitCode> {
     }
 }
 
-/// Has an order carried out: what was done.
-///
-/// # Errors
-/// Why it was not, in words.
+/// Has an order carried out.
 pub fn carry_out(config: &Config, order: &Order) -> Answer {
     let dir = &config.totals.data_dir;
     check_dir(dir)?;
@@ -59,7 +50,7 @@ pub fn carry_out(config: &Config, order: &Order) -> Answer {
             Ok(stream) => return ask(stream, order),
             Err(error) => error,
         };
-        if !app::is_in_use(dir) {
+        if !totals::is_in_use(dir) {
             return app::obey(config.clone(), order.clone()).map_err(|error| error.to_string())?;
         }
         if waited >= PATIENCE {
@@ -76,7 +67,8 @@ pub fn carry_out(config: &Config, order: &Order) -> Answer {
     }
 }
 
-/// A wrong `data_dir` must not be made, and files in it must not come to belong to another user.
+/// Refuses a `data_dir` that holds no data, which would be created, and one of another user, whose service could
+/// not write the files that this command makes.
 fn check_dir(dir: &Path) -> Result<(), String> {
     let shown = dir.display();
     let found = std::fs::metadata(dir).and_then(|_| std::fs::metadata(dir.join("writer")));
@@ -85,7 +77,7 @@ fn check_dir(dir: &Path) -> Result<(), String> {
             "data_dir {shown} holds no data of footfall ({error}); is it the configuration of the service?"
         )
     })?;
-    // Without a /proc nobody tells who this process is.
+    // The user of this process is known from /proc only; without it, there is no check.
     match std::fs::metadata("/proc/self") {
         Ok(me) if me.uid() != found.uid() => Err(format!(
             "data_dir {shown} belongs to user {}, this command runs as user {}; run it as the service's user",
@@ -103,7 +95,7 @@ fn ask(mut stream: UnixStream, order: &Order) -> Answer {
             "POST /orders HTTP/1.1\r\nHost: footfall\r\nConnection: close\r\nContent-Type: application/json";
         write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
         let mut bytes = Vec::new();
-        // An order takes as long as it takes: the end of the service ends the wait.
+        // No time limit: an order may take long, and the end of the service ends the wait.
         (&mut stream).take(MAX_ANSWER).read_to_end(&mut bytes)?;
         Ok(bytes)
     };

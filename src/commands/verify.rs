@@ -23,9 +23,6 @@ pub struct Verify {
 }
 
 /// Prints what was found; exits with 1 where something disagrees.
-///
-/// # Errors
-/// The standard output cannot be written to.
 pub fn run(config: &Config, asked: &Verify, out: &mut impl Write) -> io::Result<ExitCode> {
     let audits = match audit(config, asked) {
         Ok(audits) => audits,

@@ -2,19 +2,29 @@
 
 use std::fmt;
 
+use strsim::levenshtein;
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The key or variable, or the file that cannot be read.
     pub key: String,
-    /// The value as written, secrets hidden; none where there is none or it may be a secret.
+    /// The value as written, secrets hidden; none if there is none or if it may be a secret.
     pub value: Option<String>,
     /// What is wrong with it.
     pub problem: String,
     /// What to do about it.
     pub remedy: String,
-    /// Where it stands (`footfall.toml line 12`, a variable); empty where the key says so already.
+    /// Where it is set (`footfall.toml line 12`, a variable); empty where the key says so already.
     pub place: String,
+}
+
+impl Fault {
+    /// A fault of a key or a file, without value and place.
+    pub(super) fn new(key: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (key, problem, remedy) = (key.into(), problem.into(), remedy.into());
+        Fault { key, value: None, problem, remedy, place: String::new() }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -45,7 +55,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// What a reader of one value says of it: the problem and the remedy.
+/// What is wrong with one value, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub problem: String,
@@ -53,39 +63,21 @@ pub(super) struct Complaint {
 }
 
 impl Complaint {
-    /// A complaint as a result.
     pub fn err<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T, Complaint> {
         Err(Complaint { problem: problem.into(), remedy: remedy.into() })
     }
 }
 
-/// The known name that `unknown` was probably meant to be. A key that only lacks its section, or
-/// stands in the wrong one, is found by its last part.
+/// The known name that `unknown` was probably meant to be. A key without its section, or in the wrong one,
+/// is found by its last part.
 pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let wanted = last(unknown);
     known
-        .map(|name| (distance(unknown, name).min(distance(&wanted, &last(name)) + 1), name))
+        .map(|name| (levenshtein(unknown, name).min(levenshtein(&wanted, &last(name)) + 1), name))
         .min()
         .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(1))
         .map(|(_, name)| name)
-}
-
-/// Levenshtein's distance: insertions, deletions and replacements that turn one text into the other.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (i, a) in from.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (b, above) in to.chars().zip(row.iter_mut().skip(1)) {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = *above;
-            left = replaced.min(left + 1).min(diagonal + 1);
-            *above = left;
-        }
-    }
-    // The row holds one cell more than `to` has characters, so there is a last one.
-    if to.is_empty() { from.chars().count() } else { row.last().copied().unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -93,16 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_edits() {
-        for (from, to, edits) in
-            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("hosts", "host", 1)]
-        {
-            assert_eq!(distance(from, to), edits, "{from} {to}");
-        }
-    }
-
-    #[test]
-    fn nearest_finds_the_slip_and_leaves_strangers_alone() {
+    fn nearest_finds_a_misspelt_key_and_nothing_for_an_unlike_one() {
         let known = ["listen", "store.url", "store.flush_interval", "journal.max_bytes"];
         let nearest = |unknown| nearest(unknown, known.into_iter());
         assert_eq!(nearest("listen_"), Some("listen"));

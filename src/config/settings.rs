@@ -1,7 +1,7 @@
-//! The sources of a configuration, laid over each other: defaults, a file, the environment.
+//! The sources of a configuration, each over the one before: defaults, files, the environment.
 //!
-//! Keys are flat here (`journal.sync`, `site.0.hosts`). Which keys there are, and of which type, is
-//! what the defaults say: there is no second list.
+//! Keys are flat here (`journal.sync`, `site.0.hosts`). The defaults say which keys there are and of which
+//! type: there is no second list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,16 +14,16 @@ use super::values::without_secret;
 /// Begins the name of every variable that is a key.
 const PREFIX: &str = "FOOTFALL_";
 
-/// Variables that are no keys: they are read elsewhere.
+/// Variables that are not keys: they are read elsewhere.
 const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];
 
 /// Keys that hold secrets: never shown, and `…_FILE` may name a file that holds them.
 const SECRETS: [&str; 2] = ["store.url", "site.0.newsroom_token"];
 
-/// Languages that the defaults have words of.
+/// Languages whose labels are among the defaults.
 const LANGUAGES: [&str; 2] = ["en", "vi"];
 
-/// Keys that a site of the user's must have.
+/// Keys that each configured site must have.
 const REQUIRED: [&str; 2] = ["key", "hosts"];
 
 /// A value; no setting is of another type.
@@ -46,7 +46,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// A value and where it stands.
+/// A value and where it is set.
 #[derive(Clone)]
 struct Entry {
     value: Value,
@@ -65,7 +65,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Lays the sources over the defaults. What cannot be taken is left out and told.
+    /// Puts the sources over the defaults. What cannot be taken is left out and becomes a fault.
     pub fn gather<'a>(
         defaults: &str,
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -116,7 +116,7 @@ impl Settings {
         self.entries.get(key).is_some_and(|entry| !entry.place.is_empty())
     }
 
-    /// Where a value stands: `footfall.toml line 12`, a variable; empty: the defaults.
+    /// Where a value is set: `footfall.toml line 12`, a variable; empty: the defaults.
     pub fn place(&self, key: &str) -> &str {
         self.entries.get(key).map(|entry| entry.place.as_str()).unwrap_or_default()
     }
@@ -132,18 +132,19 @@ impl Settings {
         self.entries.keys().filter_map(|key| site_index(key)).collect()
     }
 
-    /// The tags of the languages that have words.
+    /// The tags of the languages that have labels.
     pub fn languages(&self) -> BTreeSet<String> {
         self.entries.keys().filter_map(|key| language(key)).map(|(tag, _)| tag.to_owned()).collect()
     }
 
-    /// The key that gives a language's word: its own, or that of what its tag begins with.
-    pub fn inherited(&self, tag: &str, word: &str) -> String {
-        let own = format!("labels.{tag}.{word}");
+    /// The key that gives a language's label: its own, or that of a language whose tag its own begins with
+    /// (`pt` for `pt-BR`).
+    pub fn inherited(&self, tag: &str, label: &str) -> String {
+        let own = format!("labels.{tag}.{label}");
         let given = |key: &&String| {
             language(key).is_some_and(|(other, name)| {
                 let rest = tag.get(other.len()..).filter(|rest| rest.is_empty() || rest.starts_with('-'));
-                name == word && rest.is_some() && tag.to_lowercase().starts_with(&other.to_lowercase())
+                name == label && rest.is_some() && tag.to_lowercase().starts_with(&other.to_lowercase())
             })
         };
         self.entries.keys().filter(given).max_by_key(|key| key.len()).cloned().unwrap_or(own)
@@ -156,13 +157,8 @@ impl Settings {
 
     /// A fault of a value that was taken.
     pub fn fault(&self, key: &str, complaint: Complaint) -> Fault {
-        Fault {
-            key: key.to_owned(),
-            value: Some(self.shown(key)),
-            problem: complaint.problem,
-            remedy: complaint.remedy,
-            place: self.place(key).to_owned(),
-        }
+        let (value, place) = (Some(self.shown(key)), self.place(key).to_owned());
+        Fault { value, place, ..Fault::new(key, complaint.problem, complaint.remedy) }
     }
 
     /// Whether a source other than the defaults gave the key another value.
@@ -179,9 +175,9 @@ impl Settings {
         }
     }
 
-    /// Everything in force as TOML, secrets hidden; what is not the default says where it stands.
+    /// Everything in force as TOML, secrets hidden; what is not the default says where it is set.
     pub fn to_toml(&self) -> String {
-        // Languages that are not of the defaults stand after what is, each in one piece.
+        // Languages that are not among the defaults follow those that are, each in one piece.
         let added = |key| language(key).map(|(tag, _)| tag).filter(|tag| !LANGUAGES.contains(tag));
         let mut rows: Vec<(&str, usize, usize)> = self
             .entries
@@ -214,14 +210,12 @@ impl Settings {
     fn shown(&self, key: &str) -> String {
         match self.value(key) {
             Value::Text(url) if key == "store.url" => Value::Text(without_secret(url)).to_string(),
-            Value::Text(secret) if is_secret(key) && !secret.is_empty() => {
-                Value::Text("***".to_owned()).to_string()
-            }
+            Value::Text(secret) if is_secret(key) && !secret.is_empty() => "\"***\"".to_owned(),
             value => value.to_string(),
         }
     }
 
-    /// Takes a value of the file, or tells why not.
+    /// Takes a value of a file, or adds the fault.
     fn take(&mut self, key: &str, value: Result<Value, String>, place: String, faults: &mut Vec<Fault>) {
         let Some(default) = self.defaults.get(&pattern(key)) else {
             return faults.push(self.unknown(key, key, place));
@@ -230,21 +224,18 @@ impl Settings {
         let value = match value {
             Ok(value) if std::mem::discriminant(&value) == std::mem::discriminant(&wanted) => value,
             other => {
-                faults.push(Fault {
-                    key: key.to_owned(),
-                    // A secret of the wrong type is a secret still.
-                    value: (!is_secret(key)).then(|| other.map_or_else(|raw| raw, |v| v.to_string())),
-                    problem: format!("not {}", kind(&wanted)),
-                    remedy: format!("write it like {}", example(&wanted)),
-                    place: place.clone(),
-                });
+                // A secret of the wrong type is hidden too.
+                let value = (!is_secret(key)).then(|| other.map_or_else(|raw| raw, |v| v.to_string()));
+                let remedy = format!("write it like {}", example(&wanted));
+                let fault = Fault::new(key, format!("not {}", kind(&wanted)), remedy);
+                faults.push(Fault { value, place: place.clone(), ..fault });
                 wanted
             }
         };
         self.entries.insert(key.to_owned(), Entry { value, place, order });
     }
 
-    /// Takes a variable, or tells why not.
+    /// Takes a variable, or adds the fault.
     fn take_variable(&mut self, name: &str, text: String, faults: &mut Vec<Fault>) {
         let key = name.strip_prefix(PREFIX).unwrap_or(name).replace("__", ".").to_lowercase();
         if let Some(secret) = key.strip_suffix("_file").filter(|key| is_secret(key)) {
@@ -264,13 +255,7 @@ impl Settings {
     /// Reads a secret from the file that a variable names.
     fn take_secret(&mut self, key: &str, name: &str, path: &str, faults: &mut Vec<Fault>) {
         let mut refuse = |problem: String, remedy: &str| {
-            faults.push(Fault {
-                key: name.to_owned(),
-                value: Some(format!("{path:?}")),
-                problem,
-                remedy: remedy.to_owned(),
-                place: String::new(),
-            });
+            faults.push(Fault { value: Some(format!("{path:?}")), ..Fault::new(name, problem, remedy) });
         };
         let beside = self.place(key);
         if beside.starts_with(PREFIX) {
@@ -289,13 +274,11 @@ impl Settings {
         let indices = self.site_indices();
         self.sites = indices.len().max(1);
         if let Some(gap) = (0..indices.len()).find(|i| !indices.contains(i)) {
-            faults.push(Fault {
-                key: format!("site.{gap}"),
-                value: None,
-                problem: "missing, while a later site is there".into(),
-                remedy: "number the sites from 0 without a gap".into(),
-                place: String::new(),
-            });
+            faults.push(Fault::new(
+                format!("site.{gap}"),
+                "missing, while a later site is there",
+                "number the sites from 0 without a gap",
+            ));
         }
         let ours = indices.is_empty();
         for (key, default) in &self.defaults {
@@ -308,40 +291,27 @@ impl Settings {
                 if ours || !REQUIRED.contains(&name) {
                     self.entries.entry(key).or_insert_with(|| default.clone());
                 } else if indices.contains(&site) && !self.entries.contains_key(&key) {
-                    faults.push(Fault {
-                        key,
-                        value: None,
-                        problem: "missing".into(),
-                        remedy: format!("write it like {}", example(&default.value)),
-                        place: String::new(),
-                    });
+                    let remedy = format!("write it like {}", example(&default.value));
+                    faults.push(Fault::new(key, "missing", remedy));
                 }
             }
         }
         self.complete_languages(faults);
     }
 
-    /// Checks that each language has all words, of its own or of another.
+    /// Checks that each language has all labels, of its own or of another.
     fn complete_languages(&self, faults: &mut Vec<Fault>) {
         for tag in self.languages() {
-            let words =
-                self.defaults.keys().filter_map(|key| language(key)).filter(|(of, _)| *of == LANGUAGES[0]);
-            for (_, word) in words {
-                let key = self.inherited(&tag, word);
-                if !self.entries.contains_key(&key) && !self.defaults.contains_key(&key) {
-                    faults.push(Fault {
-                        key,
-                        value: None,
-                        problem: "missing".into(),
-                        remedy: format!("a language needs all the words of [labels.{}]", LANGUAGES[0]),
-                        place: String::new(),
-                    });
-                }
+            let labels = self.defaults.keys().filter_map(|key| key.strip_prefix("labels.en."));
+            let keys = labels.map(|label| self.inherited(&tag, label));
+            for key in keys.filter(|key| !self.entries.contains_key(key) && !self.defaults.contains_key(key))
+            {
+                faults.push(Fault::new(key, "missing", "a language needs all the words of [labels.en]"));
             }
         }
     }
 
-    /// The fault of a key that is not known; its value is not shown: it may be a secret's.
+    /// The fault of a key that is not known; its value is not shown, as it may be a secret.
     fn unknown(&self, shown: &str, key: &str, place: String) -> Fault {
         let is_variable = shown != key;
         let spelt = |key: &str| match is_variable {
@@ -364,7 +334,7 @@ impl Settings {
                 None => "see config/footfall.toml for the keys there are".into(),
             }
         };
-        Fault { key: shown.to_owned(), value: None, problem: "unknown key".into(), remedy, place }
+        Fault { place, ..Fault::new(shown, "unknown key", remedy) }
     }
 }
 
@@ -390,18 +360,18 @@ fn example(default: &Value) -> String {
     }
 }
 
-/// The default that stands for a key: each site is like the first, each further language like the first.
+/// The key of the defaults that is like this one: each site is like the first, each language like English.
 fn pattern(key: &str) -> String {
     match key.strip_prefix("site.").and_then(|rest| rest.split_once('.')) {
         Some((index, name)) if index.parse::<u16>().is_ok() => format!("site.0.{name}"),
         _ => match language(key) {
-            Some((tag, word)) if !LANGUAGES.contains(&tag) => format!("labels.{}.{word}", LANGUAGES[0]),
+            Some((tag, word)) if !LANGUAGES.contains(&tag) => format!("labels.en.{word}"),
             _ => key.to_owned(),
         },
     }
 }
 
-/// Language and word of a key of a word.
+/// Language and name of a label's key.
 fn language(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix("labels.")?.split_once('.')
 }
@@ -422,20 +392,18 @@ fn further_site(key: &str, before: usize) -> Option<String> {
     Some(format!("site.{}{name}", before + index))
 }
 
-/// The fault of a key that stands in a file that may add sites alone.
+/// The fault of another key in a file that may only add sites.
 fn only_sites(key: String, place: String) -> Fault {
-    let problem = "not a key of a site".to_owned();
-    let remedy =
-        "a file of sites.d has [[site]] sections alone; write other keys into the main file".to_owned();
-    Fault { key, value: None, problem, remedy, place }
+    let remedy = "a file of sites.d has [[site]] sections alone; write other keys into the main file";
+    Fault { place, ..Fault::new(key, "not a key of a site", remedy) }
 }
 
 fn site_index(key: &str) -> Option<usize> {
     key.strip_prefix("site.")?.split('.').next()?.parse().ok()
 }
 
-/// Variables that are not for us to judge: read elsewhere, or set by an orchestrator for a service
-/// that is called footfall (`FOOTFALL_SERVICE_HOST`, `FOOTFALL_PORT_8080_TCP_ADDR`).
+/// Variables that are not settings: read elsewhere, or set by an orchestrator for a service that is called
+/// footfall (`FOOTFALL_SERVICE_HOST`, `FOOTFALL_PORT_8080_TCP_ADDR`).
 fn is_foreign(name: &str) -> bool {
     let link = name.ends_with("_PORT")
         || name.contains("_PORT_")
@@ -452,11 +420,8 @@ fn leaves((name, text): (&str, &str), faults: &mut Vec<Fault>) -> Vec<Leaf> {
     let line = |at: usize| text.bytes().take(at).filter(|b| *b == b'\n').count() + 1;
     let (table, errors) = DeTable::parse_recoverable(text);
     faults.extend(errors.iter().map(|error| Fault {
-        key: name.to_owned(),
-        value: None,
-        problem: format!("not TOML: {}", error.message().replace('\n', ", ")),
-        remedy: "correct the syntax".into(),
         place: error.span().map(|span| format!("line {}", line(span.start))).unwrap_or_default(),
+        ..Fault::new(name, format!("not TOML: {}", error.message().replace('\n', ", ")), "correct the syntax")
     }));
     let mut found = Vec::new();
     if errors.is_empty() {

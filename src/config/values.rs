@@ -1,4 +1,4 @@
-//! The text of a value becomes the value, or a complaint. Pure.
+//! Each reads the text of one setting: the value, or what is wrong with the text. No I/O.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -16,25 +16,34 @@ use crate::sites::{Signal, SiteKey, Token};
 
 type Read<T> = Result<T, Complaint>;
 
+/// The value, or the complaint if there is none.
+fn or_complaint<T>(value: Option<T>, problem: impl Into<String>, remedy: impl Into<String>) -> Read<T> {
+    value.map_or_else(|| Complaint::err(problem, remedy), Ok)
+}
+
+/// The text itself if it is good, or the complaint.
+fn text_if(text: &str, good: bool, problem: impl Into<String>, remedy: impl Into<String>) -> Read<String> {
+    or_complaint(good.then(|| text.to_owned()), problem, remedy)
+}
+
 /// One of the named choices.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Read<T> {
-    let found = choices.iter().find(|(name, _)| *name == text);
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        Complaint { problem: format!("not one of {}", names.join(", ")), remedy: "choose one".into() }
-    })
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    or_complaint(chosen, format!("not one of {}", names.join(", ")), "choose one")
 }
 
 /// A duration with a unit, from `least` to `most` (written the same way).
 pub(super) fn duration(text: &str, least: &str, most: &str) -> Read<Duration> {
     let parse = |text: &str| humantime::parse_duration(text).ok();
-    match (parse(text), parse(least), parse(most)) {
-        (Some(value), Some(low), Some(high)) if (low..=high).contains(&value) => Ok(value),
-        (Some(_), ..) => out_of_range(least, most),
-        (None, ..) => {
-            Complaint::err("not a duration with a unit", r#"write it like "500ms", "10s", "30m" or "72h""#)
-        }
-    }
+    between(
+        text,
+        least,
+        most,
+        parse,
+        "not a duration with a unit",
+        r#"write it like "500ms", "10s", "30m" or "72h""#,
+    )
 }
 
 /// A size with a unit, from `least` to `most` (written the same way), in bytes.
@@ -43,10 +52,20 @@ pub(super) fn size(text: &str, least: &str, most: &str) -> Read<u64> {
         let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
         text.parse::<ByteSize>().ok().filter(|_| has_unit).map(|size| size.as_u64())
     };
-    match (parse(text), parse(least), parse(most)) {
-        (Some(value), Some(low), Some(high)) if (low..=high).contains(&value) => Ok(value),
-        (Some(_), ..) => out_of_range(least, most),
-        (None, ..) => Complaint::err("not a size with a unit", r#"write it like "64 MiB" or "1 GiB""#),
+    between(text, least, most, parse, "not a size with a unit", r#"write it like "64 MiB" or "1 GiB""#)
+}
+
+fn between<T: PartialOrd + Copy>(
+    text: &str,
+    least: &str,
+    most: &str,
+    parse: impl Fn(&str) -> Option<T>,
+    problem: &str,
+    remedy: &str,
+) -> Read<T> {
+    match (or_complaint(parse(text), problem, remedy)?, parse(least), parse(most)) {
+        (value, Some(low), Some(high)) if (low..=high).contains(&value) => Ok(value),
+        _ => out_of_range(least, most),
     }
 }
 
@@ -64,32 +83,29 @@ fn out_of_range<T>(least: &str, most: &str) -> Read<T> {
 
 /// The address and port of a listener.
 pub(super) fn listener(text: &str) -> Read<SocketAddr> {
-    text.parse().or_else(|_| {
-        Complaint::err(
-            "not an address with a port",
-            r#"write it like "127.0.0.1:8080", "0.0.0.0:8080" or "[::1]:8080""#,
-        )
-    })
+    or_complaint(
+        text.parse().ok(),
+        "not an address with a port",
+        r#"write it like "127.0.0.1:8080", "0.0.0.0:8080" or "[::1]:8080""#,
+    )
 }
 
 /// Empty, or an http(s) URL without query and fragment; a slash at its end is dropped.
 pub(super) fn public_url(text: &str) -> Read<String> {
     let whole = |url: &Url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
+        let unsigned = url.username().is_empty() && url.password().is_none();
+        let bare = url.query().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && unsigned && bare
     };
-    match Url::parse(text) {
-        _ if text.is_empty() => Ok(String::new()),
-        Ok(url) if whole(&url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
-        _ => Complaint::err(
-            "not an http or https URL without query",
-            r#"write it like "https://stats.example.org", or leave it empty"#,
-        ),
-    }
+    let url = match text {
+        "" => Some(String::new()),
+        text => Url::parse(text).ok().filter(whole).map(|url| url.as_str().trim_end_matches('/').to_owned()),
+    };
+    or_complaint(
+        url,
+        "not an http or https URL without query",
+        r#"write it like "https://stats.example.org", or leave it empty"#,
+    )
 }
 
 /// The path of a URL that [`public_url`] has read.
@@ -97,51 +113,40 @@ pub(super) fn path_of(public_url: &str) -> String {
     Url::parse(public_url).map_or(String::new(), |url| url.path().trim_end_matches('/').to_owned())
 }
 
-/// A word or some, to be shown to readers.
-pub(super) fn word(text: &str) -> Read<String> {
-    if text.trim().is_empty() || text.chars().count() > 64 || text.contains(char::is_control) {
-        return Complaint::err("not 1 to 64 characters of one line", "write what readers are to see");
-    }
-    Ok(text.to_owned())
+/// A label: what readers are shown.
+pub(super) fn label(text: &str) -> Read<String> {
+    let good = !text.trim().is_empty() && text.chars().count() <= 64 && !text.contains(char::is_control);
+    text_if(text, good, "not 1 to 64 characters of one line", "write what readers are to see")
 }
 
-/// What stands between groups of digits.
+/// What is written between groups of digits.
 pub(super) fn group(text: &str) -> Read<String> {
-    if text.chars().count() > 1 || text.contains(|c: char| c.is_control() || c.is_alphanumeric()) {
-        return Complaint::err("not one sign or none", r#"write ".", "," or a space"#);
-    }
-    Ok(text.to_owned())
+    let good = text.chars().count() <= 1 && !text.contains(|c: char| c.is_control() || c.is_alphanumeric());
+    text_if(text, good, "not one sign or none", r#"write ".", "," or a space"#)
 }
 
 /// A secret, or nothing.
 pub(super) fn token(text: &str) -> Read<Option<Token>> {
-    match Token::new(text) {
-        None if !text.is_empty() => Complaint::err(
-            "not 16 or more visible characters of ASCII",
-            "choose a long random text, such as `openssl rand -hex 16` prints",
-        ),
-        token => Ok(token),
+    if text.is_empty() {
+        return Ok(None);
     }
+    let remedy = "choose a long random text, such as `openssl rand -hex 16` prints";
+    or_complaint(Token::new(text), "not 16 or more visible characters of ASCII", remedy).map(Some)
 }
 
-/// A text that is not empty.
-pub(super) fn filled(text: &str) -> Read<String> {
-    if text.trim().is_empty() {
-        return Complaint::err("empty", "name a directory");
-    }
-    Ok(text.to_owned())
+/// The name of a directory.
+pub(super) fn directory(text: &str) -> Read<String> {
+    text_if(text, !text.trim().is_empty(), "empty", "name a directory")
 }
 
 /// A network in CIDR notation or one address.
 pub(super) fn network(text: &str) -> Read<IpNet> {
-    let one = text.parse::<IpAddr>().map(IpNet::from).ok();
-    match one.or_else(|| text.parse::<IpNet>().ok()) {
-        Some(network) => Ok(network.trunc()),
-        None => Complaint::err(
-            format!("{text:?} is not a network"),
-            r#"write it like "10.0.0.0/8" or "192.0.2.7""#,
-        ),
-    }
+    let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+    or_complaint(
+        network.ok().map(|network| network.trunc()),
+        format!("{text:?} is not a network"),
+        r#"write it like "10.0.0.0/8" or "192.0.2.7""#,
+    )
 }
 
 /// The header that names the client.
@@ -149,13 +154,11 @@ pub(super) fn client_header(text: &str) -> Read<ClientHeader> {
     match text.to_ascii_lowercase().as_str() {
         "none" => Ok(ClientHeader::None),
         "forwarded" => Ok(ClientHeader::Forwarded),
-        name => match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(header) => Ok(ClientHeader::List(header)),
-            Err(_) => Complaint::err(
-                "not the name of a header",
-                r#"write "x-forwarded-for", "forwarded", another header's name, or "none""#,
-            ),
-        },
+        name => or_complaint(
+            HeaderName::from_bytes(name.as_bytes()).ok().map(ClientHeader::List),
+            "not the name of a header",
+            r#"write "x-forwarded-for", "forwarded", another header's name, or "none""#,
+        ),
     }
 }
 
@@ -190,14 +193,14 @@ pub(super) fn store_url(text: &str) -> Read<String> {
 /// A store's URL with everything hidden that may be a secret: the user, the password, the query.
 pub(super) fn without_secret(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // A URL with a slip in its beginning may hold a password all the same.
+        // A misspelt URL may hold a password too.
         return if url.contains(['@', ':']) { "***".into() } else { url.to_owned() };
     };
     let hidden = format!("{scheme}://***");
     match Url::parse(url) {
         Ok(parsed) => {
             let signed = !parsed.username().is_empty() || parsed.password().is_some();
-            // An `@` that ends no user name: a password with a bare `/` or `#` in it.
+            // An `@` that does not end a user name: a password with a bare `/` or `#` in it.
             if rest.contains('@') != signed {
                 return hidden;
             }
@@ -214,45 +217,36 @@ pub(super) fn without_secret(url: &str) -> String {
 
 /// The key of a site.
 pub(super) fn site_key(text: &str) -> Read<SiteKey> {
-    match SiteKey::new(text) {
-        Some(key) => Ok(key),
-        None => Complaint::err("not a site's key", r#"use 1 to 32 of a-z, 0-9 and "-""#),
-    }
+    or_complaint(SiteKey::new(text), "not a site's key", r#"use 1 to 32 of a-z, 0-9 and "-""#)
 }
 
-/// What stands for `footfall` in the names of the page script.
+/// The page script's name, in place of `footfall`.
 pub(super) fn script_name(text: &str) -> Read<String> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-    if !(1..=64).contains(&text.len()) || !text.bytes().all(legal) {
-        return Complaint::err(
-            "not a bare file name",
-            r#"use 1 to 64 letters, digits, "-" and "_", like "stats""#,
-        );
-    }
-    Ok(text.to_owned())
+    let good = (1..=64).contains(&text.len()) && text.bytes().all(legal);
+    text_if(text, good, "not a bare file name", r#"use 1 to 64 letters, digits, "-" and "_", like "stats""#)
 }
 
-/// The path of the beacon, without a slash at its begin; no other route's.
+/// The path of the beacon, without a slash at its start; not that of another route.
 pub(super) fn beacon_path(text: &str) -> Read<String> {
     let first = text.split('/').next().unwrap_or_default();
     if ["api", "badge", "demo", "widget"].contains(&first) && text != Names::BEACON {
         return Complaint::err(format!("/{first} is another route's"), r#"choose another, like "collect""#);
     }
-    if text.len() > 64 || text.split('/').any(|segment| script_name(segment).is_err()) {
-        return Complaint::err(
-            "not a path of letters, digits, \"-\" and \"_\"",
-            r#"write it without a slash at its begin and end, like "collect""#,
-        );
-    }
-    Ok(text.to_owned())
+    text_if(
+        text,
+        text.len() <= 64 && text.split('/').all(|segment| script_name(segment).is_ok()),
+        "not a path of letters, digits, \"-\" and \"_\"",
+        r#"write it without a slash at its begin and end, like "collect""#,
+    )
 }
 
-/// A wish that browsers tell.
+/// A browser's wish not to be counted.
 pub(super) fn signal(text: &str) -> Read<Signal> {
     choice(text, &[("gpc", Signal::Gpc), ("dnt", Signal::Dnt)])
 }
 
-/// A host in lower case and IDNA-encoded, as it stands in a parsed URL.
+/// A host in lower case and IDNA-encoded, as in a parsed URL.
 pub(super) fn host(text: &str) -> Read<String> {
     let remedy = r#"write the bare host, like "www.example.org""#;
     let about = |problem: &str| format!("{text:?} {problem}");
@@ -269,10 +263,8 @@ pub(super) fn host(text: &str) -> Read<String> {
     if port.is_some() {
         return Complaint::err(about("has a port"), remedy);
     }
-    match Host::parse(text.strip_suffix('.').unwrap_or(text)) {
-        Ok(host) => Ok(host.to_string()),
-        Err(_) => Complaint::err(about("is not a host"), remedy),
-    }
+    let host = Host::parse(text.strip_suffix('.').unwrap_or(text)).ok();
+    or_complaint(host.map(|host| host.to_string()), about("is not a host"), remedy)
 }
 
 /// A host whose pages may send a site's beacons, or `null`.
@@ -282,40 +274,27 @@ pub(super) fn origin(text: &str) -> Read<String> {
 
 /// A zone of the bundled database.
 pub(super) fn zone(text: &str) -> Read<Zone> {
-    match Zone::named(text) {
-        Some(zone) => Ok(zone),
-        None => Complaint::err(
-            "not a time zone of the IANA database",
-            r#"write it like "Asia/Ho_Chi_Minh", "Europe/Paris" or "UTC""#,
-        ),
-    }
+    or_complaint(
+        Zone::named(text),
+        "not a time zone of the IANA database",
+        r#"write it like "Asia/Ho_Chi_Minh", "Europe/Paris" or "UTC""#,
+    )
 }
 
 /// A BCP 47 language tag, by its shape.
 pub(super) fn locale(text: &str) -> Read<String> {
-    let (language, rest) = text.split_once('-').map_or((text, None), |(l, rest)| (l, Some(rest)));
-    let shaped = (2..=3).contains(&language.len())
+    let (language, subtags) = text.split_once('-').map_or((text, None), |(l, rest)| (l, Some(rest)));
+    let subtag = |tag: &str| (1..=8).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric());
+    let good = (2..=3).contains(&language.len())
         && language.bytes().all(|b| b.is_ascii_alphabetic())
-        && rest.is_none_or(|rest| {
-            rest.split('-')
-                .all(|tag| (1..=8).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric()))
-        });
-    if shaped {
-        Ok(text.to_owned())
-    } else {
-        Complaint::err("not a BCP 47 language tag", r#"write it like "vi", "en" or "pt-BR""#)
-    }
+        && subtags.is_none_or(|subtags| subtags.split('-').all(subtag));
+    text_if(text, good, "not a BCP 47 language tag", r#"write it like "vi", "en" or "pt-BR""#)
 }
 
 /// A name of a URL's query.
 pub(super) fn query_name(text: &str) -> Read<String> {
-    if text.is_empty() || text.contains(['&', '=', '#', '?', ' ']) {
-        return Complaint::err(
-            format!("{text:?} is not a query's name"),
-            r#"write the bare name, like "id""#,
-        );
-    }
-    Ok(text.to_owned())
+    let good = !text.is_empty() && !text.contains(['&', '=', '#', '?', ' ']);
+    text_if(text, good, format!("{text:?} is not a query's name"), r#"write the bare name, like "id""#)
 }
 
 #[cfg(test)]

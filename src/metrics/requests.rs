@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
-use super::{Register, SECONDS};
+use super::Register;
 
 /// The route of requests that have none.
 pub const NO_ROUTE: &str = "(none)";
@@ -13,38 +13,41 @@ pub const NO_ROUTE: &str = "(none)";
 const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// The families, of both listeners.
-pub(super) struct Families {
+pub(super) struct RequestFamilies {
     requests: IntCounterVec,
     seconds: HistogramVec,
 }
 
-impl Families {
+impl RequestFamilies {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
-        let labels = ["listener", "route", "code"];
-        let seconds = HistogramOpts::new(
-            "footfall_http_request_duration_seconds",
-            "Time from a request's head until its answer was there, by listener and route.",
-        );
-        Ok(Families {
-            requests: r.counters("footfall_http_requests_total", "Requests answered.", &labels)?,
-            seconds: r.add(HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["listener", "route"])?)?,
+        Ok(RequestFamilies {
+            requests: r.counters(
+                "footfall_http_requests_total",
+                &["listener", "route", "code"],
+                "Requests answered.",
+            )?,
+            seconds: r.seconds_by(
+                "footfall_http_request_duration_seconds",
+                &["listener", "route"],
+                "Time from a request's head until its answer was there, by listener and route.",
+            )?,
         })
     }
 
     /// The series of a listener, whose routes stand in this order.
     pub(super) fn of(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
-        let of_route = |route: &str| OfRoute {
+        let series = |route: &str| RouteSeries {
             codes: CODES.map(|code| self.requests.with_label_values(&[listener, route, code])),
             seconds: self.seconds.with_label_values(&[listener, route]),
         };
-        Requests(routes.chain([NO_ROUTE]).map(of_route).collect())
+        Requests(routes.chain([NO_ROUTE]).map(series).collect())
     }
 }
 
 /// The series of a listener's requests, by place of the route in its table; the last is [`NO_ROUTE`].
-pub struct Requests(Vec<OfRoute>);
+pub struct Requests(Vec<RouteSeries>);
 
-struct OfRoute {
+struct RouteSeries {
     codes: [IntCounter; CODES.len()],
     seconds: Histogram,
 }

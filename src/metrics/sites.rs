@@ -8,10 +8,10 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 use super::Register;
 use crate::sites::{Site, SiteId, Sites};
 
-/// Sites with a label of their own.
-const MOST: usize = 250;
+/// How many sites have a label of their own.
+const LABELLED_SITES: usize = 250;
 
-/// The label that those beyond share.
+/// The label that all further sites share.
 const OTHERS: &str = "(others)";
 
 /// The running buckets of totals, as labels.
@@ -35,17 +35,17 @@ pub struct Shown<'a> {
 }
 
 /// What is counted of one site.
-struct Counted {
+struct SiteCounters {
     views: IntCounter,
     visits: IntCounter,
 }
 
 /// The series.
-pub(super) struct OfSites {
+pub(super) struct SiteSeries {
     views: IntCounterVec,
     visits: IntCounterVec,
     /// By id, so that no label is looked up for a view.
-    counted: Vec<OnceLock<Counted>>,
+    counted: Vec<OnceLock<SiteCounters>>,
     online: IntGaugeVec,
     /// The labels that were last shown.
     shown: Mutex<BTreeSet<String>>,
@@ -54,17 +54,17 @@ pub(super) struct OfSites {
 }
 
 fn label(site: &Site) -> &str {
-    if site.id.index() < MOST { site.key.as_str() } else { OTHERS }
+    if site.id.index() < LABELLED_SITES { site.key.as_str() } else { OTHERS }
 }
 
-impl OfSites {
+impl SiteSeries {
     pub(super) fn new(r: &Register<'_>, sites: &Sites) -> Result<Self, prometheus::Error> {
-        let totals = |name: &str, help: &str| r.gauges(name, help, &["site", "period"]);
-        let shown = OfSites {
-            views: r.counters("footfall_views_total", "Views counted.", &["site"])?,
-            visits: r.counters("footfall_visits_total", "Visits counted.", &["site"])?,
+        let totals = |name: &str, help: &str| r.gauges(name, &["site", "period"], help);
+        let shown = SiteSeries {
+            views: r.counters("footfall_views_total", &["site"], "Views counted.")?,
+            visits: r.counters("footfall_visits_total", &["site"], "Visits counted.")?,
             counted: (0..sites.room()).map(|_| OnceLock::new()).collect(),
-            online: r.gauges("footfall_online_visitors", "Visitors online now.", &["site"])?,
+            online: r.gauges("footfall_online_visitors", &["site"], "Visitors online now.")?,
             shown: Mutex::default(),
             totals: [
                 totals("footfall_period_views", "Views of the running period.")?,
@@ -85,7 +85,10 @@ impl OfSites {
             let labels = &[label(site)];
             let series = |family: &IntCounterVec| family.with_label_values(labels);
             if let Some(counted) = self.counted.get(site.id.index()) {
-                counted.get_or_init(|| Counted { views: series(&self.views), visits: series(&self.visits) });
+                counted.get_or_init(|| SiteCounters {
+                    views: series(&self.views),
+                    visits: series(&self.visits),
+                });
             }
             self.online.with_label_values(labels);
         }
@@ -100,7 +103,7 @@ impl OfSites {
         }
     }
 
-    /// Sets what only a scrape needs. What is not known is not shown: 0 would be a lie.
+    /// Sets what only a scrape needs. A total that is not known is left out: 0 would be wrong.
     pub(super) fn show<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
         let mut by_label = BTreeMap::<&str, (u64, [Totals; 3])>::new();
         for Shown { site, online, views, visits, visitors } in sites {
@@ -112,7 +115,7 @@ impl OfSites {
                 }
             }
         }
-        self.hide_but(by_label.keys().map(|label| (*label).to_owned()).collect());
+        self.hide_others(by_label.keys().map(|label| (*label).to_owned()).collect());
         for (label, (online, totals)) in by_label {
             self.online.with_label_values(&[label]).set(online as i64);
             for (family, totals) in self.totals.iter().zip(totals) {
@@ -126,11 +129,11 @@ impl OfSites {
         }
     }
 
-    /// Takes back what was shown of sites that are removed.
-    fn hide_but(&self, labels: BTreeSet<String>) {
+    /// Removes the series of sites that are not registered any more.
+    fn hide_others(&self, labels: BTreeSet<String>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         for label in shown.difference(&labels) {
-            // What was never known of it was never shown.
+            // A series that was never shown cannot be removed, and need not be.
             self.online.remove_label_values(&[label]).ok();
             for (family, period) in self.totals.iter().flat_map(|family| PERIODS.map(|p| (family, p))) {
                 family.remove_label_values(&[label.as_str(), period]).ok();

@@ -1,9 +1,9 @@
 //! Series of what is asked of the store.
 
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter};
+use prometheus::{Histogram, IntCounter};
 use tokio::time::Instant;
 
-use super::{Register, SECONDS};
+use super::Register;
 
 /// What is asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Operation {
     Attach,
     /// Adding parts of batches.
     Apply,
-    /// Reading figures or markers.
+    /// Reading totals or markers.
     Read,
     /// The salt of a day.
     Salt,
@@ -22,9 +22,9 @@ pub enum Operation {
 const OPERATIONS: [&str; 4] = ["attach", "apply", "read", "salt"];
 
 /// The series.
-pub struct StoreOperations([OfOperation; OPERATIONS.len()]);
+pub struct StoreOperations([OperationSeries; OPERATIONS.len()]);
 
-struct OfOperation {
+struct OperationSeries {
     ok: IntCounter,
     failed: IntCounter,
     seconds: Histogram,
@@ -32,25 +32,24 @@ struct OfOperation {
 
 impl StoreOperations {
     pub(super) fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
-        let labels = ["operation", "outcome"];
-        let counts =
-            r.counters("footfall_store_operations_total", "Store operations by outcome.", &labels)?;
-        let seconds = HistogramOpts::new(
+        let counts = r.counters(
+            "footfall_store_operations_total",
+            &["operation", "outcome"],
+            "Store operations by outcome.",
+        )?;
+        let seconds = r.seconds_by(
             "footfall_store_operation_seconds",
+            &["operation"],
             "Time of store operations that succeeded.",
-        );
-        let seconds = r.add(HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["operation"])?)?;
-        Ok(StoreOperations(OPERATIONS.map(|operation| OfOperation {
+        )?;
+        Ok(StoreOperations(OPERATIONS.map(|operation| OperationSeries {
             ok: counts.with_label_values(&[operation, "ok"]),
             failed: counts.with_label_values(&[operation, "error"]),
             seconds: seconds.with_label_values(&[operation]),
         })))
     }
 
-    /// Counts and times an operation.
-    ///
-    /// # Errors
-    /// Its own.
+    /// Counts and times an operation, and returns what it does.
     pub async fn watch<T, E>(
         &self,
         operation: Operation,

@@ -28,7 +28,8 @@ fn promtool_finds_nothing_to_say_of_the_metrics() {
 
 /// Runs of a name's letters, in what stands between backticks in the first column of the README's table.
 fn documented() -> BTreeSet<String> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/prometheus/README.md")).unwrap();
     let (_, rest) = readme.split_once("\n## Metrics\n").expect("a section of metrics");
     let rows = rest.split("\n## ").next().unwrap_or(rest).lines().filter(|line| line.starts_with("| `"));
     let cells = rows.skip(1).filter_map(|row| row.split('|').nth(1));

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 ///
 /// `metrics` stands above `sites` and `ingest`: its labels are the sites' keys and the reasons'
 /// codes, so that both are written once.
-const RANKS: [(&str, u8); 12] = [
+const RANKS: [(&str, u8); 13] = [
     ("clock", 0),
+    ("random", 0),
     ("calendar", 0),
     ("sites", 1),
     ("ingest", 2),
