@@ -11,31 +11,15 @@
 //! the connection after the answer (RFC 9112, 6.3), so nothing can be smuggled behind it. An
 //! `Upgrade` is ignored: the connection stays HTTP/1.1, as clients that merely offer h2c expect.
 
-mod accept;
 mod admin;
-mod badge;
-mod beacon;
-mod body;
-mod control;
-mod demo;
-mod drain;
-mod fronts;
-mod json;
-mod labels;
+mod answer;
+mod conn;
 mod live;
 mod overview;
-mod page;
 mod public;
-mod read;
-mod refusals;
-mod reply;
-mod routes;
-mod tags;
+mod shown;
 #[cfg(test)]
 mod tests;
-mod timer;
-mod widget;
-mod words;
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,12 +32,12 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 
-pub use accept::{Listener, bind};
-pub use control::{ControlSocket, SOCKET as CONTROL_SOCKET, at as socket_at, serve_control};
-pub use demo::SITE as DEMO_SITE;
+pub use admin::control::{ControlSocket, SOCKET as CONTROL_SOCKET, at as socket_at, serve_control};
+pub use conn::{Listener, bind};
 pub use live::Config as LiveConfig;
-pub use page::{LATEST, Names, integrity};
-pub use words::{Languages, Words};
+pub use public::demo::SITE as DEMO_SITE;
+pub use public::script::{LATEST, Names, integrity};
+pub use shown::labels::{Languages, Words};
 
 use crate::clock::Clock;
 use crate::ingest::{Proxies, Spans};
@@ -131,7 +115,7 @@ pub async fn serve_public(
     stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
-    let door = accept::Door {
+    let door = conn::Door {
         max_connections: config.max_connections,
         header_timeout: config.header_timeout,
         write_timeout: config.write_timeout,
@@ -139,8 +123,8 @@ pub async fn serve_public(
         clock: parts.clock.clone(),
         metrics: parts.metrics.clone(),
     };
-    let public = Arc::new(public::Public::new(&config, parts));
-    let service = |peer, handover: live::Handover| {
+    let public = Arc::new(public::context::Public::new(&config, parts));
+    let service = |peer, handover: conn::takeover::Handover| {
         let public = public.clone();
         service_fn(move |request: Request<Incoming>| {
             let (public, handover, version) = (public.clone(), handover.clone(), request.version());
@@ -171,7 +155,7 @@ pub async fn serve_admin(
     stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
-    let door = accept::Door {
+    let door = conn::Door {
         max_connections: MAX_ADMIN_CONNECTIONS,
         header_timeout: config.header_timeout,
         write_timeout: config.write_timeout,
@@ -180,7 +164,7 @@ pub async fn serve_admin(
         metrics: parts.metrics.clone(),
     };
     let admin = Arc::new(admin::Admin::new(parts));
-    let service = |_peer, handover: live::Handover| {
+    let service = |_peer, handover: conn::takeover::Handover| {
         let admin = admin.clone();
         service_fn(move |request: Request<Incoming>| {
             let (admin, handover, version) = (admin.clone(), handover.clone(), request.version());

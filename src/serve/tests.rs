@@ -13,10 +13,11 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, StatusCode};
 use tokio::sync::oneshot;
 
-use super::accept::{Door, bind};
-use super::reply::{self, Fault, Response};
-use super::routes::{ADMIN, Found, PUBLIC, Routes};
-use super::{body, public::PublicHandler};
+use super::answer::routes::{ADMIN, Found, PUBLIC, Routes};
+use super::answer::{self, Fault, Response};
+use super::conn::body;
+use super::conn::{Door, bind};
+use super::public::context::PublicHandler;
 use crate::clock::Clock;
 use crate::ingest::Reason;
 use crate::metrics::Metrics;
@@ -56,25 +57,25 @@ async fn handle(
     let (head, body) = request.into_parts();
     match routes.find(&head.method, head.uri.path()).found {
         Found::Handler(PublicHandler::Beacon, _) => match body::read(body, &head.headers, within).await {
-            Err(reason) => reply::refused(reason.into()),
-            Ok(body) if body.is_empty() => reply::refused(Reason::Malformed.into()),
+            Err(reason) => answer::refused(reason.into()),
+            Ok(body) if body.is_empty() => answer::refused(Reason::Malformed.into()),
             Ok(body) if &body[..] == b"slow" => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                reply::no_content(head.headers)
+                answer::no_content(head.headers)
             }
             Ok(body) => {
-                let mut response = reply::no_content(head.headers);
+                let mut response = answer::no_content(head.headers);
                 response.headers_mut().insert("x-length", body.len().into());
                 response
             }
         },
-        Found::Handler(PublicHandler::Gif, _) => reply::gif(head.headers, None),
+        Found::Handler(PublicHandler::Gif, _) => answer::gif(head.headers, None),
         // Far more than the sockets' buffers hold.
-        Found::Handler(_, "large") => reply::admin_text(StatusCode::OK, vec![b'.'; 64 << 20]),
-        Found::Handler(_, name) => reply::admin_text(StatusCode::OK, name),
-        Found::Preflight(methods) => reply::preflight(methods),
-        Found::NotAllowed(_, methods) => reply::not_allowed(methods),
-        Found::Missing => reply::refused(Fault::NotFound),
+        Found::Handler(_, "large") => answer::admin_text(StatusCode::OK, vec![b'.'; 64 << 20]),
+        Found::Handler(_, name) => answer::admin_text(StatusCode::OK, name),
+        Found::Preflight(methods) => answer::preflight(methods),
+        Found::NotAllowed(_, methods) => answer::not_allowed(methods),
+        Found::Missing => answer::refused(Fault::NotFound),
     }
 }
 
@@ -392,5 +393,5 @@ fn the_table_of_the_request_serves_the_answer() {
     let mut request = HeaderMap::with_capacity(32);
     request.insert("user-agent", "x".parse().unwrap());
     let capacity = request.capacity();
-    assert_eq!(reply::no_content(request).headers().capacity(), capacity);
+    assert_eq!(answer::no_content(request).headers().capacity(), capacity);
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::Key;
+use super::hub::Key;
 use crate::ingest::Page;
-use crate::serve::public::Public;
+use crate::serve::public::context::Public;
 use crate::sites::Site;
 
 /// A comment: nothing to those who listen, a sign of life to those between.
@@ -20,7 +20,7 @@ const END: Piece = Piece { chunk: Bytes::from_static(b"0\r\n\r\n"), text_at: 3 }
 
 /// Some of a stream as a chunk (RFC 9112, 7.1), made once and shared by all who are sent it.
 #[derive(Clone)]
-pub(in crate::serve) struct Piece {
+pub struct Piece {
     chunk: Bytes,
     /// Where the text begins in it; two bytes follow the text.
     text_at: usize,
@@ -38,20 +38,20 @@ impl Piece {
     }
 
     /// As it is sent in chunks.
-    pub(super) fn chunk(&self) -> Bytes {
+    pub fn chunk(&self) -> Bytes {
         self.chunk.clone()
     }
 
     /// As it is sent without.
-    pub(in crate::serve) fn text(&self) -> Bytes {
+    pub fn text(&self) -> Bytes {
         self.chunk.slice(self.text_at..self.chunk.len() - 2)
     }
 }
 
 /// The counters of a site, with those of a page or without, and who follows them.
-pub(super) struct Topic {
-    pub(super) site: Arc<Site>,
-    pub(super) page: Option<Page>,
+pub struct Topic {
+    pub site: Arc<Site>,
+    pub page: Option<Page>,
     state: Mutex<State>,
 }
 
@@ -76,7 +76,7 @@ struct State {
 }
 
 impl Topic {
-    pub(super) fn new(site: Arc<Site>, page: Option<Page>) -> Self {
+    pub fn new(site: Arc<Site>, page: Option<Page>) -> Self {
         let state = State {
             ended: false,
             event: HEARTBEAT,
@@ -91,12 +91,12 @@ impl Topic {
         Topic { site, page, state: Mutex::new(state) }
     }
 
-    pub(super) fn key(&self) -> Key {
+    pub fn key(&self) -> Key {
         (self.site.id, self.page.as_ref().map(Page::key))
     }
 
     /// Takes the counters as they are now. Who waits is not woken before the next look.
-    pub(super) fn set(&self, (id, body): &(String, Bytes)) {
+    pub fn set(&self, (id, body): &(String, Bytes)) {
         let mut state = self.state();
         if state.id != *id {
             state.event = event(id, body);
@@ -108,13 +108,13 @@ impl Topic {
     }
 
     /// Ends the events of its readers: they are told once they are woken.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.state().ended = true;
     }
 
     /// Moves on to a heartbeat where nothing has moved for so long. Whether there is something to wake
     /// those for who wait.
-    pub(super) fn has_news(&self, heartbeat: Duration) -> bool {
+    pub fn has_news(&self, heartbeat: Duration) -> bool {
         let mut state = self.state();
         if state.moved.elapsed() >= heartbeat {
             state.turn += 1;
@@ -125,7 +125,7 @@ impl Topic {
     }
 
     /// Takes up to `most` of those who wait, from a seat on. The seat to go on from; none at the end.
-    pub(super) fn take_wakers(&self, from: usize, most: usize, woken: &mut Vec<Waker>) -> Option<usize> {
+    pub fn take_wakers(&self, from: usize, most: usize, woken: &mut Vec<Waker>) -> Option<usize> {
         let mut state = self.state();
         for (seat, waiting) in state.waiting.iter_mut().enumerate().skip(from) {
             if woken.len() == most {
@@ -137,7 +137,7 @@ impl Topic {
     }
 
     /// A reader gets up; whether it was the last.
-    pub(super) fn leave(&self, seat: u32) -> bool {
+    pub fn leave(&self, seat: u32) -> bool {
         let mut state = self.state();
         if let Some(waiting) = state.waiting.get_mut(seat as usize) {
             *waiting = None;
@@ -170,7 +170,7 @@ fn retry(ms: u64) -> String {
 }
 
 /// One reader's events: a body that ends when the service stops, or counts the site no more.
-pub(in crate::serve) struct Reader {
+pub struct Reader {
     public: Arc<Public>,
     topic: Arc<Topic>,
     seat: u32,
@@ -194,7 +194,7 @@ enum Next {
 
 impl Reader {
     /// A reader who comes back names the id of the event that it holds: that one is not sent again.
-    pub(super) fn new(public: Arc<Public>, topic: &Arc<Topic>, retry_ms: u64, held: Option<&str>) -> Reader {
+    pub fn new(public: Arc<Public>, topic: &Arc<Topic>, retry_ms: u64, held: Option<&str>) -> Reader {
         let mut state = topic.state();
         let event = if held == Some(state.id.as_str()) { Bytes::new() } else { state.event.text() };
         let begin = Piece::of(&[retry(retry_ms).as_bytes(), &event]);
@@ -204,7 +204,7 @@ impl Reader {
     }
 
     /// The next piece to send; none at the end.
-    pub(in crate::serve) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>> {
+    pub fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>> {
         match std::mem::replace(&mut self.next, Next::News) {
             Next::First(piece) => return Poll::Ready(Some(piece)),
             Next::News => {}

@@ -14,14 +14,15 @@ use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
 use self::plots::{Bar, bars};
-use super::admin::checks;
-use super::public::{Asked, Reply};
-use super::reply::{self, Fault, Response};
-use super::widget::escaped;
-use super::{Parts, routes};
 use crate::calendar::CivilHour;
 use crate::clock::Moment;
 use crate::ingest::Page;
+use crate::serve::Parts;
+use crate::serve::admin::checks;
+use crate::serve::answer::routes;
+use crate::serve::answer::{self, Fault, Response};
+use crate::serve::public::context::{Asked, Reply};
+use crate::serve::public::widget::escaped;
 use crate::sites::Site;
 use crate::totals::{Figures, Past, Sums};
 
@@ -33,15 +34,15 @@ const JS: &str = include_str!("overview.js");
 const LOADS: usize = 16;
 
 /// `GET /newsroom/{site}?token=`.
-pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
+pub fn newsroom(asked: Asked<'_>) -> Reply {
     let site = asked.public.parts.sites.load().get(asked.name).cloned();
     let Some((site, token)) = site.and_then(|site| Some((site.clone(), site.newsroom_token.clone()?))) else {
-        return Reply::Now(reply::unlisted(reply::refused(Fault::NotFound)));
+        return Reply::Now(answer::unlisted(answer::refused(Fault::NotFound)));
     };
     let query = asked.uri.query().unwrap_or_default();
     let said = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
     if !said.is_some_and(|(_, said)| token.is(&said)) {
-        return Reply::Now(reply::unlisted(reply::refused(Fault::WrongToken)));
+        return Reply::Now(answer::unlisted(answer::refused(Fault::WrongToken)));
     }
     let (parts, is_part) = (asked.public.parts.clone(), wants_part(asked.uri));
     Reply::Later(Box::pin(async move {
@@ -53,7 +54,7 @@ pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
 }
 
 /// `GET /` of the admin listener.
-pub(super) async fn all(parts: &Arc<Parts>, uri: &Uri) -> Response {
+pub async fn all(parts: &Arc<Parts>, uri: &Uri) -> Response {
     let now = parts.clock.now();
     let due = |site: &&Arc<Site>| parts.totals.past(site.id, now).is_none_or(|(_, old)| old);
     let sites = parts.sites.load_full();
@@ -83,7 +84,7 @@ fn wants_part(uri: &Uri) -> bool {
 
 /// What moves of a page.
 fn part(figures: String) -> Response {
-    reply::unlisted(reply::secluded(figures))
+    answer::unlisted(answer::secluded(figures))
 }
 
 /// The whole page.
@@ -115,7 +116,7 @@ fn whole(title: &str, heading: &str, figures: &str, footer: &str) -> Response {
         rest = after;
     }
     html.push_str(rest);
-    let mut response = reply::unlisted(reply::secluded(html));
+    let mut response = answer::unlisted(answer::secluded(html));
     if let Ok(policy) = HeaderValue::try_from(policy) {
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     }

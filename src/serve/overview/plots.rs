@@ -5,10 +5,10 @@ use std::fmt::Write;
 use super::grouped;
 
 /// A bar: what it stands for, and its figures. The last of a plot is of a bucket that still runs.
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) views: u64,
-    pub(super) visits: u64,
+pub struct Bar {
+    pub name: String,
+    pub views: u64,
+    pub visits: u64,
 }
 
 /// The width of a bar with the room to its right, and the height of the highest.
@@ -21,7 +21,7 @@ fn counted(number: u64, one: &str) -> String {
 }
 
 /// A plot of views; `id` is the page's only one, `unit` what a bar stands for.
-pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
+pub fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.views).max().unwrap_or(0);
     let total = counted(bars.iter().map(|bar| bar.views).sum(), "view");
     let highest = bars.iter().rev().find(|bar| bar.views == most);

@@ -15,11 +15,11 @@ use hyper::rt::{Sleep, Timer};
 type Alarm = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
 
 /// The timer of one connection.
-pub(super) struct HeadTimer(Alarm);
+pub struct HeadTimer(Alarm);
 
 impl HeadTimer {
     /// A timer that first looks up after `wait`.
-    pub(super) fn new(wait: Duration) -> Self {
+    pub fn new(wait: Duration) -> Self {
         HeadTimer(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(wait)))))
     }
 }

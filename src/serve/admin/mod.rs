@@ -1,5 +1,7 @@
 //! The admin listener: metrics and probes for operators.
 
+pub mod control;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,16 +10,16 @@ use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
-use super::reply::{self, Fault, Response};
-use super::routes::{ADMIN, Found, Routes, Way};
-use super::{Parts, overview};
 use crate::ingest::Reason;
 use crate::metrics::{Requests, Shown};
+use crate::serve::answer::routes::{ADMIN, Found, Routes, Way};
+use crate::serve::answer::{self, Fault, Response};
+use crate::serve::{Parts, overview};
 use crate::totals::{Figures, Health};
 
 /// Who answers a route of the admin listener.
 #[derive(Clone, Copy)]
-pub(super) enum AdminHandler {
+pub enum AdminHandler {
     /// From memory.
     Now(fn(&Parts, &Request<Incoming>) -> Response),
     /// The page of figures, which may have to ask the store.
@@ -28,7 +30,7 @@ pub(super) enum AdminHandler {
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// What the admin handlers work with.
-pub(super) struct Admin {
+pub struct Admin {
     parts: Arc<Parts>,
     routes: Routes<AdminHandler>,
     requests: Requests,
@@ -36,23 +38,23 @@ pub(super) struct Admin {
 
 impl Admin {
     /// Sets up.
-    pub(super) fn new(parts: Arc<Parts>) -> Self {
+    pub fn new(parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ADMIN);
         let requests = parts.metrics.requests("admin", routes.paths());
         Admin { parts, routes, requests }
     }
 
     /// Answers a request.
-    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Response {
+    pub async fn answer(&self, request: &Request<Incoming>) -> Response {
         let began = Instant::now();
         let Way { route, found } = self.routes.find(request.method(), request.uri().path());
         let response = match found {
             Found::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, request),
             Found::Handler(AdminHandler::Overview, _) => overview::all(&self.parts, request.uri()).await,
             Found::NotAllowed(_, methods) | Found::Preflight(methods) => {
-                reply::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
+                answer::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
             }
-            Found::Missing => reply::admin_refused(Fault::NotFound, None),
+            Found::Missing => answer::admin_refused(Fault::NotFound, None),
         };
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
@@ -60,12 +62,12 @@ impl Admin {
 }
 
 /// `/livez`: the process answers.
-pub(super) fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
-    reply::admin_text(StatusCode::OK, "ok\n")
+pub fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
+    answer::admin_text(StatusCode::OK, "ok\n")
 }
 
 /// `/metrics`: every series. Gauges that only a scrape needs are set here.
-pub(super) fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
+pub fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let now = parts.clock.now();
     let sites = parts.sites.load();
     parts.metrics.show_sites(sites.iter().map(|site| {
@@ -74,24 +76,24 @@ pub(super) fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     }));
     parts.metrics.sessions.set(parts.sessions.len() as i64);
     match parts.metrics.text() {
-        Ok(text) => reply::admin_packed(request.headers(), EXPOSITION, text),
-        Err(error) => reply::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        Ok(text) => answer::admin_packed(request.headers(), EXPOSITION, text),
+        Err(error) => answer::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }
 
 /// `/readyz`: whether views can be taken and kept. A store that is down costs freshness alone.
-pub(super) fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
+pub fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
     let verbose =
         request.uri().query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
     let (status, text) = readiness(parts.ready.load(Ordering::Acquire), &parts.totals.health(), verbose);
-    reply::admin_text(status, text)
+    answer::admin_text(status, text)
 }
 
 /// A thing that is looked at, what is wrong with it, and whether no views can be kept then.
-pub(super) type Check<'a> = (&'static str, Option<&'a str>, bool);
+pub type Check<'a> = (&'static str, Option<&'a str>, bool);
 
 /// Everything that is looked at. A store that is down costs freshness alone.
-pub(super) fn checks(running: bool, health: &Health) -> [Check<'_>; 4] {
+pub fn checks(running: bool, health: &Health) -> [Check<'_>; 4] {
     let service = (!running).then_some("starting or stopping");
     let away = "unreachable: views are kept and applied later";
     let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));

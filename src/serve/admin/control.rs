@@ -21,8 +21,8 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
-use super::reply::{self, Response};
-use super::timer::HeadTimer;
+use crate::serve::answer::{self, Response};
+use crate::serve::conn::head_timer::HeadTimer;
 use crate::totals::{Order, Totals};
 
 /// Its name in the data directory.
@@ -126,20 +126,20 @@ pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::R
 
 async fn answer(totals: &Totals, request: Request<Incoming>) -> Response {
     if request.uri().path() != "/orders" {
-        return reply::admin_text(StatusCode::NOT_FOUND, "orders go to /orders\n");
+        return answer::admin_text(StatusCode::NOT_FOUND, "orders go to /orders\n");
     }
     if request.method() != Method::POST {
-        return reply::admin_text(StatusCode::METHOD_NOT_ALLOWED, "orders are POSTed\n");
+        return answer::admin_text(StatusCode::METHOD_NOT_ALLOWED, "orders are POSTed\n");
     }
     let body = match Limited::new(request.into_body(), MAX_ORDER).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return reply::admin_text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        Err(error) => return answer::admin_text(StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
     match serde_json::from_slice::<Order>(&body) {
-        Err(error) => reply::admin_text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")),
+        Err(error) => answer::admin_text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")),
         Ok(order) => match totals.order(order).await {
-            Ok(done) => reply::admin_text(StatusCode::OK, format!("{done}\n")),
-            Err(why) => reply::admin_text(StatusCode::CONFLICT, format!("{why}\n")),
+            Ok(done) => answer::admin_text(StatusCode::OK, format!("{done}\n")),
+            Err(why) => answer::admin_text(StatusCode::CONFLICT, format!("{why}\n")),
         },
     }
 }

@@ -6,12 +6,12 @@
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
-use super::public::{Asked, Reply};
-use super::read::{self, Ready};
-use super::reply::{self, Response};
-use super::widget::{Figure, Known, escaped};
-use super::words::Words;
 use crate::ingest::{Page, Reason};
+use crate::serve::answer::{self, Response};
+use crate::serve::public::context::{Asked, Reply};
+use crate::serve::public::counters::{self, Ready};
+use crate::serve::public::widget::{Figure, Known, escaped};
+use crate::serve::shown::labels::Words;
 use crate::sites::Site;
 
 /// Most characters of a label; a longer one is cut.
@@ -66,15 +66,15 @@ impl Wish {
 }
 
 /// `GET /badge/{site}.svg`.
-pub(super) fn badge(asked: Asked<'_>) -> Reply {
-    let understood = read::site_and_page(&asked).and_then(|(site, page)| {
+pub fn badge(asked: Asked<'_>) -> Reply {
+    let understood = counters::site_and_page(&asked).and_then(|(site, page)| {
         let wish = Wish::read(asked.uri.query().unwrap_or_default(), page.is_some())?;
         Ok((site, page, wish))
     });
     match understood {
-        Err(reason) => Reply::Now(reply::refused(reason.into())),
+        Err(reason) => Reply::Now(answer::refused(reason.into())),
         Ok((site, page, wish)) => {
-            read::once_known(asked, site, page, move |ready, site, page| show(ready, site, page, &wish))
+            counters::once_known(asked, site, page, move |ready, site, page| show(ready, site, page, &wish))
         }
     }
 }
@@ -87,12 +87,12 @@ fn show(ready: Ready, site: &Site, page: Option<&Page>, wish: &Wish) -> Response
     // Nothing is said of what is not known; the image keeps its place.
     let shown = figure.map_or_else(|| "–".to_owned(), |figure| words.grouped(figure));
     let image = drawn(wish.label(words), &shown, &words.tag);
-    let cache = if known.stale || figure.is_none() { reply::NO_STORE } else { reply::HALF_A_MINUTE };
-    let mut response = read::unless_held(ready.headers, image.into(), reply::SVG, cache);
+    let cache = if known.stale || figure.is_none() { answer::NO_STORE } else { answer::HALF_A_MINUTE };
+    let mut response = counters::unless_held(ready.headers, image.into(), answer::SVG, cache);
     // Opened by itself an image is a document.
     let nothing = HeaderValue::from_static("default-src 'none'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, nothing);
-    reply::shared(response)
+    answer::shared(response)
 }
 
 /// Two fields: the label on grey, the figure on green; white letters, of enough contrast on both.
@@ -130,7 +130,7 @@ fn width(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::words::tests::words;
+    use crate::serve::shown::labels::tests::words;
 
     #[test]
     fn a_figure_is_chosen_by_total_and_period() {

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Uri};
 
-use super::body;
-use super::public::Public;
-use super::reply::{self, Response};
 use crate::clock::Moment;
 use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
 use crate::metrics::Outcome;
+use crate::serve::answer::{self, Response};
+use crate::serve::conn::body;
+use crate::serve::public::context::Public;
 use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
@@ -29,23 +29,23 @@ struct Refusal {
 }
 
 /// `POST /api/v1/beacon`.
-pub(super) async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
+pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
     let body = match body::read(body, &headers, public.body_timeout).await {
         Ok(body) => body,
-        Err(reason) => return reply::refused(public.refused(Refusal { site: None, reason }).into()),
+        Err(reason) => return answer::refused(public.refused(Refusal { site: None, reason }).into()),
     };
     let taken = public.take(Said::from_json(&body), peer, &headers);
     match public.kept(taken).await {
-        Ok(()) => reply::no_content(headers),
-        Err(reason) => reply::refused(reason.into()),
+        Ok(()) => answer::no_content(headers),
+        Err(reason) => answer::refused(reason.into()),
     }
 }
 
 /// `GET /api/v1/beacon.gif`.
-pub(super) async fn gif(public: &Public, peer: IpAddr, uri: &Uri, headers: HeaderMap) -> Response {
+pub async fn gif(public: &Public, peer: IpAddr, uri: &Uri, headers: HeaderMap) -> Response {
     let taken = public.take(Said::from_query(uri.query().unwrap_or_default()), peer, &headers);
     let kept = public.kept(taken).await;
-    reply::gif(headers, kept.err().map(Into::into))
+    answer::gif(headers, kept.err().map(Into::into))
 }
 
 impl Public {

@@ -9,32 +9,33 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Uri};
 use tokio::time::Instant;
 
-use super::accept::OnceAMinute;
-use super::fronts::Fronts;
-use super::labels::Labels;
-use super::live::Live;
-use super::page::Names;
-use super::refusals::Refusals;
-use super::reply::{self, Fault, Response};
-use super::routes::{Found, PUBLIC, Routes, Way};
-use super::{Config, Parts, beacon};
 use crate::ingest::Reason;
 use crate::metrics::Requests;
+use crate::serve::answer::routes::{Found, PUBLIC, Routes, Way};
+use crate::serve::answer::{self, Fault, Response};
+use crate::serve::conn::OnceAMinute;
+use crate::serve::live::Live;
+use crate::serve::public::beacon;
+use crate::serve::public::refusal_log::Refusals;
+use crate::serve::public::script::Names;
+use crate::serve::shown::hour::Labels;
+use crate::serve::shown::prefix::Fronts;
+use crate::serve::{Config, Parts};
 use crate::sites::SiteId;
 
 /// How often the log of refusals is looked through.
 const REFUSALS_EVERY: Duration = Duration::from_secs(5);
 
 /// What the public handlers work with.
-pub(super) struct Public {
-    pub(super) parts: Arc<Parts>,
-    pub(super) body_timeout: Duration,
-    pub(super) labels: Labels,
-    pub(super) fronts: Fronts,
-    pub(super) live: Live,
-    pub(super) mount: String,
-    pub(super) refusals: Refusals,
-    pub(super) ignored_header: OnceAMinute,
+pub struct Public {
+    pub parts: Arc<Parts>,
+    pub body_timeout: Duration,
+    pub labels: Labels,
+    pub fronts: Fronts,
+    pub live: Live,
+    pub mount: String,
+    pub refusals: Refusals,
+    pub ignored_header: OnceAMinute,
     names: Names,
     routes: Routes<PublicHandler>,
     requests: Requests,
@@ -42,7 +43,7 @@ pub(super) struct Public {
 
 /// Who answers a public route.
 #[derive(Clone, Copy)]
-pub(super) enum PublicHandler {
+pub enum PublicHandler {
     /// `POST` of a beacon; its future lives in the connection, without a box.
     Beacon,
     /// A beacon as a GIF.
@@ -52,19 +53,19 @@ pub(super) enum PublicHandler {
 }
 
 /// A request without a body.
-pub(super) struct Asked<'a> {
+pub struct Asked<'a> {
     /// What to work with.
-    pub(super) public: &'a Arc<Public>,
+    pub public: &'a Arc<Public>,
     /// The target.
-    pub(super) uri: &'a Uri,
+    pub uri: &'a Uri,
     /// What stands in the path for the name in braces.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// The request's headers.
-    pub(super) headers: HeaderMap,
+    pub headers: HeaderMap,
 }
 
 /// What a handler gives.
-pub(super) enum Reply {
+pub enum Reply {
     /// The answer, from memory.
     Now(Response),
     /// The answer, once something is waited for.
@@ -73,7 +74,7 @@ pub(super) enum Reply {
 
 impl Public {
     /// Sets up.
-    pub(super) fn new(config: &Config, parts: Arc<Parts>) -> Self {
+    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
         let sites = parts.sites.load().room();
         let routes = Routes::new(PUBLIC);
         Public {
@@ -92,7 +93,7 @@ impl Public {
     }
 
     /// Answers a request.
-    pub(super) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
+    pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let path = self.names.standard(self.below_mount(head.uri.path()));
@@ -106,14 +107,14 @@ impl Public {
                     Reply::Later(response) => response.await,
                 }
             }
-            Found::Preflight(methods) => reply::preflight(methods),
+            Found::Preflight(methods) => answer::preflight(methods),
             Found::NotAllowed(handler, methods) => {
                 if matches!(handler, PublicHandler::Beacon | PublicHandler::Gif) {
                     self.refuse(None, Reason::MethodNotAllowed);
                 }
-                reply::not_allowed(methods)
+                answer::not_allowed(methods)
             }
-            Found::Missing => reply::refused(Fault::NotFound),
+            Found::Missing => answer::refused(Fault::NotFound),
         };
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
@@ -129,13 +130,13 @@ impl Public {
     }
 
     /// Counts a refused beacon and notes it for the log.
-    pub(super) fn refuse(&self, site: Option<SiteId>, reason: Reason) {
+    pub fn refuse(&self, site: Option<SiteId>, reason: Reason) {
         self.parts.metrics.refused(reason);
         self.refusals.note(&self.parts.sites.load(), site, reason, self.parts.clock.now());
     }
 
     /// Writes the log of refusals for as long as it is polled.
-    pub(super) async fn report_refusals(&self) {
+    pub async fn report_refusals(&self) {
         loop {
             tokio::time::sleep(REFUSALS_EVERY).await;
             self.refusals.write_due(&self.parts.sites.load(), self.parts.clock.now());
@@ -143,7 +144,7 @@ impl Public {
     }
 
     /// Writes what is left of it.
-    pub(super) fn report_rest(&self) {
+    pub fn report_rest(&self) {
         self.refusals.write_rest(&self.parts.sites.load());
     }
 }

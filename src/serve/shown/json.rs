@@ -5,27 +5,27 @@ use crate::totals::Figures;
 const PERIODS: [&str; 5] = ["day", "week", "month", "year", "all"];
 
 /// A page as shown.
-pub(super) struct PageShown<'a> {
+pub struct PageShown<'a> {
     /// The page.
-    pub(super) page: &'a str,
+    pub page: &'a str,
     /// Visitors online on it.
-    pub(super) online: u64,
+    pub online: u64,
     /// Day, week, month, year, all; none where they are not known.
-    pub(super) views: Option<[u64; 5]>,
+    pub views: Option<[u64; 5]>,
 }
 
 /// What stands in every body.
-pub(super) struct Shown<'a> {
+pub struct Shown<'a> {
     /// The site's key.
-    pub(super) site: &'a str,
+    pub site: &'a str,
     /// When the figures last changed (RFC 3339).
-    pub(super) at: &'a str,
+    pub at: &'a str,
     /// The JSON object of the running buckets' names.
-    pub(super) buckets: &'a str,
+    pub buckets: &'a str,
 }
 
 /// What the body of `counters` begins with: all of it that is the same for every page.
-pub(super) fn site_counters(body: &mut Vec<u8>, shown: &Shown<'_>, online: u64, figures: &Figures) {
+pub fn site_counters(body: &mut Vec<u8>, shown: &Shown<'_>, online: u64, figures: &Figures) {
     head(body, shown);
     text(body, r#","online":"#);
     number(body, online);
@@ -37,7 +37,7 @@ pub(super) fn site_counters(body: &mut Vec<u8>, shown: &Shown<'_>, online: u64, 
 }
 
 /// What it ends with. `stale`: something shown may be old.
-pub(super) fn page_counters(body: &mut Vec<u8>, page: Option<&PageShown<'_>>, stale: bool) {
+pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageShown<'_>>, stale: bool) {
     if let Some(page) = page {
         text(body, r#","page":"#);
         item(body, page);
@@ -46,7 +46,7 @@ pub(super) fn page_counters(body: &mut Vec<u8>, page: Option<&PageShown<'_>>, st
 }
 
 /// The body of `pages`. `stale`: something shown may be old.
-pub(super) fn pages<'a>(
+pub fn pages<'a>(
     shown: &Shown<'_>,
     pages: impl ExactSizeIterator<Item = PageShown<'a>>,
     stale: bool,

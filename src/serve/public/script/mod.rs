@@ -11,9 +11,9 @@ use std::borrow::Cow;
 
 use hyper::header::HeaderValue;
 
-use super::public::{Asked, Reply};
-use super::reply::{self, Fault};
-use super::tags;
+use crate::serve::answer::etag;
+use crate::serve::answer::{self, Fault};
+use crate::serve::public::context::{Asked, Reply};
 
 /// The latest version.
 pub const LATEST: &str = "v1";
@@ -33,17 +33,17 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3153600
 const LATEST_FOR_AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// `GET /footfall.{file}`.
-pub(super) fn script(asked: Asked<'_>) -> Reply {
+pub fn script(asked: Asked<'_>) -> Reply {
     let (name, cache) = match asked.name {
         "js" | "more.js" => (Cow::from(format!("{LATEST}.{}", asked.name)), LATEST_FOR_AN_HOUR),
         name => (Cow::from(name), IMMUTABLE),
     };
     let Some((_, tag, text)) = FILES.iter().find(|(file, ..)| *file == name) else {
-        return Reply::Now(reply::refused(Fault::NotFound));
+        return Reply::Now(answer::refused(Fault::NotFound));
     };
     let tag = HeaderValue::from_static(tag);
-    let body = (!tags::holds(&asked.headers, &tag)).then_some(*text);
-    Reply::Now(reply::script(asked.headers, body, tag, cache))
+    let body = (!etag::holds(&asked.headers, &tag)).then_some(*text);
+    Reply::Now(answer::script(asked.headers, body, tag, cache))
 }
 
 /// The value of `integrity` for a released file, named by what follows `footfall.` in its URL.
@@ -68,7 +68,7 @@ impl Names {
     pub const BEACON: &str = "api/v1/beacon";
 
     /// The standard path for a path as it came.
-    pub(super) fn standard<'p>(&self, path: &'p str) -> Cow<'p, str> {
+    pub fn standard<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let rest = |name: &str| path.strip_prefix('/')?.strip_prefix(name);
         if self.beacon != Names::BEACON
             && let Some(rest @ ("" | ".gif")) = rest(&self.beacon)

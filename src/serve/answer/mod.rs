@@ -1,5 +1,8 @@
 //! What every answer carries, and the answers that say no.
 
+pub mod etag;
+pub mod routes;
+
 use std::convert::Infallible;
 use std::io::Write;
 use std::pin::Pin;
@@ -11,15 +14,15 @@ use hyper::StatusCode;
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::live::Reader;
-use super::routes::Methods;
 use crate::ingest::Reason;
+use crate::serve::answer::routes::Methods;
+use crate::serve::live::Reader;
 
 /// An answer.
-pub(super) type Response = hyper::Response<Body>;
+pub type Response = hyper::Response<Body>;
 
 /// The body of an answer.
-pub(super) enum Body {
+pub enum Body {
     /// All of it is there.
     Whole(Full<Bytes>),
     /// Events, for as long as there are any: not hyper sends them, but `live`, over the bare socket.
@@ -58,23 +61,23 @@ impl hyper::body::Body for Body {
 }
 
 /// `Cache-Control` of figures that move.
-pub(super) const FRESH: HeaderValue =
+pub const FRESH: HeaderValue =
     HeaderValue::from_static("public, max-age=5, stale-while-revalidate=30, stale-if-error=86400");
 /// `Cache-Control` of beacons, errors and figures that may be old.
-pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// `Cache-Control` of the footer block and the badge.
-pub(super) const HALF_A_MINUTE: HeaderValue =
+pub const HALF_A_MINUTE: HeaderValue =
     HeaderValue::from_static("public, max-age=30, stale-while-revalidate=30, stale-if-error=86400");
 /// `Cache-Control` of what changes with the version only.
-pub(super) const AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+pub const AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// Types of bodies.
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
-pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-pub(super) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-pub(super) const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
-pub(super) const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml; charset=utf-8");
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+pub const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+pub const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml; charset=utf-8");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
@@ -97,7 +100,7 @@ const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\
 
 /// Why a request is not answered as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// A beacon's reason, or a read's of the same name.
     Refused(Reason),
     /// No such path.
@@ -118,7 +121,7 @@ impl From<Reason> for Fault {
 
 impl Fault {
     /// The stable code.
-    pub(super) fn code(self) -> &'static str {
+    pub fn code(self) -> &'static str {
         match self {
             Fault::Refused(reason) => reason.code(),
             Fault::NotFound => "not-found",
@@ -158,7 +161,7 @@ impl Fault {
     }
 
     /// The status.
-    pub(super) fn status(self) -> StatusCode {
+    pub fn status(self) -> StatusCode {
         self.meaning().0
     }
 
@@ -178,13 +181,13 @@ impl Fault {
 }
 
 /// The 204 of a beacon. Its headers take the place of the request's, whose table is at hand.
-pub(super) fn no_content(mut headers: HeaderMap) -> Response {
+pub fn no_content(mut headers: HeaderMap) -> Response {
     share(&mut headers, NO_STORE);
     finish(StatusCode::NO_CONTENT, headers, Bytes::new())
 }
 
 /// The 204 of a preflight.
-pub(super) fn preflight(methods: Methods) -> Response {
+pub fn preflight(methods: Methods) -> Response {
     let mut headers = HeaderMap::with_capacity(8);
     open(&mut headers, NO_STORE);
     headers.insert(header::ALLOW, methods.allow());
@@ -195,7 +198,7 @@ pub(super) fn preflight(methods: Methods) -> Response {
 }
 
 /// The pixel: 200, or the status of a fault with its code.
-pub(super) fn gif(mut headers: HeaderMap, fault: Option<Fault>) -> Response {
+pub fn gif(mut headers: HeaderMap, fault: Option<Fault>) -> Response {
     open(&mut headers, NO_STORE);
     headers.insert(header::CONTENT_TYPE, GIF_TYPE);
     headers.insert(RESOURCE_POLICY, CROSS_ORIGIN);
@@ -207,13 +210,13 @@ pub(super) fn gif(mut headers: HeaderMap, fault: Option<Fault>) -> Response {
 }
 
 /// Figures; without a body where the reader has it already. Their headers take the place of the request's.
-pub(super) fn figures(headers: HeaderMap, body: Option<Bytes>, tag: HeaderValue, stale: bool) -> Response {
+pub fn figures(headers: HeaderMap, body: Option<Bytes>, tag: HeaderValue, stale: bool) -> Response {
     shown(headers, body, tag, JSON, if stale { NO_STORE } else { FRESH })
 }
 
 /// What was asked for; without a body where the reader has it already. Its headers take the place of the
 /// request's.
-pub(super) fn shown(
+pub fn shown(
     mut headers: HeaderMap,
     body: Option<Bytes>,
     tag: HeaderValue,
@@ -232,13 +235,13 @@ pub(super) fn shown(
 }
 
 /// Lets pages of every origin show an answer, as an image or a script.
-pub(super) fn shared(mut response: Response) -> Response {
+pub fn shared(mut response: Response) -> Response {
     response.headers_mut().insert(RESOURCE_POLICY, CROSS_ORIGIN);
     response
 }
 
 /// A page for those who know its address.
-pub(super) fn secluded(html: String) -> Response {
+pub fn secluded(html: String) -> Response {
     let mut headers = HeaderMap::with_capacity(10);
     open(&mut headers, NO_STORE);
     headers.insert(header::CONTENT_TYPE, HTML);
@@ -246,7 +249,7 @@ pub(super) fn secluded(html: String) -> Response {
 }
 
 /// Keeps search engines away from a page, and its address from the pages it leads to.
-pub(super) fn unlisted(mut response: Response) -> Response {
+pub fn unlisted(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex, nofollow"));
@@ -254,7 +257,7 @@ pub(super) fn unlisted(mut response: Response) -> Response {
 }
 
 /// The way to another path.
-pub(super) fn see(location: HeaderValue) -> Response {
+pub fn see(location: HeaderValue) -> Response {
     let mut headers = HeaderMap::with_capacity(8);
     open(&mut headers, NO_STORE);
     headers.insert(header::LOCATION, location);
@@ -262,7 +265,7 @@ pub(super) fn see(location: HeaderValue) -> Response {
 }
 
 /// Events as they happen.
-pub(super) fn events(reader: Reader, unix_ms: i64) -> Response {
+pub fn events(reader: Reader, unix_ms: i64) -> Response {
     let mut headers = HeaderMap::with_capacity(8);
     open(&mut headers, NO_STORE);
     headers.insert(header::CONTENT_TYPE, EVENTS);
@@ -279,7 +282,7 @@ pub(super) fn events(reader: Reader, unix_ms: i64) -> Response {
 }
 
 /// A page script; without a body where the browser holds this very file.
-pub(super) fn script(
+pub fn script(
     mut headers: HeaderMap,
     body: Option<&'static [u8]>,
     tag: HeaderValue,
@@ -294,7 +297,7 @@ pub(super) fn script(
 }
 
 /// A fault on the public listener.
-pub(super) fn refused(fault: Fault) -> Response {
+pub fn refused(fault: Fault) -> Response {
     let mut headers = HeaderMap::with_capacity(8);
     open(&mut headers, NO_STORE);
     headers.insert(header::CONTENT_TYPE, PROBLEM);
@@ -303,14 +306,14 @@ pub(super) fn refused(fault: Fault) -> Response {
 }
 
 /// The public 405.
-pub(super) fn not_allowed(methods: Methods) -> Response {
+pub fn not_allowed(methods: Methods) -> Response {
     let mut response = refused(Reason::MethodNotAllowed.into());
     response.headers_mut().insert(header::ALLOW, methods.allow());
     response
 }
 
 /// A fault on the admin listener.
-pub(super) fn admin_refused(fault: Fault, methods: Option<Methods>) -> Response {
+pub fn admin_refused(fault: Fault, methods: Option<Methods>) -> Response {
     let mut response = admin(fault.status(), PROBLEM, problem(fault));
     if let Some(methods) = methods {
         response.headers_mut().insert(header::ALLOW, methods.allow());
@@ -319,12 +322,12 @@ pub(super) fn admin_refused(fault: Fault, methods: Option<Methods>) -> Response 
 }
 
 /// Text for operators.
-pub(super) fn admin_text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response {
+pub fn admin_text(status: StatusCode, text: impl Into<Vec<u8>>) -> Response {
     admin(status, TEXT, text.into())
 }
 
 /// An answer on the admin listener.
-pub(super) fn admin(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Response {
+pub fn admin(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Response {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CACHE_CONTROL, NO_STORE);
@@ -333,7 +336,7 @@ pub(super) fn admin(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Res
 }
 
 /// An answer on the admin listener, packed for who can unpack it.
-pub(super) fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
+pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
     let packed = takes_gzip(asker).then(|| gzip(&body)).flatten();
     let encoded = packed.is_some();
     let mut response = admin(StatusCode::OK, kind, packed.unwrap_or(body));

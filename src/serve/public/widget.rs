@@ -20,11 +20,11 @@ use std::borrow::Cow;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
-use super::public::{Asked, Public, Reply};
-use super::read::{self, Ready};
-use super::reply::{self, Fault, Response};
-use super::words::Words;
 use crate::ingest::{Page, Reason};
+use crate::serve::answer::{self, Fault, Response};
+use crate::serve::public::context::{Asked, Public, Reply};
+use crate::serve::public::counters::{self, Ready};
+use crate::serve::shown::labels::Words;
 use crate::sites::Site;
 use crate::totals::Figures;
 
@@ -41,7 +41,7 @@ const PERIODS: [&str; 5] = ["day", "week", "month", "year", "all"];
 
 /// A figure by its name, as `data-footfall` of a page names it: `online`, `visits.week`, `page.views.all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Figure {
+pub enum Figure {
     /// Visitors online on the site.
     Online,
     /// Visitors online on the page.
@@ -54,7 +54,7 @@ pub(super) enum Figure {
 
 /// A total of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Total {
+pub enum Total {
     Views,
     Visits,
     Visitors,
@@ -62,7 +62,7 @@ pub(super) enum Total {
 
 impl Figure {
     /// Reads a name.
-    pub(super) fn named(name: &str) -> Option<Figure> {
+    pub fn named(name: &str) -> Option<Figure> {
         let period = |name: &str| PERIODS.iter().position(|period| *period == name);
         match name.rsplit_once('.') {
             None => (name == "online").then_some(Figure::Online),
@@ -77,17 +77,17 @@ impl Figure {
 }
 
 /// What is known of a site, and of a page of it where one is asked for.
-pub(super) struct Known {
+pub struct Known {
     figures: Figures,
     online: u64,
     page: Option<(u64, Option<[u64; 5]>)>,
     /// Whether something may be old.
-    pub(super) stale: bool,
+    pub stale: bool,
 }
 
 impl Known {
     /// Looks it up in memory.
-    pub(super) fn now(public: &Public, site: &Site, page: Option<&Page>) -> Known {
+    pub fn now(public: &Public, site: &Site, page: Option<&Page>) -> Known {
         let parts = &public.parts;
         let now = parts.clock.now();
         let figures = parts.totals.figures(site.id, now);
@@ -102,7 +102,7 @@ impl Known {
     }
 
     /// A figure, if it is known.
-    pub(super) fn of(&self, figure: Figure) -> Option<u64> {
+    pub fn of(&self, figure: Figure) -> Option<u64> {
         match figure {
             Figure::Online => Some(self.online),
             Figure::PageOnline => self.page.map(|(online, _)| online),
@@ -166,20 +166,20 @@ fn format(said: &str) -> Option<Format> {
 }
 
 /// `GET /widget/{site}`.
-pub(super) fn widget(asked: Asked<'_>) -> Reply {
-    let understood = read::site_and_page(&asked)
+pub fn widget(asked: Asked<'_>) -> Reply {
+    let understood = counters::site_and_page(&asked)
         .and_then(|found| Ok((found, Wish::read(asked.uri.query().unwrap_or_default())?)));
     match understood {
-        Err(reason) => Reply::Now(reply::refused(reason.into())),
+        Err(reason) => Reply::Now(answer::refused(reason.into())),
         Ok(((site, page), wish)) => {
-            read::once_known(asked, site, page, move |ready, site, page| show(ready, site, page, &wish))
+            counters::once_known(asked, site, page, move |ready, site, page| show(ready, site, page, &wish))
         }
     }
 }
 
 /// `GET /widget.css`.
-pub(super) fn stylesheet(asked: Asked<'_>) -> Reply {
-    Reply::Now(read::unless_held(asked.headers, CSS.into(), reply::CSS, reply::AN_HOUR))
+pub fn stylesheet(asked: Asked<'_>) -> Reply {
+    Reply::Now(counters::unless_held(asked.headers, CSS.into(), answer::CSS, answer::AN_HOUR))
 }
 
 fn show(ready: Ready, site: &Site, page: Option<&Page>, wish: &Wish) -> Response {
@@ -188,15 +188,15 @@ fn show(ready: Ready, site: &Site, page: Option<&Page>, wish: &Wish) -> Response
     let words = lists.languages.of(wish.lang.as_deref(), &site.locale);
     let lines = lines(&known, words);
     let (kind, body) = match wish.format {
-        Format::Text => (reply::TEXT, text(&known, words, &lines, wish)),
-        Format::Fragment => (reply::HTML, fragment(words, &lines)),
-        Format::Html => (reply::HTML, document(site, words, &lines, wish.theme)),
+        Format::Text => (answer::TEXT, text(&known, words, &lines, wish)),
+        Format::Fragment => (answer::HTML, fragment(words, &lines)),
+        Format::Html => (answer::HTML, document(site, words, &lines, wish.theme)),
         // What is left of it would be nothing that another program can use.
-        Format::Json if lines.len() < 2 => return reply::refused(Fault::StoreUnreachable),
-        Format::Json => (reply::JSON, json(site, words, &lines, known.stale)),
+        Format::Json if lines.len() < 2 => return answer::refused(Fault::StoreUnreachable),
+        Format::Json => (answer::JSON, json(site, words, &lines, known.stale)),
     };
-    let cache = if known.stale { reply::NO_STORE } else { reply::HALF_A_MINUTE };
-    let mut response = read::unless_held(ready.headers, body.into(), kind, cache);
+    let cache = if known.stale { answer::NO_STORE } else { answer::HALF_A_MINUTE };
+    let mut response = counters::unless_held(ready.headers, body.into(), kind, cache);
     if wish.format == Format::Html {
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy(&site.hosts));
     }
@@ -216,7 +216,7 @@ fn policy(hosts: &[String]) -> HeaderValue {
 }
 
 /// A line of the block.
-pub(super) struct Line<'a> {
+pub struct Line<'a> {
     /// Its figure's name.
     name: &'static str,
     /// What the figure is.
@@ -231,7 +231,7 @@ pub(super) struct Line<'a> {
 }
 
 /// The lines of which the figures are known.
-pub(super) fn lines<'a>(known: &Known, words: &'a Words) -> Vec<Line<'a>> {
+pub fn lines<'a>(known: &Known, words: &'a Words) -> Vec<Line<'a>> {
     [
         ("visits.all", &words.total, TOTAL_DIGITS),
         ("online", &words.online, 0),
@@ -269,7 +269,7 @@ fn text(known: &Known, words: &Words, lines: &[Line<'_>], wish: &Wish) -> String
 }
 
 /// The block as a piece of HTML; the page script keeps it fresh.
-pub(super) fn fragment(words: &Words, lines: &[Line<'_>]) -> String {
+pub fn fragment(words: &Words, lines: &[Line<'_>]) -> String {
     let (tag, title) = (escaped(&words.tag), escaped(&words.title));
     let mut html = format!(
         "<div class=\"footfall\" role=\"group\" aria-label=\"{title}\" lang=\"{tag}\">\
@@ -319,7 +319,7 @@ fn json(site: &Site, words: &Words, lines: &[Line<'_>], stale: bool) -> String {
 }
 
 /// A text as it may stand in HTML and XML, between tags and in quotes. What XML cannot hold is dropped.
-pub(super) fn escaped(text: &str) -> Cow<'_, str> {
+pub fn escaped(text: &str) -> Cow<'_, str> {
     let special =
         |c: char| matches!(c, '&' | '<' | '>' | '"' | '\'' | '\u{fffe}' | '\u{ffff}') || c.is_control();
     if !text.contains(special) {

@@ -22,9 +22,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_io_timeout::TimeoutStream;
 
-use super::topic::Reader;
-use crate::serve::drain::Course;
-use crate::serve::reply::{Body, Response};
+use crate::serve::answer::{Body, Response};
+use crate::serve::conn::drain::Course;
+use crate::serve::live::Reader;
 
 /// A socket whose writes may stall for so long and no longer.
 type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
@@ -32,7 +32,7 @@ type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
 /// The request is answered, but not by hyper.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection goes on as a stream of events")]
-pub(in crate::serve) struct Left;
+pub struct Left;
 
 /// What a connection is to go on with.
 struct Begun {
@@ -45,7 +45,7 @@ struct Begun {
 /// Where a connection's service leaves its answers: those that hyper sends are noted, and what the connection
 /// is to go on with instead is kept.
 #[derive(Clone)]
-pub(in crate::serve) struct Handover(Arc<Passed>);
+pub struct Handover(Arc<Passed>);
 
 struct Passed {
     course: Course,
@@ -59,7 +59,7 @@ impl AsRef<Course> for Handover {
 }
 
 impl Handover {
-    pub(in crate::serve) fn new(course: Course) -> Self {
+    pub fn new(course: Course) -> Self {
         Handover(Arc::new(Passed { course, begun: Mutex::default() }))
     }
 
@@ -67,7 +67,7 @@ impl Handover {
     ///
     /// # Errors
     /// [`Left`], where it is one.
-    pub(in crate::serve) fn pass(&self, mut answer: Response, version: Version) -> Result<Response, Left> {
+    pub fn pass(&self, mut answer: Response, version: Version) -> Result<Response, Left> {
         if !matches!(answer.body(), Body::Events(_)) {
             self.0.course.note(&mut answer);
             return Ok(answer);
@@ -100,7 +100,7 @@ fn head(status: StatusCode, headers: &HeaderMap, chunked: bool) -> Bytes {
 }
 
 /// The socket as hyper uses it.
-pub(in crate::serve) struct Wire {
+pub struct Wire {
     /// Taken when hyper is done with it.
     socket: Option<TokioIo<Socket>>,
     handover: Handover,
@@ -108,11 +108,7 @@ pub(in crate::serve) struct Wire {
 }
 
 impl Wire {
-    pub(in crate::serve) fn new(
-        socket: Socket,
-        handover: Handover,
-        streams: UnboundedSender<Streaming>,
-    ) -> Wire {
+    pub fn new(socket: Socket, handover: Handover, streams: UnboundedSender<Streaming>) -> Wire {
         Wire { socket: Some(TokioIo::new(socket)), handover, streams }
     }
 
@@ -157,7 +153,7 @@ impl hyper::rt::Write for Wire {
 }
 
 /// A socket that events are written to until there are no more, or nobody reads them.
-pub(in crate::serve) struct Streaming {
+pub struct Streaming {
     socket: Socket,
     reader: Box<Reader>,
     /// What is still to be written of the last piece.
@@ -170,7 +166,7 @@ impl Streaming {
     ///
     /// # Errors
     /// The reader took nothing for too long, or the connection broke.
-    pub(in crate::serve) async fn run(mut self) -> io::Result<()> {
+    pub async fn run(mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll(cx)).await
     }
 

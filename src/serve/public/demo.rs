@@ -3,11 +3,11 @@
 
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 
-use super::public::{Asked, Reply};
-use super::read::{self, Ready};
-use super::reply::{self, Fault};
-use super::widget::{self, Figure, Known};
 use crate::ingest::{self, Page};
+use crate::serve::answer::{self, Fault};
+use crate::serve::public::context::{Asked, Reply};
+use crate::serve::public::counters::{self, Ready};
+use crate::serve::public::widget::{self, Figure, Known};
 use crate::sites::Site;
 
 /// The site whose pages these are.
@@ -62,31 +62,31 @@ const ARTICLES: [Article; 4] = [
 ];
 
 /// `GET /`: to the demo.
-pub(super) fn entrance(asked: Asked<'_>) -> Reply {
+pub fn entrance(asked: Asked<'_>) -> Reply {
     if asked.public.parts.sites.load().get(SITE).is_none() {
-        return Reply::Now(reply::refused(Fault::NotFound));
+        return Reply::Now(answer::refused(Fault::NotFound));
     }
     // Below a path the browser may have left out the slash that a relative way needs.
     let mount =
         if asked.uri.path().ends_with('/') { String::new() } else { asked.public.mount.clone() + "/" };
     let location = HeaderValue::try_from(mount + "demo").unwrap_or(HeaderValue::from_static("/demo"));
-    Reply::Now(reply::see(location))
+    Reply::Now(answer::see(location))
 }
 
 /// `GET /demo`.
-pub(super) fn lead(asked: Asked<'_>) -> Reply {
+pub fn lead(asked: Asked<'_>) -> Reply {
     show(asked, "/demo", "")
 }
 
 /// `GET /demo/{article}`.
-pub(super) fn article(asked: Asked<'_>) -> Reply {
+pub fn article(asked: Asked<'_>) -> Reply {
     let path = format!("/demo/{}", asked.name);
     show(asked, &path, "../")
 }
 
 /// `GET /demo.css`.
-pub(super) fn stylesheet(asked: Asked<'_>) -> Reply {
-    Reply::Now(read::unless_held(asked.headers, CSS.into(), reply::CSS, reply::AN_HOUR))
+pub fn stylesheet(asked: Asked<'_>) -> Reply {
+    Reply::Now(counters::unless_held(asked.headers, CSS.into(), answer::CSS, answer::AN_HOUR))
 }
 
 /// Shows an article; `root` leads from it to where the service begins.
@@ -94,12 +94,12 @@ fn show(asked: Asked<'_>, path: &str, root: &'static str) -> Reply {
     let site = asked.public.parts.sites.load().get(SITE).cloned();
     let article = ARTICLES.iter().find(|article| article.path == path);
     let (Some(site), Some(article)) = (site, article) else {
-        return Reply::Now(reply::refused(Fault::NotFound));
+        return Reply::Now(answer::refused(Fault::NotFound));
     };
     let page = ingest::read_page(&site, path).ok();
-    read::once_known(asked, site, page, move |ready, site, page| {
+    counters::once_known(asked, site, page, move |ready, site, page| {
         let html = filled(&ready, site, page, article, root);
-        let mut response = read::unless_held(ready.headers, html.into(), reply::HTML, reply::NO_STORE);
+        let mut response = counters::unless_held(ready.headers, html.into(), answer::HTML, answer::NO_STORE);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
         response
     })

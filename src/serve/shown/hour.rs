@@ -9,7 +9,7 @@ use crate::calendar::{Calendar, Period, Span};
 use crate::sites::Site;
 
 /// The running hour of a site in words.
-pub(super) struct Hour {
+pub struct Hour {
     span: Span,
     /// The JSON object of day, week, month and year.
     buckets: Box<str>,
@@ -26,12 +26,12 @@ impl Hour {
     }
 
     /// The names of the running buckets: the JSON object of `buckets`.
-    pub(super) fn buckets(&self) -> &str {
+    pub fn buckets(&self) -> &str {
         &self.buckets
     }
 
     /// An instant in the site's zone, whole seconds (RFC 3339). No zone is asked within the hour.
-    pub(super) fn rfc3339(&self, calendar: &Calendar, unix_ms: i64) -> String {
+    pub fn rfc3339(&self, calendar: &Calendar, unix_ms: i64) -> String {
         self.within_hour(unix_ms).unwrap_or_else(|| calendar.rfc3339(unix_ms))
     }
 
@@ -72,16 +72,16 @@ fn around(span: &Span) -> (Box<str>, Box<str>) {
 }
 
 /// The running hour of every site, in order of their ids.
-pub(super) struct Labels(Vec<ArcSwapOption<Hour>>);
+pub struct Labels(Vec<ArcSwapOption<Hour>>);
 
 impl Labels {
     /// Room for `sites` sites.
-    pub(super) fn new(sites: usize) -> Self {
+    pub fn new(sites: usize) -> Self {
         Labels((0..sites).map(|_| ArcSwapOption::empty()).collect())
     }
 
     /// The hour that `unix_ms` lies in; the zone is asked once an hour.
-    pub(super) fn at(&self, site: &Site, unix_ms: i64) -> Arc<Hour> {
+    pub fn at(&self, site: &Site, unix_ms: i64) -> Arc<Hour> {
         self.cached(site.id.index(), unix_ms, || Hour::new(site.calendar.span(unix_ms)))
     }
 

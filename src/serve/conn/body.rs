@@ -22,7 +22,7 @@ const DISCARDED: usize = 64 * 1024;
 ///
 /// # Errors
 /// `too-large`, `timeout`, or `malformed` where the body breaks off.
-pub(super) async fn read(mut body: Incoming, headers: &HeaderMap, within: Duration) -> Result<Bytes, Reason> {
+pub async fn read(mut body: Incoming, headers: &HeaderMap, within: Duration) -> Result<Bytes, Reason> {
     if body.size_hint().lower() > MAX_BODY as u64 {
         // Who waits for a go-ahead has sent nothing, and asking for it would call for the body.
         if !headers.contains_key(EXPECT) {

@@ -7,13 +7,13 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
 /// The hash of what many bodies begin with.
-pub(super) fn hash(front: &[u8]) -> u64 {
+pub fn hash(front: &[u8]) -> u64 {
     FixedState::default().hash_one(front)
 }
 
 /// The strong tag of a body that begins with what has this hash: the quoted hex of a hash of both parts,
 /// the same from every process of a release.
-pub(super) fn of(front: u64, rest: &[u8]) -> HeaderValue {
+pub fn of(front: u64, rest: &[u8]) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let hash = FixedState::with_seed(front).hash_one(rest);
     let mut tag = [b'"'; 18];
@@ -24,12 +24,12 @@ pub(super) fn of(front: u64, rest: &[u8]) -> HeaderValue {
 }
 
 /// A tag where quotes are in the way.
-pub(super) fn name(tag: &HeaderValue) -> String {
+pub fn name(tag: &HeaderValue) -> String {
     tag.to_str().unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// Whether `If-None-Match` names a tag (weak comparison, RFC 9110, 13.1.2).
-pub(super) fn holds(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+pub fn holds(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().any(|list| {
         list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|candidate| {
             candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()

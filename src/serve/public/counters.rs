@@ -8,13 +8,13 @@ use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Uri};
 use url::form_urlencoded;
 
-use super::fronts::{Front, Version};
-use super::json::{self, PageShown, Shown};
-use super::public::{Asked, Public, Reply};
-use super::reply::{self, Fault, Response};
-use super::tags;
 use crate::clock::Moment;
 use crate::ingest::{self, Page, Reason};
+use crate::serve::answer::etag;
+use crate::serve::answer::{self, Fault, Response};
+use crate::serve::public::context::{Asked, Public, Reply};
+use crate::serve::shown::json::{self, PageShown, Shown};
+use crate::serve::shown::prefix::{Front, Version};
 use crate::sites::Site;
 use crate::totals::{Figures, PageFigures};
 
@@ -22,7 +22,7 @@ use crate::totals::{Figures, PageFigures};
 const MAX_PAGES: usize = 100;
 
 /// `GET /api/v1/sites/{site}/counters[?page=]`.
-pub(super) fn counters(asked: Asked<'_>) -> Reply {
+pub fn counters(asked: Asked<'_>) -> Reply {
     let Asked { public, uri, name, headers } = asked;
     let sites = public.parts.sites.load();
     let Some(site) = sites.named(name) else { return refused(Reason::UnknownSite) };
@@ -50,12 +50,12 @@ async fn load_counters(
     public.load(&site, page.iter().cloned().collect()).await;
     match public.counters(&site, page.as_ref()) {
         Some(counters) => counters.show(&public, page.as_ref(), headers),
-        None => reply::refused(Fault::StoreUnreachable),
+        None => answer::refused(Fault::StoreUnreachable),
     }
 }
 
 /// `GET /api/v1/sites/{site}/pages?page=&page=`.
-pub(super) fn pages(asked: Asked<'_>) -> Reply {
+pub fn pages(asked: Asked<'_>) -> Reply {
     let Asked { public, uri, name, headers } = asked;
     let sites = public.parts.sites.load();
     let Some(site) = sites.named(name) else { return refused(Reason::UnknownSite) };
@@ -93,7 +93,7 @@ async fn load_list(
     let list = public.list(&site, &pages);
     match is_known(&list.figures) {
         true => list.show(&public, &site, &pages, headers),
-        false => reply::refused(Fault::StoreUnreachable),
+        false => answer::refused(Fault::StoreUnreachable),
     }
 }
 
@@ -101,20 +101,20 @@ async fn load_list(
 ///
 /// # Errors
 /// `unknown-site`, `bad-url`.
-pub(super) fn site_and_page(asked: &Asked<'_>) -> Result<(Arc<Site>, Option<Page>), Reason> {
+pub fn site_and_page(asked: &Asked<'_>) -> Result<(Arc<Site>, Option<Page>), Reason> {
     let site = asked.public.parts.sites.load().named(asked.name).ok_or(Reason::UnknownSite)?.clone();
     let page = asked_pages(&site, asked.uri).next().transpose()?;
     Ok((site, page))
 }
 
 /// What is left of a request that is understood.
-pub(super) struct Ready {
-    pub(super) public: Arc<Public>,
-    pub(super) headers: HeaderMap,
+pub struct Ready {
+    pub public: Arc<Public>,
+    pub headers: HeaderMap,
 }
 
 /// Answers once the page asked for is known: at once, or after the store was asked for it, once.
-pub(super) fn once_known(
+pub fn once_known(
     asked: Asked<'_>,
     site: Arc<Site>,
     page: Option<Page>,
@@ -134,25 +134,20 @@ pub(super) fn once_known(
 
 /// The body of `counters` from memory as it is now, and its tag without the quotes; none where no figure of
 /// the site is known.
-pub(super) fn counters_now(public: &Public, site: &Site, page: Option<&Page>) -> Option<(String, Bytes)> {
+pub fn counters_now(public: &Public, site: &Site, page: Option<&Page>) -> Option<(String, Bytes)> {
     let (tag, body) = public.counters(site, page)?.complete(public, page, &HeaderMap::new());
-    Some((tags::name(&tag), body?))
+    Some((etag::name(&tag), body?))
 }
 
 /// A body of any type, or 304 where the reader holds this very one.
-pub(super) fn unless_held(
-    headers: HeaderMap,
-    body: Vec<u8>,
-    kind: HeaderValue,
-    cache: HeaderValue,
-) -> Response {
-    let tag = tags::of(0, &body);
-    let body = (!tags::holds(&headers, &tag)).then(|| body.into());
-    reply::shown(headers, body, tag, kind, cache)
+pub fn unless_held(headers: HeaderMap, body: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {
+    let tag = etag::of(0, &body);
+    let body = (!etag::holds(&headers, &tag)).then(|| body.into());
+    answer::shown(headers, body, tag, kind, cache)
 }
 
 fn refused(fault: impl Into<Fault>) -> Reply {
-    Reply::Now(reply::refused(fault.into()))
+    Reply::Now(answer::refused(fault.into()))
 }
 
 /// The pages that a query names, in order.
@@ -208,7 +203,7 @@ impl Counters<'_> {
     fn show(self, public: &Public, page: Option<&Page>, headers: HeaderMap) -> Response {
         let stale = self.is_stale(public, page);
         let (tag, body) = self.complete(public, page, &headers);
-        reply::figures(headers, body, tag, stale)
+        answer::figures(headers, body, tag, stale)
     }
 }
 
@@ -231,9 +226,9 @@ impl List {
         let body = public.show(site, now, figures.changed_ms.max(online_changed_ms), |shown| {
             json::pages(shown, pages, stale)
         });
-        let tag = tags::of(0, &body);
-        let body = (!tags::holds(&headers, &tag)).then(|| body.into());
-        reply::figures(headers, body, tag, stale)
+        let tag = etag::of(0, &body);
+        let body = (!etag::holds(&headers, &tag)).then(|| body.into());
+        answer::figures(headers, body, tag, stale)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Words {
 
 impl Words {
     /// A figure with its digits in groups: 10194 as `10.194`.
-    pub(super) fn grouped(&self, figure: u64) -> String {
+    pub fn grouped(&self, figure: u64) -> String {
         let digits = figure.to_string();
         let mut text = String::with_capacity(digits.len() + digits.len() / 3 * self.group.len());
         for (place, digit) in digits.chars().enumerate() {
@@ -68,16 +68,16 @@ impl Languages {
     }
 
     /// The words of the language asked for, else of the site's, else the fallback's.
-    pub(super) fn of(&self, asked: Option<&str>, locale: &str) -> &Words {
+    pub fn of(&self, asked: Option<&str>, locale: &str) -> &Words {
         asked.and_then(|asked| self.find(asked)).or_else(|| self.find(locale)).unwrap_or(&self.fallback)
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub mod tests {
     use super::*;
 
-    pub(in crate::serve) fn words(tag: &str, group: &str) -> Words {
+    pub fn words(tag: &str, group: &str) -> Words {
         let word = |name: &str| format!("{tag} {name}");
         Words {
             tag: tag.to_owned(),

@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use tokio::sync::Notify;
 
-use super::reply::Response;
+use crate::serve::answer::Response;
 
 /// How long the first request of a connection is waited for.
 const FIRST: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const FURTHER: Duration = Duration::from_millis(100);
 
 /// Tells open connections to end.
-pub(super) struct Drain {
+pub struct Drain {
     begun: AtomicBool,
     told: Notify,
     /// How long the first request of a connection is waited for.
@@ -36,31 +36,31 @@ pub(super) struct Drain {
 }
 
 /// What the answers of one connection and its end know of each other.
-pub(super) struct Course {
+pub struct Course {
     drain: Arc<Drain>,
     answered: AtomicBool,
 }
 
 impl Drain {
     /// One that may take so long as a whole.
-    pub(super) fn within(limit: Duration) -> Self {
+    pub fn within(limit: Duration) -> Self {
         Drain { begun: AtomicBool::default(), told: Notify::default(), first: FIRST.min(limit / 2) }
     }
 
     /// From now on each answer is the last of its connection.
-    pub(super) fn begin(&self) {
+    pub fn begin(&self) {
         self.begun.store(true, Ordering::Release);
         self.told.notify_waiters();
     }
 }
 
 impl Course {
-    pub(super) fn new(drain: Arc<Drain>) -> Self {
+    pub fn new(drain: Arc<Drain>) -> Self {
         Course { drain, answered: AtomicBool::default() }
     }
 
     /// Notes an answer, and marks it where it is the last.
-    pub(super) fn note(&self, answer: &mut Response) {
+    pub fn note(&self, answer: &mut Response) {
         self.answered.store(true, Ordering::Relaxed);
         if self.drain.begun.load(Ordering::Acquire) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -72,10 +72,7 @@ impl Course {
 ///
 /// # Errors
 /// What ended it otherwise.
-pub(super) async fn run<I, S, E>(
-    course: impl AsRef<Course>,
-    connection: http1::Connection<I, S>,
-) -> Result<(), E>
+pub async fn run<I, S, E>(course: impl AsRef<Course>, connection: http1::Connection<I, S>) -> Result<(), E>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: Service<Request<Incoming>, Response = Response>,

@@ -36,25 +36,25 @@ impl Line {
 
 /// Refusals not yet in the log.
 #[derive(Default)]
-pub(super) struct Refusals(Mutex<HashMap<Key, Line>>);
+pub struct Refusals(Mutex<HashMap<Key, Line>>);
 
 impl Refusals {
     /// Notes a refusal; the first of its kind in a while is written at once.
-    pub(super) fn note(&self, sites: &Sites, site: Option<SiteId>, reason: Reason, now: Moment) {
+    pub fn note(&self, sites: &Sites, site: Option<SiteId>, reason: Reason, now: Moment) {
         if let Some(number) = self.count(site, reason, now) {
             write(sites, (site, reason), number);
         }
     }
 
     /// Writes what a minute has gathered.
-    pub(super) fn write_due(&self, sites: &Sites, now: Moment) {
+    pub fn write_due(&self, sites: &Sites, now: Moment) {
         let due: Vec<_> =
             self.lines().iter_mut().filter_map(|(key, line)| Some((*key, line.due(now)?))).collect();
         due.into_iter().for_each(|(key, number)| write(sites, key, number));
     }
 
     /// Writes whatever is left: the service stops.
-    pub(super) fn write_rest(&self, sites: &Sites) {
+    pub fn write_rest(&self, sites: &Sites) {
         for (key, line) in self.lines().drain().filter(|(_, line)| line.number > 0) {
             write(sites, key, line.number);
         }

@@ -10,25 +10,25 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-use super::tags;
+use crate::serve::answer::etag;
 use crate::sites::SiteId;
 
 /// What a front is made of: it is the same while this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version {
+pub struct Version {
     /// Whose it is.
-    pub(super) site: SiteId,
+    pub site: SiteId,
     /// That of the site's figures, see [`crate::totals::Look::revision`].
-    pub(super) revision: u64,
+    pub revision: u64,
     /// Visitors online.
-    pub(super) online: u64,
+    pub online: u64,
     /// When their number last changed, Unix milliseconds.
-    pub(super) online_changed_ms: i64,
+    pub online_changed_ms: i64,
 }
 
 /// The front of one site.
 #[derive(Default)]
-pub(super) struct Front {
+pub struct Front {
     /// None while the text is not a front.
     version: Option<Version>,
     text: Vec<u8>,
@@ -36,45 +36,45 @@ pub(super) struct Front {
 }
 
 /// The fronts of all sites.
-pub(super) struct Fronts(Vec<Mutex<Front>>);
+pub struct Fronts(Vec<Mutex<Front>>);
 
 impl Fronts {
     /// A place for each of `sites` sites.
-    pub(super) fn new(sites: usize) -> Self {
+    pub fn new(sites: usize) -> Self {
         Fronts((0..sites.max(1)).map(|_| Mutex::default()).collect())
     }
 
     /// The front of a site. Sites beyond the number said share a place, which costs them time only.
-    pub(super) fn of(&self, site: SiteId) -> MutexGuard<'_, Front> {
+    pub fn of(&self, site: SiteId) -> MutexGuard<'_, Front> {
         self.0[site.index() % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Front {
     /// Whether it is of this version.
-    pub(super) fn is(&self, version: &Version) -> bool {
+    pub fn is(&self, version: &Version) -> bool {
         self.version.as_ref() == Some(version)
     }
 
     /// Has it written anew.
-    pub(super) fn write(&mut self, version: Version, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn write(&mut self, version: Version, write: impl FnOnce(&mut Vec<u8>)) {
         self.version = None;
         self.text.clear();
         write(&mut self.text);
-        self.hash = tags::hash(&self.text);
+        self.hash = etag::hash(&self.text);
         self.version = Some(version);
     }
 
     /// The tag of the body whose end `write` appends, and the body, but for an asker that holds it.
-    pub(super) fn complete(
+    pub fn complete(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
         asker: &HeaderMap,
     ) -> (HeaderValue, Option<Bytes>) {
         let (version, front) = (self.version.take(), self.text.len());
         write(&mut self.text);
-        let tag = tags::of(self.hash, &self.text[front..]);
-        let body = (!tags::holds(asker, &tag)).then(|| Bytes::copy_from_slice(&self.text));
+        let tag = etag::of(self.hash, &self.text[front..]);
+        let body = (!etag::holds(asker, &tag)).then(|| Bytes::copy_from_slice(&self.text));
         self.text.truncate(front);
         self.version = version;
         (tag, body)

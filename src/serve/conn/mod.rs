@@ -1,5 +1,10 @@
 //! Connections: taken, bounded, timed, and let go.
 
+pub mod body;
+pub mod drain;
+pub mod head_timer;
+pub mod takeover;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -16,12 +21,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
-use super::drain::{self, Course, Drain};
-use super::live::{Handover, Streaming, Wire};
-use super::reply::Response;
-use super::timer::HeadTimer;
 use crate::clock::{Clock, Moment};
 use crate::metrics::{Bound, Metrics};
+use crate::serve::answer::Response;
+use crate::serve::conn::drain::{Course, Drain};
+use crate::serve::conn::head_timer::HeadTimer;
+use crate::serve::conn::takeover::{Handover, Streaming, Wire};
 
 /// Connections that the kernel keeps for us while the loop is busy.
 const BACKLOG: i32 = 1024;
@@ -96,11 +101,11 @@ impl Listener {
 
 /// Lets one message through a minute.
 #[derive(Default)]
-pub(super) struct OnceAMinute(AtomicU64);
+pub struct OnceAMinute(AtomicU64);
 
 impl OnceAMinute {
     /// Whether the last message is a minute old.
-    pub(super) fn due(&self, now: Moment) -> bool {
+    pub fn due(&self, now: Moment) -> bool {
         let last = self.0.load(Ordering::Relaxed);
         let due = last == 0 || now.uptime_ms.saturating_sub(last) >= 60_000;
         due && self.0.compare_exchange(last, now.uptime_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -108,19 +113,19 @@ impl OnceAMinute {
 }
 
 /// How connections are taken.
-pub(super) struct Door {
+pub struct Door {
     /// A further connection is closed at once.
-    pub(super) max_connections: usize,
+    pub max_connections: usize,
     /// Longest wait for a complete head.
-    pub(super) header_timeout: Duration,
+    pub header_timeout: Duration,
     /// Longest time in which a peer takes nothing of an answer.
-    pub(super) write_timeout: Duration,
+    pub write_timeout: Duration,
     /// Whether the gauge of open connections is this listener's.
-    pub(super) public: bool,
+    pub public: bool,
     /// The time.
-    pub(super) clock: Clock,
+    pub clock: Clock,
     /// Counts bounds and faults.
-    pub(super) metrics: Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
 }
 
 /// What ended a connection.
@@ -141,7 +146,7 @@ async fn run(stream: Streaming) -> Result<(), Broken> {
 
 impl Door {
     /// Takes connections until `stop`, then drains them for at most `drain` and drops the rest.
-    pub(super) async fn serve<S>(
+    pub async fn serve<S>(
         &self,
         listener: Listener,
         service: impl Fn(IpAddr, Handover) -> S,

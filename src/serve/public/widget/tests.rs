@@ -1,5 +1,5 @@
 use super::*;
-use crate::serve::words::tests::words;
+use crate::serve::shown::labels::tests::words;
 
 fn vi() -> Words {
     Words {

@@ -3,23 +3,28 @@
 use hyper::Method;
 use hyper::header::HeaderValue;
 
-use super::admin::{self, AdminHandler};
-use super::public::PublicHandler;
-use super::{badge, demo, live, overview, page, read, widget};
+use crate::serve::admin::{self, AdminHandler};
+use crate::serve::public::context::PublicHandler;
+use crate::serve::public::{badge, counters, demo, script, widget};
+use crate::serve::{live, overview};
 
 /// The routes of the public listener.
-pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
+pub const PUBLIC: &[Route<PublicHandler>] = &[
     Route { path: "/api/v1/beacon", methods: POST, handler: PublicHandler::Beacon },
     Route { path: "/api/v1/beacon.gif", methods: GET, handler: PublicHandler::Gif },
     Route {
         path: "/api/v1/sites/{site}/counters",
         methods: READ,
-        handler: PublicHandler::Read(read::counters),
+        handler: PublicHandler::Read(counters::counters),
     },
     // Without HEAD, too: it would have to end.
     Route { path: "/api/v1/sites/{site}/live", methods: GET, handler: PublicHandler::Read(live::live) },
-    Route { path: "/footfall.{file}", methods: READ, handler: PublicHandler::Read(page::script) },
-    Route { path: "/api/v1/sites/{site}/pages", methods: READ, handler: PublicHandler::Read(read::pages) },
+    Route { path: "/footfall.{file}", methods: READ, handler: PublicHandler::Read(script::script) },
+    Route {
+        path: "/api/v1/sites/{site}/pages",
+        methods: READ,
+        handler: PublicHandler::Read(counters::pages),
+    },
     Route { path: "/widget/{site}", methods: READ, handler: PublicHandler::Read(widget::widget) },
     Route { path: "/widget.css", methods: READ, handler: PublicHandler::Read(widget::stylesheet) },
     Route { path: "/badge/{site}.svg", methods: READ, handler: PublicHandler::Read(badge::badge) },
@@ -31,7 +36,7 @@ pub(super) const PUBLIC: &[Route<PublicHandler>] = &[
 ];
 
 /// The routes of the admin listener.
-pub(super) const ADMIN: &[Route<AdminHandler>] = &[
+pub const ADMIN: &[Route<AdminHandler>] = &[
     Route { path: "/", methods: OPERATE, handler: AdminHandler::Overview },
     Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(admin::livez) },
     Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(admin::metrics) },
@@ -48,7 +53,7 @@ const OPERATE: Methods =
 
 /// The methods of a path.
 #[derive(Clone, Copy)]
-pub(super) struct Methods {
+pub struct Methods {
     taken: &'static [Method],
     allow: &'static str,
     /// Whether OPTIONS is answered for pages of other origins.
@@ -57,26 +62,26 @@ pub(super) struct Methods {
 
 impl Methods {
     /// The value of `Allow`.
-    pub(super) fn allow(self) -> HeaderValue {
+    pub fn allow(self) -> HeaderValue {
         HeaderValue::from_static(self.allow)
     }
 }
 
 /// A path, its methods and who answers. A path has at most one name in braces.
-pub(super) struct Route<H: 'static> {
-    pub(super) path: &'static str,
-    pub(super) methods: Methods,
-    pub(super) handler: H,
+pub struct Route<H: 'static> {
+    pub path: &'static str,
+    pub methods: Methods,
+    pub handler: H,
 }
 
 /// What a path and a method lead to, and the place of the path in its table, which ends with what has none.
-pub(super) struct Way<'p, H> {
-    pub(super) route: usize,
-    pub(super) found: Found<'p, H>,
+pub struct Way<'p, H> {
+    pub route: usize,
+    pub found: Found<'p, H>,
 }
 
 /// What a path and a method lead to.
-pub(super) enum Found<'p, H> {
+pub enum Found<'p, H> {
     /// To a handler, with what stands in the path for the name in braces (empty without one).
     Handler(H, &'p str),
     /// To the answer to a preflight.
@@ -88,7 +93,7 @@ pub(super) enum Found<'p, H> {
 }
 
 /// A table of routes, ready to be asked.
-pub(super) struct Routes<H: 'static> {
+pub struct Routes<H: 'static> {
     table: &'static [Route<H>],
     /// The path asked for most is found by looking, and not by the router.
     first: Option<&'static str>,
@@ -101,7 +106,7 @@ impl<H: Copy> Routes<H> {
     ///
     /// # Panics
     /// If two of its paths are the same: a fault in the table, found by the first test that asks.
-    pub(super) fn new(table: &'static [Route<H>]) -> Self {
+    pub fn new(table: &'static [Route<H>]) -> Self {
         let mut router = matchit::Router::new();
         for (place, route) in table.iter().enumerate() {
             if let Err(fault) = router.insert(route.path, place) {
@@ -113,7 +118,7 @@ impl<H: Copy> Routes<H> {
     }
 
     /// Finds who answers.
-    pub(super) fn find<'p>(&self, method: &Method, path: &'p str) -> Way<'p, H> {
+    pub fn find<'p>(&self, method: &Method, path: &'p str) -> Way<'p, H> {
         let (place, name) = match self.first == Some(path) {
             true => (0, ""),
             false => self.router.at(path).map_or((self.table.len(), ""), |matched| {
@@ -132,7 +137,7 @@ impl<H: Copy> Routes<H> {
     }
 
     /// The paths of the table.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &'static str> {
+    pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         self.table.iter().map(|route| route.path)
     }
 }

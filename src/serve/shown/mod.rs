@@ -1,0 +1,6 @@
+//! What a reader is shown.
+
+pub mod hour;
+pub mod json;
+pub mod labels;
+pub mod prefix;
