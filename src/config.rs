@@ -261,7 +261,7 @@ impl Reader {
         }
     }
 
-    /// The words of every language that is configured.
+    /// The labels of every language that is configured.
     fn languages(&mut self) -> serve::Languages {
         let tags = self.settings.languages();
         for tag in &tags {
@@ -269,17 +269,17 @@ impl Reader {
                 self.faults.push(self.settings.fault(&format!("labels.{tag}"), complaint));
             }
         }
-        let known = tags.iter().map(|tag| self.words(tag)).collect();
-        let fallback = self.words("en");
+        let known = tags.iter().map(|tag| self.labels(tag)).collect();
+        let fallback = self.labels("en");
         serve::Languages::new(known, fallback)
     }
 
-    fn words(&mut self, tag: &str) -> serve::Words {
+    fn labels(&mut self, tag: &str) -> serve::Labels {
         let mut word = |name: &str| {
             let key = self.settings.inherited(tag, name);
             self.text(&key, if name == "group" { values::group } else { values::word })
         };
-        serve::Words {
+        serve::Labels {
             title: word("title"),
             total: word("total"),
             online: word("online"),

@@ -21,7 +21,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
-use crate::serve::answer::{self, Response};
+use crate::serve::answer::{self, Body, Response};
 use crate::serve::conn::head_timer::HeadTimer;
 use crate::totals::{Order, Totals};
 
@@ -118,7 +118,7 @@ pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::R
         let totals = totals.clone();
         let service = service_fn(move |request| {
             let totals = totals.clone();
-            async move { Ok::<_, Infallible>(answer(&totals, request).await) }
+            async move { Ok::<_, Infallible>(answer(&totals, request).await.map(Body::whole)) }
         });
         open.spawn(http.serve_connection(TokioIo::new(stream), service));
     }

@@ -1,6 +1,7 @@
-//! The admin listener: metrics and probes for operators.
+//! The admin listener: metrics, probes and the overview for operators.
 
 pub mod control;
+mod overview;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,14 +11,15 @@ use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
-use crate::ingest::Reason;
+use super::answer::fault::Fault;
+use super::answer::routes::{OPERATE, Route, RouteMatch, Routes, Target};
+use super::answer::{self, Response};
+use super::overview::health::checks;
+use super::parts::Parts;
 use crate::metrics::{Requests, Shown};
-use crate::serve::answer::routes::{ADMIN, Found, Routes, Way};
-use crate::serve::answer::{self, Fault, Response};
-use crate::serve::{Parts, overview};
 use crate::totals::{Figures, Health};
 
-/// Who answers a route of the admin listener.
+/// Who answers a route.
 #[derive(Clone, Copy)]
 pub enum AdminHandler {
     /// From memory.
@@ -26,35 +28,46 @@ pub enum AdminHandler {
     Overview,
 }
 
+/// The routes.
+pub const ROUTES: &[Route<AdminHandler>] = &[
+    Route { path: "/", methods: OPERATE, handler: AdminHandler::Overview },
+    Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(livez) },
+    Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(metrics) },
+    Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(readyz) },
+];
+
 /// The type of the Prometheus text format.
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// What the admin handlers work with.
-pub struct Admin {
+/// Answers the requests of operators.
+pub struct AdminService {
     parts: Arc<Parts>,
     routes: Routes<AdminHandler>,
     requests: Requests,
 }
 
-impl Admin {
+impl AdminService {
     /// Sets up.
     pub fn new(parts: Arc<Parts>) -> Self {
-        let routes = Routes::new(ADMIN);
+        let routes = Routes::new(ROUTES);
         let requests = parts.metrics.requests("admin", routes.paths());
-        Admin { parts, routes, requests }
+        AdminService { parts, routes, requests }
     }
 
     /// Answers a request.
-    pub async fn answer(&self, request: &Request<Incoming>) -> Response {
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let began = Instant::now();
-        let Way { route, found } = self.routes.find(request.method(), request.uri().path());
-        let response = match found {
-            Found::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, request),
-            Found::Handler(AdminHandler::Overview, _) => overview::all(&self.parts, request.uri()).await,
-            Found::NotAllowed(_, methods) | Found::Preflight(methods) => {
-                answer::admin_refused(Reason::MethodNotAllowed.into(), Some(methods))
+        let RouteMatch { route, target } = self.routes.find(request.method(), request.uri().path());
+        let response = match target {
+            Target::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, &request),
+            Target::Handler(AdminHandler::Overview, _) => {
+                let others = self.routes.paths().filter(|path| *path != "/");
+                overview::overview(&self.parts, request.uri(), others).await
             }
-            Found::Missing => answer::admin_refused(Fault::NotFound, None),
+            Target::NotAllowed(_, methods) | Target::Preflight(methods) => {
+                answer::not_allowed(answer::admin_refused, methods)
+            }
+            Target::Missing => answer::admin_refused(Fault::NotFound),
         };
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
@@ -62,12 +75,12 @@ impl Admin {
 }
 
 /// `/livez`: the process answers.
-pub fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
+fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
     answer::admin_text(StatusCode::OK, "ok\n")
 }
 
 /// `/metrics`: every series. Gauges that only a scrape needs are set here.
-pub fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
+fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let now = parts.clock.now();
     let sites = parts.sites.load();
     parts.metrics.show_sites(sites.iter().map(|site| {
@@ -82,27 +95,11 @@ pub fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
 }
 
 /// `/readyz`: whether views can be taken and kept. A store that is down costs freshness alone.
-pub fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
+fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
     let verbose =
         request.uri().query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
     let (status, text) = readiness(parts.ready.load(Ordering::Acquire), &parts.totals.health(), verbose);
     answer::admin_text(status, text)
-}
-
-/// A thing that is looked at, what is wrong with it, and whether no views can be kept then.
-pub type Check<'a> = (&'static str, Option<&'a str>, bool);
-
-/// Everything that is looked at. A store that is down costs freshness alone.
-pub fn checks(running: bool, health: &Health) -> [Check<'_>; 4] {
-    let service = (!running).then_some("starting or stopping");
-    let away = "unreachable: views are kept and applied later";
-    let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));
-    [
-        ("service", service, true),
-        ("journal", health.refusing, true),
-        ("store", store, false),
-        ("losses", health.lost.as_deref(), false),
-    ]
 }
 
 fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, String) {

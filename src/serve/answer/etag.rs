@@ -7,15 +7,15 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
 /// The hash of what many bodies begin with.
-pub fn hash(front: &[u8]) -> u64 {
-    FixedState::default().hash_one(front)
+pub fn hash(beginning: &[u8]) -> u64 {
+    FixedState::default().hash_one(beginning)
 }
 
 /// The strong tag of a body that begins with what has this hash: the quoted hex of a hash of both parts,
 /// the same from every process of a release.
-pub fn of(front: u64, rest: &[u8]) -> HeaderValue {
+pub fn of(beginning: u64, rest: &[u8]) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let hash = FixedState::with_seed(front).hash_one(rest);
+    let hash = FixedState::with_seed(beginning).hash_one(rest);
     let mut tag = [b'"'; 18];
     for (place, digit) in tag[1..17].iter_mut().enumerate() {
         *digit = HEX[(hash >> (60 - 4 * place)) as usize & 15];
@@ -23,13 +23,13 @@ pub fn of(front: u64, rest: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// A tag where quotes are in the way.
-pub fn name(tag: &HeaderValue) -> String {
+/// A tag without its quotes.
+pub fn unquoted(tag: &HeaderValue) -> String {
     tag.to_str().unwrap_or_default().trim_matches('"').to_owned()
 }
 
 /// Whether `If-None-Match` names a tag (weak comparison, RFC 9110, 13.1.2).
-pub fn holds(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+pub fn is_held(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().any(|list| {
         list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|candidate| {
             candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()
@@ -70,10 +70,10 @@ mod tests {
             &["\"x\" ,W/\"abc\" "],
             &["\"x\"", "\"abc\""],
         ] {
-            assert!(holds(&asking(held), &tag), "{held:?}");
+            assert!(is_held(&asking(held), &tag), "{held:?}");
         }
         for other in [&[][..], &["\"ab\""], &["abc"], &["W/abc"], &[""], &["\"abcd\", \"ab\""]] {
-            assert!(!holds(&asking(other), &tag), "{other:?}");
+            assert!(!is_held(&asking(other), &tag), "{other:?}");
         }
     }
 }

@@ -1,54 +1,17 @@
-//! Which path and method is whose: one line a route.
+//! Tables of routes: which path and method leads to which handler.
 
 use hyper::Method;
 use hyper::header::HeaderValue;
 
-use crate::serve::admin::{self, AdminHandler};
-use crate::serve::public::context::PublicHandler;
-use crate::serve::public::{badge, counters, demo, script, widget};
-use crate::serve::{live, overview};
-
-/// The routes of the public listener.
-pub const PUBLIC: &[Route<PublicHandler>] = &[
-    Route { path: "/api/v1/beacon", methods: POST, handler: PublicHandler::Beacon },
-    Route { path: "/api/v1/beacon.gif", methods: GET, handler: PublicHandler::Gif },
-    Route {
-        path: "/api/v1/sites/{site}/counters",
-        methods: READ,
-        handler: PublicHandler::Read(counters::counters),
-    },
-    // Without HEAD, too: it would have to end.
-    Route { path: "/api/v1/sites/{site}/live", methods: GET, handler: PublicHandler::Read(live::live) },
-    Route { path: "/footfall.{file}", methods: READ, handler: PublicHandler::Read(script::script) },
-    Route {
-        path: "/api/v1/sites/{site}/pages",
-        methods: READ,
-        handler: PublicHandler::Read(counters::pages),
-    },
-    Route { path: "/widget/{site}", methods: READ, handler: PublicHandler::Read(widget::widget) },
-    Route { path: "/widget.css", methods: READ, handler: PublicHandler::Read(widget::stylesheet) },
-    Route { path: "/badge/{site}.svg", methods: READ, handler: PublicHandler::Read(badge::badge) },
-    Route { path: "/newsroom/{site}", methods: READ, handler: PublicHandler::Read(overview::newsroom) },
-    Route { path: "/", methods: READ, handler: PublicHandler::Read(demo::entrance) },
-    Route { path: "/demo", methods: READ, handler: PublicHandler::Read(demo::lead) },
-    Route { path: "/demo/{article}", methods: READ, handler: PublicHandler::Read(demo::article) },
-    Route { path: "/demo.css", methods: READ, handler: PublicHandler::Read(demo::stylesheet) },
-];
-
-/// The routes of the admin listener.
-pub const ADMIN: &[Route<AdminHandler>] = &[
-    Route { path: "/", methods: OPERATE, handler: AdminHandler::Overview },
-    Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(admin::livez) },
-    Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(admin::metrics) },
-    Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(admin::readyz) },
-];
-
-const POST: Methods = Methods { taken: &[Method::POST], allow: "POST, OPTIONS", preflight: true };
-/// Without HEAD: asking for the head of a GIF must not count.
-const GET: Methods = Methods { taken: &[Method::GET], allow: "GET, OPTIONS", preflight: true };
-const READ: Methods =
+/// Of a beacon.
+pub const POST: Methods = Methods { taken: &[Method::POST], allow: "POST, OPTIONS", preflight: true };
+/// Without HEAD: asking for the head of a beacon's GIF must not count, and events have no end.
+pub const GET: Methods = Methods { taken: &[Method::GET], allow: "GET, OPTIONS", preflight: true };
+/// Of what pages read.
+pub const READ: Methods =
     Methods { taken: &[Method::GET, Method::HEAD], allow: "GET, HEAD, OPTIONS", preflight: true };
-const OPERATE: Methods =
+/// Of what operators read: not for pages of other origins.
+pub const OPERATE: Methods =
     Methods { taken: &[Method::GET, Method::HEAD], allow: "GET, HEAD", preflight: false };
 
 /// The methods of a path.
@@ -74,28 +37,29 @@ pub struct Route<H: 'static> {
     pub handler: H,
 }
 
-/// What a path and a method lead to, and the place of the path in its table, which ends with what has none.
-pub struct Way<'p, H> {
+/// What a request leads to.
+pub struct RouteMatch<'p, H> {
+    /// The place of the path in its table; the table's length for a path that is not in it.
     pub route: usize,
-    pub found: Found<'p, H>,
+    pub target: Target<'p, H>,
 }
 
 /// What a path and a method lead to.
-pub enum Found<'p, H> {
-    /// To a handler, with what stands in the path for the name in braces (empty without one).
+pub enum Target<'p, H> {
+    /// A handler, with what is in the path in place of the name in braces (empty without one).
     Handler(H, &'p str),
-    /// To the answer to a preflight.
+    /// The answer to a preflight.
     Preflight(Methods),
-    /// Nowhere: the path takes other methods.
+    /// A refusal: the path takes other methods.
     NotAllowed(H, Methods),
-    /// Nowhere.
+    /// A refusal: there is no such path.
     Missing,
 }
 
 /// A table of routes, ready to be asked.
 pub struct Routes<H: 'static> {
     table: &'static [Route<H>],
-    /// The path asked for most is found by looking, and not by the router.
+    /// The path asked for most, which is compared before the router is asked.
     first: Option<&'static str>,
     /// Places in the table.
     router: matchit::Router<usize>,
@@ -118,22 +82,22 @@ impl<H: Copy> Routes<H> {
     }
 
     /// Finds who answers.
-    pub fn find<'p>(&self, method: &Method, path: &'p str) -> Way<'p, H> {
+    pub fn find<'p>(&self, method: &Method, path: &'p str) -> RouteMatch<'p, H> {
         let (place, name) = match self.first == Some(path) {
             true => (0, ""),
             false => self.router.at(path).map_or((self.table.len(), ""), |matched| {
                 (*matched.value, matched.params.iter().next().map_or("", |(_, value)| value))
             }),
         };
-        let found = match self.table.get(place) {
-            None => Found::Missing,
-            Some(route) if route.methods.taken.contains(method) => Found::Handler(route.handler, name),
+        let target = match self.table.get(place) {
+            None => Target::Missing,
+            Some(route) if route.methods.taken.contains(method) => Target::Handler(route.handler, name),
             Some(route) if route.methods.preflight && method == Method::OPTIONS => {
-                Found::Preflight(route.methods)
+                Target::Preflight(route.methods)
             }
-            Some(route) => Found::NotAllowed(route.handler, route.methods),
+            Some(route) => Target::NotAllowed(route.handler, route.methods),
         };
-        Way { route: place, found }
+        RouteMatch { route: place, target }
     }
 
     /// The paths of the table.

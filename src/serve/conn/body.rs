@@ -1,4 +1,4 @@
-//! Bounded bodies.
+//! Bodies of beacons, bounded in size and time.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -16,22 +16,20 @@ use crate::ingest::{MAX_BODY, Reason};
 /// connection, and the reset can overtake the answer.
 const DISCARDED: usize = 64 * 1024;
 
-/// Reads a beacon's body.
-///
-/// Nearly always it came with the head: then no timer is made and nothing is copied.
+/// Reads a beacon's body. Nearly always it came with the head: then no timer is made and nothing is copied.
 ///
 /// # Errors
 /// `too-large`, `timeout`, or `malformed` where the body breaks off.
 pub async fn read(mut body: Incoming, headers: &HeaderMap, within: Duration) -> Result<Bytes, Reason> {
     if body.size_hint().lower() > MAX_BODY as u64 {
-        // Who waits for a go-ahead has sent nothing, and asking for it would call for the body.
+        // A client that waits for `100 Continue` has sent nothing yet; reading would have hyper send that.
         if !headers.contains_key(EXPECT) {
             let _ = tokio::time::timeout(within, discard(&mut body)).await;
         }
         return Err(Reason::TooLarge);
     }
-    let at_hand = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
-    let first = match at_hand {
+    let arrived = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+    let first = match arrived {
         Poll::Ready(None) => return Ok(Bytes::new()),
         Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
         Poll::Ready(Some(Err(_))) => return Err(Reason::Malformed),

@@ -1,9 +1,8 @@
-//! A stop that takes nothing from anybody: what has been said is answered, and that it is the last answer.
+//! A stop that loses no request: what arrives until the end is answered, with `Connection: close`.
 //!
-//! A server that closes a connection cannot know what is on its way to it. A connection on which nothing has
-//! been answered yet was opened to say something: it is waited for. One that has been answered before is only
-//! idle, and who uses one again must be ready to find it closed: it is closed after a short while in which
-//! nothing came. Whatever comes meanwhile is answered with `Connection: close`.
+//! A server that closes a connection cannot know whether a request is on its way. A connection without an
+//! answer yet was opened to send one: it is waited for. A connection that was answered before is only idle,
+//! and a client that uses it again must expect to find it closed: it is closed after a short wait.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,19 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request;
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::Service;
+use hyper::{Request, Response};
 use tokio::sync::Notify;
-
-use crate::serve::answer::Response;
 
 /// How long the first request of a connection is waited for.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How long a further request is waited for: a proxy that is busy sends one on each connection.
+/// How long a further request is waited for: a busy proxy sends one on each connection.
 const FURTHER: Duration = Duration::from_millis(100);
 
 /// Tells open connections to end.
@@ -35,14 +34,14 @@ pub struct Drain {
     first: Duration,
 }
 
-/// What the answers of one connection and its end know of each other.
-pub struct Course {
+/// What is known of a connection when it is to end.
+pub struct ConnectionState {
     drain: Arc<Drain>,
     answered: AtomicBool,
 }
 
 impl Drain {
-    /// One that may take so long as a whole.
+    /// A drain that may take so long as a whole.
     pub fn within(limit: Duration) -> Self {
         Drain { begun: AtomicBool::default(), told: Notify::default(), first: FIRST.min(limit / 2) }
     }
@@ -54,13 +53,14 @@ impl Drain {
     }
 }
 
-impl Course {
+impl ConnectionState {
+    /// Of a connection that nothing has been answered on.
     pub fn new(drain: Arc<Drain>) -> Self {
-        Course { drain, answered: AtomicBool::default() }
+        ConnectionState { drain, answered: AtomicBool::default() }
     }
 
     /// Notes an answer, and marks it where it is the last.
-    pub fn note(&self, answer: &mut Response) {
+    pub fn note<B>(&self, answer: &mut Response<B>) {
         self.answered.store(true, Ordering::Relaxed);
         if self.drain.begun.load(Ordering::Acquire) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -68,23 +68,22 @@ impl Course {
     }
 }
 
-/// Runs a connection to its end.
-///
-/// # Errors
-/// What ended it otherwise.
-pub async fn run<I, S, E>(course: impl AsRef<Course>, connection: http1::Connection<I, S>) -> Result<(), E>
+/// Runs a connection to its end, or to what broke it.
+pub async fn run<I, S, E>(
+    state: impl AsRef<ConnectionState>,
+    connection: http1::Connection<I, S>,
+) -> Result<(), E>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: Service<Request<Incoming>, Response = Response>,
+    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>>,
     S::Error: std::error::Error + Send + Sync + 'static,
     E: From<hyper::Error>,
 {
-    let course = course.as_ref();
-    let drain = &course.drain;
+    let state = state.as_ref();
+    let drain = &state.drain;
     let mut connection = pin!(connection);
     let mut told = pin!(drain.told.notified());
-    // To be told means to be woken, and a task's waker stays good: it is left there once, and not
-    // anew whenever a request comes in.
+    // The task's waker is left with `told` once; it stays good, so that no request has to do it again.
     poll_fn(|context| Poll::Ready(told.as_mut().poll(context).is_ready())).await;
     let ended = poll_fn(|context| match drain.begun.load(Ordering::Acquire) {
         true => Poll::Ready(None),
@@ -93,7 +92,7 @@ where
     if let Some(ended) = ended.await {
         return Ok(ended?);
     }
-    let patience = match course.answered.load(Ordering::Relaxed) {
+    let patience = match state.answered.load(Ordering::Relaxed) {
         true => FURTHER.min(drain.first),
         false => drain.first,
     };

@@ -1,8 +1,8 @@
-//! hyper's limit on the time of a head, at a lower price.
+//! hyper's limit on the time of a request's head, without a timer for each request.
 //!
-//! hyper makes a sleep for every request's head and drops it when the head is there. On tokio's own timer
-//! each of them enters the timer wheel and leaves it again. Here a connection has one [`Alarm`]: while a
-//! deadline only moves on, it stays where it is, fires early, and is set to the deadline that holds then.
+//! hyper makes a sleep for every head and drops it when the head is there. With tokio's sleeps each of them
+//! enters the timer wheel and leaves it again. Here a connection has one [`Alarm`]: a later deadline leaves it
+//! where it is, so that it fires early, and only then it is set to the deadline that holds.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ type Alarm = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
 pub struct HeadTimer(Alarm);
 
 impl HeadTimer {
-    /// A timer that first looks up after `wait`.
+    /// A timer whose alarm first fires after `wait`.
     pub fn new(wait: Duration) -> Self {
         HeadTimer(Arc::new(Mutex::new(Box::pin(tokio::time::sleep(wait)))))
     }

@@ -1,4 +1,4 @@
-//! Connections: taken, bounded, timed, and let go.
+//! Connections: accepted, bounded, timed, and drained.
 
 pub mod body;
 pub mod drain;
@@ -9,47 +9,47 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::service_fn;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
-use crate::clock::{Clock, Moment};
+use self::drain::{ConnectionState, Drain};
+use self::head_timer::HeadTimer;
+use self::takeover::{EventStream, Takeover, TakeoverSocket};
+use super::answer::Response;
+use super::answer::once_a_minute::OnceAMinute;
+use crate::clock::Clock;
 use crate::metrics::{Bound, Metrics};
-use crate::serve::answer::Response;
-use crate::serve::conn::drain::{Course, Drain};
-use crate::serve::conn::head_timer::HeadTimer;
-use crate::serve::conn::takeover::{Handover, Streaming, Wire};
 
-/// Connections that the kernel keeps for us while the loop is busy.
+/// Connections that the kernel keeps while the event loop is busy.
 const BACKLOG: i32 = 1024;
 
-/// Room for a request's head and what is read of its body at once.
+/// Bytes of a connection's buffer: a request's head, and what is read of its body at once.
 const BUFFER: usize = 16 * 1024;
 
-/// What the kernel keeps of answers that a peer has not taken yet: more than the largest answer, and far
-/// less than it would come to hold for readers of live counters that are slow.
+/// Bytes of answers that the kernel keeps for a peer that has not taken them yet: more than the largest
+/// answer. Without it slow readers of live counters would make the kernel hold far more.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// A pause that lets descriptors come free instead of spinning.
+/// How long to wait for descriptors to come free, instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// A bound address that no one is served at yet.
+/// A bound address that nobody is served at yet.
 pub struct Listener {
     socket: std::net::TcpListener,
-    /// Whether somebody else holds it too, and will have it served after us.
+    /// Whether somebody else, a service manager, holds it too and will have it served by the next process.
     outlives: bool,
 }
 
 /// Binds an address; a peer that takes nothing of an answer is cut off after `write_timeout`. Needs no
-/// runtime: the listener may be served by another thread's.
+/// runtime, so that another thread's runtime can serve the listener.
 ///
 /// # Errors
 /// The address is taken, not this machine's, or not permitted.
@@ -62,17 +62,16 @@ pub fn bind(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener
         // `[::]` means every address, whatever the machine's default is.
         socket.set_only_v6(false)?;
     }
-    bound(&socket, write_timeout)?;
+    limit(&socket, write_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(Listener { socket: socket.into(), outlives: false })
 }
 
-/// Bounds what the kernel holds for a peer that takes nothing, and for how long. Connections inherit both
-/// from the listener; those that the kernel takes before the service runs have them only if they are set
-/// before it listens.
-fn bound(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> {
+/// Limits what the kernel holds for a peer that takes nothing, and for how long. It is done before the
+/// socket listens: connections inherit both when the kernel accepts them.
+fn limit(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> {
     listener.set_send_buffer_size(SEND_BUFFER)?;
     #[cfg(target_os = "linux")]
     listener.set_tcp_user_timeout(Some(write_timeout))?;
@@ -80,12 +79,12 @@ fn bound(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> 
 }
 
 impl Listener {
-    /// Takes over a listener that somebody else bound, a service manager mostly, as [`bind`] makes one.
+    /// Takes a listener that a service manager bound, and makes it as [`bind`] makes one.
     ///
     /// # Errors
     /// The system refuses to make it so.
     pub fn inherited(listener: std::net::TcpListener, write_timeout: Duration) -> io::Result<Listener> {
-        bound(&socket2::SockRef::from(&listener), write_timeout)?;
+        limit(&socket2::SockRef::from(&listener), write_timeout)?;
         listener.set_nonblocking(true)?;
         Ok(Listener { socket: listener, outlives: true })
     }
@@ -99,26 +98,13 @@ impl Listener {
     }
 }
 
-/// Lets one message through a minute.
-#[derive(Default)]
-pub struct OnceAMinute(AtomicU64);
-
-impl OnceAMinute {
-    /// Whether the last message is a minute old.
-    pub fn due(&self, now: Moment) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        let due = last == 0 || now.uptime_ms.saturating_sub(last) >= 60_000;
-        due && self.0.compare_exchange(last, now.uptime_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
-/// How connections are taken.
-pub struct Door {
+/// How connections are accepted.
+pub struct Acceptor {
     /// A further connection is closed at once.
     pub max_connections: usize,
     /// Longest wait for a complete head.
     pub header_timeout: Duration,
-    /// Longest time in which a peer takes nothing of an answer.
+    /// Longest time in which a peer may take nothing of an answer.
     pub write_timeout: Duration,
     /// Whether the gauge of open connections is this listener's.
     pub public: bool,
@@ -140,48 +126,42 @@ impl From<hyper::Error> for Broken {
     }
 }
 
-async fn run(stream: Streaming) -> Result<(), Broken> {
-    stream.run().await.map_err(Broken::Stream)
-}
-
-impl Door {
-    /// Takes connections until `stop`, then drains them for at most `drain` and drops the rest.
-    pub async fn serve<S>(
+impl Acceptor {
+    /// Accepts connections until `stop` and has their requests answered; then drains them for at most `drain`
+    /// and drops the rest.
+    pub async fn serve<A>(
         &self,
         listener: Listener,
-        service: impl Fn(IpAddr, Handover) -> S,
+        answer: impl Fn(IpAddr, Request<Incoming>) -> A + Clone + Send + 'static,
         stop: impl Future<Output = ()>,
         drain: Duration,
     ) -> io::Result<()>
     where
-        S: Service<Request<Incoming>, Response = Response> + Send + 'static,
-        S::Future: Send,
-        S::Error: std::error::Error + Send + Sync + 'static,
+        A: Future<Output = Response> + Send + 'static,
     {
         let Listener { socket, outlives } = listener;
         let listener = TcpListener::from_std(socket)?;
-        let mut room = Room::of(self, service, drain);
+        let mut connections = Connections::new(self, answer, drain);
         let failing = OnceAMinute::default();
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut stop => break,
-                () = room.turn() => continue,
+                () = connections.changed() => continue,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => room.let_in(stream, peer.ip()),
+                Ok((stream, peer)) => connections.open(stream, peer.ip()),
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => self.rest_after(&error, &failing).await,
+                Err(error) => self.pause_after(&error, &failing).await,
             }
         }
-        // Who waits at a listener that outlives us is let in by the next process.
-        match outlives {
-            true => drop(listener),
-            false => room.let_in_who_waits(listener.into_std()?),
+        // Those who wait at a listener that outlives this process are served by the next one.
+        if !outlives {
+            connections.open_waiting(listener.into_std()?);
         }
-        room.empty(drain).await;
+        connections.drain(drain).await;
         Ok(())
     }
 
@@ -189,13 +169,13 @@ impl Door {
         let mut http = http1::Builder::new();
         // Answers are small: copied into one piece they leave by a cheaper call.
         http.header_read_timeout(self.header_timeout).max_buf_size(BUFFER).writev(false);
-        // Who has sent a request and says that it sends no more is answered all the same. And nothing
-        // is read while an answer is on its way.
+        // A peer that closes its side after a request is answered all the same. And nothing is read while an
+        // answer is on its way.
         http.half_close(true);
         http
     }
 
-    /// Answers leave at once, and not for ever.
+    /// Has answers leave at once, and limits for how long the peer may take nothing of them.
     fn prepare(&self, stream: TcpStream) -> io::Result<Pin<Box<TimeoutStream<TcpStream>>>> {
         stream.set_nodelay(true)?;
         let mut stream = TimeoutStream::new(stream);
@@ -203,7 +183,7 @@ impl Door {
         Ok(Box::pin(stream))
     }
 
-    async fn rest_after(&self, error: &io::Error, failing: &OnceAMinute) {
+    async fn pause_after(&self, error: &io::Error, failing: &OnceAMinute) {
         self.metrics.accept_errors.inc();
         if failing.due(self.clock.now()) {
             tracing::warn!(%error, "connections cannot be accepted; is the limit on open files too low?");
@@ -214,7 +194,7 @@ impl Door {
     fn ended(&self, ended: Result<Result<(), Broken>, JoinError>) {
         match ended {
             Ok(Ok(())) => {}
-            // The service took the connection over.
+            // The connection goes on as a stream of events.
             Ok(Err(Broken::Http(error))) if error.is_user() => {}
             Ok(Err(error)) => {
                 let kind = kind(&error);
@@ -229,84 +209,89 @@ impl Door {
 }
 
 /// The connections that are open.
-struct Room<'d, F> {
-    door: &'d Door,
+struct Connections<'a, F> {
+    acceptor: &'a Acceptor,
     http: http1::Builder,
-    service: F,
-    /// Connections that hyper serves, and those that it has left to events.
+    answer: F,
+    /// Connections that hyper serves, and streams of events.
     open: JoinSet<Result<(), Broken>>,
-    /// How hyper leaves them.
-    streams: (UnboundedSender<Streaming>, UnboundedReceiver<Streaming>),
+    /// Where the connections that hyper gives up arrive as streams.
+    streams: (UnboundedSender<EventStream>, UnboundedReceiver<EventStream>),
     drain: Arc<Drain>,
 }
 
-impl<'d, F, S> Room<'d, F>
+impl<'a, F, A> Connections<'a, F>
 where
-    F: Fn(IpAddr, Handover) -> S,
-    S: Service<Request<Incoming>, Response = Response> + Send + 'static,
-    S::Future: Send,
-    S::Error: std::error::Error + Send + Sync + 'static,
+    F: Fn(IpAddr, Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
 {
-    fn of(door: &'d Door, service: F, drain: Duration) -> Self {
+    fn new(acceptor: &'a Acceptor, answer: F, drain: Duration) -> Self {
         let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain)));
-        Room { door, http: door.http(), service, open, streams: unbounded_channel(), drain }
+        Connections { acceptor, http: acceptor.http(), answer, open, streams: unbounded_channel(), drain }
     }
 
-    /// Serves a connection, if there is room for it.
-    fn let_in(&mut self, stream: TcpStream, peer: IpAddr) {
-        if self.open.len() >= self.door.max_connections {
-            self.door.metrics.bound(Bound::Connections);
-        } else if let Ok(socket) = self.door.prepare(stream) {
-            let handover = Handover::new(Course::new(self.drain.clone()));
-            let service = (self.service)(peer, handover.clone());
-            let wire = Wire::new(socket, handover.clone(), self.streams.0.clone());
+    /// Serves a connection, if there may be one more.
+    fn open(&mut self, stream: TcpStream, peer: IpAddr) {
+        if self.open.len() >= self.acceptor.max_connections {
+            self.acceptor.metrics.bound(Bound::Connections);
+        } else if let Ok(socket) = self.acceptor.prepare(stream) {
+            let takeover = Takeover::new(ConnectionState::new(self.drain.clone()));
+            let socket = TakeoverSocket::new(socket, takeover.clone(), self.streams.0.clone());
+            let (answer, passes) = (self.answer.clone(), takeover.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (passes, version) = (passes.clone(), request.version());
+                let answer = answer(peer, request);
+                async move { passes.pass(answer.await, version) }
+            });
             let mut http = self.http.clone();
-            http.timer(HeadTimer::new(self.door.header_timeout));
-            self.open.spawn(drain::run(handover, http.serve_connection(wire, service)));
-            self.show();
+            http.timer(HeadTimer::new(self.acceptor.header_timeout));
+            self.open.spawn(drain::run(takeover, http.serve_connection(socket, service)));
+            self.count();
         }
     }
 
-    /// Lets in who would be turned away when the listener closes: the kernel has taken their connections.
-    fn let_in_who_waits(&mut self, listener: std::net::TcpListener) {
+    /// Serves connections that the kernel has accepted already: closing the listener would reset them.
+    fn open_waiting(&mut self, listener: std::net::TcpListener) {
         for _ in 0..BACKLOG {
             let Ok((stream, peer)) = listener.accept() else { break };
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                self.let_in(stream, peer.ip());
+                self.open(stream, peer.ip());
             }
         }
     }
 
-    /// Waits for a connection that ends, or goes on as a stream of events.
-    async fn turn(&mut self) {
+    /// Waits until a connection ends or goes on as a stream of events.
+    async fn changed(&mut self) {
         tokio::select! {
             biased;
             // First, as it is sent before its connection ends.
-            Some(stream) = self.streams.1.recv() => drop(self.open.spawn(run(stream))),
-            Some(ended) = self.open.join_next() => self.door.ended(ended),
+            Some(stream) = self.streams.1.recv() => {
+                self.open.spawn(async { stream.run().await.map_err(Broken::Stream) });
+            }
+            Some(ended) = self.open.join_next() => self.acceptor.ended(ended),
         }
-        self.show();
+        self.count();
     }
 
     /// Waits until all connections have ended, for so long; drops the rest.
-    async fn empty(mut self, within: Duration) {
+    async fn drain(mut self, within: Duration) {
         self.drain.begin();
         let all = async {
             while !self.open.is_empty() {
-                self.turn().await;
+                self.changed().await;
             }
         };
         if tokio::time::timeout(within, all).await.is_err() {
             tracing::warn!(connections = self.open.len(), "connections are cut off: they outlast the drain");
         }
         self.open.shutdown().await;
-        self.show();
+        self.count();
     }
 
-    fn show(&self) {
-        if self.door.public {
-            self.door.metrics.connections.set(self.open.len() as i64);
+    fn count(&self) {
+        if self.acceptor.public {
+            self.acceptor.metrics.connections.set(self.open.len() as i64);
         }
     }
 }

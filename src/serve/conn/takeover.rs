@@ -1,18 +1,20 @@
-//! A reader's connection, once its request is answered.
+//! Taking a connection over from hyper, once its request is answered with a stream of events.
 //!
 //! hyper keeps buffers and the state of a conversation for each connection, some 20 KiB, and copies each
-//! event into them. A reader says nothing more: so the service answers hyper with [`Left`], which ends its
-//! part without a byte written, the connection's [`Wire`] gives up the socket as hyper drops it, and
-//! [`Streaming`] writes the answer's head and the shared bytes of the events straight to it.
+//! event into them. A reader of events sends nothing more. So the service answers hyper with the error
+//! [`TakenOver`], at which hyper gives up without writing a byte and drops the connection's
+//! [`TakeoverSocket`]. That gives the socket to an [`EventStream`], which writes the answer's head and then
+//! the shared bytes of the events straight to it.
 
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http_body_util::Full;
 use hyper::header::HeaderMap;
 use hyper::rt::ReadBufCursor;
 use hyper::{StatusCode, Version};
@@ -22,76 +24,79 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_io_timeout::TimeoutStream;
 
+use super::drain::ConnectionState;
+use crate::serve::answer::events::EventSource;
 use crate::serve::answer::{Body, Response};
-use crate::serve::conn::drain::Course;
-use crate::serve::live::Reader;
 
-/// A socket whose writes may stall for so long and no longer.
+/// A socket whose peer may take nothing for a limited time.
 type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
 
 /// The request is answered, but not by hyper.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection goes on as a stream of events")]
-pub struct Left;
+pub struct TakenOver;
 
-/// What a connection is to go on with.
-struct Begun {
+/// An answer that a connection is to go on with.
+struct Events {
     head: Bytes,
-    reader: Box<Reader>,
+    source: Box<dyn EventSource>,
     /// Not for HTTP/1.0, whose answers end with the connection.
     chunked: bool,
 }
 
-/// Where a connection's service leaves its answers: those that hyper sends are noted, and what the connection
-/// is to go on with instead is kept.
+/// What the service of a connection shares with its socket: the answer that hyper does not send.
 #[derive(Clone)]
-pub struct Handover(Arc<Passed>);
+pub struct Takeover(Arc<Shared>);
 
-struct Passed {
-    course: Course,
-    begun: Mutex<Option<Begun>>,
+struct Shared {
+    state: ConnectionState,
+    events: Mutex<Option<Events>>,
 }
 
-impl AsRef<Course> for Handover {
-    fn as_ref(&self) -> &Course {
-        &self.0.course
+impl AsRef<ConnectionState> for Takeover {
+    fn as_ref(&self) -> &ConnectionState {
+        &self.0.state
     }
 }
 
-impl Handover {
-    pub fn new(course: Course) -> Self {
-        Handover(Arc::new(Passed { course, begun: Mutex::default() }))
+impl Takeover {
+    /// Of a new connection.
+    pub fn new(state: ConnectionState) -> Self {
+        Takeover(Arc::new(Shared { state, events: Mutex::default() }))
     }
 
-    /// Passes an answer on to hyper; keeps one that is a stream of events.
-    ///
-    /// # Errors
-    /// [`Left`], where it is one.
-    pub fn pass(&self, mut answer: Response, version: Version) -> Result<Response, Left> {
-        if !matches!(answer.body(), Body::Events(_)) {
-            self.0.course.note(&mut answer);
-            return Ok(answer);
-        }
+    /// Passes an answer on to hyper; a stream of events is kept instead, and hyper is told to give up.
+    pub fn pass(
+        &self,
+        answer: Response,
+        version: Version,
+    ) -> Result<hyper::Response<Full<Bytes>>, TakenOver> {
         let (parts, body) = answer.into_parts();
-        if let Body::Events(reader) = body {
-            let chunked = version != Version::HTTP_10;
-            let head = head(parts.status, &parts.headers, chunked);
-            *self.0.begun.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Begun { head, reader, chunked });
+        match body {
+            Body::Whole(body) => {
+                let mut answer = hyper::Response::from_parts(parts, body);
+                self.0.state.note(&mut answer);
+                Ok(answer)
+            }
+            Body::Events(source) => {
+                let chunked = version != Version::HTTP_10;
+                let head = head(parts.status, &parts.headers, chunked);
+                *self.events() = Some(Events { head, source, chunked });
+                Err(TakenOver)
+            }
         }
-        Err(Left)
     }
 
-    fn take(&self) -> Option<Begun> {
-        self.0.begun.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn events(&self) -> MutexGuard<'_, Option<Events>> {
+        self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The head of the answer. The connection is of no use to anyone after it.
+/// The head of the answer, after which the connection ends.
 fn head(status: StatusCode, headers: &HeaderMap, chunked: bool) -> Bytes {
     let mut head = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in headers {
-        // All of them are our own text.
+        // All of them are our own text, which is ASCII.
         let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
     }
     head += if chunked { "transfer-encoding: chunked\r\n" } else { "" };
@@ -99,17 +104,18 @@ fn head(status: StatusCode, headers: &HeaderMap, chunked: bool) -> Bytes {
     head.into()
 }
 
-/// The socket as hyper uses it.
-pub struct Wire {
-    /// Taken when hyper is done with it.
+/// The socket as hyper uses it. Where hyper drops it with events to come, it is sent on as a stream.
+pub struct TakeoverSocket {
+    /// There until it is dropped.
     socket: Option<TokioIo<Socket>>,
-    handover: Handover,
-    streams: UnboundedSender<Streaming>,
+    takeover: Takeover,
+    streams: UnboundedSender<EventStream>,
 }
 
-impl Wire {
-    pub fn new(socket: Socket, handover: Handover, streams: UnboundedSender<Streaming>) -> Wire {
-        Wire { socket: Some(TokioIo::new(socket)), handover, streams }
+impl TakeoverSocket {
+    /// Wraps the socket of a connection.
+    pub fn new(socket: Socket, takeover: Takeover, streams: UnboundedSender<EventStream>) -> Self {
+        TakeoverSocket { socket: Some(TokioIo::new(socket)), takeover, streams }
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut TokioIo<Socket>>> {
@@ -117,18 +123,19 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for TakeoverSocket {
     fn drop(&mut self) {
-        if let (Some(begun), Some(socket)) = (self.handover.take(), self.socket.take()) {
-            let Begun { head, reader, chunked } = begun;
-            let stream = Streaming { socket: socket.into_inner(), reader, unsent: head, chunked };
-            // Where nobody takes it any more, the service has stopped.
+        let events = self.takeover.events().take();
+        if let (Some(events), Some(socket)) = (events, self.socket.take()) {
+            let Events { head, source, chunked } = events;
+            let stream = EventStream { socket: socket.into_inner(), source, unsent: head, chunked };
+            // It fails only once the service has stopped.
             let _ = self.streams.send(stream);
         }
     }
 }
 
-impl hyper::rt::Read for Wire {
+impl hyper::rt::Read for TakeoverSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -138,7 +145,7 @@ impl hyper::rt::Read for Wire {
     }
 }
 
-impl hyper::rt::Write for Wire {
+impl hyper::rt::Write for TakeoverSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         self.socket()?.poll_write(cx, from)
     }
@@ -153,19 +160,16 @@ impl hyper::rt::Write for Wire {
 }
 
 /// A socket that events are written to until there are no more, or nobody reads them.
-pub struct Streaming {
+pub struct EventStream {
     socket: Socket,
-    reader: Box<Reader>,
+    source: Box<dyn EventSource>,
     /// What is still to be written of the last piece.
     unsent: Bytes,
     chunked: bool,
 }
 
-impl Streaming {
-    /// Writes events.
-    ///
-    /// # Errors
-    /// The reader took nothing for too long, or the connection broke.
+impl EventStream {
+    /// Writes events until there are no more, or the reader has taken nothing for too long.
     pub async fn run(mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -182,14 +186,14 @@ impl Streaming {
                 }
                 self.unsent.advance(written);
             }
-            match ready!(self.reader.poll_next(cx)) {
+            match ready!(self.source.poll_next(cx)) {
                 Some(piece) => self.unsent = if self.chunked { piece.chunk() } else { piece.text() },
                 None => return self.socket.as_mut().poll_shutdown(cx),
             }
         }
     }
 
-    /// Whether the peer has closed. What it says is of no interest.
+    /// Whether the peer has closed. What it sends is read and ignored.
     fn is_gone(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut space = [0; 256];
         loop {

@@ -1,17 +1,20 @@
 //! `/badge/{site}.svg`: one figure as an image, for pages that take nothing else.
 //!
 //! `?total=` (`visits`, `views`, `visitors`, `online`) and `period=` choose the figure, `page=` that of a
-//! page (`views` and `online`), `label=` the words beside it, `lang=` the language.
+//! page (`views` and `online`), `label=` what stands beside it, `lang=` the language.
 
+use hyper::HeaderMap;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
+use super::context::{Public, ReadRequest, Reply};
+use super::known;
 use crate::ingest::{Page, Reason};
+use crate::serve::answer::fault::Fault;
+use crate::serve::answer::html::escaped;
 use crate::serve::answer::{self, Response};
-use crate::serve::public::context::{Asked, Reply};
-use crate::serve::public::counters::{self, Ready};
-use crate::serve::public::widget::{Figure, Known, escaped};
-use crate::serve::shown::labels::Words;
+use crate::serve::shown::figure::Figure;
+use crate::serve::shown::labels::Labels;
 use crate::sites::Site;
 
 /// Most characters of a label; a longer one is cut.
@@ -20,9 +23,9 @@ const MAX_LABEL: usize = 64;
 /// Space beside a text, pixels.
 const MARGIN: usize = 7;
 
-/// What a request asks for.
+/// What a request for a badge asks for.
 #[derive(Debug, PartialEq, Eq)]
-struct Wish {
+struct BadgeRequest {
     figure: Figure,
     total: String,
     period: String,
@@ -30,16 +33,16 @@ struct Wish {
     lang: Option<String>,
 }
 
-impl Wish {
-    fn read(query: &str, of_page: bool) -> Result<Wish, Reason> {
+impl BadgeRequest {
+    fn read(query: &str, of_page: bool) -> Result<BadgeRequest, Reason> {
         let (mut total, mut period) = (if of_page { "views" } else { "visits" }.to_owned(), "all".to_owned());
         let (mut label, mut lang) = (None, None);
-        for (name, said) in form_urlencoded::parse(query.as_bytes()) {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
-                "total" => total = said.into_owned(),
-                "period" => period = said.into_owned(),
-                "label" => label = Some(said.chars().take(MAX_LABEL).collect()),
-                "lang" => lang = Some(said.into_owned()),
+                "total" => total = value.into_owned(),
+                "period" => period = value.into_owned(),
+                "label" => label = Some(value.chars().take(MAX_LABEL).collect()),
+                "lang" => lang = Some(value.into_owned()),
                 _ => {}
             }
         }
@@ -47,48 +50,49 @@ impl Wish {
         let name =
             if total == "online" { format!("{page}online") } else { format!("{page}{total}.{period}") };
         let figure = Figure::named(&name).filter(|_| !total.contains('.')).ok_or(Reason::Malformed)?;
-        Ok(Wish { figure, total, period, label, lang })
+        Ok(BadgeRequest { figure, total, period, label, lang })
     }
 
-    /// The words beside the figure: the label asked for, else what the block would call it.
-    fn label<'a>(&'a self, words: &'a Words) -> &'a str {
+    /// What stands beside the figure: the label asked for, else what the block would call it.
+    fn label<'a>(&'a self, labels: &'a Labels) -> &'a str {
         match (&self.label, self.total.as_str(), self.period.as_str()) {
             (Some(label), ..) => label,
-            (None, "online", _) => &words.online,
-            (None, "views", "all") => &words.views,
-            (None, _, "day") => &words.day,
-            (None, _, "week") => &words.week,
-            (None, _, "month") => &words.month,
-            (None, _, "year") => &words.year,
-            (None, ..) => &words.total,
+            (None, "online", _) => &labels.online,
+            (None, "views", "all") => &labels.views,
+            (None, _, "day") => &labels.day,
+            (None, _, "week") => &labels.week,
+            (None, _, "month") => &labels.month,
+            (None, _, "year") => &labels.year,
+            (None, ..) => &labels.total,
         }
     }
 }
 
 /// `GET /badge/{site}.svg`.
-pub fn badge(asked: Asked<'_>) -> Reply {
-    let understood = counters::site_and_page(&asked).and_then(|(site, page)| {
-        let wish = Wish::read(asked.uri.query().unwrap_or_default(), page.is_some())?;
-        Ok((site, page, wish))
-    });
-    match understood {
-        Err(reason) => Reply::Now(answer::refused(reason.into())),
-        Ok((site, page, wish)) => {
-            counters::once_known(asked, site, page, move |ready, site, page| show(ready, site, page, &wish))
-        }
-    }
+pub fn badge(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    let (site, page) = known::site_and_page(&request)?;
+    let asked = BadgeRequest::read(request.query(), page.is_some())?;
+    Ok(known::once_known(request, site, page, move |public, headers, site, page| {
+        show(public, headers, site, page, &asked)
+    }))
 }
 
-fn show(ready: Ready, site: &Site, page: Option<&Page>, wish: &Wish) -> Response {
-    let known = Known::now(&ready.public, site, page);
-    let lists = ready.public.parts.lists.load();
-    let words = lists.languages.of(wish.lang.as_deref(), &site.locale);
-    let figure = known.of(wish.figure);
-    // Nothing is said of what is not known; the image keeps its place.
-    let shown = figure.map_or_else(|| "–".to_owned(), |figure| words.grouped(figure));
-    let image = drawn(wish.label(words), &shown, &words.tag);
-    let cache = if known.stale || figure.is_none() { answer::NO_STORE } else { answer::HALF_A_MINUTE };
-    let mut response = counters::unless_held(ready.headers, image.into(), answer::SVG, cache);
+fn show(
+    public: &Public,
+    headers: HeaderMap,
+    site: &Site,
+    page: Option<&Page>,
+    asked: &BadgeRequest,
+) -> Response {
+    let current = public.current_figures(site, page);
+    let lists = public.parts.lists.load();
+    let labels = lists.languages.of(asked.lang.as_deref(), &site.locale);
+    let figure = current.of(asked.figure);
+    // A figure that is not known is a dash, so that the image keeps its place.
+    let text = figure.map_or_else(|| "–".to_owned(), |figure| labels.grouped(figure));
+    let image = drawn(asked.label(labels), &text, &labels.tag);
+    let cache = if current.stale || figure.is_none() { answer::NO_STORE } else { answer::HALF_A_MINUTE };
+    let mut response = answer::unless_held(headers, image.into(), answer::SVG, cache);
     // Opened by itself an image is a document.
     let nothing = HeaderValue::from_static("default-src 'none'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, nothing);
@@ -130,11 +134,11 @@ fn width(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::shown::labels::tests::words;
+    use crate::serve::shown::labels::tests::labels;
 
     #[test]
     fn a_figure_is_chosen_by_total_and_period() {
-        let figure = |query, of_page| Wish::read(query, of_page).map(|wish| wish.figure);
+        let figure = |query, of_page| BadgeRequest::read(query, of_page).map(|asked| asked.figure);
         let named = |name| Ok(Figure::named(name).unwrap());
         assert_eq!(figure("", false), named("visits.all"));
         assert_eq!(figure("total=online&period=day", false), named("online"));
@@ -153,8 +157,8 @@ mod tests {
 
     #[test]
     fn its_label_is_bounded_and_stays_text() {
-        let wish = Wish::read(&format!("label={}", "x".repeat(1000)), false).unwrap();
-        assert_eq!(wish.label(&words("en", ",")).len(), MAX_LABEL);
+        let asked = BadgeRequest::read(&format!("label={}", "x".repeat(1000)), false).unwrap();
+        assert_eq!(asked.label(&labels("en", ",")).len(), MAX_LABEL);
         let image = drawn("</title><script>alert(1)</script>\" onload=\"x", "1", "en");
         assert!(!image.contains("<script") && !image.contains("\" onload"), "{image}");
         assert!(image.contains("aria-label=\"&lt;/title&gt;&lt;script&gt;"), "{image}");

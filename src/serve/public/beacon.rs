@@ -1,21 +1,21 @@
-//! Takes beacons: reads them, has them decided, and answers once what was decided is kept.
+//! Takes beacons: reads them, has them decided, and answers once they are kept.
 
 use std::net::IpAddr;
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Uri};
 
+use super::context::Public;
 use crate::clock::Moment;
 use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
 use crate::metrics::Outcome;
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
-use crate::serve::public::context::Public;
 use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
 /// What became of a decided beacon.
-enum Taken {
+enum TakenBeacon {
     /// A view of a site: answered once it is written.
     View(SiteId, Written),
     /// A ping or a leave.
@@ -55,7 +55,7 @@ impl Public {
         said: Result<Said<'_>, Reason>,
         peer: IpAddr,
         headers: &HeaderMap,
-    ) -> Result<Taken, Refusal> {
+    ) -> Result<TakenBeacon, Refusal> {
         let said = said.map_err(|reason| Refusal { site: None, reason })?;
         let now = self.parts.clock.now();
         let client = self.client(peer, headers, now);
@@ -68,24 +68,24 @@ impl Public {
         self.keep(beacon).map_err(|reason| Refusal { site: Some(site), reason })
     }
 
-    fn keep(&self, beacon: Beacon) -> Result<Taken, Reason> {
+    fn keep(&self, beacon: Beacon) -> Result<TakenBeacon, Reason> {
         let Beacon { kind, site, ref page, visitor, at, .. } = beacon;
         let sessions = &self.parts.sessions;
         match kind {
-            Kind::View => return Ok(Taken::View(site, self.parts.totals.take(beacon)?)),
+            Kind::View => return Ok(TakenBeacon::View(site, self.parts.totals.take(beacon)?)),
             Kind::Ping => sessions.ping(visitor, site, page, at),
             Kind::Leave => sessions.leave(visitor, at),
         }
         self.parts.metrics.beacons(Outcome::Taken, 1);
-        Ok(Taken::Sign)
+        Ok(TakenBeacon::Sign)
     }
 
     /// Waits until the beacon is kept.
-    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<(), Reason> {
+    async fn kept(&self, taken: Result<TakenBeacon, Refusal>) -> Result<(), Reason> {
         match taken {
             Err(refusal) => Err(self.refused(refusal)),
-            Ok(Taken::Sign) => Ok(()),
-            Ok(Taken::View(site, written)) => {
+            Ok(TakenBeacon::Sign) => Ok(()),
+            Ok(TakenBeacon::View(site, written)) => {
                 written.await.map_err(|reason| self.refused(Refusal { site: Some(site), reason }))
             }
         }

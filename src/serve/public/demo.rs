@@ -3,11 +3,12 @@
 
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 
+use super::context::{Public, ReadRequest, Reply};
+use super::{known, widget};
 use crate::ingest::{self, Page};
-use crate::serve::answer::{self, Fault};
-use crate::serve::public::context::{Asked, Reply};
-use crate::serve::public::counters::{self, Ready};
-use crate::serve::public::widget::{self, Figure, Known};
+use crate::serve::answer::fault::Fault;
+use crate::serve::answer::{self, html};
+use crate::serve::shown::figure::Figure;
 use crate::sites::Site;
 
 /// The site whose pages these are.
@@ -62,55 +63,49 @@ const ARTICLES: [Article; 4] = [
 ];
 
 /// `GET /`: to the demo.
-pub fn entrance(asked: Asked<'_>) -> Reply {
-    if asked.public.parts.sites.load().get(SITE).is_none() {
-        return Reply::Now(answer::refused(Fault::NotFound));
-    }
-    // Below a path the browser may have left out the slash that a relative way needs.
-    let mount =
-        if asked.uri.path().ends_with('/') { String::new() } else { asked.public.mount.clone() + "/" };
+pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    let ReadRequest { public, uri, .. } = request;
+    public.parts.sites.load().get(SITE).ok_or(Fault::NotFound)?;
+    // A relative location would need the slash that a browser may have left out behind the mount.
+    let mount = if uri.path().ends_with('/') { String::new() } else { public.mount.clone() + "/" };
     let location = HeaderValue::try_from(mount + "demo").unwrap_or(HeaderValue::from_static("/demo"));
-    Reply::Now(answer::see(location))
+    Ok(Reply::Now(answer::redirect(location)))
 }
 
 /// `GET /demo`.
-pub fn lead(asked: Asked<'_>) -> Reply {
-    show(asked, "/demo", "")
+pub fn lead(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    show(request, "/demo", "")
 }
 
 /// `GET /demo/{article}`.
-pub fn article(asked: Asked<'_>) -> Reply {
-    let path = format!("/demo/{}", asked.name);
-    show(asked, &path, "../")
+pub fn article(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    let path = format!("/demo/{}", request.name);
+    show(request, &path, "../")
 }
 
 /// `GET /demo.css`.
-pub fn stylesheet(asked: Asked<'_>) -> Reply {
-    Reply::Now(counters::unless_held(asked.headers, CSS.into(), answer::CSS, answer::AN_HOUR))
+pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
 }
 
 /// Shows an article; `root` leads from it to where the service begins.
-fn show(asked: Asked<'_>, path: &str, root: &'static str) -> Reply {
-    let site = asked.public.parts.sites.load().get(SITE).cloned();
-    let article = ARTICLES.iter().find(|article| article.path == path);
-    let (Some(site), Some(article)) = (site, article) else {
-        return Reply::Now(answer::refused(Fault::NotFound));
-    };
+fn show(request: ReadRequest<'_>, path: &str, root: &'static str) -> Result<Reply, Fault> {
+    let site = request.public.parts.sites.load().get(SITE).cloned().ok_or(Fault::NotFound)?;
+    let article = ARTICLES.iter().find(|article| article.path == path).ok_or(Fault::NotFound)?;
     let page = ingest::read_page(&site, path).ok();
-    counters::once_known(asked, site, page, move |ready, site, page| {
-        let html = filled(&ready, site, page, article, root);
-        let mut response = counters::unless_held(ready.headers, html.into(), answer::HTML, answer::NO_STORE);
+    Ok(known::once_known(request, site, page, move |public, headers, site, page| {
+        let html = filled(public, site, page, article, root);
+        let mut response = answer::unless_held(headers, html.into(), answer::HTML, answer::NO_STORE);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
         response
-    })
+    }))
 }
 
-fn filled(ready: &Ready, site: &Site, page: Option<&Page>, article: &Article, root: &str) -> String {
-    let known = Known::now(&ready.public, site, page);
-    let lists = ready.public.parts.lists.load();
-    let words = lists.languages.of(Some(LANG), &site.locale);
-    let views = Figure::named("page.views.all").and_then(|figure| known.of(figure));
-    let views = views.map_or(String::new(), |views| words.grouped(views));
+fn filled(public: &Public, site: &Site, page: Option<&Page>, article: &Article, root: &str) -> String {
+    let current = public.current_figures(site, page);
+    let lists = public.parts.lists.load();
+    let labels = lists.languages.of(Some(LANG), &site.locale);
+    let views = Figure::named("page.views.all").and_then(|figure| current.of(figure));
     let others: String = ARTICLES
         .iter()
         .filter(|other| other.path != article.path)
@@ -123,19 +118,17 @@ fn filled(ready: &Ready, site: &Site, page: Option<&Page>, article: &Article, ro
             )
         })
         .collect();
-    let block = widget::fragment(words, &widget::lines(&known, words));
-    let mut html = PAGE.to_owned();
-    for (name, text) in [
-        ("{body}", article.body),
-        ("{others}", &others),
-        ("{block}", &block),
-        ("{title}", article.title),
-        ("{section}", article.section),
-        ("{path}", article.path),
-        ("{views}", &views),
-        ("{root}", root),
-    ] {
-        html = html.replace(name, text);
-    }
-    html
+    html::filled(
+        PAGE,
+        &[
+            ("body", article.body),
+            ("others", &others),
+            ("block", &widget::fragment(labels, &widget::lines(&current, labels))),
+            ("title", article.title),
+            ("section", article.section),
+            ("path", article.path),
+            ("views", &views.map_or(String::new(), |views| labels.grouped(views))),
+            ("root", root),
+        ],
+    )
 }

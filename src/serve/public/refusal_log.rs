@@ -7,38 +7,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Moment;
 use crate::ingest::Reason;
+use crate::serve::answer::once_a_minute::OnceAMinute;
 use crate::sites::{SiteId, Sites};
-
-const MINUTE_MS: u64 = 60_000;
 
 /// Whose refusals, and why: a site, where the beacon named a registered one.
 type Key = (Option<SiteId>, Reason);
 
 #[derive(Default)]
-struct Line {
+struct RefusalLine {
     /// Refused since the line was last written.
     number: u64,
-    /// Uptime when it was.
-    written_ms: Option<u64>,
+    minute: OnceAMinute,
 }
 
-impl Line {
+impl RefusalLine {
     /// The number to write now, if a minute has passed.
     fn due(&mut self, now: Moment) -> Option<u64> {
-        let hushed = self.written_ms.is_some_and(|at| now.uptime_ms.saturating_sub(at) < MINUTE_MS);
-        if hushed || self.number == 0 {
-            return None;
-        }
-        self.written_ms = Some(now.uptime_ms);
-        Some(std::mem::take(&mut self.number))
+        (self.number > 0 && self.minute.due(now)).then(|| std::mem::take(&mut self.number))
     }
 }
 
 /// Refusals not yet in the log.
 #[derive(Default)]
-pub struct Refusals(Mutex<HashMap<Key, Line>>);
+pub struct RefusalLog(Mutex<HashMap<Key, RefusalLine>>);
 
-impl Refusals {
+impl RefusalLog {
     /// Notes a refusal; the first of its kind in a while is written at once.
     pub fn note(&self, sites: &Sites, site: Option<SiteId>, reason: Reason, now: Moment) {
         if let Some(number) = self.count(site, reason, now) {
@@ -54,7 +47,7 @@ impl Refusals {
     }
 
     /// Writes whatever is left: the service stops.
-    pub fn write_rest(&self, sites: &Sites) {
+    pub fn write_remaining(&self, sites: &Sites) {
         for (key, line) in self.lines().drain().filter(|(_, line)| line.number > 0) {
             write(sites, key, line.number);
         }
@@ -67,7 +60,7 @@ impl Refusals {
         line.due(now)
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Key, RefusalLine>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,7 +69,7 @@ fn write(sites: &Sites, (site, reason): Key, number: u64) {
     let site = site.and_then(|id| sites.at(id)).map_or("-", |site| site.key.as_str());
     let reason_code = reason.code();
     match reason {
-        // The service's own doing.
+        // The service itself is the cause.
         Reason::Overloaded | Reason::JournalFull => {
             tracing::warn!(site, reason = reason_code, number, "beacons refused");
         }
@@ -93,7 +86,7 @@ mod tests {
     #[test]
     fn one_line_a_minute_carries_the_number() {
         let (clock, hand) = Clock::by_hand(0);
-        let refusals = Refusals::default();
+        let refusals = RefusalLog::default();
         let note = |reason| refusals.count(Some(SiteId(0)), reason, clock.now());
         assert_eq!(note(Reason::BadUrl), Some(1), "the first is told at once");
         assert_eq!(note(Reason::BadUrl), None);
@@ -109,7 +102,7 @@ mod tests {
     #[test]
     fn what_a_minute_gathered_is_written_without_a_further_refusal() {
         let (clock, hand) = Clock::by_hand(0);
-        let (sites, refusals) = (Sites::default(), Refusals::default());
+        let (sites, refusals) = (Sites::default(), RefusalLog::default());
         for _ in 0..5 {
             refusals.note(&sites, None, Reason::Malformed, clock.now());
         }

@@ -1,12 +1,8 @@
-//! The texts of a read that stay the same for an hour: the names of the running buckets.
+//! The texts of a body that stay the same for an hour: the names of the running buckets.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwapOption;
 use chrono::{DateTime, FixedOffset, SecondsFormat};
 
 use crate::calendar::{Calendar, Period, Span};
-use crate::sites::Site;
 
 /// The running hour of a site in words.
 pub struct Hour {
@@ -18,7 +14,8 @@ pub struct Hour {
 }
 
 impl Hour {
-    fn new(span: Span) -> Self {
+    /// Puts an hour into words.
+    pub fn new(span: Span) -> Self {
         let [day, week, month, year] =
             [Period::Day, Period::Week, Period::Month, Period::Year].map(|period| span.hour.bucket(period));
         let buckets = format!(r#"{{"day":"{day}","week":"{week}","month":"{month}","year":"{year}"}}"#);
@@ -35,12 +32,13 @@ impl Hour {
         self.within_hour(unix_ms).unwrap_or_else(|| calendar.rfc3339(unix_ms))
     }
 
-    fn holds(&self, unix_ms: i64) -> bool {
-        (self.span.from_ms..self.span.until_ms).contains(&unix_ms)
+    /// Whether it is of this span.
+    pub fn is_of(&self, span: &Span) -> bool {
+        self.span == *span
     }
 
     fn within_hour(&self, unix_ms: i64) -> Option<String> {
-        if !self.holds(unix_ms) {
+        if !(self.span.from_ms..self.span.until_ms).contains(&unix_ms) {
             return None;
         }
         let second = (unix_ms.div_euclid(1000) + i64::from(self.span.hour.offset_s)).rem_euclid(3600);
@@ -71,41 +69,11 @@ fn around(span: &Span) -> (Box<str>, Box<str>) {
     (date.into(), rest.get("00:00".len()..).unwrap_or_default().into())
 }
 
-/// The running hour of every site, in order of their ids.
-pub struct Labels(Vec<ArcSwapOption<Hour>>);
-
-impl Labels {
-    /// Room for `sites` sites.
-    pub fn new(sites: usize) -> Self {
-        Labels((0..sites).map(|_| ArcSwapOption::empty()).collect())
-    }
-
-    /// The hour that `unix_ms` lies in; the zone is asked once an hour.
-    pub fn at(&self, site: &Site, unix_ms: i64) -> Arc<Hour> {
-        self.cached(site.id.index(), unix_ms, || Hour::new(site.calendar.span(unix_ms)))
-    }
-
-    fn cached(&self, site: usize, unix_ms: i64, new: impl FnOnce() -> Hour) -> Arc<Hour> {
-        let cell = self.0.get(site);
-        if let Some(hour) = cell.and_then(ArcSwapOption::load_full)
-            && hour.holds(unix_ms)
-        {
-            return hour;
-        }
-        let hour = Arc::new(new());
-        if let Some(cell) = cell {
-            cell.store(Some(hour.clone()));
-        }
-        hour
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::calendar::CivilHour;
     use chrono::NaiveDate;
-    use std::cell::Cell;
 
     /// 2023-09-15T08:00+07:00.
     const EIGHT: i64 = 1_694_739_600_000;
@@ -114,28 +82,7 @@ mod tests {
         let day = NaiveDate::from_ymd_opt(2023, 9, 15).unwrap();
         let week = NaiveDate::from_ymd_opt(2023, 9, 11).unwrap();
         let hour = CivilHour { day, hour: 8, offset_s: 7 * 3600, week };
-        let span = Span { hour, from_ms, until_ms: from_ms + 3_600_000 };
-        Hour { span, buckets: from_ms.to_string().into(), around: around(&span) }
-    }
-
-    #[test]
-    fn the_hour_is_asked_for_once_until_it_ends_or_the_clock_steps() {
-        let labels = Labels::new(2);
-        let asked = Cell::new(0);
-        let at = |site, unix_ms: i64, from_ms| {
-            let new = || {
-                asked.set(asked.get() + 1);
-                hour(from_ms)
-            };
-            (labels.cached(site, unix_ms, new).buckets().to_owned(), asked.get())
-        };
-        let next = EIGHT + 3_600_000;
-        assert_eq!(at(0, EIGHT, EIGHT), (EIGHT.to_string(), 1));
-        assert_eq!(at(0, next - 1, EIGHT), (EIGHT.to_string(), 1));
-        assert_eq!(at(0, next, next), (next.to_string(), 2));
-        assert_eq!(at(0, next - 1, EIGHT), (EIGHT.to_string(), 3), "a step back");
-        assert_eq!(at(1, EIGHT, EIGHT), (EIGHT.to_string(), 4), "each site has its own");
-        assert_eq!(at(9, EIGHT, EIGHT), (EIGHT.to_string(), 5), "and without room it is made anew");
+        Hour::new(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
     }
 
     #[test]
@@ -146,6 +93,11 @@ mod tests {
         assert_eq!(
             hour.within_hour(EIGHT + 59 * 60_000 + 59_000).as_deref(),
             Some("2023-09-15T08:59:59+07:00")
+        );
+        assert!(
+            hour.buckets().starts_with(r#"{"day":"2023-09-15","week":"2023-W37","#),
+            "{}",
+            hour.buckets()
         );
         assert_eq!(hour.within_hour(EIGHT - 1), None);
         assert_eq!(hour.within_hour(EIGHT + 3_600_000), None);

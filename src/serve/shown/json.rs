@@ -1,43 +1,52 @@
 //! The bodies of the reads, written by hand into one buffer. A figure that is not known is left out.
 
-use crate::totals::Figures;
+use super::figure::SiteFigures;
+use super::hour::Hour;
+use crate::calendar::{PerPeriod, Period};
+use crate::sites::Site;
 
-const PERIODS: [&str; 5] = ["day", "week", "month", "year", "all"];
-
-/// A page as shown.
-pub struct PageShown<'a> {
+/// A page as it is shown.
+pub struct PageItem<'a> {
     /// The page.
     pub page: &'a str,
     /// Visitors online on it.
     pub online: u64,
-    /// Day, week, month, year, all; none where they are not known.
-    pub views: Option<[u64; 5]>,
+    /// Its views; none where they are not known.
+    pub views: Option<PerPeriod<u64>>,
 }
 
-/// What stands in every body.
-pub struct Shown<'a> {
+/// What every body begins with.
+pub struct BodyHead<'a> {
     /// The site's key.
-    pub site: &'a str,
+    site: &'a str,
     /// When the figures last changed (RFC 3339).
-    pub at: &'a str,
+    at: String,
     /// The JSON object of the running buckets' names.
-    pub buckets: &'a str,
+    buckets: &'a str,
+}
+
+impl<'a> BodyHead<'a> {
+    /// That of a site in its running hour, whose figures last changed then.
+    pub fn new(site: &'a Site, hour: &'a Hour, changed_ms: i64) -> Self {
+        let at = hour.rfc3339(&site.calendar, changed_ms);
+        BodyHead { site: site.key.as_str(), at, buckets: hour.buckets() }
+    }
 }
 
 /// What the body of `counters` begins with: all of it that is the same for every page.
-pub fn site_counters(body: &mut Vec<u8>, shown: &Shown<'_>, online: u64, figures: &Figures) {
-    head(body, shown);
+pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figures: &SiteFigures) {
+    begin(body, head);
     text(body, r#","online":"#);
     number(body, online);
     text(body, r#","buckets":"#);
-    text(body, shown.buckets);
-    row(body, r#","views":"#, &figures.views);
-    row(body, r#","visits":"#, &figures.visits);
-    row(body, r#","visitors":"#, &figures.visitors);
+    text(body, head.buckets);
+    row(body, r#","views":"#, known(&figures.views));
+    row(body, r#","visits":"#, known(&figures.visits));
+    row(body, r#","visitors":"#, known(&figures.visitors));
 }
 
 /// What it ends with. `stale`: something shown may be old.
-pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageShown<'_>>, stale: bool) {
+pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageItem<'_>>, stale: bool) {
     if let Some(page) = page {
         text(body, r#","page":"#);
         item(body, page);
@@ -47,14 +56,14 @@ pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageShown<'_>>, stale: bo
 
 /// The body of `pages`. `stale`: something shown may be old.
 pub fn pages<'a>(
-    shown: &Shown<'_>,
-    pages: impl ExactSizeIterator<Item = PageShown<'a>>,
+    head: &BodyHead<'_>,
+    pages: impl ExactSizeIterator<Item = PageItem<'a>>,
     stale: bool,
 ) -> Vec<u8> {
     let mut body = Vec::with_capacity(256 + 192 * pages.len());
-    head(&mut body, shown);
+    begin(&mut body, head);
     text(&mut body, r#","buckets":"#);
-    text(&mut body, shown.buckets);
+    text(&mut body, head.buckets);
     text(&mut body, r#","pages":["#);
     for (place, page) in pages.enumerate() {
         text(&mut body, if place == 0 { "" } else { "," });
@@ -65,11 +74,11 @@ pub fn pages<'a>(
     body
 }
 
-fn head(body: &mut Vec<u8>, shown: &Shown<'_>) {
+fn begin(body: &mut Vec<u8>, head: &BodyHead<'_>) {
     text(body, r#"{"site":""#);
-    text(body, shown.site);
+    text(body, head.site);
     text(body, r#"","at":""#);
-    text(body, shown.at);
+    text(body, &head.at);
     text(body, r#"""#);
 }
 
@@ -77,25 +86,28 @@ fn tail(body: &mut Vec<u8>, stale: bool) {
     text(body, if stale { r#","stale":true}"# } else { r#","stale":false}"# });
 }
 
-fn item(body: &mut Vec<u8>, page: &PageShown<'_>) {
+fn item(body: &mut Vec<u8>, page: &PageItem<'_>) {
     text(body, r#"{"page":"#);
     quoted(body, page.page);
     text(body, r#","online":"#);
     number(body, page.online);
     if let Some(views) = page.views {
-        row(body, r#","views":"#, &views.map(Some));
+        row(body, r#","views":"#, views.iter().map(|(period, views)| (period, *views)));
     }
     text(body, "}");
 }
 
-/// A member with what is known of five periods; nothing at all where nothing is known.
-fn row(body: &mut Vec<u8>, member: &str, figures: &[Option<u64>; 5]) {
-    let known = PERIODS.iter().zip(figures).filter_map(|(period, figure)| Some((period, (*figure)?)));
+fn known(figures: &PerPeriod<Option<u64>>) -> impl Iterator<Item = (Period, u64)> {
+    figures.iter().filter_map(|(period, figure)| Some((period, (*figure)?)))
+}
+
+/// A member with the figures of periods; nothing at all where there are none.
+fn row(body: &mut Vec<u8>, member: &str, figures: impl Iterator<Item = (Period, u64)>) {
     let mut between = "{\"";
-    for (period, figure) in known {
+    for (period, figure) in figures {
         text(body, if between == "{\"" { member } else { "" });
         text(body, between);
-        text(body, period);
+        text(body, period.name());
         text(body, "\":");
         number(body, figure);
         between = ",\"";
@@ -111,9 +123,9 @@ fn number(body: &mut Vec<u8>, number: u64) {
     text(body, itoa::Buffer::new().format(number));
 }
 
-/// A string of anyone's making, with its quotes.
+/// A string from outside, with its quotes.
 fn quoted(body: &mut Vec<u8>, said: &str) {
-    // Looking at all of it, without stopping at the first, is what the compiler makes quick.
+    // The compiler makes this loop fast because it never stops early.
     let odd = said.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
     if !odd {
         text(body, "\"");
@@ -128,31 +140,33 @@ fn quoted(body: &mut Vec<u8>, said: &str) {
 mod tests {
     use super::*;
 
-    const SHOWN: Shown<'static> = Shown {
-        site: "lamdong",
-        at: "2023-09-15T08:19:00+07:00",
-        buckets: r#"{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"}"#,
-    };
+    fn head() -> BodyHead<'static> {
+        BodyHead {
+            site: "lamdong",
+            at: "2023-09-15T08:19:00+07:00".to_owned(),
+            buckets: r#"{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"}"#,
+        }
+    }
 
-    fn counters(online: u64, figures: &Figures, page: Option<&PageShown<'_>>, stale: bool) -> Vec<u8> {
+    fn counters(online: u64, figures: &SiteFigures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
         let mut body = Vec::new();
-        site_counters(&mut body, &SHOWN, online, figures);
+        site_counters(&mut body, &head(), online, figures);
         page_counters(&mut body, page, stale);
         body
     }
 
-    fn figures() -> Figures {
-        Figures {
-            views: [Some(61); 5],
-            visits: [Some(61), Some(10194), Some(53796), Some(634_758), Some(1_316_717)],
-            visitors: [Some(61); 5],
+    fn figures() -> SiteFigures {
+        SiteFigures {
+            views: [Some(61); 5].into(),
+            visits: [Some(61), Some(10194), Some(53796), Some(634_758), Some(1_316_717)].into(),
+            visitors: [Some(61); 5].into(),
             changed_ms: 0,
         }
     }
 
     #[test]
     fn counters_are_the_described_body_to_the_byte() {
-        let page = PageShown { page: "/bai-viet/1.html", online: 2, views: Some([1, 1, 1, 1, 13]) };
+        let page = PageItem { page: "/bai-viet/1.html", online: 2, views: Some([1, 1, 1, 1, 13].into()) };
         let expected = concat!(
             r#"{"site":"lamdong","at":"2023-09-15T08:19:00+07:00","online":61,"#,
             r#""buckets":{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"},"#,
@@ -169,7 +183,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out_and_never_zero() {
-        let some = Figures { views: [None, Some(2), None, None, Some(0)], ..Figures::default() };
+        let some =
+            SiteFigures { views: [None, Some(2), None, None, Some(0)].into(), ..SiteFigures::default() };
         let body = counters(0, &some, None, true);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["views"], serde_json::json!({"week": 2, "all": 0}));
@@ -180,12 +195,12 @@ mod tests {
     #[test]
     fn pages_keep_order_and_duplicates_and_escape_what_needs_it() {
         let texts = ["/b", "/a\"\\\u{1}\u{2028}é", "/b"];
-        let shown = texts.iter().map(|page| PageShown {
+        let shown = texts.iter().map(|page| PageItem {
             page,
             online: 1,
-            views: (*page == "/b").then_some([1, 2, 3, 4, 5]),
+            views: (*page == "/b").then_some([1, 2, 3, 4, 5].into()),
         });
-        let body = pages(&SHOWN, shown, false);
+        let body = pages(&head(), shown, false);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let items = body["pages"].as_array().unwrap();
         assert_eq!(items.iter().map(|item| item["page"].as_str().unwrap()).collect::<Vec<_>>(), texts);
@@ -197,7 +212,7 @@ mod tests {
 
     #[test]
     fn no_pages_are_an_empty_list() {
-        let body: serde_json::Value = serde_json::from_slice(&pages(&SHOWN, [].into_iter(), false)).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&pages(&head(), [].into_iter(), false)).unwrap();
         assert_eq!(body["pages"], serde_json::json!([]));
     }
 }

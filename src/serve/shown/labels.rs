@@ -1,9 +1,9 @@
-//! The words of the footer block by language, and how a language writes its figures. Which words and
+//! The labels of the footer block by language, and how a language writes its figures. Which labels and
 //! languages there are is configuration: `[labels.*]` of `config/footfall.toml`.
 
-/// The words of a language.
+/// The labels of a language.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct Labels {
     /// The language, a BCP 47 tag.
     pub tag: String,
     /// Stands above the block.
@@ -26,49 +26,54 @@ pub struct Words {
     pub group: String,
 }
 
-impl Words {
-    /// A figure with its digits in groups: 10194 as `10.194`.
-    pub fn grouped(&self, figure: u64) -> String {
-        let digits = figure.to_string();
-        let mut text = String::with_capacity(digits.len() + digits.len() / 3 * self.group.len());
-        for (place, digit) in digits.chars().enumerate() {
-            if place > 0 && (digits.len() - place).is_multiple_of(3) {
-                text.push_str(&self.group);
-            }
-            text.push(digit);
+/// A number with its digits in groups of three: 10194 as `10.194`.
+pub fn grouped(number: u64, group: &str) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 * group.len());
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push_str(group);
         }
-        text
+        text.push(digit);
+    }
+    text
+}
+
+impl Labels {
+    /// A figure as the language writes it.
+    pub fn grouped(&self, figure: u64) -> String {
+        grouped(figure, &self.group)
     }
 }
 
-/// The words of every language.
+/// The labels of every language.
 #[derive(Clone, Debug)]
 pub struct Languages {
-    known: Vec<Words>,
-    fallback: Words,
+    known: Vec<Labels>,
+    fallback: Labels,
 }
 
 impl Languages {
-    /// Takes the words of some languages, and those to be used where a language is not among them.
-    pub fn new(known: Vec<Words>, fallback: Words) -> Self {
+    /// Takes the labels of some languages, and those for every other language.
+    pub fn new(known: Vec<Labels>, fallback: Labels) -> Self {
         Languages { known, fallback }
     }
 
-    /// The words of a language, or of what its tag begins with: `vi-VN` is `vi`.
-    pub fn find(&self, locale: &str) -> Option<&Words> {
+    /// The labels of a language, or of what its tag begins with: `vi-VN` is `vi`.
+    pub fn find(&self, locale: &str) -> Option<&Labels> {
         let mut tag = locale;
         loop {
-            let found = self.known.iter().find(|words| words.tag.eq_ignore_ascii_case(tag));
+            let found = self.known.iter().find(|labels| labels.tag.eq_ignore_ascii_case(tag));
             match (found, tag.rfind('-')) {
-                (Some(words), _) => return Some(words),
+                (Some(labels), _) => return Some(labels),
                 (None, Some(end)) => tag = tag.get(..end)?,
                 (None, None) => return None,
             }
         }
     }
 
-    /// The words of the language asked for, else of the site's, else the fallback's.
-    pub fn of(&self, asked: Option<&str>, locale: &str) -> &Words {
+    /// The labels of the language asked for, else of the site's, else the fallback's.
+    pub fn of(&self, asked: Option<&str>, locale: &str) -> &Labels {
         asked.and_then(|asked| self.find(asked)).or_else(|| self.find(locale)).unwrap_or(&self.fallback)
     }
 }
@@ -77,18 +82,18 @@ impl Languages {
 pub mod tests {
     use super::*;
 
-    pub fn words(tag: &str, group: &str) -> Words {
-        let word = |name: &str| format!("{tag} {name}");
-        Words {
+    pub fn labels(tag: &str, group: &str) -> Labels {
+        let label = |name: &str| format!("{tag} {name}");
+        Labels {
             tag: tag.to_owned(),
-            title: word("title"),
-            total: word("total"),
-            online: word("online"),
-            day: word("day"),
-            week: word("week"),
-            month: word("month"),
-            year: word("year"),
-            views: word("views"),
+            title: label("title"),
+            total: label("total"),
+            online: label("online"),
+            day: label("day"),
+            week: label("week"),
+            month: label("month"),
+            year: label("year"),
+            views: label("views"),
             group: group.to_owned(),
         }
     }
@@ -104,16 +109,18 @@ pub mod tests {
             (1_316_717, "1.316.717"),
             (u64::MAX, "18.446.744.073.709.551.615"),
         ] {
-            assert_eq!(words("vi", ".").grouped(figure), shown);
+            assert_eq!(labels("vi", ".").grouped(figure), shown);
         }
-        assert_eq!(words("fr", "\u{202f}").grouped(1_234_567), "1\u{202f}234\u{202f}567");
-        assert_eq!(words("x", "").grouped(1_234_567), "1234567");
+        assert_eq!(labels("fr", "\u{202f}").grouped(1_234_567), "1\u{202f}234\u{202f}567");
+        assert_eq!(labels("x", "").grouped(1_234_567), "1234567");
     }
 
     #[test]
     fn a_tag_is_found_by_what_it_begins_with() {
-        let languages =
-            Languages::new(vec![words("en", ","), words("vi", "."), words("pt-BR", ".")], words("en", ","));
+        let languages = Languages::new(
+            vec![labels("en", ","), labels("vi", "."), labels("pt-BR", ".")],
+            labels("en", ","),
+        );
         let of = |asked, locale| languages.of(asked, locale).tag.as_str();
         assert_eq!(of(None, "vi-VN"), "vi");
         assert_eq!(of(None, "VI-x-lamdong"), "vi");

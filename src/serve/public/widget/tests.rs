@@ -1,8 +1,10 @@
 use super::*;
-use crate::serve::shown::labels::tests::words;
+use crate::calendar::PerPeriod;
+use crate::serve::shown::figure::SiteFigures;
+use crate::serve::shown::labels::tests::labels;
 
-fn vi() -> Words {
-    Words {
+fn vi() -> Labels {
+    Labels {
         tag: "vi".into(),
         title: "Thống kê truy cập".into(),
         total: "Tổng lượt truy cập".into(),
@@ -10,23 +12,25 @@ fn vi() -> Words {
         week: "Trong tuần".into(),
         month: "Trong tháng".into(),
         year: "Trong năm".into(),
-        ..words("vi", ".")
+        ..labels("vi", ".")
     }
 }
 
 /// What the footer of the newspaper showed on 15 September 2023.
-fn known() -> Known {
-    let visits = [Some(61), Some(10_194), Some(53_796), Some(634_758), Some(1_316_717)];
-    let figures = Figures { visits, views: [Some(61); 5], visitors: [Some(61); 5], changed_ms: 0 };
-    Known { figures, online: 61, page: Some((2, Some([1, 1, 1, 1, 13]))), stale: false }
+fn current() -> CurrentFigures {
+    let visits = PerPeriod::from([Some(61), Some(10_194), Some(53_796), Some(634_758), Some(1_316_717)]);
+    let sixty_one = PerPeriod::from([Some(61); 5]);
+    let figures = SiteFigures { visits, views: sixty_one, visitors: sixty_one, changed_ms: 0 };
+    let views = PerPeriod::from([1, 1, 1, 1, 13]);
+    CurrentFigures { figures, online: 61, page: Some((2, Some(views))), stale: false }
 }
 
-fn wish(query: &str) -> Wish {
-    Wish::read(query).unwrap_or_else(|reason| panic!("{query}: {reason:?}"))
+fn asked(query: &str) -> WidgetRequest {
+    WidgetRequest::read(query).unwrap_or_else(|reason| panic!("{query}: {reason:?}"))
 }
 
-fn as_text(known: &Known, words: &Words, query: &str) -> String {
-    text(known, words, &lines(known, words), &wish(query))
+fn as_text(current: &CurrentFigures, labels: &Labels, query: &str) -> String {
+    text(current, labels, &lines(current, labels), &asked(query))
 }
 
 const BLOCK: &str = "Thống kê truy cập
@@ -39,7 +43,7 @@ const BLOCK: &str = "Thống kê truy cập
 
 #[test]
 fn the_block_is_that_of_the_newspaper_to_the_character() {
-    assert_eq!(as_text(&known(), &vi(), "format=text"), BLOCK);
+    assert_eq!(as_text(&current(), &vi(), "format=text"), BLOCK);
 }
 
 /// Tags taken off, as a reader sees it.
@@ -51,7 +55,7 @@ fn seen(html: &str) -> String {
 
 #[test]
 fn the_fragment_shows_the_same_and_reads_the_total_without_its_zeros() {
-    let html = fragment(&vi(), &lines(&known(), &vi()));
+    let html = fragment(&vi(), &lines(&current(), &vi()));
     assert_eq!(seen(&html), BLOCK.replace("  • ", "").trim_end());
     assert!(html.contains("aria-label=\"Tổng lượt truy cập: 1.316.717\""), "{html}");
     assert!(html.contains("<span data-footfall=\"visits.week\">10.194</span>"), "{html}");
@@ -60,11 +64,11 @@ fn the_fragment_shows_the_same_and_reads_the_total_without_its_zeros() {
 
 #[test]
 fn figures_that_are_not_known_are_left_out_and_never_zero() {
-    let mut known = known();
-    known.figures.visits = [None, Some(7), None, None, None];
-    let shown = as_text(&known, &vi(), "format=text");
+    let mut current = current();
+    current.figures.visits = [None, Some(7), None, None, None].into();
+    let shown = as_text(&current, &vi(), "format=text");
     assert_eq!(shown, "Thống kê truy cập\n  • Đang online: 61\n  • Trong tuần: 7\n");
-    assert_eq!(as_text(&known, &vi(), "format=text&figure=visits.all"), "");
+    assert_eq!(as_text(&current, &vi(), "format=text&figure=visits.all"), "");
 }
 
 #[test]
@@ -78,7 +82,7 @@ fn one_figure_is_written_alone() {
         ("figure=page.online", "2"),
         ("figure=visitors.day", "61"),
     ] {
-        assert_eq!(as_text(&known(), &vi(), &format!("format=text&{query}")), shown, "{query}");
+        assert_eq!(as_text(&current(), &vi(), &format!("format=text&{query}")), shown, "{query}");
     }
     for wrong in [
         "format=xml",
@@ -90,16 +94,16 @@ fn one_figure_is_written_alone() {
         "theme=pink",
         "figure=online",
     ] {
-        assert_eq!(Wish::read(wrong).err(), Some(Reason::Malformed), "{wrong}");
+        assert_eq!(WidgetRequest::read(wrong).err(), Some(Reason::Malformed), "{wrong}");
     }
 }
 
 #[test]
-fn words_of_anybodys_making_stay_words() {
+fn labels_are_shown_as_text_whatever_they_hold() {
     let evil = "</script><script>alert('1')</script>\"&\u{7}";
-    let words =
-        Words { title: evil.into(), online: evil.into(), total: evil.into(), group: "<".into(), ..vi() };
-    let html = fragment(&words, &lines(&known(), &words));
+    let labels =
+        Labels { title: evil.into(), online: evil.into(), total: evil.into(), group: "<".into(), ..vi() };
+    let html = fragment(&labels, &lines(&current(), &labels));
     assert!(!html.contains("<script") && !html.contains("alert('"), "{html}");
     assert!(html.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;"), "{html}");
     assert!(!html.contains('\u{7}'));
