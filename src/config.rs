@@ -259,12 +259,12 @@ impl Reader {
         serve::Languages::new(known, fallback)
     }
 
-    fn labels(&mut self, tag: &str) -> serve::Words {
+    fn labels(&mut self, tag: &str) -> serve::Labels {
         let mut label = |name: &str| {
             let key = self.settings.inherited(tag, name);
             self.text(&key, if name == "group" { values::group } else { values::label })
         };
-        serve::Words {
+        serve::Labels {
             title: label("title"),
             total: label("total"),
             online: label("online"),

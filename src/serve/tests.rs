@@ -1,7 +1,6 @@
 //! Connections, routes and bodies over real sockets. The handler here is small: what the real ones
 //! answer is tested with the whole service.
 
-use std::convert::Infallible;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -9,14 +8,15 @@ use std::thread::{self, JoinHandle, sleep};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, StatusCode};
 use tokio::sync::oneshot;
 
-use super::accept::{Door, bind};
-use super::reply::{self, Fault, Response};
-use super::routes::{ADMIN, Found, PUBLIC, Routes};
-use super::{body, public::PublicHandler};
+use super::admin::ROUTES as ADMIN;
+use super::answer::fault::Fault;
+use super::answer::routes::{Routes, Target};
+use super::answer::{self, Response};
+use super::conn::{Acceptor, bind, body};
+use super::public::{PublicHandler, ROUTES as PUBLIC};
 use crate::clock::Clock;
 use crate::ingest::Reason;
 use crate::metrics::Metrics;
@@ -25,7 +25,7 @@ use crate::sites::Sites;
 /// Longer than anything here takes on a busy machine.
 const AGES: Duration = Duration::from_secs(20);
 
-/// A listener with the real door, routes and bodies, and handlers that need nothing else.
+/// A listener with the real acceptor, routes and bodies, and handlers that need nothing else.
 struct Served {
     address: SocketAddr,
     metrics: Arc<Metrics>,
@@ -54,27 +54,27 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    match routes.find(&head.method, head.uri.path()).found {
-        Found::Handler(PublicHandler::Beacon, _) => match body::read(body, &head.headers, within).await {
-            Err(reason) => reply::refused(reason.into()),
-            Ok(body) if body.is_empty() => reply::refused(Reason::Malformed.into()),
+    match routes.find(&head.method, head.uri.path()).target {
+        Target::Handler(PublicHandler::Beacon, _) => match body::read(body, &head.headers, within).await {
+            Err(reason) => answer::refused(reason.into()),
+            Ok(body) if body.is_empty() => answer::refused(Reason::Malformed.into()),
             Ok(body) if &body[..] == b"slow" => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                reply::no_content(head.headers)
+                answer::no_content(head.headers)
             }
             Ok(body) => {
-                let mut response = reply::no_content(head.headers);
+                let mut response = answer::no_content(head.headers);
                 response.headers_mut().insert("x-length", body.len().into());
                 response
             }
         },
-        Found::Handler(PublicHandler::Gif, _) => reply::gif(head.headers, None),
+        Target::Handler(PublicHandler::Gif, _) => answer::gif(head.headers, None),
         // Far more than the sockets' buffers hold.
-        Found::Handler(_, "large") => reply::admin_text(StatusCode::OK, vec![b'.'; 64 << 20]),
-        Found::Handler(_, name) => reply::admin_text(StatusCode::OK, name),
-        Found::Preflight(methods) => reply::preflight(methods),
-        Found::NotAllowed(_, methods) => reply::not_allowed(methods),
-        Found::Missing => reply::refused(Fault::NotFound),
+        Target::Handler(_, "large") => answer::admin_text(StatusCode::OK, vec![b'.'; 64 << 20]),
+        Target::Handler(_, name) => answer::admin_text(StatusCode::OK, name.to_owned()),
+        Target::Preflight(methods) => answer::preflight(methods),
+        Target::NotAllowed(_, methods) => answer::not_allowed(answer::refused, methods),
+        Target::Missing => answer::refused(Fault::NotFound),
     }
 }
 
@@ -82,7 +82,7 @@ fn serve(limits: Limits) -> Served {
     let metrics = Arc::new(Metrics::new(&Sites::default(), 1).unwrap());
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), limits.write).unwrap();
     let address = listener.local_addr().unwrap();
-    let door = Door {
+    let acceptor = Acceptor {
         max_connections: limits.connections,
         header_timeout: limits.header,
         write_timeout: limits.write,
@@ -93,17 +93,11 @@ fn serve(limits: Limits) -> Served {
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = Arc::new(Routes::new(PUBLIC));
     let running = async move {
-        let service = |_peer, _handover| {
-            let routes = routes.clone();
-            service_fn(move |request| {
-                let answer = handle(routes.clone(), limits.body, request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            })
-        };
+        let answer = move |_, request| handle(routes.clone(), limits.body, request);
         let stop = async {
             let _ = stopped.await;
         };
-        door.serve(listener, service, stop, limits.drain).await
+        acceptor.serve(listener, answer, stop, limits.drain).await
     };
     let served = thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -228,12 +222,12 @@ fn every_public_path_answers_preflights() {
 fn the_admin_paths_are_not_for_pages() {
     let routes = Routes::new(ADMIN);
     for path in ["/", "/livez", "/readyz", "/metrics"] {
-        assert!(matches!(routes.find(&hyper::Method::GET, path).found, Found::Handler(..)));
-        assert!(matches!(routes.find(&hyper::Method::HEAD, path).found, Found::Handler(..)));
-        assert!(matches!(routes.find(&hyper::Method::OPTIONS, path).found, Found::NotAllowed(..)));
-        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path).found;
+        assert!(matches!(routes.find(&hyper::Method::GET, path).target, Target::Handler(..)));
+        assert!(matches!(routes.find(&hyper::Method::HEAD, path).target, Target::Handler(..)));
+        assert!(matches!(routes.find(&hyper::Method::OPTIONS, path).target, Target::NotAllowed(..)));
+        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path).target;
         // The one path that both have: for pages it leads to the demo.
-        assert!(path == "/" || matches!(public, Found::Missing), "{path}");
+        assert!(path == "/" || matches!(public, Target::Missing), "{path}");
     }
 }
 
@@ -392,5 +386,5 @@ fn the_table_of_the_request_serves_the_answer() {
     let mut request = HeaderMap::with_capacity(32);
     request.insert("user-agent", "x".parse().unwrap());
     let capacity = request.capacity();
-    assert_eq!(reply::no_content(request).headers().capacity(), capacity);
+    assert_eq!(answer::no_content(request).headers().capacity(), capacity);
 }

@@ -1,10 +1,10 @@
 // Makes the small form of the page script:
 //
-//   npm ci && node build.mjs          writes ../../src/serve/page/released/v<N>.js and v<N>.more.js
+//   npm ci && node build.mjs          writes ../../src/serve/public/script/released/v<N>.js and v<N>.more.js
 //   node build.mjs --check            says whether the latest ones are made from the sources
 //
 // A released version is never changed (tests/it/page_script.rs holds the hashes): for another one raise
-// VERSION, build, and add its hashes there and its files in src/serve/page/mod.rs.
+// VERSION, build, and add its hashes there and its files in src/serve/public/script/mod.rs.
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
@@ -13,7 +13,7 @@ import { minify } from "terser";
 
 export const VERSION = 1;
 
-const page = new URL("../../src/serve/page/", import.meta.url);
+const page = new URL("../../src/serve/public/script/", import.meta.url);
 const parts = { [`v${VERSION}.js`]: "footfall.js", [`v${VERSION}.more.js`]: "more.js" };
 
 const options = {

@@ -13,7 +13,7 @@ const RELEASED: [(&str, &str); 2] = [
 
 #[test]
 fn what_was_released_stays_byte_for_byte() {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve/page/released");
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve/public/script/released");
     let listed = std::fs::read_to_string(file.join("integrity")).unwrap();
     let frozen: Vec<String> = RELEASED.iter().map(|(file, hash)| format!("{file} {hash}")).collect();
     assert_eq!(listed.lines().collect::<Vec<_>>(), frozen);

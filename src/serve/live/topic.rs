@@ -1,57 +1,33 @@
-//! What the readers of one site and page share, and one reader.
+//! What the readers of one site and page share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::Key;
 use crate::ingest::Page;
-use crate::serve::public::Public;
-use crate::sites::Site;
+use crate::serve::answer::events::Piece;
+use crate::sites::{Site, SiteId};
 
-/// A comment: nothing to those who listen, a sign of life to those between.
-const HEARTBEAT: Piece = Piece { chunk: Bytes::from_static(b"3\r\n:\n\n\r\n"), text_at: 3 };
+/// A site, and the key of a page of it.
+pub type TopicKey = (SiteId, Option<u64>);
 
-/// The end of an answer in chunks.
-const END: Piece = Piece { chunk: Bytes::from_static(b"0\r\n\r\n"), text_at: 3 };
-
-/// Some of a stream as a chunk (RFC 9112, 7.1), made once and shared by all who are sent it.
-#[derive(Clone)]
-pub(in crate::serve) struct Piece {
-    chunk: Bytes,
-    /// Where the text begins in it; two bytes follow the text.
-    text_at: usize,
-}
-
-impl Piece {
-    fn of(texts: &[&[u8]]) -> Piece {
-        let length: usize = texts.iter().map(|text| text.len()).sum();
-        let size = format!("{length:x}\r\n");
-        let mut chunk = BytesMut::with_capacity(size.len() + length + 2);
-        chunk.put_slice(size.as_bytes());
-        texts.iter().for_each(|text| chunk.put_slice(text));
-        chunk.put_slice(b"\r\n");
-        Piece { chunk: chunk.freeze(), text_at: size.len() }
-    }
-
-    /// As it is sent in chunks.
-    pub(super) fn chunk(&self) -> Bytes {
-        self.chunk.clone()
-    }
-
-    /// As it is sent without.
-    pub(in crate::serve) fn text(&self) -> Bytes {
-        self.chunk.slice(self.text_at..self.chunk.len() - 2)
-    }
+/// The counters as they are at one moment.
+pub struct Snapshot {
+    /// The entity tag of the body, without its quotes.
+    pub id: String,
+    /// The body of `counters`: one line, since JSON has no bare line ends.
+    pub body: Bytes,
 }
 
 /// The counters of a site, with those of a page or without, and who follows them.
-pub(super) struct Topic {
-    pub(super) site: Arc<Site>,
-    pub(super) page: Option<Page>,
+pub struct Topic {
+    /// The site.
+    pub site: Arc<Site>,
+    /// The page.
+    pub page: Option<Page>,
     state: Mutex<State>,
 }
 
@@ -75,11 +51,30 @@ struct State {
     free: Vec<u32>,
 }
 
+/// A reader's place at a topic, and what it has been sent.
+pub struct Seat {
+    /// Its number.
+    pub number: u32,
+    events: u64,
+    turn: u64,
+}
+
+/// What a topic has for a reader.
+pub enum News {
+    /// The topic has ended, or the service ends: come back after so many milliseconds.
+    End(u64),
+    /// A new event, or a heartbeat.
+    Piece(Piece),
+    /// Nothing yet: the reader is woken.
+    None,
+}
+
 impl Topic {
-    pub(super) fn new(site: Arc<Site>, page: Option<Page>) -> Self {
+    /// A topic without an event and without readers.
+    pub fn new(site: Arc<Site>, page: Option<Page>) -> Self {
         let state = State {
             ended: false,
-            event: HEARTBEAT,
+            event: Piece::HEARTBEAT,
             id: String::new(),
             events: 0,
             turn: 0,
@@ -91,41 +86,41 @@ impl Topic {
         Topic { site, page, state: Mutex::new(state) }
     }
 
-    pub(super) fn key(&self) -> Key {
+    /// Which it is.
+    pub fn key(&self) -> TopicKey {
         (self.site.id, self.page.as_ref().map(Page::key))
     }
 
-    /// Takes the counters as they are now. Who waits is not woken before the next look.
-    pub(super) fn set(&self, (id, body): &(String, Bytes)) {
+    /// Takes the counters as they are now. Waiting readers are woken at the next look.
+    pub fn set(&self, Snapshot { id, body }: &Snapshot) {
         let mut state = self.state();
         if state.id != *id {
-            state.event = event(id, body);
+            state.event = Piece::of(&[b"id: ", id.as_bytes(), b"\nevent: counters\ndata: ", body, b"\n\n"]);
             state.id.clone_from(id);
             state.events += 1;
-            state.turn += 1;
-            state.moved = Instant::now();
+            state.move_on();
         }
     }
 
-    /// Ends the events of its readers: they are told once they are woken.
-    pub(super) fn end(&self) {
+    /// Ends the events of its readers, once they are woken.
+    pub fn end(&self) {
         self.state().ended = true;
     }
 
-    /// Moves on to a heartbeat where nothing has moved for so long. Whether there is something to wake
-    /// those for who wait.
-    pub(super) fn has_news(&self, heartbeat: Duration) -> bool {
+    /// Makes a heartbeat due where nothing has moved for so long. Whether there is something to wake the
+    /// waiting readers for.
+    pub fn has_news(&self, heartbeat: Duration) -> bool {
         let mut state = self.state();
         if state.moved.elapsed() >= heartbeat {
-            state.turn += 1;
-            state.moved = Instant::now();
+            state.move_on();
         }
         let turn = state.turn;
         std::mem::replace(&mut state.told, turn) != turn
     }
 
-    /// Takes up to `most` of those who wait, from a seat on. The seat to go on from; none at the end.
-    pub(super) fn take_wakers(&self, from: usize, most: usize, woken: &mut Vec<Waker>) -> Option<usize> {
+    /// Takes the wakers of up to `most` waiting readers, from a seat on. The seat to go on from; none at the
+    /// end.
+    pub fn take_wakers(&self, from: usize, most: usize, woken: &mut Vec<Waker>) -> Option<usize> {
         let mut state = self.state();
         for (seat, waiting) in state.waiting.iter_mut().enumerate().skip(from) {
             if woken.len() == most {
@@ -136,8 +131,19 @@ impl Topic {
         None
     }
 
-    /// A reader gets up; whether it was the last.
-    pub(super) fn leave(&self, seat: u32) -> bool {
+    /// A seat for a new reader, who is sent the newest event first unless it names that as `held`.
+    pub fn join(&self, held: Option<&str>) -> (Seat, Bytes) {
+        let mut state = self.state();
+        let first = if held == Some(state.id.as_str()) { Bytes::new() } else { state.event.text() };
+        let number = state.free.pop().unwrap_or_else(|| {
+            state.waiting.push(None);
+            (state.waiting.len() - 1) as u32
+        });
+        (Seat { number, events: state.events, turn: state.turn }, first)
+    }
+
+    /// Frees a reader's seat; whether it was the last reader.
+    pub fn leave(&self, seat: u32) -> bool {
         let mut state = self.state();
         if let Some(waiting) = state.waiting.get_mut(seat as usize) {
             *waiting = None;
@@ -146,100 +152,41 @@ impl Topic {
         state.free.len() == state.waiting.len()
     }
 
+    /// What is new to a reader. `retry_ms` says when it is to come back if its events end; it is told
+    /// whether the topic has ended, and is asked under the lock, so that no reader starts to wait after the
+    /// last wake.
+    pub fn news(
+        &self,
+        seat: &mut Seat,
+        cx: &Context<'_>,
+        retry_ms: impl FnOnce(bool) -> Option<u64>,
+    ) -> News {
+        let mut state = self.state();
+        if let Some(retry_ms) = retry_ms(state.ended) {
+            return News::End(retry_ms);
+        }
+        if seat.turn != state.turn {
+            seat.turn = state.turn;
+            let is_event = std::mem::replace(&mut seat.events, state.events) != state.events;
+            return News::Piece(if is_event { state.event.clone() } else { Piece::HEARTBEAT });
+        }
+        if let Some(waiting) = state.waiting.get_mut(seat.number as usize) {
+            match waiting {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                _ => *waiting = Some(cx.waker().clone()),
+            }
+        }
+        News::None
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn sit(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.waiting.push(None);
-            (self.waiting.len() - 1) as u32
-        })
-    }
-}
-
-/// An event. The body is one line: JSON has no bare line ends.
-fn event(id: &str, body: &[u8]) -> Piece {
-    Piece::of(&[b"id: ", id.as_bytes(), b"\nevent: counters\ndata: ", body, b"\n\n"])
-}
-
-fn retry(ms: u64) -> String {
-    format!("retry: {ms}\n\n")
-}
-
-/// One reader's events: a body that ends when the service stops, or counts the site no more.
-pub(in crate::serve) struct Reader {
-    public: Arc<Public>,
-    topic: Arc<Topic>,
-    seat: u32,
-    /// What it was last sent.
-    events: u64,
-    turn: u64,
-    next: Next,
-}
-
-/// What comes next to a reader.
-enum Next {
-    /// What it begins with.
-    First(Piece),
-    /// What is new.
-    News,
-    /// The end: it has been told to come back later.
-    End,
-    /// Nothing.
-    Ended,
-}
-
-impl Reader {
-    /// A reader who comes back names the id of the event that it holds: that one is not sent again.
-    pub(super) fn new(public: Arc<Public>, topic: &Arc<Topic>, retry_ms: u64, held: Option<&str>) -> Reader {
-        let mut state = topic.state();
-        let event = if held == Some(state.id.as_str()) { Bytes::new() } else { state.event.text() };
-        let begin = Piece::of(&[retry(retry_ms).as_bytes(), &event]);
-        let (seat, events, turn) = (state.sit(), state.events, state.turn);
-        let next = Next::First(begin);
-        Reader { public, topic: topic.clone(), seat, events, turn, next }
-    }
-
-    /// The next piece to send; none at the end.
-    pub(in crate::serve) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>> {
-        match std::mem::replace(&mut self.next, Next::News) {
-            Next::First(piece) => return Poll::Ready(Some(piece)),
-            Next::News => {}
-            Next::End => {
-                self.next = Next::Ended;
-                return Poll::Ready(Some(END));
-            }
-            Next::Ended => {
-                self.next = Next::Ended;
-                return Poll::Ready(None);
-            }
-        }
-        let mut state = self.topic.state();
-        // Asked under the lock: who asks too early is woken.
-        if let Some(retry_ms) = self.public.live.farewell(self.seat, state.ended) {
-            self.next = Next::End;
-            return Poll::Ready(Some(Piece::of(&[retry(retry_ms).as_bytes()])));
-        }
-        if self.turn != state.turn {
-            self.turn = state.turn;
-            let news = std::mem::replace(&mut self.events, state.events) != state.events;
-            return Poll::Ready(Some(if news { state.event.clone() } else { HEARTBEAT }));
-        }
-        if let Some(waiting) = state.waiting.get_mut(self.seat as usize) {
-            match waiting {
-                Some(waker) if waker.will_wake(cx.waker()) => {}
-                _ => *waiting = Some(cx.waker().clone()),
-            }
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.public.unfollow(&self.topic, self.seat);
+    fn move_on(&mut self) {
+        self.turn += 1;
+        self.moved = Instant::now();
     }
 }

@@ -1,93 +1,53 @@
-//! A page of figures for people: `/` of the admin listener shows every site, `/newsroom/{site}` of the
-//! public one a single site to whoever has its token.
+//! A page of figures for people: every site to operators, a single site to whoever has its token.
 //!
 //! The figures come from memory. The store is asked for the past of a site where it is not known or old, by
-//! one reader for all. The page fetches itself anew every few seconds and puts in what has changed.
+//! one reader for all. The page fetches its figures anew every few seconds and puts in what has changed.
 
+pub mod health;
 mod plots;
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use hyper::Uri;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
 use self::plots::{Bar, bars};
-use super::admin::checks;
-use super::public::{Asked, Reply};
-use super::reply::{self, Fault, Response};
-use super::widget::escaped;
-use super::{Parts, routes};
+use super::answer::html::{escaped, filled};
+use super::answer::{self, Response};
+use super::parts::Parts;
+use super::shown::figure::SiteFigures;
 use crate::calendar::CivilHour;
 use crate::clock::Moment;
 use crate::ingest::Page;
 use crate::sites::Site;
-use crate::totals::{Figures, Past, Sums};
+use crate::totals::{Past, Sums};
 
 const PAGE: &str = include_str!("page.html");
 const CSS: &str = include_str!("overview.css");
 const JS: &str = include_str!("overview.js");
 
-/// Most sites whose past is loaded for one reader of the page of all sites; the next reading loads more.
-const LOADS: usize = 16;
-
-/// `GET /newsroom/{site}?token=`.
-pub(super) fn newsroom(asked: Asked<'_>) -> Reply {
-    let site = asked.public.parts.sites.load().get(asked.name).cloned();
-    let Some((site, token)) = site.and_then(|site| Some((site.clone(), site.newsroom_token.clone()?))) else {
-        return Reply::Now(reply::unlisted(reply::refused(Fault::NotFound)));
-    };
-    let query = asked.uri.query().unwrap_or_default();
-    let said = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
-    if !said.is_some_and(|(_, said)| token.is(&said)) {
-        return Reply::Now(reply::unlisted(reply::refused(Fault::WrongToken)));
-    }
-    let (parts, is_part) = (asked.public.parts.clone(), wants_part(asked.uri));
-    Reply::Later(Box::pin(async move {
-        know(&parts, &site).await;
-        let title = format!("{} newsroom", site.key);
-        let figures = health(&parts, false) + &section(&parts, &site);
-        if is_part { part(figures) } else { whole(&title, "Newsroom", &figures, "") }
-    }))
+/// Whether the past of a site is not known, or is old.
+pub fn is_due(parts: &Parts, site: &Site) -> bool {
+    parts.totals.past(site.id, parts.clock.now()).is_none_or(|(_, old)| old)
 }
 
-/// `GET /` of the admin listener.
-pub(super) async fn all(parts: &Arc<Parts>, uri: &Uri) -> Response {
-    let now = parts.clock.now();
-    let due = |site: &&Arc<Site>| parts.totals.past(site.id, now).is_none_or(|(_, old)| old);
-    let sites = parts.sites.load_full();
-    for site in sites.iter().filter(due).take(LOADS) {
-        know(parts, site).await;
-    }
-    let sections: String = sites.iter().map(|site| section(parts, site)).collect();
-    let paths = routes::ADMIN.iter().filter(|route| route.path != "/");
-    let links: String = paths.map(|route| format!(" · <a href=\"{0}\">{0}</a>", &route.path)).collect();
-    let footer = format!("footfall {}{links}", env!("CARGO_PKG_VERSION"));
-    let figures = health(parts, true) + &sections;
-    if wants_part(uri) { part(figures) } else { whole("footfall overview", "Overview", &figures, &footer) }
-}
-
-/// Asks the store where the past of a site is not known, or is old.
-async fn know(parts: &Parts, site: &Site) {
-    if parts.totals.past(site.id, parts.clock.now()).is_none_or(|(_, old)| old) {
+/// Asks the store where the past of a site is due.
+pub async fn know(parts: &Parts, site: &Site) {
+    if is_due(parts, site) {
         parts.totals.load_past(site.id).await;
     }
 }
 
-/// Whether the page asks to be renewed: for the figures without what stands around them.
-fn wants_part(uri: &Uri) -> bool {
+/// Whether a request asks for the figures alone, without what stands around them: the page renews itself.
+pub fn is_part(uri: &Uri) -> bool {
     let query = uri.query().unwrap_or_default();
-    form_urlencoded::parse(query.as_bytes()).any(|(name, said)| name == "part" && said == "figures")
+    form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "part" && value == "figures")
 }
 
-/// What moves of a page.
-fn part(figures: String) -> Response {
-    reply::unlisted(reply::secluded(figures))
-}
-
-/// The whole page.
-fn whole(title: &str, heading: &str, figures: &str, footer: &str) -> Response {
+/// The whole page, or its figures alone.
+pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: &str) -> Response {
+    if is_part {
+        return answer::unlisted_page(figures.to_owned());
+    }
     let mut bytes = [0; 16];
     // Without a nonce the page stands without style and script: plain, and as safe.
     let drawn = getrandom::fill(&mut bytes).is_ok();
@@ -97,67 +57,31 @@ fn whole(title: &str, heading: &str, figures: &str, footer: &str) -> Response {
         "default-src 'none'; script-src {allowed}; style-src {allowed}; connect-src 'self'; \
          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let mut html = String::with_capacity(PAGE.len() + CSS.len() + JS.len() + figures.len());
-    // In one pass: what is put in is never looked through for names.
-    let mut rest = PAGE;
-    while let Some((before, after)) = rest.split_once('{') {
-        let (name, after) = after.split_once('}').unwrap_or((after, ""));
-        html.push_str(before);
-        html.push_str(match name {
-            "title" => title,
-            "heading" => heading,
-            "nonce" => &nonce,
-            "css" => CSS,
-            "js" => JS,
-            "figures" => figures,
-            _ => footer,
-        });
-        rest = after;
-    }
-    html.push_str(rest);
-    let mut response = reply::unlisted(reply::secluded(html));
+    let texts = [
+        ("title", title),
+        ("heading", heading),
+        ("nonce", &nonce),
+        ("css", CSS),
+        ("js", JS),
+        ("figures", figures),
+        ("footer", footer),
+    ];
+    let mut response = answer::unlisted_page(filled(PAGE, &texts));
     if let Ok(policy) = HeaderValue::try_from(policy) {
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     }
     response
 }
 
-/// What is looked at and what is wrong with it; to operators also what endangers counts.
-fn health(parts: &Parts, concerns: bool) -> String {
-    let health = parts.totals.health();
-    let mut html = "<ul class=\"health\" id=\"health\" aria-label=\"Health\">".to_owned();
-    for (check, fault, _) in checks(parts.ready.load(Ordering::Acquire), &health) {
-        html += &match fault {
-            // What is not lost is no news.
-            None if check == "losses" => String::new(),
-            None => format!("<li><b>{check}</b> ok</li>"),
-            Some(fault) => format!("<li class=\"bad\"><b>{check}</b> {}</li>", escaped(fault)),
-        };
-    }
-    for concern in health.concerns.iter().filter(|_| concerns) {
-        html += &format!("<li class=\"bad\"><b>store settings</b> {}</li>", escaped(concern));
-    }
-    html + "</ul>\n"
-}
-
 /// A figure with its digits in groups; a dash where it is not known.
 fn grouped(figure: Option<u64>) -> String {
-    let Some(figure) = figure else { return "–".to_owned() };
-    let digits = figure.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    figure.map_or_else(|| "–".to_owned(), plots::grouped)
 }
 
 /// All that is shown of a site.
-fn section(parts: &Parts, site: &Site) -> String {
+pub fn section(parts: &Parts, site: &Site) -> String {
     let now = parts.clock.now();
-    let figures = parts.totals.figures(site.id, now);
+    let figures = SiteFigures::from(parts.totals.figures(site.id, now));
     let past = parts.totals.past(site.id, now).map(|(past, _)| past);
     let key = &site.key;
     let home = site.hosts.first().map_or("", String::as_str);
@@ -173,7 +97,7 @@ fn section(parts: &Parts, site: &Site) -> String {
     match &past {
         Some(past) => {
             html += &plots(key.as_str(), past);
-            html += &most_read(parts, site, past, now, figures.views[0].is_some_and(|views| views > 0));
+            html += &most_read(parts, site, past, now, figures.views.day.is_some_and(|views| views > 0));
         }
         None => {
             html += "<p class=\"quiet\">The hours, days and pages of this site are not known yet: the store \
@@ -192,14 +116,14 @@ fn tile(label: &str, figure: Option<u64>, beside: &str) -> String {
 }
 
 /// Online now, and today against yesterday.
-fn tiles(online: u64, figures: &Figures, past: Option<&Past>) -> String {
+fn tiles(online: u64, figures: &SiteFigures, past: Option<&Past>) -> String {
     let beside = |of: fn(&Sums) -> u64| past.map_or(String::new(), |past| against(past, of));
     format!(
         "<dl class=\"tiles\">{}{}{}{}</dl>",
         tile("Online now", Some(online), ""),
-        tile("Views today", figures.views[0], &beside(|sums| sums.views)),
-        tile("Visits today", figures.visits[0], &beside(|sums| sums.visits)),
-        tile("Visitors today", figures.visitors[0], "an estimate"),
+        tile("Views today", figures.views.day, &beside(|sums| sums.views)),
+        tile("Visits today", figures.visits.day, &beside(|sums| sums.visits)),
+        tile("Visitors today", figures.visitors.day, "an estimate"),
     )
 }
 
@@ -283,11 +207,14 @@ fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool
 }
 
 /// Visits of the longer periods.
-fn sums(figures: &Figures) -> String {
-    let mut html = "<p class=\"sums\">".to_owned();
-    for (place, label) in ["this week", "this month", "this year", "since the beginning"].iter().enumerate() {
-        let visits = grouped(figures.visits.get(place + 1).copied().flatten());
-        html += &format!("<span><b>{visits}</b> visits {label}</span> ");
-    }
-    html + "</p>"
+fn sums(figures: &SiteFigures) -> String {
+    let visits = &figures.visits;
+    let sum = |visits, label| format!("<span><b>{}</b> visits {label}</span> ", grouped(visits));
+    format!(
+        "<p class=\"sums\">{}{}{}{}</p>",
+        sum(visits.week, "this week"),
+        sum(visits.month, "this month"),
+        sum(visits.year, "this year"),
+        sum(visits.all, "since the beginning")
+    )
 }

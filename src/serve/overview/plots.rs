@@ -2,26 +2,31 @@
 
 use std::fmt::Write;
 
-use super::grouped;
+use crate::serve::shown::labels;
 
 /// A bar: what it stands for, and its figures. The last of a plot is of a bucket that still runs.
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) views: u64,
-    pub(super) visits: u64,
+pub struct Bar {
+    pub name: String,
+    pub views: u64,
+    pub visits: u64,
 }
 
 /// The width of a bar with the room to its right, and the height of the highest.
 const STEP: usize = 10;
 const HEIGHT: f64 = 100.0;
 
-/// A figure of something that there is one of, or more: `1 view`.
+/// A number with its digits in groups.
+pub fn grouped(number: u64) -> String {
+    labels::grouped(number, ",")
+}
+
+/// A number of things: `1 view`, `2 views`.
 fn counted(number: u64, one: &str) -> String {
-    format!("{} {one}{}", grouped(Some(number)), if number == 1 { "" } else { "s" })
+    format!("{} {one}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A plot of views; `id` is the page's only one, `unit` what a bar stands for.
-pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
+pub fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
     let most = bars.iter().map(|bar| bar.views).max().unwrap_or(0);
     let total = counted(bars.iter().map(|bar| bar.views).sum(), "view");
     let highest = bars.iter().rev().find(|bar| bar.views == most);
@@ -31,12 +36,12 @@ pub(super) fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
          <svg role=\"img\" aria-labelledby=\"{id}-t {id}-d\" viewBox=\"0 0 {} {HEIGHT}\" \
          preserveAspectRatio=\"none\"><title id=\"{id}-t\">{title}: views</title>\
          <desc id=\"{id}-d\">{total}{highest}</desc>",
-        grouped(Some(most)),
+        grouped(most),
         bars.len() * STEP
     );
     let mut rows = String::new();
     for (place, bar) in bars.iter().enumerate() {
-        let (views, visits) = (grouped(Some(bar.views)), grouped(Some(bar.visits)));
+        let (views, visits) = (grouped(bar.views), grouped(bar.visits));
         let share = bar.views as f64 / most.max(1) as f64;
         // A single view among many is still to be seen.
         let height = if bar.views == 0 { 0.0 } else { (share * HEIGHT).max(1.5) };

@@ -1,0 +1,145 @@
+//! The control socket, `data_dir/control.sock`: how commands reach a running service. Never TCP; its mode
+//! lets the service's own user in and nobody else.
+//!
+//! `POST /orders` with the JSON of an [`Order`]: 200 and what was done, or 409 and why not, as text.
+
+use std::convert::Infallible;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
+
+use crate::serve::answer::{self, Body, Response};
+use crate::serve::conn::head_timer::HeadTimer;
+use crate::totals::{Order, Totals};
+
+/// Its name in the data directory.
+pub const SOCKET: &str = "control.sock";
+
+/// Most commands at a time; a further one is closed at once.
+const MAX_CONNECTIONS: usize = 16;
+
+/// The longest order, bytes.
+const MAX_ORDER: usize = 64 * 1024;
+
+/// A command that says nothing for so long is let go.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest path of a socket that the system takes, bytes (`sun_path` with its closing 0).
+const MAX_PATH: usize = 107;
+
+/// A bound socket; its file is removed when this is dropped.
+pub struct ControlSocket {
+    path: PathBuf,
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the control socket stays behind");
+        }
+    }
+}
+
+impl ControlSocket {
+    /// Binds the socket of a data directory, whose lock the caller holds: a file that is there already
+    /// was left behind by a process that was killed.
+    ///
+    /// # Errors
+    /// Of the file system; some take no sockets.
+    pub fn bind(data_dir: &Path) -> io::Result<(ControlSocket, UnixListener)> {
+        // It is made where nobody else may look, and only then, with its mode, put in its place.
+        let private = data_dir.join("control.new");
+        match fs::remove_dir_all(&private) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::DirBuilder::new().mode(0o700).create(&private)?;
+        let listener = at(&private, "s", |path| UnixListener::bind(path))?;
+        fs::set_permissions(private.join("s"), Permissions::from_mode(0o600))?;
+        let path = data_dir.join(SOCKET);
+        fs::rename(private.join("s"), &path)?;
+        fs::remove_dir(&private)?;
+        listener.set_nonblocking(true)?;
+        Ok((ControlSocket { path }, listener))
+    }
+}
+
+/// Calls `with` the path of a socket in a directory. One too long for the system is named through a
+/// descriptor of the directory.
+///
+/// # Errors
+/// Of the file system, and what `with` says.
+pub fn at<T>(dir: &Path, name: &str, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let path = dir.join(name);
+    if path.as_os_str().len() <= MAX_PATH {
+        return with(&path);
+    }
+    let dir = File::open(dir)?;
+    with(&Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name))
+}
+
+/// Takes orders until it is dropped.
+///
+/// # Errors
+/// The listener cannot be watched by this runtime.
+pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let mut open = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            Some(_) = open.join_next() => continue,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a command could not be let in");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        if open.len() >= MAX_CONNECTIONS {
+            continue;
+        }
+        let mut http = http1::Builder::new();
+        http.timer(HeadTimer::new(HEAD_TIMEOUT)).header_read_timeout(HEAD_TIMEOUT);
+        let totals = totals.clone();
+        let service = service_fn(move |request| {
+            let totals = totals.clone();
+            async move { Ok::<_, Infallible>(answer(&totals, request).await.map(Body::whole)) }
+        });
+        open.spawn(http.serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+async fn answer(totals: &Totals, request: Request<Incoming>) -> Response {
+    if request.uri().path() != "/orders" {
+        return answer::admin_text(StatusCode::NOT_FOUND, "orders go to /orders\n");
+    }
+    if request.method() != Method::POST {
+        return answer::admin_text(StatusCode::METHOD_NOT_ALLOWED, "orders are POSTed\n");
+    }
+    let body = match Limited::new(request.into_body(), MAX_ORDER).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return answer::admin_text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    match serde_json::from_slice::<Order>(&body) {
+        Err(error) => answer::admin_text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")),
+        Ok(order) => match totals.order(order).await {
+            Ok(done) => answer::admin_text(StatusCode::OK, format!("{done}\n")),
+            Err(why) => answer::admin_text(StatusCode::CONFLICT, format!("{why}\n")),
+        },
+    }
+}

@@ -1,0 +1,160 @@
+//! The admin listener: metrics, probes and the overview for operators.
+
+pub mod control;
+mod overview;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Request, StatusCode};
+use tokio::time::Instant;
+
+use super::answer::fault::Fault;
+use super::answer::routes::{OPERATE, Route, RouteMatch, Routes, Target};
+use super::answer::{self, Response};
+use super::overview::health::checks;
+use super::parts::Parts;
+use crate::metrics::{Requests, Shown};
+use crate::totals::{Figures, Health};
+
+/// Who answers a route.
+#[derive(Clone, Copy)]
+pub enum AdminHandler {
+    /// From memory.
+    Now(fn(&Parts, &Request<Incoming>) -> Response),
+    /// The page of figures, which may have to ask the store.
+    Overview,
+}
+
+/// The routes.
+pub const ROUTES: &[Route<AdminHandler>] = &[
+    Route { path: "/", methods: OPERATE, handler: AdminHandler::Overview },
+    Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(livez) },
+    Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(metrics) },
+    Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(readyz) },
+];
+
+/// The type of the Prometheus text format.
+const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// Answers the requests of operators.
+pub struct AdminService {
+    parts: Arc<Parts>,
+    routes: Routes<AdminHandler>,
+    requests: Requests,
+}
+
+impl AdminService {
+    /// Sets up.
+    pub fn new(parts: Arc<Parts>) -> Self {
+        let routes = Routes::new(ROUTES);
+        let requests = parts.metrics.requests("admin", routes.paths());
+        AdminService { parts, routes, requests }
+    }
+
+    /// Answers a request.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
+        let began = Instant::now();
+        let RouteMatch { route, target } = self.routes.find(request.method(), request.uri().path());
+        let response = match target {
+            Target::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, &request),
+            Target::Handler(AdminHandler::Overview, _) => {
+                let others = self.routes.paths().filter(|path| *path != "/");
+                overview::overview(&self.parts, request.uri(), others).await
+            }
+            Target::NotAllowed(_, methods) | Target::Preflight(methods) => {
+                answer::not_allowed(answer::admin_refused, methods)
+            }
+            Target::Missing => answer::admin_refused(Fault::NotFound),
+        };
+        self.requests.answered(route, response.status().as_u16(), began.elapsed());
+        response
+    }
+}
+
+/// `/livez`: the process answers.
+fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
+    answer::admin_text(StatusCode::OK, "ok\n")
+}
+
+/// `/metrics`: every series. Gauges that only a scrape needs are set here.
+fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
+    let now = parts.clock.now();
+    let sites = parts.sites.load();
+    parts.metrics.show_sites(sites.iter().map(|site| {
+        let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
+        Shown { site, online: parts.sessions.online(site.id, now), views, visits, visitors }
+    }));
+    parts.metrics.sessions.set(parts.sessions.len() as i64);
+    match parts.metrics.text() {
+        Ok(text) => answer::admin_packed(request.headers(), EXPOSITION, text),
+        Err(error) => answer::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// `/readyz`: whether views can be taken and kept. A store that is down costs freshness alone.
+fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
+    let verbose =
+        request.uri().query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
+    let (status, text) = readiness(parts.ready.load(Ordering::Acquire), &parts.totals.health(), verbose);
+    answer::admin_text(status, text)
+}
+
+fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, String) {
+    let ready = running && health.refusing.is_none();
+    let mut text = String::new();
+    for (check, fault, unready) in checks(running, health) {
+        match fault {
+            Some(fault) if verbose || unready => text += &format!("[-]{check} {fault}\n"),
+            None if verbose && check == "losses" => {}
+            None if verbose => text += &format!("[+]{check} ok\n"),
+            _ => {}
+        }
+    }
+    for concern in health.concerns.iter().filter(|_| verbose) {
+        text += &format!("[-]store-settings {concern}\n");
+    }
+    if ready {
+        text += "ok\n";
+        (StatusCode::OK, text)
+    } else {
+        text += "not ready\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_whether_views_can_be_kept() {
+        let health =
+            |refusing, store_up| Health { refusing, store_up, held: None, lost: None, concerns: Vec::new() };
+        let ask = |running, health, verbose| {
+            let (status, text) = readiness(running, &health, verbose);
+            (status.as_u16(), text)
+        };
+        assert_eq!(ask(true, health(None, true), false), (200, "ok\n".into()));
+        assert_eq!(ask(true, health(None, false), false), (200, "ok\n".into()), "a store may be down");
+        assert_eq!(
+            ask(true, health(None, false), true),
+            (
+                200,
+                "[+]service ok\n[+]journal ok\n\
+                 [-]store unreachable: views are kept and applied later\nok\n"
+                    .into()
+            )
+        );
+        assert_eq!(
+            ask(true, health(Some("journal-full"), true), false),
+            (503, "[-]journal journal-full\nnot ready\n".into())
+        );
+        assert_eq!(
+            ask(false, health(None, true), false),
+            (503, "[-]service starting or stopping\nnot ready\n".into())
+        );
+    }
+}

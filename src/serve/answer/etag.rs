@@ -1,0 +1,79 @@
+//! Entity tags of bodies.
+
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+use hyper::HeaderMap;
+use hyper::header::{HeaderValue, IF_NONE_MATCH};
+
+/// The hash of what many bodies begin with.
+pub fn hash(beginning: &[u8]) -> u64 {
+    FixedState::default().hash_one(beginning)
+}
+
+/// The strong tag of a body that begins with what has this hash: the quoted hex of a hash of both parts,
+/// the same from every process of a release.
+pub fn of(beginning: u64, rest: &[u8]) -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let hash = FixedState::with_seed(beginning).hash_one(rest);
+    let mut tag = [b'"'; 18];
+    for (place, digit) in tag[1..17].iter_mut().enumerate() {
+        *digit = HEX[(hash >> (60 - 4 * place)) as usize & 15];
+    }
+    HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// A tag without its quotes.
+pub fn unquoted(tag: &HeaderValue) -> String {
+    tag.to_str().unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// Whether `If-None-Match` names a tag (weak comparison, RFC 9110, 13.1.2).
+pub fn is_held(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    headers.get_all(IF_NONE_MATCH).iter().any(|list| {
+        list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|candidate| {
+            candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asking(values: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(IF_NONE_MATCH, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn tags_are_quoted_hex_of_both_parts() {
+        let tag = of(1, b"{}");
+        assert_eq!(tag, of(1, b"{}"));
+        assert_ne!(tag, of(1, b"{ }"));
+        assert_ne!(tag, of(2, b"{}"));
+        let hex = tag.to_str().unwrap().strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap();
+        assert!(hex.len() == 16 && u64::from_str_radix(hex, 16).is_ok(), "{hex}");
+    }
+
+    #[test]
+    fn if_none_match_takes_lists_stars_and_weak_tags() {
+        let tag = HeaderValue::from_static("\"abc\"");
+        for held in [
+            &["\"abc\""][..],
+            &["W/\"abc\""],
+            &["*"],
+            &["\"x\", \"abc\""],
+            &["\"x\" ,W/\"abc\" "],
+            &["\"x\"", "\"abc\""],
+        ] {
+            assert!(is_held(&asking(held), &tag), "{held:?}");
+        }
+        for other in [&[][..], &["\"ab\""], &["abc"], &["W/abc"], &[""], &["\"abcd\", \"ab\""]] {
+            assert!(!is_held(&asking(other), &tag), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Why a request is not answered as asked, and how an answer says so.
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+
+use crate::ingest::Reason;
+
+/// Why a request is not answered as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A beacon's reason, or a read's of the same name.
+    Refused(Reason),
+    /// No such path.
+    NotFound,
+    /// No figure of the site is known and the store does not answer.
+    StoreUnreachable,
+    /// The token of a page is missing or another.
+    WrongToken,
+    /// As many live readers as there may be.
+    LiveFull,
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        Fault::Refused(reason)
+    }
+}
+
+impl Fault {
+    /// The stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Fault::Refused(reason) => reason.code(),
+            Fault::NotFound => "not-found",
+            Fault::StoreUnreachable => "store-unreachable",
+            Fault::WrongToken => "wrong-token",
+            Fault::LiveFull => "live-full",
+        }
+    }
+
+    /// The status and a sentence for people.
+    fn meaning(self) -> (StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Fault::NotFound => (S::NOT_FOUND, "There is nothing at this path."),
+            Fault::StoreUnreachable => {
+                (S::SERVICE_UNAVAILABLE, "No figure of this site is known yet and the store does not answer.")
+            }
+            Fault::WrongToken => (S::FORBIDDEN, "The link is not, or no longer, the one to this page."),
+            Fault::LiveFull => (
+                S::SERVICE_UNAVAILABLE,
+                "There are as many live readers as there may be: ask again in a while.",
+            ),
+            Fault::Refused(reason) => match reason {
+                Reason::Malformed => (S::BAD_REQUEST, "The request is not of the described shape."),
+                Reason::BadUrl => {
+                    (S::BAD_REQUEST, "The page is neither an http(s) URL of the site nor a path.")
+                }
+                Reason::WrongOrigin => (S::FORBIDDEN, "The URL or the sending page is not the site's."),
+                Reason::UnknownSite => (S::NOT_FOUND, "No site is registered under this name or host."),
+                Reason::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The path does not take this method."),
+                Reason::Timeout => (S::REQUEST_TIMEOUT, "The body did not arrive in time."),
+                Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "The body is larger than 4096 bytes."),
+                Reason::Overloaded => (S::SERVICE_UNAVAILABLE, "Views cannot be kept at this moment."),
+                Reason::JournalFull => (S::SERVICE_UNAVAILABLE, "There is no room to keep further views."),
+            },
+        }
+    }
+
+    /// The status.
+    pub fn status(self) -> StatusCode {
+        self.meaning().0
+    }
+
+    /// When it is worth trying again, seconds.
+    pub fn retry_after(self) -> Option<HeaderValue> {
+        match self {
+            Fault::Refused(Reason::JournalFull) | Fault::LiveFull => Some(HeaderValue::from_static("30")),
+            fault if fault.status() == StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
+            _ => None,
+        }
+    }
+
+    /// Whether the rest of the request was left unread, so that nothing can follow it.
+    pub fn closes(self) -> bool {
+        matches!(self, Fault::Refused(Reason::TooLarge | Reason::Timeout))
+    }
+
+    /// The problem document (RFC 9457). Its type is `about:blank` and its title the status' own: the code
+    /// tells problems apart. All of it is our own text, which needs no escaping.
+    pub fn problem(self) -> String {
+        let (status, detail) = self.meaning();
+        let (title, number, code) =
+            (status.canonical_reason().unwrap_or_default(), status.as_str(), self.code());
+        format!(
+            r#"{{"type":"about:blank","title":"{title}","status":{number},"detail":"{detail}","code":"{code}"}}"#
+        )
+    }
+}

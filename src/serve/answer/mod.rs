@@ -1,0 +1,367 @@
+//! What every answer carries, and the answers that say no.
+
+pub mod etag;
+pub mod events;
+pub mod fault;
+pub mod html;
+pub mod names;
+pub mod once_a_minute;
+pub mod routes;
+
+use std::io::Write;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use self::events::EventSource;
+use self::fault::Fault;
+use self::routes::Methods;
+use crate::ingest::Reason;
+
+/// An answer.
+pub type Response = hyper::Response<Body>;
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it is there: hyper sends it.
+    Whole(Full<Bytes>),
+    /// Events, for as long as there are any: sent over the bare socket.
+    Events(Box<dyn EventSource>),
+}
+
+impl Body {
+    /// The body that hyper sends: nothing of events.
+    pub fn whole(self) -> Full<Bytes> {
+        match self {
+            Body::Whole(body) => body,
+            Body::Events(_) => Full::default(),
+        }
+    }
+}
+
+/// `Cache-Control` of figures that move.
+pub const FRESH: HeaderValue =
+    HeaderValue::from_static("public, max-age=5, stale-while-revalidate=30, stale-if-error=86400");
+/// `Cache-Control` of beacons, errors and figures that may be old.
+pub const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// `Cache-Control` of the footer block and the badge.
+pub const HALF_A_MINUTE: HeaderValue =
+    HeaderValue::from_static("public, max-age=30, stale-while-revalidate=30, stale-if-error=86400");
+/// `Cache-Control` of what changes with the version only.
+pub const AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+
+/// Types of bodies.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+pub const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+pub const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml; charset=utf-8");
+pub const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
+
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
+const PREFLIGHT_HEADERS: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
+const A_DAY: HeaderValue = HeaderValue::from_static("86400");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+
+/// One transparent pixel.
+const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\
+    \x21\xf9\x04\x01\x00\x00\x00\x00\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
+
+/// The 204 of a beacon. Its headers take the place of the request's, whose table is there already.
+pub fn no_content(mut headers: HeaderMap) -> Response {
+    share(&mut headers, NO_STORE);
+    finish(StatusCode::NO_CONTENT, headers, Bytes::new())
+}
+
+/// The 204 of a preflight.
+pub fn preflight(methods: Methods) -> Response {
+    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
+    headers.insert(header::ALLOW, methods.allow());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods.allow());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, PREFLIGHT_HEADERS);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, A_DAY);
+    finish(StatusCode::NO_CONTENT, headers, Bytes::new())
+}
+
+/// The pixel: 200, or the status of a fault with its code.
+pub fn gif(headers: HeaderMap, fault: Option<Fault>) -> Response {
+    let mut headers = public(headers, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, GIF_TYPE);
+    headers.insert(RESOURCE_POLICY, CROSS_ORIGIN);
+    if let Some(fault) = fault {
+        headers.insert(FOOTFALL_REASON, HeaderValue::from_static(fault.code()));
+        explain(&mut headers, fault);
+    }
+    finish(fault.map_or(StatusCode::OK, Fault::status), headers, Bytes::from_static(GIF))
+}
+
+/// What was asked for; 304 without a body where the reader has it already. Its headers take the place of the
+/// request's.
+pub fn tagged(
+    headers: HeaderMap,
+    body: Option<Bytes>,
+    tag: HeaderValue,
+    kind: HeaderValue,
+    cache: HeaderValue,
+) -> Response {
+    let mut headers = public(headers, cache);
+    headers.insert(header::ETAG, tag);
+    let Some(body) = body else { return finish(StatusCode::NOT_MODIFIED, headers, Bytes::new()) };
+    headers.insert(header::CONTENT_TYPE, kind);
+    finish(StatusCode::OK, headers, body)
+}
+
+/// A body, or 304 where the reader has this very one. Its headers take the place of the request's.
+pub fn unless_held(headers: HeaderMap, body: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {
+    let tag = etag::of(0, &body);
+    let body = (!etag::is_held(&headers, &tag)).then(|| body.into());
+    tagged(headers, body, tag, kind, cache)
+}
+
+/// Lets pages of every origin show an answer, as an image or a script.
+pub fn shared(mut response: Response) -> Response {
+    response.headers_mut().insert(RESOURCE_POLICY, CROSS_ORIGIN);
+    response
+}
+
+/// A page for those who know its address.
+pub fn unlisted_page(html: String) -> Response {
+    let mut headers = public(HeaderMap::with_capacity(10), NO_STORE);
+    headers.insert(header::CONTENT_TYPE, HTML);
+    unlisted(finish(StatusCode::OK, headers, html.into()))
+}
+
+/// Keeps search engines away from a page, and its address from the pages it leads to.
+pub fn unlisted(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(ROBOTS, HeaderValue::from_static("noindex, nofollow"));
+    response
+}
+
+/// The way to another path.
+pub fn redirect(location: HeaderValue) -> Response {
+    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
+    headers.insert(header::LOCATION, location);
+    finish(StatusCode::FOUND, headers, Bytes::new())
+}
+
+/// Events as they happen.
+pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
+    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
+    headers.insert(header::CONTENT_TYPE, EVENTS);
+    // To other answers hyper adds it.
+    let date = chrono::DateTime::from_timestamp_millis(unix_ms).unwrap_or_default();
+    if let Ok(date) = HeaderValue::try_from(date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+        headers.insert(header::DATE, date);
+    }
+    // nginx would gather events until its buffer is full.
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    let mut response = Response::new(Body::Events(source));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A fault on the public listener.
+pub fn refused(fault: Fault) -> Response {
+    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
+    headers.insert(header::CONTENT_TYPE, PROBLEM);
+    explain(&mut headers, fault);
+    finish(fault.status(), headers, fault.problem().into())
+}
+
+/// A fault on the admin listener.
+pub fn admin_refused(fault: Fault) -> Response {
+    admin(fault.status(), PROBLEM, fault.problem())
+}
+
+/// The 405 of either listener.
+pub fn not_allowed(refused: fn(Fault) -> Response, methods: Methods) -> Response {
+    let mut response = refused(Reason::MethodNotAllowed.into());
+    response.headers_mut().insert(header::ALLOW, methods.allow());
+    response
+}
+
+/// Text for operators.
+pub fn admin_text(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    admin(status, TEXT, text)
+}
+
+/// An answer on the admin listener, packed for who can unpack it.
+pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
+    let packed = takes_gzip(asker).then(|| gzip(&body)).flatten();
+    let encoded = packed.is_some();
+    let mut response = admin(StatusCode::OK, kind, packed.unwrap_or(body));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if encoded {
+        response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
+    }
+    response
+}
+
+fn admin(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    finish(status, headers, body.into())
+}
+
+/// Whether an asker takes gzip (RFC 9110 §12.5.3).
+fn takes_gzip(asker: &HeaderMap) -> bool {
+    let said = asker.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+fn gzip(body: &[u8]) -> Option<Vec<u8>> {
+    let room = Vec::with_capacity(body.len() / 8);
+    let mut packer = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
+    packer.write_all(body).ok()?;
+    packer.finish().ok()
+}
+
+/// What every public answer with a body begins with, in place of what is in the table.
+fn public(mut headers: HeaderMap, cache: HeaderValue) -> HeaderMap {
+    share(&mut headers, cache);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    headers
+}
+
+/// What every public answer has, in place of what is in the table: any page may read it.
+fn share(headers: &mut HeaderMap, cache: HeaderValue) {
+    headers.clear();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.insert(header::CACHE_CONTROL, cache);
+}
+
+/// What a fault adds.
+fn explain(headers: &mut HeaderMap, fault: Fault) {
+    if let Some(seconds) = fault.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds);
+    }
+    if fault.closes() {
+        headers.insert(header::CONNECTION, CLOSE);
+    }
+}
+
+fn finish(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
+    let mut response = Response::new(Body::Whole(Full::new(body)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn faults() -> impl Iterator<Item = Fault> {
+        Reason::ALL.into_iter().map(Fault::from).chain([
+            Fault::NotFound,
+            Fault::StoreUnreachable,
+            Fault::LiveFull,
+            Fault::WrongToken,
+        ])
+    }
+
+    #[test]
+    fn problems_are_json_of_the_promised_members() {
+        for fault in faults() {
+            let body: serde_json::Value = serde_json::from_str(&fault.problem()).unwrap();
+            let members: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(members.len(), 5, "{members:?}");
+            assert_eq!(body["status"], fault.status().as_u16());
+            assert_eq!(body["code"], fault.code());
+            assert_eq!(body["type"], "about:blank");
+            assert!(!body["title"].as_str().unwrap().is_empty());
+            assert!(!body["detail"].as_str().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_refusal_can_be_read_by_any_page_and_is_never_cached() {
+        for fault in faults() {
+            let response = refused(fault);
+            let headers = response.headers();
+            assert_eq!(headers["access-control-allow-origin"], "*");
+            assert_eq!(headers["access-control-expose-headers"], "Footfall-Reason, Retry-After, ETag");
+            assert_eq!(headers["cache-control"], "no-store");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(headers.contains_key("retry-after"), fault.status() == 503, "{fault:?}");
+            assert!(!headers.contains_key("set-cookie"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_gif_is_43_bytes_with_the_status_of_its_fault() {
+        let counted = gif(HeaderMap::new(), None);
+        assert_eq!(counted.status(), 200);
+        assert_eq!(counted.headers()["cross-origin-resource-policy"], "cross-origin");
+        assert!(!counted.headers().contains_key("footfall-reason"));
+        let pixel = counted.into_body().whole().collect().await.unwrap().to_bytes();
+        assert_eq!((pixel.len(), &pixel[..6], pixel[42]), (43, b"GIF89a".as_slice(), b';'));
+
+        let full = gif(HeaderMap::new(), Some(Reason::JournalFull.into()));
+        assert_eq!(full.status(), 503);
+        assert_eq!(full.headers()["footfall-reason"], "journal-full");
+        assert_eq!(full.headers()["retry-after"], "30");
+        assert_eq!(full.into_body().whole().collect().await.unwrap().to_bytes().len(), 43);
+    }
+
+    #[test]
+    fn a_304_has_the_cache_headers_and_no_body() {
+        use hyper::body::Body;
+        let answer =
+            |body, cache| tagged(HeaderMap::new(), body, HeaderValue::from_static("\"a\""), JSON, cache);
+        let full = answer(Some(Bytes::from_static(b"{}")), FRESH);
+        assert_eq!((full.status(), &full.headers()["content-type"]), (StatusCode::OK, &JSON));
+        let same = answer(None, FRESH);
+        assert_eq!(same.status(), 304);
+        assert_eq!(same.headers()["etag"], full.headers()["etag"]);
+        assert_eq!(
+            same.headers()["cache-control"],
+            "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400"
+        );
+        assert!(!same.headers().contains_key("content-type"));
+        assert!(same.into_body().whole().is_end_stream());
+        let stale = answer(None, NO_STORE);
+        assert_eq!(
+            (stale.status(), &stale.headers()["cache-control"]),
+            (StatusCode::NOT_MODIFIED, &NO_STORE)
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_request_comes_back() {
+        let mut request = HeaderMap::new();
+        request.insert("cookie", HeaderValue::from_static("a=b"));
+        request.insert("cache-control", HeaderValue::from_static("max-age=0"));
+        let answer = no_content(request);
+        assert_eq!(answer.status(), 204);
+        let mut names: Vec<_> = answer.headers().keys().map(header::HeaderName::as_str).collect();
+        names.sort_unstable();
+        let promised = ["access-control-allow-origin", "access-control-expose-headers", "cache-control"];
+        assert_eq!(names, promised);
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+    }
+}

@@ -1,0 +1,64 @@
+//! The names that the page script and the beacon are served under.
+
+use std::borrow::Cow;
+
+/// Names of the page script and of the beacon that a deployment has chosen. The standard ones go on
+/// beside them, so that no page that was pasted before stops counting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// What stands for `footfall` in `/footfall.js` and its kin.
+    pub script: String,
+    /// The path of the beacon, without a slash at its begin: stands for `api/v1/beacon`.
+    pub beacon: String,
+}
+
+impl Names {
+    /// What stands for the script where nothing is chosen.
+    pub const SCRIPT: &str = "footfall";
+    /// The beacon's path where nothing is chosen.
+    pub const BEACON: &str = "api/v1/beacon";
+
+    /// The standard path for a path as it came.
+    pub fn standard<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        let rest = |name: &str| path.strip_prefix('/')?.strip_prefix(name);
+        if self.beacon != Names::BEACON
+            && let Some(rest @ ("" | ".gif")) = rest(&self.beacon)
+        {
+            return format!("/{}{rest}", Names::BEACON).into();
+        }
+        if self.script != Names::SCRIPT
+            && let Some(rest) =
+                rest(&self.script).filter(|rest| rest.starts_with('.') && rest.ends_with(".js"))
+        {
+            return format!("/{}{rest}", Names::SCRIPT).into();
+        }
+        path.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chosen_names_lead_to_the_standard_paths_and_those_stay() {
+        let names = Names { script: "stats".into(), beacon: "collect/page".into() };
+        for (path, standard) in [
+            ("/stats.js", "/footfall.js"),
+            ("/stats.v1.more.js", "/footfall.v1.more.js"),
+            ("/footfall.js", "/footfall.js"),
+            ("/collect/page", "/api/v1/beacon"),
+            ("/collect/page.gif", "/api/v1/beacon.gif"),
+            ("/api/v1/beacon", "/api/v1/beacon"),
+            ("/collect/pages", "/collect/pages"),
+            ("/statsx.js", "/statsx.js"),
+            ("/stats.css", "/stats.css"),
+            ("/x/stats.js", "/x/stats.js"),
+            ("", ""),
+        ] {
+            assert_eq!(names.standard(path), standard);
+        }
+        let unchanged = Names { script: Names::SCRIPT.into(), beacon: Names::BEACON.into() };
+        assert!(matches!(unchanged.standard("/api/v1/beacon"), Cow::Borrowed("/api/v1/beacon")));
+    }
+}

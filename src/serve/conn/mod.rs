@@ -1,0 +1,333 @@
+//! Connections: accepted, bounded, timed, and drained.
+
+pub mod body;
+pub mod drain;
+pub mod head_timer;
+pub mod takeover;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinError, JoinSet};
+use tokio_io_timeout::TimeoutStream;
+
+use self::drain::{ConnectionState, Drain};
+use self::head_timer::HeadTimer;
+use self::takeover::{EventStream, Takeover, TakeoverSocket};
+use super::answer::Response;
+use super::answer::once_a_minute::OnceAMinute;
+use crate::clock::Clock;
+use crate::metrics::{Bound, Metrics};
+
+/// Connections that the kernel keeps while the event loop is busy.
+const BACKLOG: i32 = 1024;
+
+/// Bytes of a connection's buffer: a request's head, and what is read of its body at once.
+const BUFFER: usize = 16 * 1024;
+
+/// Bytes of answers that the kernel keeps for a peer that has not taken them yet: more than the largest
+/// answer. Without it slow readers of live counters would make the kernel hold far more.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How long to wait for descriptors to come free, instead of spinning.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound address that nobody is served at yet.
+pub struct Listener {
+    socket: std::net::TcpListener,
+    /// Whether somebody else, a service manager, holds it too and will have it served by the next process.
+    outlives: bool,
+}
+
+/// Binds an address; a peer that takes nothing of an answer is cut off after `write_timeout`. Needs no
+/// runtime, so that another thread's runtime can serve the listener.
+///
+/// # Errors
+/// The address is taken, not this machine's, or not permitted.
+pub fn bind(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // A restart must not wait for the last run's connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.ip() == IpAddr::from([0u16; 8]) {
+        // `[::]` means every address, whatever the machine's default is.
+        socket.set_only_v6(false)?;
+    }
+    limit(&socket, write_timeout)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(Listener { socket: socket.into(), outlives: false })
+}
+
+/// Limits what the kernel holds for a peer that takes nothing, and for how long. It is done before the
+/// socket listens: connections inherit both when the kernel accepts them.
+fn limit(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> {
+    listener.set_send_buffer_size(SEND_BUFFER)?;
+    #[cfg(target_os = "linux")]
+    listener.set_tcp_user_timeout(Some(write_timeout))?;
+    Ok(())
+}
+
+impl Listener {
+    /// Takes a listener that a service manager bound, and makes it as [`bind`] makes one.
+    ///
+    /// # Errors
+    /// The system refuses to make it so.
+    pub fn inherited(listener: std::net::TcpListener, write_timeout: Duration) -> io::Result<Listener> {
+        limit(&socket2::SockRef::from(&listener), write_timeout)?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener { socket: listener, outlives: true })
+    }
+
+    /// The address bound, with the port the system chose for port 0.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// How connections are accepted.
+pub struct Acceptor {
+    /// A further connection is closed at once.
+    pub max_connections: usize,
+    /// Longest wait for a complete head.
+    pub header_timeout: Duration,
+    /// Longest time in which a peer may take nothing of an answer.
+    pub write_timeout: Duration,
+    /// Whether the gauge of open connections is this listener's.
+    pub public: bool,
+    /// The time.
+    pub clock: Clock,
+    /// Counts bounds and faults.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What ended a connection.
+enum Broken {
+    Http(hyper::Error),
+    Stream(io::Error),
+}
+
+impl From<hyper::Error> for Broken {
+    fn from(error: hyper::Error) -> Self {
+        Broken::Http(error)
+    }
+}
+
+impl Acceptor {
+    /// Accepts connections until `stop` and has their requests answered; then drains them for at most `drain`
+    /// and drops the rest.
+    pub async fn serve<A>(
+        &self,
+        listener: Listener,
+        answer: impl Fn(IpAddr, Request<Incoming>) -> A + Clone + Send + 'static,
+        stop: impl Future<Output = ()>,
+        drain: Duration,
+    ) -> io::Result<()>
+    where
+        A: Future<Output = Response> + Send + 'static,
+    {
+        let Listener { socket, outlives } = listener;
+        let listener = TcpListener::from_std(socket)?;
+        let mut connections = Connections::new(self, answer, drain);
+        let failing = OnceAMinute::default();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = connections.changed() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => connections.open(stream, peer.ip()),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => self.pause_after(&error, &failing).await,
+            }
+        }
+        // Those who wait at a listener that outlives this process are served by the next one.
+        if !outlives {
+            connections.open_waiting(listener.into_std()?);
+        }
+        connections.drain(drain).await;
+        Ok(())
+    }
+
+    fn http(&self) -> http1::Builder {
+        let mut http = http1::Builder::new();
+        // Answers are small: copied into one piece they leave by a cheaper call.
+        http.header_read_timeout(self.header_timeout).max_buf_size(BUFFER).writev(false);
+        // A peer that closes its side after a request is answered all the same. And nothing is read while an
+        // answer is on its way.
+        http.half_close(true);
+        http
+    }
+
+    /// Has answers leave at once, and limits for how long the peer may take nothing of them.
+    fn prepare(&self, stream: TcpStream) -> io::Result<Pin<Box<TimeoutStream<TcpStream>>>> {
+        stream.set_nodelay(true)?;
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write_timeout));
+        Ok(Box::pin(stream))
+    }
+
+    async fn pause_after(&self, error: &io::Error, failing: &OnceAMinute) {
+        self.metrics.accept_errors.inc();
+        if failing.due(self.clock.now()) {
+            tracing::warn!(%error, "connections cannot be accepted; is the limit on open files too low?");
+        }
+        tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    }
+
+    fn ended(&self, ended: Result<Result<(), Broken>, JoinError>) {
+        match ended {
+            Ok(Ok(())) => {}
+            // The connection goes on as a stream of events.
+            Ok(Err(Broken::Http(error))) if error.is_user() => {}
+            Ok(Err(error)) => {
+                let kind = kind(&error);
+                if kind == "timeout" && matches!(error, Broken::Stream(_)) {
+                    self.metrics.live_dropped.inc();
+                }
+                self.metrics.connection_errors.with_label_values(&[kind]).inc();
+            }
+            Err(panic) => tracing::error!(%panic, "a connection ended by a fault of ours"),
+        }
+    }
+}
+
+/// The connections that are open.
+struct Connections<'a, F> {
+    acceptor: &'a Acceptor,
+    http: http1::Builder,
+    answer: F,
+    /// Connections that hyper serves, and streams of events.
+    open: JoinSet<Result<(), Broken>>,
+    /// Where the connections that hyper gives up arrive as streams.
+    streams: (UnboundedSender<EventStream>, UnboundedReceiver<EventStream>),
+    drain: Arc<Drain>,
+}
+
+impl<'a, F, A> Connections<'a, F>
+where
+    F: Fn(IpAddr, Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Response> + Send + 'static,
+{
+    fn new(acceptor: &'a Acceptor, answer: F, drain: Duration) -> Self {
+        let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain)));
+        Connections { acceptor, http: acceptor.http(), answer, open, streams: unbounded_channel(), drain }
+    }
+
+    /// Serves a connection, if there may be one more.
+    fn open(&mut self, stream: TcpStream, peer: IpAddr) {
+        if self.open.len() >= self.acceptor.max_connections {
+            self.acceptor.metrics.bound(Bound::Connections);
+        } else if let Ok(socket) = self.acceptor.prepare(stream) {
+            let takeover = Takeover::new(ConnectionState::new(self.drain.clone()));
+            let socket = TakeoverSocket::new(socket, takeover.clone(), self.streams.0.clone());
+            let (answer, passes) = (self.answer.clone(), takeover.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let (passes, version) = (passes.clone(), request.version());
+                let answer = answer(peer, request);
+                async move { passes.pass(answer.await, version) }
+            });
+            let mut http = self.http.clone();
+            http.timer(HeadTimer::new(self.acceptor.header_timeout));
+            self.open.spawn(drain::run(takeover, http.serve_connection(socket, service)));
+            self.count();
+        }
+    }
+
+    /// Serves connections that the kernel has accepted already: closing the listener would reset them.
+    fn open_waiting(&mut self, listener: std::net::TcpListener) {
+        for _ in 0..BACKLOG {
+            let Ok((stream, peer)) = listener.accept() else { break };
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.open(stream, peer.ip());
+            }
+        }
+    }
+
+    /// Waits until a connection ends or goes on as a stream of events.
+    async fn changed(&mut self) {
+        tokio::select! {
+            biased;
+            // First, as it is sent before its connection ends.
+            Some(stream) = self.streams.1.recv() => {
+                self.open.spawn(async { stream.run().await.map_err(Broken::Stream) });
+            }
+            Some(ended) = self.open.join_next() => self.acceptor.ended(ended),
+        }
+        self.count();
+    }
+
+    /// Waits until all connections have ended, for so long; drops the rest.
+    async fn drain(mut self, within: Duration) {
+        self.drain.begin();
+        let all = async {
+            while !self.open.is_empty() {
+                self.changed().await;
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::warn!(connections = self.open.len(), "connections are cut off: they outlast the drain");
+        }
+        self.open.shutdown().await;
+        self.count();
+    }
+
+    fn count(&self) {
+        if self.acceptor.public {
+            self.acceptor.metrics.connections.set(self.open.len() as i64);
+        }
+    }
+}
+
+/// Whether an accept failed for the one connection that it would have given.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+    )
+}
+
+/// What ended a connection, as a label.
+fn kind(error: &Broken) -> &'static str {
+    let error = match error {
+        Broken::Http(error) => error,
+        Broken::Stream(error) if error.kind() == io::ErrorKind::TimedOut => return "timeout",
+        Broken::Stream(_) => return "io",
+    };
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
+            return "timeout";
+        }
+        cause = inner.source();
+    }
+    match error {
+        error if error.is_timeout() => "timeout",
+        error if error.is_parse() => "parse",
+        _ => "io",
+    }
+}

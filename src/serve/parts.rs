@@ -1,0 +1,73 @@
+//! What the handlers are given, and the settings of the listeners.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::answer::names::Names;
+use super::live;
+use super::shown::labels::Languages;
+use crate::clock::Clock;
+use crate::ingest::{Proxies, Spans};
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+use crate::sites::Registry;
+use crate::totals::Totals;
+
+/// Settings of the listeners.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where pages and readers come in.
+    pub listen: SocketAddr,
+    /// Where operators come in: metrics and probes.
+    pub admin_listen: SocketAddr,
+    /// Most open connections of the public listener; a further one is closed at once.
+    pub max_connections: usize,
+    /// Longest time until a request's head is complete, an idle connection's wait for it included.
+    pub header_timeout: Duration,
+    /// Longest time until a request's body is complete.
+    pub body_timeout: Duration,
+    /// A connection whose peer takes nothing of an answer for this long is closed.
+    pub write_timeout: Duration,
+    /// What a reload changes.
+    pub lists: Lists,
+    /// Further names of the page script and the beacon.
+    pub names: Names,
+    /// The live counters.
+    pub live: live::Config,
+    /// The path below which browsers reach the public listener: empty, or `/` and what follows it, without
+    /// a slash at its end. Requests may come with it, or without where a proxy has taken it off.
+    pub mount: String,
+}
+
+/// Settings that a reload changes, beside the sites.
+#[derive(Clone, Debug)]
+pub struct Lists {
+    /// The proxies whose word on the client's address is taken.
+    pub proxies: Proxies,
+    /// The labels of the footer block, by language.
+    pub languages: Languages,
+}
+
+/// What the handlers work with.
+pub struct Parts {
+    /// The time.
+    pub clock: Clock,
+    /// The registered sites.
+    pub sites: Arc<Registry>,
+    /// The lists in force.
+    pub lists: ArcSwap<Lists>,
+    /// The civil hours of the sites.
+    pub spans: Spans,
+    /// Who is online.
+    pub sessions: Arc<Sessions>,
+    /// The totals.
+    pub totals: Arc<Totals>,
+    /// All series.
+    pub metrics: Arc<Metrics>,
+    /// False while the service starts and stops.
+    pub ready: Arc<AtomicBool>,
+}

@@ -1,0 +1,123 @@
+//! Takes beacons: reads them, has them decided, and answers once they are kept.
+
+use std::net::IpAddr;
+
+use hyper::body::Incoming;
+use hyper::{HeaderMap, Uri};
+
+use super::context::Public;
+use crate::clock::Moment;
+use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
+use crate::metrics::Outcome;
+use crate::serve::answer::{self, Response};
+use crate::serve::conn::body;
+use crate::sites::{SiteId, Sites};
+use crate::totals::Written;
+
+/// What became of a decided beacon.
+enum TakenBeacon {
+    /// A view of a site: answered once it is written.
+    View(SiteId, Written),
+    /// A ping or a leave.
+    Sign,
+}
+
+/// A refusal, with the site where it is known.
+struct Refusal {
+    site: Option<SiteId>,
+    reason: Reason,
+}
+
+/// `POST /api/v1/beacon`.
+pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
+    let body = match body::read(body, &headers, public.body_timeout).await {
+        Ok(body) => body,
+        Err(reason) => return answer::refused(public.refused(Refusal { site: None, reason }).into()),
+    };
+    let taken = public.take(Said::from_json(&body), peer, &headers);
+    match public.kept(taken).await {
+        Ok(()) => answer::no_content(headers),
+        Err(reason) => answer::refused(reason.into()),
+    }
+}
+
+/// `GET /api/v1/beacon.gif`.
+pub async fn gif(public: &Public, peer: IpAddr, uri: &Uri, headers: HeaderMap) -> Response {
+    let taken = public.take(Said::from_query(uri.query().unwrap_or_default()), peer, &headers);
+    let kept = public.kept(taken).await;
+    answer::gif(headers, kept.err().map(Into::into))
+}
+
+impl Public {
+    /// Decides a beacon and hands it on. Never waits.
+    fn take(
+        &self,
+        said: Result<Said<'_>, Reason>,
+        peer: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<TakenBeacon, Refusal> {
+        let said = said.map_err(|reason| Refusal { site: None, reason })?;
+        let now = self.parts.clock.now();
+        let client = self.client(peer, headers, now);
+        let salts = self.parts.totals.salts();
+        let (sites, spans) = (self.parts.sites.load(), &self.parts.spans);
+        let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
+        let beacon = ingest::accept(&said, &context)
+            .map_err(|reason| Refusal { site: site_of(&sites, &said), reason })?;
+        let site = beacon.site;
+        self.keep(beacon).map_err(|reason| Refusal { site: Some(site), reason })
+    }
+
+    fn keep(&self, beacon: Beacon) -> Result<TakenBeacon, Reason> {
+        let Beacon { kind, site, ref page, visitor, at, .. } = beacon;
+        let sessions = &self.parts.sessions;
+        match kind {
+            Kind::View => return Ok(TakenBeacon::View(site, self.parts.totals.take(beacon)?)),
+            Kind::Ping => sessions.ping(visitor, site, page, at),
+            Kind::Leave => sessions.leave(visitor, at),
+        }
+        self.parts.metrics.beacons(Outcome::Taken, 1);
+        Ok(TakenBeacon::Sign)
+    }
+
+    /// Waits until the beacon is kept.
+    async fn kept(&self, taken: Result<TakenBeacon, Refusal>) -> Result<(), Reason> {
+        match taken {
+            Err(refusal) => Err(self.refused(refusal)),
+            Ok(TakenBeacon::Sign) => Ok(()),
+            Ok(TakenBeacon::View(site, written)) => {
+                written.await.map_err(|reason| self.refused(Refusal { site: Some(site), reason }))
+            }
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Reason {
+        self.refuse(refusal.site, refusal.reason);
+        refusal.reason
+    }
+
+    fn client(&self, peer: IpAddr, headers: &HeaderMap, now: Moment) -> Client {
+        let client = self.parts.lists.load().proxies.client(peer, headers);
+        if client.ignored_header {
+            self.parts.metrics.client_header_ignored.inc();
+            if self.ignored_header.due(now) {
+                tracing::warn!(
+                    "the client header of a peer that is no trusted proxy is ignored; \
+                     if it is your proxy, add its network to trusted_proxies"
+                );
+            }
+        }
+        client
+    }
+}
+
+/// The site that a refused beacon meant, if it can be told.
+fn site_of(sites: &Sites, said: &Said<'_>) -> Option<SiteId> {
+    match said.site.as_deref() {
+        Some(key) => sites.get(key).map(|site| site.id),
+        None => {
+            let url = url::Url::parse(&said.url).ok()?;
+            sites.only_at_host(url.host_str()?).map(|site| site.id)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the public handlers are given, and what they give back.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{HeaderMap, Uri};
+
+use super::refusal_log::RefusalLog;
+use crate::ingest::{Page, Reason};
+use crate::serve::answer::Response;
+use crate::serve::answer::once_a_minute::OnceAMinute;
+use crate::serve::live::Hub;
+use crate::serve::parts::{Config, Parts};
+use crate::serve::shown::figure::CurrentFigures;
+use crate::serve::shown::prefix::BodyPrefixes;
+use crate::sites::{Site, SiteId};
+
+/// How often the log of refusals is looked through.
+const REFUSALS_EVERY: Duration = Duration::from_secs(5);
+
+/// What the public handlers work with.
+pub struct Public {
+    pub parts: Arc<Parts>,
+    pub body_timeout: Duration,
+    pub prefixes: BodyPrefixes,
+    pub live: Arc<Hub>,
+    pub mount: String,
+    /// Of the warning that a client header is ignored.
+    pub ignored_header: OnceAMinute,
+    refusals: RefusalLog,
+}
+
+/// A request without a body.
+pub struct ReadRequest<'a> {
+    /// What to work with.
+    pub public: &'a Arc<Public>,
+    /// The target.
+    pub uri: &'a Uri,
+    /// What is in the path in place of the route's name in braces.
+    pub name: &'a str,
+    /// The request's headers.
+    pub headers: HeaderMap,
+}
+
+impl<'a> ReadRequest<'a> {
+    /// The query; empty without one.
+    pub fn query(&self) -> &'a str {
+        self.uri.query().unwrap_or_default()
+    }
+}
+
+/// What a handler gives.
+pub enum Reply {
+    /// The answer, from memory.
+    Now(Response),
+    /// The answer, once something is waited for.
+    Later(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+impl Public {
+    /// Sets up.
+    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
+        Public {
+            body_timeout: config.body_timeout,
+            prefixes: BodyPrefixes::new(parts.sites.load().room()),
+            live: Arc::new(Hub::new(config.live.clone(), parts.metrics.clone())),
+            mount: config.mount.clone(),
+            ignored_header: OnceAMinute::default(),
+            refusals: RefusalLog::default(),
+            parts,
+        }
+    }
+
+    /// A path as the routes name it: without the mount, which a proxy may have left in it.
+    pub fn below_mount<'p>(&self, path: &'p str) -> &'p str {
+        match path.strip_prefix(self.mount.as_str()) {
+            Some("") => "/",
+            Some(rest) if rest.starts_with('/') => rest,
+            _ => path,
+        }
+    }
+
+    /// What is known now of a site, and of a page of it.
+    pub fn current_figures(&self, site: &Site, page: Option<&Page>) -> CurrentFigures {
+        let Parts { totals, sessions, clock, .. } = &*self.parts;
+        CurrentFigures::now(totals, sessions, site, page, clock.now())
+    }
+
+    /// Counts a refused beacon and notes it for the log.
+    pub fn refuse(&self, site: Option<SiteId>, reason: Reason) {
+        self.parts.metrics.refused(reason);
+        self.refusals.note(&self.parts.sites.load(), site, reason, self.parts.clock.now());
+    }
+
+    /// Writes the log of refusals for as long as it is polled.
+    pub async fn report_refusals(&self) {
+        loop {
+            tokio::time::sleep(REFUSALS_EVERY).await;
+            self.refusals.write_due(&self.parts.sites.load(), self.parts.clock.now());
+        }
+    }
+
+    /// Writes what is left of it: the service stops.
+    pub fn report_remaining_refusals(&self) {
+        self.refusals.write_remaining(&self.parts.sites.load());
+    }
+}

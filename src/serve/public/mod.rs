@@ -1,0 +1,112 @@
+//! The public listener: where pages and readers come in.
+
+pub mod badge;
+mod beacon;
+mod context;
+mod counters;
+pub mod demo;
+mod known;
+pub mod live;
+mod newsroom;
+mod refusal_log;
+pub mod script;
+mod widget;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use self::context::{Public, ReadRequest, Reply};
+use super::answer::fault::Fault;
+use super::answer::names::Names;
+use super::answer::routes::{GET, POST, READ, Route, RouteMatch, Routes, Target};
+use super::answer::{self, Response};
+use super::parts::{Config, Parts};
+use crate::ingest::Reason;
+use crate::metrics::Requests;
+
+/// Who answers a route.
+#[derive(Clone, Copy)]
+pub enum PublicHandler {
+    /// `POST` of a beacon; its future lives in the connection, without a box.
+    Beacon,
+    /// A beacon as a GIF.
+    Gif,
+    /// Everything without a body.
+    Read(fn(ReadRequest<'_>) -> Result<Reply, Fault>),
+}
+
+use PublicHandler::{Beacon, Gif, Read};
+
+/// The routes.
+pub const ROUTES: &[Route<PublicHandler>] = &[
+    Route { path: "/api/v1/beacon", methods: POST, handler: Beacon },
+    Route { path: "/api/v1/beacon.gif", methods: GET, handler: Gif },
+    Route { path: "/api/v1/sites/{site}/counters", methods: READ, handler: Read(counters::counters) },
+    Route { path: "/api/v1/sites/{site}/live", methods: GET, handler: Read(live::live) },
+    Route { path: "/footfall.{file}", methods: READ, handler: Read(script::script) },
+    Route { path: "/api/v1/sites/{site}/pages", methods: READ, handler: Read(counters::pages) },
+    Route { path: "/widget/{site}", methods: READ, handler: Read(widget::widget) },
+    Route { path: "/widget.css", methods: READ, handler: Read(widget::stylesheet) },
+    Route { path: "/badge/{site}.svg", methods: READ, handler: Read(badge::badge) },
+    Route { path: "/newsroom/{site}", methods: READ, handler: Read(newsroom::newsroom) },
+    Route { path: "/", methods: READ, handler: Read(demo::entrance) },
+    Route { path: "/demo", methods: READ, handler: Read(demo::lead) },
+    Route { path: "/demo/{article}", methods: READ, handler: Read(demo::article) },
+    Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
+];
+
+/// Answers the requests of pages and readers.
+pub struct PublicService {
+    /// What its handlers work with.
+    pub public: Arc<Public>,
+    names: Names,
+    routes: Routes<PublicHandler>,
+    requests: Requests,
+}
+
+impl PublicService {
+    /// Sets up.
+    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
+        let routes = Routes::new(ROUTES);
+        PublicService {
+            requests: parts.metrics.requests("public", routes.paths()),
+            public: Arc::new(Public::new(config, parts)),
+            names: config.names.clone(),
+            routes,
+        }
+    }
+
+    /// Answers a request.
+    pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
+        let began = Instant::now();
+        let public = &self.public;
+        let (head, body) = request.into_parts();
+        let path = self.names.standard(public.below_mount(head.uri.path()));
+        let RouteMatch { route, target } = self.routes.find(&head.method, &path);
+        let response = match target {
+            Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
+            Target::Handler(Gif, _) => beacon::gif(public, peer, &head.uri, head.headers).await,
+            Target::Handler(Read(handler), name) => {
+                match handler(ReadRequest { public, uri: &head.uri, name, headers: head.headers }) {
+                    Ok(Reply::Now(response)) => response,
+                    Ok(Reply::Later(response)) => response.await,
+                    Err(fault) => answer::refused(fault),
+                }
+            }
+            Target::Preflight(methods) => answer::preflight(methods),
+            Target::NotAllowed(handler, methods) => {
+                if matches!(handler, Beacon | Gif) {
+                    public.refuse(None, Reason::MethodNotAllowed);
+                }
+                answer::not_allowed(answer::refused, methods)
+            }
+            Target::Missing => answer::refused(Fault::NotFound),
+        };
+        self.requests.answered(route, response.status().as_u16(), began.elapsed());
+        response
+    }
+}

@@ -1,0 +1,27 @@
+//! `/newsroom/{site}`: the page of figures of one site, for whoever has its token.
+
+use url::form_urlencoded;
+
+use super::context::{ReadRequest, Reply};
+use crate::serve::answer::fault::Fault;
+use crate::serve::{answer, overview};
+
+/// `GET /newsroom/{site}?token=`.
+pub fn newsroom(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    let refused = |fault| Ok(Reply::Now(answer::unlisted(answer::refused(fault))));
+    let site = request.public.parts.sites.load().get(request.name).cloned();
+    let Some((site, token)) = site.and_then(|site| Some((site.clone(), site.newsroom_token.clone()?))) else {
+        return refused(Fault::NotFound);
+    };
+    let given = form_urlencoded::parse(request.query().as_bytes()).find(|(name, _)| name == "token");
+    if !given.is_some_and(|(_, given)| token.is(&given)) {
+        return refused(Fault::WrongToken);
+    }
+    let (parts, is_part) = (request.public.parts.clone(), overview::is_part(request.uri));
+    Ok(Reply::Later(Box::pin(async move {
+        overview::know(&parts, &site).await;
+        let title = format!("{} newsroom", site.key);
+        let figures = overview::health::list(&parts, false) + &overview::section(&parts, &site);
+        overview::answer(is_part, &title, "Newsroom", &figures, "")
+    })))
+}

@@ -1,0 +1,255 @@
+//! `/widget/{site}`: the footer block of a news page, in the site's language.
+//!
+//! As text it is, to the character,
+//!
+//! ```text
+//! Thống kê truy cập
+//!   • 001316717
+//!   • Đang online: 61
+//!   • Trong tuần: 10.194
+//!   • Trong tháng: 53.796
+//!   • Trong năm: 634.758
+//! ```
+//!
+//! `?format=`: `html` (a document for an iframe, kept fresh by the page script where scripts run),
+//! `fragment` (the block alone, to be put into a page by its server), `json`, `text`. With `figure=` it is
+//! that figure alone. A figure that is not known is left out.
+
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use url::form_urlencoded;
+
+use super::context::{Public, ReadRequest, Reply};
+use super::known;
+use crate::ingest::{Page, Reason};
+use crate::serve::answer::fault::Fault;
+use crate::serve::answer::html::escaped;
+use crate::serve::answer::{self, Response};
+use crate::serve::shown::figure::{CurrentFigures, Figure};
+use crate::serve::shown::labels::Labels;
+use crate::sites::Site;
+
+/// The stylesheet of the document.
+const CSS: &str = include_str!("widget/widget.css");
+
+/// Digits of the visits of all time, at least.
+const TOTAL_DIGITS: usize = 9;
+
+/// Most digits that may be asked for.
+const MAX_PAD: usize = 20;
+
+/// What a request for a block asks for.
+struct WidgetRequest {
+    format: Format,
+    theme: &'static str,
+    lang: Option<String>,
+    figure: Option<Figure>,
+    pad: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Html,
+    Fragment,
+    Json,
+    Text,
+}
+
+impl WidgetRequest {
+    fn read(query: &str) -> Result<WidgetRequest, Reason> {
+        let mut asked =
+            WidgetRequest { format: Format::Html, theme: "auto", lang: None, figure: None, pad: 0 };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let wrong = Reason::Malformed;
+            match &*name {
+                "format" => asked.format = format(&value).ok_or(wrong)?,
+                "theme" => {
+                    let themes = ["auto", "light", "dark"];
+                    asked.theme = themes.into_iter().find(|theme| *theme == value).ok_or(wrong)?;
+                }
+                "lang" => asked.lang = Some(value.into_owned()),
+                "figure" => asked.figure = Some(Figure::named(&value).ok_or(wrong)?),
+                "pad" => asked.pad = value.parse().ok().filter(|pad| *pad <= MAX_PAD).ok_or(wrong)?,
+                _ => {}
+            }
+        }
+        if asked.figure.is_some() && asked.format != Format::Text {
+            return Err(Reason::Malformed);
+        }
+        Ok(asked)
+    }
+}
+
+fn format(value: &str) -> Option<Format> {
+    match value {
+        "html" => Some(Format::Html),
+        "fragment" => Some(Format::Fragment),
+        "json" => Some(Format::Json),
+        "text" => Some(Format::Text),
+        _ => None,
+    }
+}
+
+/// `GET /widget/{site}`.
+pub fn widget(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    let (site, page) = known::site_and_page(&request)?;
+    let asked = WidgetRequest::read(request.query())?;
+    Ok(known::once_known(request, site, page, move |public, headers, site, page| {
+        show(public, headers, site, page, &asked)
+    }))
+}
+
+/// `GET /widget.css`.
+pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
+}
+
+fn show(
+    public: &Public,
+    headers: HeaderMap,
+    site: &Site,
+    page: Option<&Page>,
+    asked: &WidgetRequest,
+) -> Response {
+    let current = public.current_figures(site, page);
+    let lists = public.parts.lists.load();
+    let labels = lists.languages.of(asked.lang.as_deref(), &site.locale);
+    let lines = lines(&current, labels);
+    let (kind, body) = match asked.format {
+        Format::Text => (answer::TEXT, text(&current, labels, &lines, asked)),
+        Format::Fragment => (answer::HTML, fragment(labels, &lines)),
+        Format::Html => (answer::HTML, document(site, labels, &lines, asked.theme)),
+        // One line alone would be of no use to another program.
+        Format::Json if lines.len() < 2 => return answer::refused(Fault::StoreUnreachable),
+        Format::Json => (answer::JSON, json(site, labels, &lines, current.stale)),
+    };
+    let cache = if current.stale { answer::NO_STORE } else { answer::HALF_A_MINUTE };
+    let mut response = answer::unless_held(headers, body.into(), kind, cache);
+    if asked.format == Format::Html {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy(&site.hosts));
+    }
+    response
+}
+
+/// What the document may load, and who may frame it: the site's own pages, on any port.
+fn policy(hosts: &[String]) -> HeaderValue {
+    let mut policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; \
+        base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+        .to_owned();
+    // A policy cannot name an IPv6 address.
+    for host in hosts.iter().filter(|host| !host.starts_with('[')) {
+        policy += &format!(" https://{host}:* http://{host}:*");
+    }
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+/// A line of the block.
+pub struct WidgetLine<'a> {
+    /// Its figure's name.
+    name: &'static str,
+    /// What the figure is.
+    label: &'a str,
+    figure: u64,
+    /// The figure as the language writes it.
+    grouped: String,
+    /// The figure as it stands in the block.
+    text: String,
+    /// Digits it is padded to, in place of a label.
+    pad: usize,
+}
+
+/// The lines of which the figures are known.
+pub fn lines<'a>(current: &CurrentFigures, labels: &'a Labels) -> Vec<WidgetLine<'a>> {
+    [
+        ("visits.all", &labels.total, TOTAL_DIGITS),
+        ("online", &labels.online, 0),
+        ("visits.week", &labels.week, 0),
+        ("visits.month", &labels.month, 0),
+        ("visits.year", &labels.year, 0),
+    ]
+    .into_iter()
+    .filter_map(|(name, label, pad)| {
+        let figure = current.of(Figure::named(name)?)?;
+        let grouped = labels.grouped(figure);
+        let text = written(labels, figure, pad);
+        Some(WidgetLine { name, label, figure, grouped, text, pad })
+    })
+    .collect()
+}
+
+/// A figure in groups, or padded and without them.
+fn written(labels: &Labels, figure: u64, pad: usize) -> String {
+    if pad == 0 { labels.grouped(figure) } else { format!("{figure:0pad$}") }
+}
+
+fn text(
+    current: &CurrentFigures,
+    labels: &Labels,
+    lines: &[WidgetLine<'_>],
+    asked: &WidgetRequest,
+) -> String {
+    if let Some(figure) = asked.figure {
+        return current.of(figure).map_or(String::new(), |figure| written(labels, figure, asked.pad));
+    }
+    let mut text = format!("{}\n", labels.title);
+    for line in lines {
+        match line.pad {
+            0 => text += &format!("  • {}: {}\n", line.label, line.text),
+            _ => text += &format!("  • {}\n", line.text),
+        }
+    }
+    text
+}
+
+/// The block as a piece of HTML; the page script keeps it fresh.
+pub fn fragment(labels: &Labels, lines: &[WidgetLine<'_>]) -> String {
+    let (tag, title) = (escaped(&labels.tag), escaped(&labels.title));
+    let mut html = format!(
+        "<div class=\"footfall\" role=\"group\" aria-label=\"{title}\" lang=\"{tag}\">\
+         <strong class=\"footfall-title\">{title}</strong>\n<ul class=\"footfall-lines\">\n"
+    );
+    for WidgetLine { name, label, grouped, text, pad, .. } in lines {
+        let (label, grouped, text) = (escaped(label), escaped(grouped), escaped(text));
+        html += &match pad {
+            0 => format!("<li>{label}: <span data-footfall=\"{name}\">{text}</span></li>\n"),
+            // It is shown padded and without a label, and read aloud with the label and without padding.
+            pad => format!(
+                "<li><span data-footfall=\"{name}\" data-footfall-pad=\"{pad}\" role=\"img\" \
+                 aria-label=\"{label}: {grouped}\" title=\"{label}\">{text}</span></li>\n"
+            ),
+        };
+    }
+    html + "</ul></div>\n"
+}
+
+fn document(site: &Site, labels: &Labels, lines: &[WidgetLine<'_>], theme: &str) -> String {
+    let (tag, title, key) = (escaped(&labels.tag), escaped(&labels.title), &site.key);
+    let block = fragment(labels, lines);
+    format!(
+        "<!doctype html>\n<html lang=\"{tag}\" data-theme=\"{theme}\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n\
+         <link rel=\"stylesheet\" href=\"../widget.css\">\n\
+         <script defer src=\"../footfall.js\" data-site=\"{key}\" data-auto=\"off\" data-page=\"/\"></script>\n\
+         </head>\n<body>\n{block}</body>\n</html>\n"
+    )
+}
+
+fn json(site: &Site, labels: &Labels, lines: &[WidgetLine<'_>], stale: bool) -> String {
+    let line = |line: &WidgetLine<'_>| {
+        serde_json::json!({
+            "figure": line.name, "label": line.label, "value": line.figure, "text": line.text,
+        })
+    };
+    serde_json::json!({
+        "site": site.key.as_str(),
+        "lang": labels.tag,
+        "title": labels.title,
+        "lines": lines.iter().map(line).collect::<Vec<_>>(),
+        "stale": stale,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The texts of a body that stay the same for an hour: the names of the running buckets.
+
+use chrono::{DateTime, FixedOffset, SecondsFormat};
+
+use crate::calendar::{Calendar, Period, Span};
+
+/// The running hour of a site in words.
+pub struct Hour {
+    span: Span,
+    /// The JSON object of day, week, month and year.
+    buckets: Box<str>,
+    /// What stands before minute and second in an instant of the hour, and what after them.
+    around: (Box<str>, Box<str>),
+}
+
+impl Hour {
+    /// Puts an hour into words.
+    pub fn new(span: Span) -> Self {
+        let [day, week, month, year] =
+            [Period::Day, Period::Week, Period::Month, Period::Year].map(|period| span.hour.bucket(period));
+        let buckets = format!(r#"{{"day":"{day}","week":"{week}","month":"{month}","year":"{year}"}}"#);
+        Hour { span, buckets: buckets.into(), around: around(&span) }
+    }
+
+    /// The names of the running buckets: the JSON object of `buckets`.
+    pub fn buckets(&self) -> &str {
+        &self.buckets
+    }
+
+    /// An instant in the site's zone, whole seconds (RFC 3339). No zone is asked within the hour.
+    pub fn rfc3339(&self, calendar: &Calendar, unix_ms: i64) -> String {
+        self.within_hour(unix_ms).unwrap_or_else(|| calendar.rfc3339(unix_ms))
+    }
+
+    /// Whether it is of this span.
+    pub fn is_of(&self, span: &Span) -> bool {
+        self.span == *span
+    }
+
+    fn within_hour(&self, unix_ms: i64) -> Option<String> {
+        if !(self.span.from_ms..self.span.until_ms).contains(&unix_ms) {
+            return None;
+        }
+        let second = (unix_ms.div_euclid(1000) + i64::from(self.span.hour.offset_s)).rem_euclid(3600);
+        let (before, after) = &self.around;
+        let mut text = String::with_capacity(before.len() + 5 + after.len());
+        text.push_str(before);
+        for (index, digit) in
+            [second / 600, second / 60 % 10, second % 60 / 10, second % 10].into_iter().enumerate()
+        {
+            if index == 2 {
+                text.push(':');
+            }
+            text.push(char::from(b'0' + digit as u8));
+        }
+        text.push_str(after);
+        Some(text)
+    }
+}
+
+/// RFC 3339 of a span's beginning without its minute and second.
+fn around(span: &Span) -> (Box<str>, Box<str>) {
+    let offset = FixedOffset::east_opt(span.hour.offset_s);
+    let begins = DateTime::from_timestamp_millis(span.from_ms).zip(offset);
+    let text = begins.map_or(String::new(), |(utc, offset)| {
+        utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Secs, false)
+    });
+    let (date, rest) = text.split_at(text.find(':').map_or(0, |colon| colon + 1));
+    (date.into(), rest.get("00:00".len()..).unwrap_or_default().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::CivilHour;
+    use chrono::NaiveDate;
+
+    /// 2023-09-15T08:00+07:00.
+    const EIGHT: i64 = 1_694_739_600_000;
+
+    fn hour(from_ms: i64) -> Hour {
+        let day = NaiveDate::from_ymd_opt(2023, 9, 15).unwrap();
+        let week = NaiveDate::from_ymd_opt(2023, 9, 11).unwrap();
+        let hour = CivilHour { day, hour: 8, offset_s: 7 * 3600, week };
+        Hour::new(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
+    }
+
+    #[test]
+    fn an_instant_within_the_hour_is_written_with_its_offset() {
+        let hour = hour(EIGHT);
+        let text = hour.within_hour(EIGHT + 19 * 60_000 + 999);
+        assert_eq!(text.as_deref(), Some("2023-09-15T08:19:00+07:00"));
+        assert_eq!(
+            hour.within_hour(EIGHT + 59 * 60_000 + 59_000).as_deref(),
+            Some("2023-09-15T08:59:59+07:00")
+        );
+        assert!(
+            hour.buckets().starts_with(r#"{"day":"2023-09-15","week":"2023-W37","#),
+            "{}",
+            hour.buckets()
+        );
+        assert_eq!(hour.within_hour(EIGHT - 1), None);
+        assert_eq!(hour.within_hour(EIGHT + 3_600_000), None);
+    }
+}

@@ -1,0 +1,218 @@
+//! The bodies of the reads, written by hand into one buffer. A figure that is not known is left out.
+
+use super::figure::SiteFigures;
+use super::hour::Hour;
+use crate::calendar::{PerPeriod, Period};
+use crate::sites::Site;
+
+/// A page as it is shown.
+pub struct PageItem<'a> {
+    /// The page.
+    pub page: &'a str,
+    /// Visitors online on it.
+    pub online: u64,
+    /// Its views; none where they are not known.
+    pub views: Option<PerPeriod<u64>>,
+}
+
+/// What every body begins with.
+pub struct BodyHead<'a> {
+    /// The site's key.
+    site: &'a str,
+    /// When the figures last changed (RFC 3339).
+    at: String,
+    /// The JSON object of the running buckets' names.
+    buckets: &'a str,
+}
+
+impl<'a> BodyHead<'a> {
+    /// That of a site in its running hour, whose figures last changed then.
+    pub fn new(site: &'a Site, hour: &'a Hour, changed_ms: i64) -> Self {
+        let at = hour.rfc3339(&site.calendar, changed_ms);
+        BodyHead { site: site.key.as_str(), at, buckets: hour.buckets() }
+    }
+}
+
+/// What the body of `counters` begins with: all of it that is the same for every page.
+pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figures: &SiteFigures) {
+    begin(body, head);
+    text(body, r#","online":"#);
+    number(body, online);
+    text(body, r#","buckets":"#);
+    text(body, head.buckets);
+    row(body, r#","views":"#, known(&figures.views));
+    row(body, r#","visits":"#, known(&figures.visits));
+    row(body, r#","visitors":"#, known(&figures.visitors));
+}
+
+/// What it ends with. `stale`: something shown may be old.
+pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageItem<'_>>, stale: bool) {
+    if let Some(page) = page {
+        text(body, r#","page":"#);
+        item(body, page);
+    }
+    tail(body, stale);
+}
+
+/// The body of `pages`. `stale`: something shown may be old.
+pub fn pages<'a>(
+    head: &BodyHead<'_>,
+    pages: impl ExactSizeIterator<Item = PageItem<'a>>,
+    stale: bool,
+) -> Vec<u8> {
+    let mut body = Vec::with_capacity(256 + 192 * pages.len());
+    begin(&mut body, head);
+    text(&mut body, r#","buckets":"#);
+    text(&mut body, head.buckets);
+    text(&mut body, r#","pages":["#);
+    for (place, page) in pages.enumerate() {
+        text(&mut body, if place == 0 { "" } else { "," });
+        item(&mut body, &page);
+    }
+    text(&mut body, "]");
+    tail(&mut body, stale);
+    body
+}
+
+fn begin(body: &mut Vec<u8>, head: &BodyHead<'_>) {
+    text(body, r#"{"site":""#);
+    text(body, head.site);
+    text(body, r#"","at":""#);
+    text(body, &head.at);
+    text(body, r#"""#);
+}
+
+fn tail(body: &mut Vec<u8>, stale: bool) {
+    text(body, if stale { r#","stale":true}"# } else { r#","stale":false}"# });
+}
+
+fn item(body: &mut Vec<u8>, page: &PageItem<'_>) {
+    text(body, r#"{"page":"#);
+    quoted(body, page.page);
+    text(body, r#","online":"#);
+    number(body, page.online);
+    if let Some(views) = page.views {
+        row(body, r#","views":"#, views.iter().map(|(period, views)| (period, *views)));
+    }
+    text(body, "}");
+}
+
+fn known(figures: &PerPeriod<Option<u64>>) -> impl Iterator<Item = (Period, u64)> {
+    figures.iter().filter_map(|(period, figure)| Some((period, (*figure)?)))
+}
+
+/// A member with the figures of periods; nothing at all where there are none.
+fn row(body: &mut Vec<u8>, member: &str, figures: impl Iterator<Item = (Period, u64)>) {
+    let mut between = "{\"";
+    for (period, figure) in figures {
+        text(body, if between == "{\"" { member } else { "" });
+        text(body, between);
+        text(body, period.name());
+        text(body, "\":");
+        number(body, figure);
+        between = ",\"";
+    }
+    text(body, if between == ",\"" { "}" } else { "" });
+}
+
+fn text(body: &mut Vec<u8>, text: &str) {
+    body.extend_from_slice(text.as_bytes());
+}
+
+fn number(body: &mut Vec<u8>, number: u64) {
+    text(body, itoa::Buffer::new().format(number));
+}
+
+/// A string from outside, with its quotes.
+fn quoted(body: &mut Vec<u8>, said: &str) {
+    // The compiler makes this loop fast because it never stops early.
+    let odd = said.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
+    if !odd {
+        text(body, "\"");
+        text(body, said);
+        return text(body, "\"");
+    }
+    // Writing a string into memory cannot fail.
+    let _ = serde_json::to_writer(body, said);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> BodyHead<'static> {
+        BodyHead {
+            site: "lamdong",
+            at: "2023-09-15T08:19:00+07:00".to_owned(),
+            buckets: r#"{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"}"#,
+        }
+    }
+
+    fn counters(online: u64, figures: &SiteFigures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
+        let mut body = Vec::new();
+        site_counters(&mut body, &head(), online, figures);
+        page_counters(&mut body, page, stale);
+        body
+    }
+
+    fn figures() -> SiteFigures {
+        SiteFigures {
+            views: [Some(61); 5].into(),
+            visits: [Some(61), Some(10194), Some(53796), Some(634_758), Some(1_316_717)].into(),
+            visitors: [Some(61); 5].into(),
+            changed_ms: 0,
+        }
+    }
+
+    #[test]
+    fn counters_are_the_described_body_to_the_byte() {
+        let page = PageItem { page: "/bai-viet/1.html", online: 2, views: Some([1, 1, 1, 1, 13].into()) };
+        let expected = concat!(
+            r#"{"site":"lamdong","at":"2023-09-15T08:19:00+07:00","online":61,"#,
+            r#""buckets":{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"},"#,
+            r#""views":{"day":61,"week":61,"month":61,"year":61,"all":61},"#,
+            r#""visits":{"day":61,"week":10194,"month":53796,"year":634758,"all":1316717},"#,
+            r#""visitors":{"day":61,"week":61,"month":61,"year":61,"all":61},"#,
+            r#""page":{"page":"/bai-viet/1.html","online":2,"#,
+            r#""views":{"day":1,"week":1,"month":1,"year":1,"all":13}},"#,
+            r#""stale":false}"#,
+        );
+        let body = counters(61, &figures(), Some(&page), false);
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_and_never_zero() {
+        let some =
+            SiteFigures { views: [None, Some(2), None, None, Some(0)].into(), ..SiteFigures::default() };
+        let body = counters(0, &some, None, true);
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["views"], serde_json::json!({"week": 2, "all": 0}));
+        assert!(body.get("visits").is_none() && body.get("visitors").is_none() && body.get("page").is_none());
+        assert_eq!(body["stale"], true);
+    }
+
+    #[test]
+    fn pages_keep_order_and_duplicates_and_escape_what_needs_it() {
+        let texts = ["/b", "/a\"\\\u{1}\u{2028}é", "/b"];
+        let shown = texts.iter().map(|page| PageItem {
+            page,
+            online: 1,
+            views: (*page == "/b").then_some([1, 2, 3, 4, 5].into()),
+        });
+        let body = pages(&head(), shown, false);
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let items = body["pages"].as_array().unwrap();
+        assert_eq!(items.iter().map(|item| item["page"].as_str().unwrap()).collect::<Vec<_>>(), texts);
+        assert_eq!(items[0]["views"]["all"], 5);
+        assert!(items[1].get("views").is_none());
+        assert_eq!(body["buckets"]["week"], "2023-W37");
+        assert!(body.get("online").is_none());
+    }
+
+    #[test]
+    fn no_pages_are_an_empty_list() {
+        let body: serde_json::Value = serde_json::from_slice(&pages(&head(), [].into_iter(), false)).unwrap();
+        assert_eq!(body["pages"], serde_json::json!([]));
+    }
+}
