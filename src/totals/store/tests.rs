@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 use servers::RedisServer;
 
-#[path = "../../../tests/it/servers.rs"]
+#[path = "../../../tests/it/support/servers.rs"]
 pub(in crate::totals) mod servers;
 
 /// A store and what it stands on.

@@ -13,7 +13,7 @@ use super::*;
 use crate::calendar::Bucket;
 use dice::Dice;
 
-#[path = "../../../../tests/it/dice.rs"]
+#[path = "../../../../tests/it/support/dice.rs"]
 mod dice;
 
 const USUALLY: u64 = 10_000;
