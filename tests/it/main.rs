@@ -3,46 +3,74 @@
 #![allow(clippy::disallowed_methods, reason = "the deadlines of tests are measured here")]
 #![allow(clippy::print_stdout, reason = "numbers of a run and the seed to repeat it are printed")]
 
-mod alarms;
-mod bad_input;
-mod bad_starts;
-mod beacons;
-mod bounds;
-mod browser;
-mod civil_days;
-mod config;
-mod connections;
-mod copies;
-mod dashboards;
-mod dice;
-mod disk;
-mod failing_disk;
-mod formats;
-mod harness;
-mod http;
-mod kills;
-mod live;
-mod load;
-mod never_back;
-mod newspaper;
-mod operators;
-mod orders;
-mod overview;
-mod packages;
-mod page_script;
-mod presence;
-mod prometheus;
-mod proxy;
-mod reads;
-mod redis_settings;
-mod reload;
-mod restarts;
-mod servers;
-mod service;
-mod stopping;
-mod store_away;
-mod store_faults;
-mod store_orders;
+/// What tests start, say and wait with.
+mod support {
+    pub mod dice;
+    pub mod harness;
+    pub mod http;
+    pub mod load;
+    pub mod prometheus;
+    pub mod proxy;
+    pub mod servers;
+    pub mod service;
+}
+
+/// What is counted, and what is not.
+mod counting {
+    mod bad_input;
+    mod beacons;
+    mod bounds;
+    mod civil_days;
+    mod newspaper;
+    mod presence;
+}
+
+/// The store: away, gone back, foreign, copied.
+mod store {
+    mod away;
+    mod copies;
+    mod orders;
+    mod settings;
+    mod writers;
+}
+
+/// The data directory.
+mod disk {
+    mod directory;
+    mod failing;
+    mod formats;
+}
+
+/// What pages and readers are answered.
+mod http {
+    mod browser;
+    mod connections;
+    mod live;
+    mod page_script;
+    mod reads;
+    mod widget;
+}
+
+/// What operators set, see and order.
+mod operators {
+    mod alarms;
+    mod bad_starts;
+    mod commands;
+    mod config;
+    mod dashboards;
+    mod metrics;
+    mod overview;
+    mod packages;
+    mod reload;
+}
+
+/// Under load: killed, stopped and started, with a store that breaks.
+mod load {
+    mod kills;
+    mod never_back;
+    mod restarts;
+    mod stopping;
+    mod store_faults;
+}
+
 mod tidy;
-mod widget;
-mod writers;

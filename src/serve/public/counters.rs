@@ -149,7 +149,7 @@ impl PageList {
         let (_, online_changed_ms) = public.online(site, now);
         let items = pages.iter().zip(views).map(|(page, views)| public.page_item(page, views, now));
         let mut prefix = public.prefixes.of(site.id);
-        let hour = prefix.hour(public.parts.spans.at(site, now.unix_ms));
+        let hour = prefix.hour(public.parts.spans.at(site, now.unix_ms).span);
         let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
         let body = json::pages(&head, items, stale);
         answer::unless_held(headers, body, answer::JSON, cache(stale))
@@ -172,7 +172,7 @@ impl Public {
             if !figures.are_known() {
                 return None;
             }
-            prefix.write(version, parts.spans.at(site, now.unix_ms), |text, hour| {
+            prefix.write(version, parts.spans.at(site, now.unix_ms).span, |text, hour| {
                 let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
                 json::site_counters(text, &head, online, &figures);
             });

@@ -16,7 +16,7 @@ use chrono::NaiveDate;
 use servers::RedisServer;
 use std::sync::Arc;
 
-#[path = "../../../tests/it/servers.rs"]
+#[path = "../../../tests/it/support/servers.rs"]
 pub(in crate::totals) mod servers;
 
 /// A store and what it stands on.

@@ -13,7 +13,7 @@ use crate::calendar::Bucket;
 use crate::totals::store::model::{Data, Fault, Model};
 use dice::Dice;
 
-#[path = "../../../../tests/it/dice.rs"]
+#[path = "../../../../tests/it/support/dice.rs"]
 mod dice;
 
 const USUALLY: u64 = 10_000;

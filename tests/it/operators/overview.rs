@@ -1,0 +1,189 @@
+//! The page of figures: for operators, and for a newsroom behind a token.
+
+use std::time::Duration;
+
+use footfall::config::Config;
+
+use crate::support::harness::{Setup, TestApp, metric, until, view};
+use crate::support::http::get;
+use crate::support::servers::RedisServer;
+
+const TOKEN: &str = "0123456789abcdef";
+const START: &str = "2026-11-20T09:30:00+07:00";
+
+fn setup() -> Setup {
+    Setup::default().sites(&format!(
+        "[[site]]\nkey = \"lamdong\"\nhosts = [\"baolamdong.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n\
+         newsroom_token = \"{TOKEN}\"\n\n[[site]]\nkey = \"closed\"\nhosts = [\"closed.example\"]\n\
+         time_zone = \"UTC\"\n"
+    ))
+}
+
+fn newsroom(app: &TestApp) -> String {
+    app.get(&format!("/newsroom/lamdong?token={TOKEN}")).text().to_owned()
+}
+
+fn read(app: &TestApp, page: &str, times: usize, from: u8) {
+    for i in 0..times {
+        app.take(&view(&format!("https://baolamdong.vn{page}")).from(&format!("113.160.{from}.{i}")));
+    }
+}
+
+#[test]
+fn figures_of_hours_days_and_pages_are_what_was_accepted_also_after_a_restart() {
+    let mut app = TestApp::start_at(START, setup());
+    read(&app, "/a", 3, 1);
+    app.step_to("2026-11-21T08:10:00+07:00");
+    read(&app, "/a", 4, 2);
+    app.step_to("2026-11-21T10:10:00+07:00");
+    read(&app, "/b", 2, 3);
+    app.step_to("2026-11-22T09:10:00+07:00");
+    read(&app, "/a", 1, 4);
+    read(&app, "/b", 5, 5);
+    let right = |page: &str| {
+        page.contains("Fri 20 Nov: 3 views, 3 visits")
+            && page.contains("Sat 21 Nov: 6 views, 6 visits")
+            && page.contains("Sun 22 Nov: 6 views, 6 visits")
+            && page.contains("21 Nov 10:00: 2 views, 2 visits")
+            && page.contains("22 Nov 09:00: 6 views, 6 visits")
+            && page.contains("−100\u{a0}%</span><br>0 by 09:00<br>yesterday 4 by then<br>yesterday 6 in all")
+    };
+    until("the page tells of the past", || right(&newsroom(&app)));
+    until("the most-read pages come in order", || {
+        app.pass(Duration::from_secs(11));
+        let page = newsroom(&app);
+        let (first, second) =
+            (page.find("<bdi class=\"p\">/b</bdi>"), page.find("<bdi class=\"p\">/a</bdi>"));
+        first.is_some() && second.is_some() && first < second
+    });
+    app.restart_after(Duration::from_secs(1));
+    until("a restart forgets nothing", || right(&newsroom(&app)));
+    assert!(right(get(app.admin(), "/").text()), "operators see the same");
+}
+
+#[test]
+fn the_newsroom_opens_to_its_token_alone() {
+    let app = TestApp::start_at(START, setup());
+    for target in ["/newsroom/closed", "/newsroom/closed?token=", "/newsroom/nobody?token=0123456789abcdef"] {
+        assert_eq!(app.get(target).status, 404, "{target}");
+    }
+    for query in ["", "?token=", "?token=0123456789abcdeg", "?token=0123456789abcdef0", "?x=0123456789abcdef"]
+    {
+        let answer = app.get(&format!("/newsroom/lamdong{query}"));
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (403, Some("wrong-token")), "{query}");
+        assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    }
+    let page = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(page.header("x-robots-tag"), Some("noindex, nofollow"));
+    assert!(!page.text().contains(TOKEN) && !page.text().contains("closed"), "of its own site only");
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'nonce-") && !policy.contains("unsafe"));
+    let nonce = policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("a nonce");
+    assert_eq!(page.text().matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    let again = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
+    assert_ne!(again.header("content-security-policy"), Some(policy), "a nonce is used once");
+}
+
+#[test]
+fn the_token_is_never_shown_and_may_stand_in_a_file() {
+    let site = |token: &str| {
+        format!(
+            "[[site]]\nkey = \"a\"\nhosts = [\"a.example\"]\ntime_zone = \"UTC\"\nnewsroom_token = {token}\n"
+        )
+    };
+    let load = |token: &str, env: Vec<(String, String)>| {
+        Config::load(Some(("footfall.toml", site(token).as_str())), env.into_iter())
+    };
+    let config = load(&format!("\"{TOKEN}\""), Vec::new()).expect("a token");
+    assert!(config.to_toml().contains("newsroom_token = \"***\""), "{}", config.to_toml());
+    assert!(!format!("{config:?}{:?}", config.sites.get("a")).contains(TOKEN));
+    for wrong in ["\"too-short-secret\".", "\"a secret with spaces\"", "\"too-short\"", "1234567890123456"] {
+        let faults = load(wrong, Vec::new()).expect_err(wrong).to_string();
+        assert!(
+            !faults.contains("secret") && !faults.contains("too-short") && !faults.contains("123456"),
+            "{faults}"
+        );
+    }
+    let file = std::env::temp_dir().join(format!("footfall-token-{}", std::process::id()));
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let name = "FOOTFALL_SITE__0__NEWSROOM_TOKEN_FILE".to_owned();
+    let config = load("\"\"", vec![(name, file.display().to_string())]).expect("a token in a file");
+    std::fs::remove_file(&file).unwrap();
+    let token = config.sites.get("a").and_then(|site| site.newsroom_token.clone()).expect("a token");
+    assert!(token.is(TOKEN) && !token.is("0123456789abcdeg") && !token.is(""));
+}
+
+#[test]
+fn a_hostile_page_is_shown_as_text() {
+    let app = TestApp::start_at(START, setup());
+    app.take(&view("/<script>alert(1)</script>\"'{nonce}"));
+    until("the page is listed", || {
+        app.pass(Duration::from_secs(11));
+        newsroom(&app).contains("alert(1)")
+    });
+    let page = newsroom(&app);
+    assert_eq!(page.matches("<script").count(), 1, "the page's own");
+    assert!(!page.contains("<script>alert"));
+}
+
+#[test]
+fn the_page_says_that_the_store_is_away() {
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let app = TestApp::start_at(START, setup().store(&redis.url()));
+    app.take(&view("https://baolamdong.vn/a"));
+    for page in [newsroom(&app), get(app.admin(), "/").text().to_owned()] {
+        assert!(page.contains("<b>store</b> unreachable: views are kept and applied later"), "{page}");
+        assert!(page.contains("are not known yet"), "what is not known is not shown as 0");
+    }
+    redis.restart();
+    until("the store is back", || !get(app.admin(), "/readyz?verbose").text().contains("unreachable"));
+}
+
+#[test]
+fn hours_and_days_come_from_redis_too() {
+    let redis = RedisServer::start();
+    let app = TestApp::start_at(START, setup().store(&redis.url()));
+    app.until_stale(false);
+    read(&app, "/a", 7, 1);
+    until("the page tells of it", || {
+        app.pass(Duration::from_secs(11));
+        let page = newsroom(&app);
+        page.contains("Fri 20 Nov: 7 views, 7 visits") && page.contains("<bdi class=\"p\">/a</bdi>")
+    });
+}
+
+#[test]
+fn what_the_store_has_not_yet_is_said_to_follow() {
+    let app = TestApp::start_at(START, setup().set("store.flush_interval", "5m"));
+    assert!(newsroom(&app).contains("No page has been read yet."));
+    read(&app, "/a", 1, 1);
+    assert!(newsroom(&app).contains("Today's pages follow once the store has them."));
+    assert!(newsroom(&app).contains("<span>1 view, peak 1</span>"));
+}
+
+#[test]
+fn the_store_is_asked_once_for_all_who_read_at_once() {
+    let redis = RedisServer::start();
+    let app = TestApp::start_at(START, setup().store(&redis.url()).set("store.timeout", "5s"));
+    read(&app, "/a", 3, 1);
+    until("the page tells of it", || newsroom(&app).contains("<bdi class=\"p\">/a</bdi>"));
+    app.pass(Duration::from_secs(11));
+    let admin = app.admin();
+    let asked = || metric(admin, "footfall_store_operation_seconds_count{operation=\"read\"}");
+    let before = asked();
+    // While the first is being answered the others ask.
+    redis.pause();
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| assert_eq!(get(admin, "/").status, 200));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        redis.resume();
+    });
+    // A few for each of the two sites, and what the writer reads by itself every few seconds.
+    assert!((1.0..40.0).contains(&(asked() - before)), "{}", asked() - before);
+}

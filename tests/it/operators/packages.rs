@@ -1,0 +1,260 @@
+//! What `config/` brings for those who deploy: under systemd, behind nginx, in containers, on Debian.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::harness::{Setup, until};
+use crate::support::http::{self, Connection};
+use crate::support::servers::free_port;
+use crate::support::service::Service;
+
+fn config(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display()))
+}
+
+#[test]
+fn the_unit_is_as_hard_as_it_claims() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/systemd/footfall.service");
+    let said = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager", "--threshold=20"])
+        .arg(unit)
+        .output()
+        .unwrap_or_else(|_| panic!("this test needs systemd-analyze: apt-get install systemd"));
+    assert!(said.status.success(), "an exposure above 2.0:\n{}", String::from_utf8_lossy(&said.stdout));
+}
+
+/// What a service manager hears.
+struct Manager {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Manager {
+    #[track_caller]
+    fn until(&mut self, word: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut message = [0; 4096];
+        while !self.heard.iter().any(|line| line == word) {
+            assert!(Instant::now() < deadline, "{word} is not said: {:?}", self.heard);
+            if let Ok(read) = self.socket.recv(&mut message) {
+                let text = String::from_utf8_lossy(&message[..read]).into_owned();
+                self.heard.extend(text.lines().map(str::to_owned));
+            }
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told_of_start_and_stop_and_that_the_loop_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let mut manager = Manager { socket, heard: Vec::new() };
+    let says = format!("export NOTIFY_SOCKET={} WATCHDOG_USEC=300000", path.display());
+    let mut service = Service::prepare(Setup::default()).after(&says);
+    service.spawn();
+    manager.until("READY=1");
+    // It is ready when it says so.
+    assert_eq!(http::get(service.public(), "/api/v1/sites/lamdong/counters").status, 200);
+    manager.heard.clear();
+    manager.until("WATCHDOG=1");
+    manager.heard.clear();
+    assert!(service.reload());
+    manager.until("RELOADING=1");
+    manager.until("READY=1");
+    let said = |line: &&String| line.starts_with("MONOTONIC_USEC=");
+    assert!(manager.heard.iter().any(|line| said(&line)), "{:?}", manager.heard);
+    service.terminate();
+    manager.until("STOPPING=1");
+}
+
+/// The nginx of `config/nginx`, on a port of its own, before a service.
+struct Nginx {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+impl Nginx {
+    fn before(service: &Service) -> Self {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let site = config("nginx/footfall.conf")
+            .replace("127.0.0.1:8080", &service.public().to_string())
+            .replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
+            .replace("/etc/nginx/footfall-proxy.conf", &path("proxy.conf"));
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
+            .concat();
+        let main = format!(
+            "pid {};\nerror_log {} warn;\ndaemon off;\nworker_processes 1;\nevents {{}}\n\
+             http {{\naccess_log {};\n{temporary}{site}\n}}\n",
+            path("pid"),
+            path("error.log"),
+            path("access.log"),
+        );
+        std::fs::write(path("nginx.conf"), main).unwrap();
+        std::fs::write(path("proxy.conf"), config("nginx/footfall-proxy.conf")).unwrap();
+        let child = Command::new("nginx")
+            .args(["-e", &path("error.log"), "-c", &path("nginx.conf")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap_or_else(|_| panic!("this test needs nginx: apt-get install nginx-light"));
+        let nginx = Nginx { child, port, _dir: dir };
+        until("nginx listens", || Connection::open(nginx.address()).is_ok());
+        nginx
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    fn ask(&self, method: &str, target: &str, host: &str, client: &str, body: &str) -> http::Answer {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {client}\r\n\
+             Cookie: session=secret\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        http::ask(self.address(), request)
+    }
+
+    fn access_log(&self) -> String {
+        std::fs::read_to_string(self._dir.path().join("access.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its worker ends with it only if it is asked.
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_its_address() {
+    let service = Service::start(Setup::default().set("public_url", "http://news.example.org/stats"));
+    let nginx = Nginx::before(&service);
+    for (number, (host, prefix)) in
+        [("stats.example.org", ""), ("news.example.org", "/stats")].into_iter().enumerate()
+    {
+        for page in 0..2 {
+            let body = format!(r#"{{"site":"lamdong","url":"/{number}/{page}"}}"#);
+            // Each says it is somebody else: were it believed, there would be four visitors.
+            let client = format!("203.0.113.{}", 10 * number + page);
+            let target = format!("{prefix}/api/v1/beacon");
+            assert_eq!(nginx.ask("POST", &target, host, &client, &body).status, 204);
+        }
+        let target = format!("{prefix}/api/v1/sites/lamdong/counters?page=/{number}/1");
+        let answer = nginx.ask("GET", &target, host, "203.0.113.9", "");
+        let shown = answer.json();
+        assert_eq!(shown["page"]["views"]["all"], 1);
+        assert_eq!(shown["visits"]["all"], 1, "one client, whatever it says of itself");
+        assert_eq!(answer.header("set-cookie"), None);
+    }
+    let pages: String = (0..100).map(|n| format!("&page=/{:060}", n)).collect();
+    let long = format!("/api/v1/sites/lamdong/pages?{}", &pages[1..]);
+    assert_eq!(nginx.ask("GET", &long, "stats.example.org", "", "").status, 200, "a list of pages fits");
+    let mut live = Connection::open(nginx.address()).unwrap();
+    live.send("GET /stats/api/v1/sites/lamdong/live HTTP/1.1\r\nHost: news.example.org\r\n\r\n").unwrap();
+    assert_eq!(live.head().unwrap().status, 200);
+    let mut event = || String::from_utf8(live.chunk().unwrap().expect("the events go on")).unwrap();
+    assert!(event().contains("\"all\":4"));
+    nginx.ask("POST", "/api/v1/beacon", "stats.example.org", "", r#"{"site":"lamdong","url":"/live"}"#);
+    assert!(event().contains("\"all\":5"), "it comes before the answer ends");
+    assert_eq!(nginx.access_log(), "", "no address rests in nginx' log");
+}
+
+/// Runs `check-config` with variables on a file.
+fn check(file: Option<&Path>, variables: &BTreeMap<String, String>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_footfall"));
+    command.env_clear().envs(variables).current_dir(std::env::temp_dir());
+    if let Some(file) = file {
+        command.arg("--config").arg(file);
+    }
+    let said = command.arg("check-config").output().unwrap();
+    assert!(said.status.success(), "{variables:?}: {}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[test]
+fn what_containers_are_given_is_a_configuration() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    check(Some(&folder.join("config/kubernetes/footfall.toml")), &BTreeMap::new());
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    for (file, at_least) in [("Dockerfile", 3), ("config/compose.yaml", 2)] {
+        let mut variables = BTreeMap::new();
+        for word in read(file).lines().filter_map(|line| line.split_once("FOOTFALL_").map(|(_, rest)| rest)) {
+            // `NAME=value \` in the one, `NAME: ${NAME:-value}` in the other.
+            if let Some((name, value)) = word.split_once([':', '=']).filter(|_| !word.starts_with('$')) {
+                let value = value.trim_end_matches('\\').trim();
+                let value =
+                    value.split_once(":-").map_or(value, |(_, default)| default.trim_end_matches('}'));
+                variables.insert(format!("FOOTFALL_{name}"), value.to_owned());
+            }
+        }
+        assert!(variables.len() >= at_least, "{file}: {variables:?}");
+        check(None, &variables);
+    }
+}
+
+#[test]
+fn the_prometheus_configuration_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prometheus/prometheus.yml");
+    let said = Command::new("promtool")
+        .args(["check", "config"])
+        .arg(path)
+        .output()
+        .unwrap_or_else(|_| panic!("this test needs promtool: apt-get install prometheus"));
+    let mut out = std::io::stdout();
+    out.write_all(&said.stdout).unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// Files of the project that a pattern of the package names.
+fn matching(pattern: &str) -> Vec<std::path::PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(pattern);
+    match path.file_name().is_some_and(|name| name == "*") {
+        true => crate::support::service::files(path.parent().unwrap()),
+        false => [path].into_iter().filter(|path| path.is_file()).collect(),
+    }
+}
+
+#[test]
+fn the_debian_package_has_what_it_names_and_the_unit_finds_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap().parse().unwrap();
+    let package = &manifest["package"]["metadata"]["deb"];
+    let mut installed = Vec::new();
+    for asset in package["assets"].as_array().unwrap() {
+        let [from, to, mode] = [0, 1, 2].map(|place| asset[place].as_str().unwrap());
+        let name = if to.ends_with('/') { from.rsplit('/').next().unwrap() } else { "" };
+        installed.push(format!("/{to}{name}"));
+        assert_eq!(mode == "755", from == "target/release/footfall", "{from}");
+        assert!(from.starts_with("target/") || !matching(from).is_empty(), "{from} is not there");
+    }
+    let unit = config("systemd/footfall.service");
+    let said = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap().to_owned();
+    let start = said("ExecStart=");
+    for path in start.split(' ').filter(|word| word.starts_with('/')) {
+        assert!(installed.iter().any(|installed| installed == path), "{path} of the unit is not installed");
+    }
+    assert_eq!(package["conf-files"][0].as_str(), Some("/etc/footfall/footfall.toml"));
+    assert!(installed.contains(&"/usr/lib/systemd/system/footfall.service".to_owned()));
+
+    // As it is brought, and with its example taken.
+    let settings = folder.join("config/debian/footfall.toml");
+    check(Some(&settings), &BTreeMap::new());
+    let text = config("debian/footfall.toml");
+    let (head, example) = text.split_once("# [[site]]").unwrap();
+    let taken = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(taken.path(), format!("{head}[[site]]{}", example.replace("\n# ", "\n"))).unwrap();
+    check(Some(taken.path()), &BTreeMap::new());
+}
