@@ -4,7 +4,7 @@ import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { browse, Service, until } from "./service.mjs";
-import { quiet, visitor } from "./visitor.mjs";
+import { quiet, visitor } from "./support.mjs";
 
 let service, browser;
 

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { build as bundle } from "esbuild";
 import { browse, Newspaper, Service, until } from "./service.mjs";
-import { html, line, quiet, text, visitor } from "./visitor.mjs";
+import { html, line, quiet, text, visitor } from "./support.mjs";
 
 let service, paper, browser;
 

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { browse, Service, until } from "./service.mjs";
-import { quiet, visitor } from "./visitor.mjs";
+import { quiet, visitor } from "./support.mjs";
 
 const TOKEN = "a-token-of-a-newsroom";
 const LONG = "/tin-tuc/" + "mot-bai-viet-rat-dai-".repeat(20);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { build, integrity, released, VERSION } from "./build.mjs";
 import { browse, browseAlone, Newspaper, Service, until } from "./service.mjs";
-import { html, line, quiet, text, visitor } from "./visitor.mjs";
+import { html, line, quiet, text, visitor } from "./support.mjs";
 
 let service, paper, browser;
 
