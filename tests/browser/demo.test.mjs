@@ -2,9 +2,8 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { browse, Service, until } from "./service.mjs";
-import { quiet, visitor } from "./visitor.mjs";
+import { browse, Service } from "./service.mjs";
+import { noteShifts, quiet, shifted, text, until, visitor } from "./support.mjs";
 
 let service, browser;
 
@@ -41,7 +40,9 @@ test("the widget, kept fresh by the page script, is the seed's block", async () 
   const tab = await visitor(browser, service);
   await tab.route("**/counters?**", route => route.fulfill({ json: SEED_COUNTERS }));
   await tab.goto(`${service.url}/widget/demo?lang=vi`);
-  await until("it is the seed's block", async () => lines(await tab.innerText("body")) === SEED, 10).catch(async () => assert.equal(lines(await tab.innerText("body")), SEED));
+  let shown;
+  const same = async () => (shown = lines(await tab.innerText("body"))) === SEED;
+  await until("it is the seed's block", same).catch(() => assert.equal(shown, SEED));
   quiet(tab);
   await tab.context().close();
 });
@@ -52,20 +53,16 @@ test("the demo page moves while a second visitor reads, without a shift or a fau
   for (const [name, viewport] of [["phone", { width: 390, height: 844 }], ["desktop", { width: 1280, height: 900 }]]) {
     const tab = await visitor(browser, service);
     await tab.setViewportSize(viewport);
-    await tab.addInitScript(() => {
-      window.shift = 0;
-      new PerformanceObserver(list => { for (const entry of list.getEntries()) shift += entry.value; }).observe({ type: "layout-shift", buffered: true });
-    });
+    await noteShifts(tab);
     await tab.goto(`${service.url}/demo`);
-    const shown = () => tab.textContent('.meta [data-footfall="page.views.all"]');
+    const views = '.meta [data-footfall="page.views.all"]';
     read += 1;
-    await until("the first view is shown", async () => (await shown()) === String(read));
+    await text(tab, views, String(read));
     const other = await visitor(browser, service);
     await other.goto(`${service.url}/demo`);
     read += 1;
-    await until("the second visitor's view is shown", async () => (await shown()) === String(read), 10);
-    await sleep(500);
-    assert.equal(await tab.evaluate(() => shift), 0);
+    await text(tab, views, String(read));
+    assert.equal(await shifted(tab), 0);
     assert.ok(await tab.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: wider than the window`);
     await tab.screenshot({ path: new URL(`../../target/browser/demo-${name}.png`, import.meta.url).pathname, fullPage: true });
     quiet(tab);

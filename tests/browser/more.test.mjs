@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { build as bundle } from "esbuild";
-import { browse, Newspaper, Service, until } from "./service.mjs";
-import { html, line, quiet, text, visitor } from "./visitor.mjs";
+import { browse, Newspaper, Service } from "./service.mjs";
+import { html, later, line, noteShifts, pause, quiet, sent, shifted, text, until, visitor } from "./support.mjs";
 
 let service, paper, browser;
 
@@ -21,14 +20,6 @@ after(async () => {
   await service?.remove();
 });
 
-const read = path => fetch(`${service.url}/api/v1/beacon`, { method: "POST", body: JSON.stringify({ site: "demo", url: path }) });
-
-/** The value of a series of the service. */
-async function metric(name) {
-  const all = await (await fetch(`http://127.0.0.1:${service.adminPort}/metrics`)).text();
-  return Number(all.split("\n").find(row => row.startsWith(name + " "))?.split(" ")[1]);
-}
-
 const FOOTER = `<footer lang="vi"><p>Lượt xem: <span data-footfall="page.views.all">0</span></p><h2>Thống kê truy cập</h2><ul>
   <li><span data-footfall="visits.all" data-footfall-pad="9">000000000</span></li>
   <li>Đang online: <span data-footfall="online">0</span></li>
@@ -36,17 +27,25 @@ const FOOTER = `<footer lang="vi"><p>Lượt xem: <span data-footfall="page.view
 
 test("a list of 120 articles is filled by few requests, each bounded", async () => {
   const paths = Array.from({ length: 120 }, (_, at) => `/bai-viet/${at}/${"tin-tức-".repeat(at % 4)}`);
-  for (const path of paths.slice(0, 5)) await read(path);
+  for (const path of paths.slice(0, 5)) await service.view(path);
   const tab = await visitor(browser, service);
-  const asked = [];
-  tab.on("request", request => request.url().includes("/pages?") && asked.push(request.url()));
+  // Lists are read again after half a minute, which does not go by here.
+  await pause(tab);
   await tab.goto(paper.put("/list", html(line(service), paths.map((path, at) => `<p>${at} <b data-footfall-page="${path}">–</b></p>`).join(""))));
-  await until("all are filled", () => tab.evaluate(() => [...document.querySelectorAll("b")].every((b, at) => b.textContent === (at < 5 ? "1" : "0"))));
-  await sleep(1500);
-  assert.ok(asked.length <= 12, `${asked.length} requests`);
-  for (const url of asked) {
+  await tab.clock.runFor(500);
+  await until("what fills lists is there", () => tab.evaluate(() => typeof footfallMore === "function"));
+  await tab.clock.runFor(500);
+  const asked = () => tab.requests.filter(url => url.includes("/pages?"));
+  const named = url => new URL(url).searchParams.getAll("page");
+  await until("all are asked for", () => asked().flatMap(named).length >= paths.length);
+  await later(tab);
+  assert.ok(await tab.evaluate(() => [...document.querySelectorAll("b")].every((b, at) => b.textContent === (at < 5 ? "1" : "0"))));
+  await later(tab, 10_000);
+  assert.ok(asked().length <= 12, `${asked().length} requests`);
+  assert.deepEqual(asked().flatMap(named), paths);
+  for (const url of asked()) {
     assert.ok(Buffer.byteLength(url) <= 2000, `${url.length} bytes`);
-    assert.ok(new URL(url).searchParams.getAll("page").length <= 50);
+    assert.ok(named(url).length <= 50);
   }
   quiet(tab);
   await tab.context().close();
@@ -71,35 +70,42 @@ test("two tabs move at once, through one stream, which a hidden tab gives up", a
   const other = await first.context().newPage();
   const url = paper.put("/live", html(line(service, 'data-live="stream"'), '<b id="a" data-footfall="page.views.all">–</b>'));
   await first.goto(url);
-  await until("a stream is open", async () => (await metric("footfall_live_readers")) === 1);
+  const streams = number => until(`${number} streams are open`, async () => (await service.metric("footfall_live_readers")) === number);
+  await streams(1);
   await other.goto(url);
   await text(other, "#a", "2");
-  await sleep(4000);
+  // The page that streams tells the others so twice a second. The last words are all of one page when it is settled which.
+  await other.evaluate(site => {
+    window.told = [];
+    (window.heard = new BroadcastChannel(site)).onmessage = ({ data: [rank] }) => told.push(rank);
+  }, `${service.url}/api/v1/sites/demo/`);
+  const settled = (from = 0) => until("one page streams and says so", () => other.evaluate(from => told.length >= from + 8 && new Set(told.slice(-8)).size === 1, from));
+  await settled();
   for (let n = 3; n < 6; n++) {
-    await read("/live");
+    await service.view("/live");
     await Promise.all([text(first, "#a", String(n)), text(other, "#a", String(n))]);
-    assert.equal(await metric("footfall_live_readers"), 1);
+    await streams(1);
   }
   await first.close();
-  await until("the other goes on", async () => (await metric("footfall_live_readers")) === 1);
-  await read("/live");
+  await settled(await other.evaluate(() => told.length));
+  await streams(1);
+  await service.view("/live");
   await text(other, "#a", "6");
   await other.evaluate(() => {
     Object.defineProperty(Document.prototype, "hidden", { get: () => true });
     document.dispatchEvent(new Event("visibilitychange"));
   });
-  await until("no stream is left", async () => (await metric("footfall_live_readers")) === 0);
+  await streams(0);
   await other.context().close();
 });
 
 test("where streams are refused the figures move by polling", async () => {
   const tab = await visitor(browser, service);
   await tab.route("**/live?**", route => route.fulfill({ status: 503 }));
-  await tab.clock.install();
   await tab.goto(paper.put("/refused", html(line(service, 'data-live="stream"'), '<b id="a" data-footfall="page.views.all">–</b>')));
   await tab.clock.runFor(2000);
   await until("it is filled", async () => (await tab.clock.runFor(500), await tab.textContent("#a")) === "1");
-  await read("/refused");
+  await service.view("/refused");
   await until("it moves", async () => (await tab.clock.runFor(6000), await tab.textContent("#a")) === "2");
   await tab.context().close();
 });
@@ -114,7 +120,6 @@ test("polling asks with the tag and never lowers a figure within its bucket", as
     const body = JSON.stringify({ buckets: { day }, online: all, views: { day: all, all }, visits: {}, visitors: {}, page: { page: "/p", views: {} } });
     return route.fulfill({ body, headers: { "access-control-allow-origin": "*" } });
   });
-  await tab.clock.install();
   await tab.goto(paper.put("/lower", html(line(service), '<b id="d" data-footfall="views.day"></b><b id="o" data-footfall="online"></b><b id="v" data-footfall="views.all"></b>')));
   const shows = (selector, wanted) => until(`${selector} ${wanted}`, async () => (await tab.clock.runFor(6000), await tab.textContent(selector)) === wanted);
   await shows("#d", "40");
@@ -146,12 +151,13 @@ test("a strict policy with nonce, strict-dynamic and Trusted Types is not violat
     await tab.goto(paper.put(path, html(scripts, content), policy(extra)));
     await text(tab, "#a", "0001");
     if (content.includes('"l"')) await text(tab, "#l", "1");
-    await sleep(600);
+    await later(tab);
     assert.deepEqual(await tab.evaluate(() => violations), [], path);
   }
   // Fetched by the script itself, under strict-dynamic and without Trusted Types.
   await tab.goto(paper.put("/dynamic", html(line(service, nonce), '<i id="l" data-footfall-page="/strict">–</i>'), { "content-security-policy": "script-src 'nonce-n0nce' 'strict-dynamic'" }));
   await text(tab, "#l", "1");
+  await later(tab);
   assert.deepEqual(await tab.evaluate(() => violations), []);
   quiet(tab);
   await tab.context().close();
@@ -161,22 +167,24 @@ test("a site that tells visitors apart by it gets an id of the browser, new each
   const tab = await visitor(browser, service);
   const first = `<script defer src="${service.url}/footfall.more.js"></script>`;
   const url = paper.put("/identity", html(first + line(service, 'data-identity="browser" data-consent="required"')));
-  const sent = async () => {
+  const views = () => sent(tab, "view");
+  const identity = async () => {
     await tab.goto(url);
-    await sleep(700);
-    const before = tab.beacons.length;
+    const before = views().length;
+    await later(tab);
+    assert.equal(views().length, before);
     await tab.evaluate(() => footfall.consent());
-    await until("the view is sent", () => tab.beacons.length > before);
-    return JSON.parse(tab.beacons[before]).visitor;
+    await until("the view is sent", () => views().length > before);
+    return JSON.parse(views()[before]).visitor;
   };
   await tab.goto(url);
-  await sleep(700);
+  await later(tab);
   assert.equal(await tab.evaluate(() => localStorage.length), 0);
-  const id = await sent();
+  const id = await identity();
   assert.ok(id.length > 20 && id.length <= 64, id);
-  assert.equal(await sent(), id);
+  assert.equal(await identity(), id);
   await tab.evaluate(() => (localStorage.footfallVisitor = "Mon Jan 01 2001" + "x"));
-  const today = await sent();
+  const today = await identity();
   assert.ok(today.startsWith(new Date().toDateString()) && today !== id);
   quiet(tab);
   await tab.context().close();
@@ -225,14 +233,11 @@ test("a page that React hydrates finds what its server wrote", async () => {
 test("nothing shifts, and axe finds nothing", async () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
   const tab = await visitor(browser, service);
-  await tab.addInitScript(() => {
-    window.shift = 0;
-    new PerformanceObserver(list => { for (const entry of list.getEntries()) shift += entry.value; }).observe({ type: "layout-shift", buffered: true });
-  });
+  await noteShifts(tab);
   await tab.goto(paper.put("/manners", html(line(service), `<main><h1>Tin</h1><p>Bài</p>${FOOTER}<button data-footfall-opt-out>Không đếm tôi</button></main>`)));
   await until("it is filled", async () => (await tab.textContent("[data-footfall-pad]")) !== "000000000");
-  await sleep(1000);
-  assert.equal(await tab.evaluate(() => shift), 0);
+  await later(tab);
+  assert.equal(await shifted(tab), 0);
   await tab.evaluate(axe);
   const { violations } = await tab.evaluate(() => axe.run());
   assert.deepEqual(violations.map(violation => violation.id), []);
@@ -252,8 +257,9 @@ test("hostile titles, paths and pages run no script", async () => {
   await tab.goto(paper.url + path + "?q=<script>alert(3)</script>");
   await text(tab, "#a", "1");
   await text(tab, "#l", "0");
-  await sleep(500);
+  await later(tab);
   assert.equal(alarmed, false);
+  assert.ok(!tab.requests.some(url => url.endsWith("/x")), "an image of theirs is asked for");
   quiet(tab);
   await tab.context().close();
 });

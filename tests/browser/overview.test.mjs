@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { browse, Service, until } from "./service.mjs";
-import { quiet, visitor } from "./visitor.mjs";
+import { browse, Service } from "./service.mjs";
+import { quiet, text, until, visitor } from "./support.mjs";
 
 const TOKEN = "a-token-of-a-newsroom";
 const LONG = "/tin-tuc/" + "mot-bai-viet-rat-dai-".repeat(20);
@@ -25,18 +25,15 @@ after(async () => {
   await service?.remove();
 });
 
-async function view(url) {
-  const headers = { "user-agent": `Mozilla/5.0 (X11; Linux x86_64) Firefox/${Math.floor(Math.random() * 1e6)}` };
-  const answer = await fetch(`${service.url}/api/v1/beacon`, { method: "POST", headers, body: JSON.stringify({ site: "demo", url }) });
-  assert.equal(answer.status, 204);
-}
+let readers = 0;
+
+/** A view by a visitor of its own. */
+const view = url => service.view(url, { "user-agent": `Mozilla/5.0 (X11; Linux x86_64) Firefox/${++readers}` });
 
 const pages = () => ({
   newsroom: `${service.url}/newsroom/demo?token=${TOKEN}`,
-  overview: `http://127.0.0.1:${service.adminPort}/`,
+  overview: `${service.adminUrl}/`,
 });
-
-const viewsToday = tab => tab.textContent(".tiles div:nth-of-type(2) .n");
 
 test("figures move without a reload, and hostile pages stay text", async () => {
   for (const page of ["/a", "/a", LONG, HOSTILE]) await view(page);
@@ -44,11 +41,11 @@ test("figures move without a reload, and hostile pages stay text", async () => {
   for (const url of Object.values(pages())) {
     const tab = await visitor(browser, service);
     await tab.goto(url);
-    await until("the page is listed", async () => (await tab.textContent(".most")).includes("onerror"), 60);
+    await until("the page is listed", async () => (await tab.textContent(".most")).includes("onerror"));
     await tab.evaluate(() => { window.loaded = "once"; document.querySelector("details").open = true; });
     await view("/a");
     count += 1;
-    await until("the view is shown", async () => (await viewsToday(tab)) === String(count), 60);
+    await text(tab, ".tiles div:nth-of-type(2) .n", String(count));
     assert.equal(await tab.evaluate(() => window.loaded), "once", "it was not loaded anew");
     assert.equal(await tab.evaluate(() => document.querySelector("details").open), true, "the table stays open");
     assert.ok(!(await tab.title()).includes("taken"));
@@ -71,7 +68,7 @@ test("it says so when the service no longer answers", async () => {
   const tab = await visitor(browser, service);
   await tab.goto(pages().newsroom);
   await tab.route("**/newsroom/**", route => route.abort());
-  await until("the note changes", async () => (await tab.textContent("#fresh")).startsWith("Not renewed"), 60);
+  await until("the note changes", async () => (await tab.textContent("#fresh")).startsWith("Not renewed"));
   await tab.context().close();
 });
 
@@ -81,8 +78,7 @@ test("nothing overflows and axe finds nothing, at phone and desktop width, light
   for (const colorScheme of ["light", "dark"]) {
     for (const width of [390, 1280]) {
       for (const [name, url] of Object.entries(pages())) {
-        const context = await browser.newContext({ colorScheme, viewport: { width, height: 844 }, bypassCSP: true });
-        const tab = await context.newPage();
+        const tab = await visitor(browser, service, { colorScheme, viewport: { width, height: 844 }, bypassCSP: true });
         await tab.goto(url);
         await tab.locator("details").first().evaluate(details => { details.open = true; });
         const wide = await tab.evaluate(() => document.documentElement.scrollWidth);
@@ -92,7 +88,7 @@ test("nothing overflows and axe finds nothing, at phone and desktop width, light
         const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => node.html).join(" ")}`);
         assert.deepEqual(told, [], `${name} at ${width}, ${colorScheme}`);
         await tab.screenshot({ path: new URL(`../../target/browser/${name}-${width}-${colorScheme}.png`, import.meta.url).pathname, fullPage: true });
-        await context.close();
+        await tab.context().close();
       }
     }
   }

@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { build, integrity, released, VERSION } from "./build.mjs";
-import { browse, browseAlone, Newspaper, Service, until } from "./service.mjs";
-import { html, line, quiet, text, visitor } from "./visitor.mjs";
+import { browse, browseAlone, Newspaper, Service } from "./service.mjs";
+import { html, later, line, quiet, sent, text, until, visitor } from "./support.mjs";
 
 let service, paper, browser;
 
@@ -23,10 +22,10 @@ after(async () => {
 
 const views = (page, number) => until(`${page} has ${number} views`, async () => (await service.views(page)) === number);
 
-/** Still so after a while in which more could have come. */
-async function stays(page, number) {
+/** So many are counted, and no more when the tab that could send more has gone on. */
+async function stays(tab, page, number) {
   await views(page, number);
-  await sleep(700);
+  await later(tab);
   assert.equal(await service.views(page), number);
 }
 
@@ -48,7 +47,7 @@ test("the released files are made from the sources, small, and as their hashes s
 });
 
 test("a view counts once, a reload again, and the figures appear in the page's language", async () => {
-  for (let n = 0; n < 3; n++) await fetch(`${service.url}/api/v1/beacon`, { method: "POST", body: '{"site":"demo","url":"/seen"}' });
+  for (let n = 0; n < 3; n++) await service.view("/seen");
   const url = paper.put("/seen", html(line(service), `<b id="a" data-footfall="page.views.all">–</b><b id="p" data-footfall="page.views.all" data-footfall-pad="9">–</b><b id="x" data-footfall="nothing.here">–</b>`));
   const tab = await visitor(browser, service);
   await tab.goto(url);
@@ -56,12 +55,13 @@ test("a view counts once, a reload again, and the figures appear in the page's l
   await text(tab, "#p", "000000004");
   assert.equal(await tab.getAttribute("#p", "aria-label"), "4");
   assert.equal(await tab.textContent("#x"), "–");
-  await stays("/seen", 4);
+  await stays(tab, "/seen", 4);
   await tab.reload();
   await text(tab, "#a", "5");
   await tab.evaluate(() => document.body.insertAdjacentHTML("beforeend", '<i id="late" data-footfall="page.views.all"></i>'));
   await text(tab, "#late", "5");
-  assert.equal(tab.beacons.filter(body => !body.includes('"kind":"leave"')).length, 2);
+  await later(tab);
+  assert.equal(sent(tab, "view").length, 2);
   quiet(tab);
   await tab.context().close();
 });
@@ -74,7 +74,7 @@ test("data-page beats the canonical link beats the location", async () => {
   await tab.goto(paper.put("/by-name", html(link + line(service, 'data-page="/named"'))));
   await views("/named", 1);
   await tab.goto(paper.put("/foreign", html('<link rel="canonical" href="https://elsewhere.example/x">' + line(service))));
-  await views("/foreign", 1);
+  await stays(tab, "/foreign", 1);
   assert.equal(await service.views("/canonical"), 1);
   quiet(tab);
   await tab.context().close();
@@ -85,9 +85,9 @@ test("works without a current script, twice pasted counts once", async () => {
     s.dataset.site = "demo"; s.dataset.localhost = ""; document.head.append(s);</script>`;
   const tab = await visitor(browser, service);
   await tab.goto(paper.put("/inserted", html(inserted + line(service) + line(service))));
-  await stays("/inserted", 1);
+  await stays(tab, "/inserted", 1);
   await tab.goto(paper.put("/module", html(line(service).replace("defer", 'type="module"'))));
-  await stays("/module", 1);
+  await stays(tab, "/module", 1);
   quiet(tab);
   await tab.context().close();
 });
@@ -100,30 +100,31 @@ test("coming back from the back-forward cache is a view", async () => {
   await views("/second", 1);
   await tab.goBack({ waitUntil: "commit" });
   await until("the page comes from the cache", () => tab.evaluate(() => window.restored === true));
-  await stays("/first", 2);
+  await stays(tab, "/first", 2);
   quiet(tab);
   await tab.context().close();
 });
 
 test("a prerendered page counts when it is shown", async () => {
   // A browser that nothing drives: one that is driven does not prerender. The pages tell how they fare.
-  const tell = what => `fetch("/told?${what}=" + (performance.getEntriesByType("navigation")[0].activationStart > 0))`;
   paper.put("/told", "");
   paper.put("/prerendered", html(line(service) + `<script>
-    if (document.prerendering) ${tell("waiting")};
-    document.addEventListener("prerenderingchange", () => setTimeout(() => ${tell("shown")}, 100));</script>`));
+    const activated = () => performance.getEntriesByType("navigation")[0].activationStart > 0;
+    setInterval(() => fetch(document.prerendering ? "/told?waiting" : "/told?activated=" + activated()), 500);</script>`));
   const rules = `<script type="speculationrules">{"prerender":[{"urls":["/prerendered"],"eagerness":"immediate"}]}</script>`;
-  paper.put("/shown-next", "no", {});
-  const start = paper.put("/rules", html(rules, `<script>
-    setInterval(async () => { if (await (await fetch("/shown-next")).text() === "yes") location.href = "/prerendered"; }, 200)</script>`));
+  let show;
+  paper.put("/shown-next", new Promise(kept => (show = kept)));
+  const start = paper.put("/rules", html(rules, '<script>fetch("/shown-next").then(answer => answer.text()).then(() => (location.href = "/prerendered"))</script>'));
   const alone = browseAlone(start);
+  // As often as the script has its turns.
+  const told = (what, times) => until(`${what} was told ${times} times`, () => paper.asked.filter(url => url === "/told?" + what).length >= times);
   try {
-    await until("the page is prerendered", () => paper.asked.includes("/told?waiting=false"));
-    await sleep(1500);
+    await told("waiting", 4);
     assert.equal(await service.views("/prerendered"), 0);
-    paper.put("/shown-next", "yes");
-    await until("the prerendered page is shown", () => paper.asked.includes("/told?shown=true"));
-    await stays("/prerendered", 1);
+    show("now");
+    await views("/prerendered", 1);
+    await told("activated=true", 4);
+    assert.equal(await service.views("/prerendered"), 1);
   } finally {
     await alone.close();
   }
@@ -137,6 +138,7 @@ test("a change of the path by a script is a view, the same path is none", async 
   await views("/app/two", 1);
   await text(tab, "#a", "1");
   await tab.evaluate(() => history.replaceState({}, "", "/app/two?x=1#y"));
+  await stays(tab, "/app/two", 1);
   await tab.evaluate(() => {
     navigation.addEventListener("navigate", event => event.intercept());
     return navigation.navigate("/app/three").finished.then(() => {});
@@ -144,7 +146,7 @@ test("a change of the path by a script is a view, the same path is none", async 
   await views("/app/three", 1);
   await tab.evaluate(() => history.go(-2));
   await views("/app", 2);
-  await stays("/app/two", 1);
+  await stays(tab, "/app/two", 1);
   quiet(tab);
   await tab.context().close();
 });
@@ -160,18 +162,17 @@ test("a hidden tab counts when it is shown, pings while it is, and says when it 
       document.dispatchEvent(new Event("visibilitychange"));
     };
   });
-  await tab.clock.install();
   await tab.goto(paper.put("/hidden", html(line(service, 'data-ping="15"'))));
-  await tab.clock.runFor(20000);
+  await later(tab, 20_000);
   assert.deepEqual(tab.beacons, []);
   await tab.evaluate(() => turn(false));
-  await stays("/hidden", 1);
+  await stays(tab, "/hidden", 1);
   await tab.clock.runFor(16000);
-  await until("it pings", () => tab.beacons.some(body => body.includes('"kind":"ping"')));
+  await until("it pings", () => sent(tab, "ping").length > 0);
   await tab.evaluate(() => turn(true));
   await until("it leaves", () => tab.beacons.at(-1).includes('"kind":"leave"'));
   const before = tab.beacons.length;
-  await tab.clock.runFor(120000);
+  await later(tab, 120_000);
   assert.equal(tab.beacons.length, before);
   assert.equal(await service.views("/hidden"), 1);
   quiet(tab);
@@ -183,7 +184,7 @@ test("a view survives the way to the next page", async () => {
   const next = paper.put("/next", html(""));
   await tab.goto(paper.put("/quick", html(line(service).replace("defer", "") + `<script>location.href = "${next}"</script>`)), { waitUntil: "commit" });
   await tab.waitForURL(next);
-  await stays("/quick", 1);
+  await stays(tab, "/quick", 1);
   await tab.context().close();
 });
 
@@ -195,10 +196,11 @@ test("a service that is away gets the view later, once; the page stays as it was
   await service.stop();
   await tab.goto(url);
   await until("the view was tried", () => tab.beacons.some(body => body.includes("/away")));
-  await sleep(1000);
+  await later(tab);
   assert.equal(await tab.textContent("#a"), "viết");
   await service.begin();
-  await stays("/away", 1);
+  await tab.clock.runFor(5000);
+  await stays(tab, "/away", 1);
   const ids = new Set(tab.beacons.filter(body => body.includes("/away")).map(body => JSON.parse(body).id));
   assert.equal(ids.size, 1);
   quiet(tab);
@@ -213,19 +215,22 @@ test("what is not counters, not a site or blocked leaves the page as it was writ
     await tab.route("**/counters?**", route => route.fulfill({ body: answer, headers: { "access-control-allow-origin": "*" } }));
     const read = tab.waitForResponse(/counters\?/);
     await tab.goto(paper.put(`/malformed/${at}`, html(line(service), body)));
-    await read;
-    await sleep(700);
+    await (await read).finished();
+    await later(tab);
     assert.equal(await tab.textContent("#a"), "viết", answer);
     assert.equal(await tab.textContent("#o"), "viết", answer);
     quiet(tab);
     await tab.context().close();
   }
   const tab = await visitor(browser, service);
+  const read = tab.waitForResponse(/counters\?/);
   await tab.goto(paper.put("/unknown", html(line(service).replace('"demo"', '"nobody"'), body)));
-  await sleep(1000);
+  assert.equal((await read).status(), 404);
+  await later(tab);
   assert.equal(await tab.textContent("#a"), "viết");
   await tab.route("**/footfall.js", route => route.abort());
   await tab.goto(paper.put("/blocked", html(line(service), body)));
+  await later(tab);
   assert.equal(await tab.textContent("#a"), "viết");
   quiet(tab);
   await tab.context().close();
@@ -234,22 +239,22 @@ test("what is not counters, not a site or blocked leaves the page as it was writ
 test("nothing is sent or stored before consent, and nothing when opted out", async () => {
   const tab = await visitor(browser, service);
   await tab.goto(paper.put("/consent", html(line(service, 'data-consent="required" data-identity="browser"', "footfall.js") , '<button data-footfall-opt-out>Không đếm tôi</button>')));
-  await sleep(1000);
+  await later(tab);
   assert.deepEqual(tab.beacons, []);
   assert.equal(await tab.evaluate(() => localStorage.length), 0);
   await tab.evaluate(() => footfall.consent());
-  await stays("/consent", 1);
+  await stays(tab, "/consent", 1);
   const button = tab.locator("button");
   await until("the button is wired", async () => (await button.getAttribute("aria-pressed")) === "false");
   await button.click();
   await until("it is pressed", async () => (await button.getAttribute("aria-pressed")) === "true");
-  const sent = tab.beacons.length;
+  const before = tab.beacons.length;
   await tab.goto(paper.put("/opted-out", html(line(service))));
-  await sleep(1000);
-  assert.equal(tab.beacons.length, sent + 0);
+  await later(tab);
+  assert.equal(tab.beacons.length, before);
   assert.equal(await service.views("/opted-out"), 0);
   await tab.evaluate(() => footfall.optOut(false));
-  await stays("/opted-out", 1);
+  await stays(tab, "/opted-out", 1);
   quiet(tab);
   await tab.context().close();
 });
@@ -266,14 +271,15 @@ test("Global Privacy Control and Do Not Track are honoured where the site says s
     ["/neither", "", 1],
   ]) {
     await tab.goto(paper.put(path, html(line(service, attributes))));
-    await sleep(500);
-    await stays(path, number);
+    await later(tab);
+    await stays(tab, path, number);
   }
   await tab.goto(paper.put("/local", html(line(service).replace("data-localhost", ""))));
+  await later(tab);
   paper.put("/inner", html(line(service)));
   paper.put("/inner-too", html(line(service, "data-frames")));
   await tab.goto(paper.put("/outer", html("", '<iframe src="/inner"></iframe><iframe src="/inner-too"></iframe>')));
-  await views("/inner-too", 1);
+  await stays(tab, "/inner-too", 1);
   assert.equal(await service.views("/inner"), 0);
   assert.equal(await service.views("/local"), 0);
   quiet(tab);
@@ -286,6 +292,7 @@ test("a page may count and fill by itself", async () => {
   await until("the counters are told", () => tab.evaluate(() => window.told?.page.views.all === 0));
   await tab.evaluate(() => footfall.view("/by-hand"));
   await until("the page's counters are told", () => tab.evaluate(() => window.told.page.page === "/by-hand" && window.told.page.views.all === 1));
+  await later(tab);
   assert.equal(await tab.textContent("#a"), "–");
   assert.equal(await service.views("/manual"), 0);
   quiet(tab);

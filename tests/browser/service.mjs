@@ -1,40 +1,25 @@
 // The real service, pages of a newspaper on another origin, and a browser.
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { chromium } from "playwright-core";
+import { until } from "./support.mjs";
 
 const BINARY = process.env.FOOTFALL_BINARY;
 const BROWSER = process.env.FOOTFALL_BROWSER;
 
-/** Polls until a condition holds, and gives its value. */
-export async function until(what, condition, seconds = 30) {
-  const deadline = Date.now() + seconds * 1000;
-  let last;
-  while (Date.now() < deadline) {
-    try {
-      last = await condition();
-      if (last) return last;
-    } catch (fault) {
-      last = fault;
-    }
-    await sleep(50);
+/** A port that is free now, below those that the system gives to connections: it stays free while a service restarts. */
+async function freePort() {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const server = createTcp();
+    const free = await new Promise(told => server.once("error", () => told(false)).listen(port, "127.0.0.1", () => told(true)));
+    if (free) return new Promise(closed => server.close(() => closed(port)));
   }
-  throw new Error(`it never came true: ${what} (last: ${last})`);
-}
-
-/** A port that is free now. */
-export function freePort() {
-  return new Promise(found => {
-    const server = createTcp().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => found(port));
-    });
-  });
 }
 
 /** A footfall process on ports of its own, which can be stopped and started again on the same data. */
@@ -42,16 +27,22 @@ export class Service {
   static async start(variables = {}) {
     const service = new Service();
     service.dir = mkdtempSync(join(tmpdir(), "footfall-browser-"));
-    service.port = await freePort();
-    service.adminPort = await freePort();
-    service.url = `http://127.0.0.1:${service.port}`;
     service.variables = variables;
-    await service.begin();
+    await service.choosePorts();
+    // Another test may be faster to take a port that was free.
+    await service.begin().catch(() => service.choosePorts().then(() => service.begin()));
     return service;
   }
 
+  async choosePorts() {
+    this.port = await freePort();
+    this.adminPort = await freePort();
+    this.url = `http://127.0.0.1:${this.port}`;
+    this.adminUrl = `http://127.0.0.1:${this.adminPort}`;
+  }
+
   async begin() {
-    this.process = spawn(BINARY, ["serve"], {
+    const started = spawn(BINARY, ["serve"], {
       cwd: this.dir,
       env: {
         PATH: process.env.PATH,
@@ -63,8 +54,11 @@ export class Service {
       },
       stdio: ["ignore", "ignore", "inherit"],
     });
-    this.ended = new Promise(ended => this.process.once("exit", ended));
-    await until("the service is ready", async () => (await fetch(`http://127.0.0.1:${this.adminPort}/readyz`)).ok);
+    this.process = started;
+    this.ended = new Promise(ended => started.once("exit", ended));
+    const ready = async () => started.exitCode !== null || (await fetch(`${this.adminUrl}/readyz`)).ok;
+    await until("the service is ready", ready);
+    assert.equal(started.exitCode, null, "the service ended at once");
   }
 
   async stop() {
@@ -77,18 +71,27 @@ export class Service {
     rmSync(this.dir, { recursive: true, force: true });
   }
 
-  async counters(page = "/") {
-    const answer = await fetch(`${this.url}/api/v1/sites/demo/counters?page=${encodeURIComponent(page)}`);
-    return answer.json();
+  /** Sends a view, and sees it counted. */
+  async view(url, headers = {}) {
+    const body = JSON.stringify({ site: "demo", url });
+    const answer = await fetch(`${this.url}/api/v1/beacon`, { method: "POST", headers, body });
+    assert.equal(answer.status, 204);
   }
 
   /** How often a page was viewed. */
   async views(page) {
-    return (await this.counters(page)).page.views.all;
+    const answer = await fetch(`${this.url}/api/v1/sites/demo/counters?page=${encodeURIComponent(page)}`);
+    return (await answer.json()).page.views.all;
+  }
+
+  /** The value of a series of its metrics. */
+  async metric(series) {
+    const all = await (await fetch(`${this.adminUrl}/metrics`)).text();
+    return Number(all.split("\n").find(row => row.startsWith(series + " "))?.split(" ")[1]);
   }
 }
 
-/** The newspaper: serves what a test puts in `pages`, as `{body, headers}` by path. */
+/** The newspaper: serves what a test puts in `pages`, as `{body, headers}` by path, and notes what is `asked` for. */
 export class Newspaper {
   static async start() {
     const paper = new Newspaper();
@@ -98,7 +101,8 @@ export class Newspaper {
       paper.asked.push(request.url);
       const page = paper.pages.get(new URL(request.url, "http://x").pathname);
       response.writeHead(page ? 200 : 404, { "content-type": "text/html; charset=utf-8", ...page?.headers });
-      response.end(page?.body ?? "");
+      // A body may be a promise: the answer ends when it is kept.
+      Promise.resolve(page?.body ?? "").then(body => response.end(body));
     });
     await new Promise(listening => paper.server.listen(0, "127.0.0.1", listening));
     paper.url = `http://127.0.0.1:${paper.server.address().port}`;
