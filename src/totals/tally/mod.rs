@@ -116,13 +116,12 @@ impl SiteTally {
     /// Takes what is pending.
     fn seal(&mut self) -> Option<SiteSums> {
         let (hour, sums) = self.pending.take()?;
-        let risen = self.figures.seal();
         Some(SiteSums {
             site: self.key.clone(),
             hour,
             sums,
-            day_registers: risen.day,
-            hour_registers: risen.hour,
+            day_registers: self.figures.seal(),
+            hour_registers: Vec::new(),
             pages: self.pages.seal(),
         })
     }
