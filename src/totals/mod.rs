@@ -1,11 +1,11 @@
 //! Keeps totals: all that outlives the process.
 //!
 //! ```text
-//! take ─▶ group ─ written to the journal ─▶ ledger (pending) ─ frozen ─▶ outbox ─ applied ─▶ store
+//! take ─▶ group ─ written to the journal ─▶ tally (pending) ─ frozen ─▶ outbox ─ applied ─▶ store
 //! ```
 //!
-//! - The event loop owns the [`group`] and writes it ([`journal`]); the [`ledger`] holds what is pending and
-//!   the figures shown, under one short lock.
+//! - The event loop takes views and writes them to the journal ([`intake`]); the [`tally`] holds what is
+//!   pending and the figures shown, under one short lock.
 //! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the [`outbox`],
 //!   brings them to the [`store`] ([`flush`]) under an identity of its own ([`standing`]), carries out the
 //!   [`orders`] of operators, and writes the [`checkpoint`].
@@ -30,25 +30,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
-use crate::metrics::{Metrics, Outcome};
-use crate::sessions::{Sessions, Sighting};
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
 use crate::sites::{Registry, SiteId};
-use disk::log::{AppendError, Position};
 use disk::losses::Losses;
-use intake::group::{Group, Waiting};
-use intake::journal::Journal;
-use intake::record;
-use tally::Ledger;
+use intake::Intake;
+use tally::Tally;
 use writer::answers::{Load, Wanted};
 use writer::decisions::Asked;
 use writer::sites::Registration;
 
 pub use batch::part::Sums;
 pub use intake::group::Written;
+pub use intake::journal::{JournalConfig, Sync};
 pub use recovery::OpenError;
 pub use store::contract::{StoreConfig, StoreError};
 pub use store::redis::check_authorities;
@@ -58,28 +56,6 @@ pub use tally::running::Figures;
 pub use upkeep::audit::{Audit, Disagreement};
 pub use writer::decisions::{Answer, Order};
 pub use writer::jobs::{Copying, StoreUrl, audit_of, migrate, restore};
-
-/// When an accepted view is safe: what a 204 promises (G1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// Written before the answer, synced every second: survives the death of the process.
-    EverySecond,
-    /// Synced before the answer: survives a power cut.
-    Always,
-    /// No journal.
-    Memory,
-}
-
-/// Settings of the journal.
-#[derive(Clone, Debug)]
-pub struct JournalConfig {
-    /// What a 204 promises.
-    pub sync: Sync,
-    /// Refuse views once the oldest unsynced one is this old.
-    pub max_unsynced: Duration,
-    /// Refuse views once the journal holds this many bytes.
-    pub max_bytes: u64,
-}
 
 /// Settings of the outbox.
 #[derive(Clone, Debug)]
@@ -149,11 +125,8 @@ struct Shared {
     clock: Clock,
     sites: Arc<Registry>,
     metrics: Arc<Metrics>,
-    ledger: Mutex<Ledger>,
-    /// None where the journal is memory.
-    journal: Option<Arc<Journal>>,
-    /// The open group has its first view, or somebody waits for it.
-    wake: Notify,
+    intake: Intake,
+    tally: Mutex<Tally>,
     salts: Arc<ArcSwap<SaltTable>>,
     store_up: AtomicBool,
     /// Figures of a day that has begun, or of one that is back, must be read.
@@ -167,14 +140,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // Half a change to the sums is worse than a restart, which reads the journal.
-        self.ledger.lock().unwrap_or_else(|_| die("a panic left the ledger half changed"))
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        tally::lock(&self.tally)
     }
 
     /// The past of a site as it is known, and whether it is old.
     fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
-        let (past, loaded_ms) = self.ledger().past(site, now)?;
+        let (past, loaded_ms) = self.tally().recent(site, now)?;
         Some((past, now.uptime_ms.saturating_sub(loaded_ms) >= PAST_FRESH_MS))
     }
 
@@ -258,82 +230,18 @@ impl Totals {
     /// # Errors
     /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
-        if let Some(journal) = &self.shared.journal {
-            journal.admits(view.at)?;
-        }
-        let (written, first) = self.shared.ledger().push(view);
-        if first {
-            self.shared.wake.notify_one();
-        }
-        Ok(written)
+        self.shared.intake.take(view)
     }
 
     /// Owns the open group: writes it once a turn of the event loop, and ends it. Runs on the event loop
     /// until it is dropped, when nobody waits for a group any more.
     pub async fn commit_groups(&self) {
-        loop {
-            self.shared.wake.notified().await;
-            loop {
-                let taken = self.shared.ledger().take_group();
-                let Some((group, repeated)) = taken else { break };
-                self.commit(group, repeated).await;
-            }
-        }
-    }
-
-    /// Decides the visits of a group, writes it, and counts it or undoes it.
-    async fn commit(&self, mut group: Group, repeated: u64) {
-        let views = group.views.iter().map(|Waiting { view, .. }| (view.visitor, &view.page));
-        // Looking is all that is wanted of it.
-        std::hint::black_box(self.sessions.look_ahead(views));
-        let sites = self.shared.sites.load_full();
-        for Waiting { view, visit } in &mut group.views {
-            let sighting = self.sessions.observe(view.visitor, view.site, &view.page, view.at);
-            *visit = sighting == Sighting::Visit;
-            if let Some(site) = sites.at(view.site) {
-                record::encode(&mut group.records, site.key.as_str(), view, *visit);
-            }
-        }
-        let views = group.views.len() as u64;
-        match self.write(&mut group).await {
-            Ok(end) => {
-                let done = self.shared.ledger().fold(group, end);
-                self.shared.metrics.beacons(Outcome::Counted, views);
-                self.shared.metrics.beacons(Outcome::Repeated, repeated);
-                done.finish(Ok(()));
-            }
-            Err(AppendError::Undone(error)) => {
-                tracing::warn!(%error, views, "a group could not be written and is undone");
-                self.shared.metrics.journal_write_errors.inc();
-                let (done, uncounted) = self.shared.ledger().undo(group);
-                uncounted.into_iter().for_each(|visitor| self.sessions.uncount(visitor));
-                use std::io::ErrorKind::{FileTooLarge, StorageFull};
-                let full = matches!(error.kind(), StorageFull | FileTooLarge);
-                done.finish(Err(if full { Reason::JournalFull } else { Reason::Overloaded }));
-            }
-            Err(AppendError::Unknown(error)) => die(&format!("the journal cannot be written: {error}")),
-        }
-    }
-
-    /// Writes a group, and syncs it as configured. Where the journal goes on after it, if there is one.
-    async fn write(&self, group: &mut Group) -> Result<Option<Position>, AppendError> {
-        let Some(journal) = self.shared.journal.as_ref().filter(|_| !group.views.is_empty()) else {
-            return Ok(None);
-        };
-        let now_ms = self.shared.clock.now().uptime_ms;
-        let end = journal.write(&mut group.records, now_ms)?;
-        if journal.mode() == Sync::Always {
-            journal.synced_to(end).await;
-        }
-        Ok(Some(end))
+        self.shared.intake.commit(&self.sessions, &self.shared.tally).await;
     }
 
     /// To be called once a second on the event loop.
     pub fn tick(&self, now: Moment) {
-        if let Some(journal) = &self.shared.journal {
-            journal.ask_sync();
-        }
-        self.shared.ledger().ids.turn(now.uptime_ms);
+        self.shared.intake.tick(now);
     }
 
     /// The salts in force.
@@ -343,7 +251,7 @@ impl Totals {
 
     /// Looks at the running figures of a site and its pages, all of one instant.
     pub fn look(&self, site: SiteId, now: Moment) -> Look<'_> {
-        Look { totals: self, ledger: self.shared.ledger(), site, now }
+        Look { totals: self, tally: self.shared.tally(), site, now }
     }
 
     /// The running figures of a site.
@@ -392,7 +300,7 @@ impl Totals {
 
     fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
         let (done, answered) = oneshot::channel();
-        // A full queue sheds the newcomer.
+        // A full queue rejects the new one.
         self.loads.try_send(Load { site, wanted, done }).ok().map(|()| answered)
     }
 
@@ -404,11 +312,8 @@ impl Totals {
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
         let now = self.shared.clock.now();
-        // Asking sheds no newcomer, so it is not counted as one.
-        let reached = self.shared.journal.as_ref().and_then(|journal| journal.reached(now));
-        let refusing = reached.map(|(_, reason)| reason.code());
         Health {
-            refusing,
+            refusing: self.shared.intake.refuses(now).map(Reason::code),
             store_up: !self.stale(),
             held: self.shared.held(),
             lost: self.shared.losses.summary(),
@@ -433,7 +338,7 @@ impl Totals {
 /// once.
 pub struct Look<'a> {
     totals: &'a Totals,
-    ledger: MutexGuard<'a, Ledger>,
+    tally: MutexGuard<'a, Tally>,
     site: SiteId,
     now: Moment,
 }
@@ -441,12 +346,12 @@ pub struct Look<'a> {
 impl Look<'_> {
     /// The site's figures are the same while this number is. It never comes again in a process.
     pub fn revision(&mut self) -> u64 {
-        self.ledger.revision(self.site, self.now)
+        self.tally.revision(self.site, self.now)
     }
 
     /// The figures of the site.
     pub fn figures(&mut self) -> Figures {
-        let figures = self.ledger.figures(self.site, self.now);
+        let figures = self.tally.figures(self.site, self.now);
         if figures.views[0].is_none() {
             self.totals.shared.day_turned.store(true, Ordering::Release);
         }
@@ -456,7 +361,7 @@ impl Look<'_> {
     /// The figures of a page, if they are known without asking the store. Where other instances count too,
     /// old ones are asked for anew, for the next reader.
     pub fn page(&mut self, page: &Page) -> Option<PageFigures> {
-        let (figures, loaded_ms) = self.ledger.page(self.site, page, self.now)?;
+        let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
         let old = || self.now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS;
         if self.totals.reloads && old() && !self.totals.stale() {
             self.totals.ask(self.site, Wanted::Pages(vec![page.clone()]));

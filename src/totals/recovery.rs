@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Moment};
-use crate::ingest::{Page, Visitor, VisitorId};
+use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::sites::{Registry, SiteId, Sites};
+use crate::sites::{Registry, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::LastParts;
 use crate::totals::delivery::identity::Identity;
@@ -22,17 +22,19 @@ use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::formats;
 use crate::totals::disk::log::{Damage, Harm, Position};
 use crate::totals::disk::losses::{Cause, Losses};
-use crate::totals::intake::journal::Journal;
+use crate::totals::intake::Intake;
+use crate::totals::intake::ids::Ids;
+use crate::totals::intake::journal::{Journal, Sync};
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store::contract::{Store, StoreError};
 use crate::totals::store::embedded::{self, Embedded};
-use crate::totals::tally::Ledger;
+use crate::totals::tally::{CountedView, Tally};
 use crate::totals::writer::answers::Load;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
 use crate::totals::writer::decisions::Asked;
 use crate::totals::writer::sites::Registration;
 use crate::totals::writer::turn::{Pace, Writer};
-use crate::totals::{Config, LOAD_QUEUE, ORDER_QUEUE, STORE_PATIENCE, Shared, Sync, Totals};
+use crate::totals::{Config, LOAD_QUEUE, ORDER_QUEUE, STORE_PATIENCE, Shared, Totals};
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +100,13 @@ fn read_back(
     let now_ms = clock.now().unix_ms;
     let lost = |what: &str| found.losses.record(Cause::Salts, now_ms, "salts", what);
     let salts = Salts::open(&found.dir, found.identity.id_key, lost)?;
+    let intake = Intake::new(found.journal, found.ids, clock.clone(), sites.clone(), metrics.clone());
     let shared = Arc::new(Shared {
         clock,
         sites,
         metrics,
-        ledger: Mutex::new(found.ledger),
-        journal: found.journal,
-        wake: Notify::new(),
+        intake,
+        tally: Mutex::new(found.tally),
         salts: salts.table(),
         store_up: AtomicBool::new(false),
         day_turned: AtomicBool::new(false),
@@ -209,7 +211,8 @@ struct Recovered {
     identity: Identity,
     outbox: Outbox,
     last_parts: LastParts,
-    ledger: Ledger,
+    tally: Tally,
+    ids: Ids,
     journal: Option<Arc<Journal>>,
     losses: Losses,
     /// Up to where the journal is in batches.
@@ -228,12 +231,13 @@ impl Recovered {
         let identity = Identity::open(&dir)?;
         let now = clock.now();
         let losses = Losses::open(&dir, metrics.clone())?;
-        let mut ledger = Ledger::new(config.max_ids, config.max_pages, now, metrics.clone());
+        let mut tally = Tally::new(config.max_pages, metrics.clone());
+        let mut ids = Ids::new(config.max_ids, now.uptime_ms);
         for site in sites.iter() {
-            ledger.register(site, now);
+            tally.place(site, now);
         }
         let checkpoint = read_checkpoint(&dir)?;
-        restore_checkpoint(&checkpoint, &mut ledger, sessions, now);
+        restore_checkpoint(&checkpoint, &mut tally, &mut ids, sessions, now);
 
         let mut last_parts = checkpoint.last_parts;
         // What lies below the floor is not this identity's to apply.
@@ -244,7 +248,7 @@ impl Recovered {
         let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
             (reach, newest) = (batch.reach, batch.sequence);
             if batch.sequence > applied {
-                ledger.restore_unapplied(&batch.above(|site| identity.floor_of(kind, site)), now);
+                tally.restore_unapplied(&batch.above(|site| identity.floor_of(kind, site)), now);
             }
             batch.advance(&mut last_parts);
         })?;
@@ -267,11 +271,11 @@ impl Recovered {
         let damage = journal.replay(from, |group, at, _| {
             let each = |view: Record<'_>| {
                 if at >= reach {
-                    ledger.restore(&view, now);
+                    count_again(&view, &mut tally, now);
                     views += 1;
                 }
                 if at >= checkpoint.position {
-                    observe_again(&view, &mut ledger, sites, sessions, now);
+                    observe_again(&view, &mut ids, sites, sessions, now);
                 }
             };
             record::decode(group, each).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -280,13 +284,13 @@ impl Recovered {
             losses.record(Cause::Journal, now.unix_ms, &format!("journal/{segment:016x}.seg"), what);
         });
         tracing::info!(views, batches = outbox.waiting(), sessions = sessions.len(), "recovered");
-        ledger.set_folded(journal.end());
+        tally.set_folded(journal.end());
         if views == 0 {
             // Nothing of the old segments is needed any more.
             reach = journal.end();
         }
         let journal = (config.journal.sync != Sync::Memory).then_some(journal);
-        Ok(Recovered { dir, identity, outbox, last_parts, ledger, journal, reach, losses })
+        Ok(Recovered { dir, identity, outbox, last_parts, tally, ids, journal, reach, losses })
     }
 }
 
@@ -306,35 +310,61 @@ fn read_checkpoint(dir: &DataDir) -> io::Result<Checkpoint> {
     }
 }
 
-fn restore_checkpoint(checkpoint: &Checkpoint, ledger: &mut Ledger, sessions: &Sessions, now: Moment) {
+fn restore_checkpoint(
+    checkpoint: &Checkpoint,
+    tally: &mut Tally,
+    ids: &mut Ids,
+    sessions: &Sessions,
+    now: Moment,
+) {
     let elapsed_ms = now.unix_ms.saturating_sub(checkpoint.written_ms).max(0) as u64;
-    ledger.ids.restore(checkpoint.ids.clone(), elapsed_ms);
-    let places = checkpoint.places(|key| ledger.site_index(key));
+    ids.restore(checkpoint.ids.clone(), elapsed_ms);
+    let places = checkpoint.places(|key| tally.site_id(key));
     let place = |site: usize| places.get(site).copied().flatten();
     for (site, stored) in &checkpoint.figures {
         if let Some(site) = place(*site) {
-            ledger.load_site(site, stored.clone(), checkpoint.written_ms);
+            tally.learn_site(site, stored.clone(), checkpoint.written_ms);
         }
     }
     for known in &checkpoint.pages {
         if let Some(site) = place(known.site) {
-            ledger.load_page(site, &known.page, &known.hour, known.figures, 0);
+            tally.learn_page(site, &known.page, &known.hour, known.figures, 0);
         }
     }
-    let here = checkpoint.sessions.with_sites(|site| place(site.index()).map(|index| SiteId(index as u16)));
+    let here = checkpoint.sessions.with_sites(|site| place(site.index()));
     sessions.restore(&here, (elapsed_ms / 1000) as u32, now);
 }
 
-/// A view after the checkpoint: its visitor is online, its session goes on, its id is known.
-fn observe_again(view: &Record<'_>, ledger: &mut Ledger, sites: &Sites, sessions: &Sessions, now: Moment) {
-    let age_ms = now.unix_ms.saturating_sub(view.at_ms).max(0) as u64;
-    if let Some(id) = view.id {
-        ledger.ids.take(id);
+/// A view of the journal as it was taken.
+fn view_of(record: &Record<'_>, site: SiteId, now: Moment) -> Beacon {
+    let age_ms = now.unix_ms.saturating_sub(record.at_ms).max(0) as u64;
+    let beside = record.beside.map(VisitorId);
+    Beacon {
+        kind: Kind::View,
+        site,
+        page: Page::trusted(site, record.page),
+        visitor: record.visitor.map(|today| Visitor { today: VisitorId(today), beside }),
+        id: record.id,
+        at: Moment { unix_ms: record.at_ms, uptime_ms: now.uptime_ms.saturating_sub(age_ms) },
+        hour: record.hour,
     }
-    let (Some(site), Some(visitor)) = (sites.get(view.site), view.visitor) else { return };
-    let at = Moment { unix_ms: view.at_ms, uptime_ms: now.uptime_ms.saturating_sub(age_ms) };
-    let visitor = Visitor { today: VisitorId(visitor), beside: view.beside.map(VisitorId) };
-    sessions.observe(Some(visitor), site.id, &Page::trusted(site.id, view.page), at);
+}
+
+/// A view that is in no batch.
+fn count_again(record: &Record<'_>, tally: &mut Tally, now: Moment) {
+    let Some(key) = SiteKey::new(record.site) else { return };
+    let view = view_of(record, tally.place_of(&key, now), now);
+    tally.count_again(&CountedView { view, visit: record.visit });
+}
+
+/// A view after the checkpoint: its visitor is online, its session goes on, its id is known.
+fn observe_again(record: &Record<'_>, ids: &mut Ids, sites: &Sites, sessions: &Sessions, now: Moment) {
+    if let Some(id) = record.id {
+        ids.take(id);
+    }
+    let Some(site) = sites.get(record.site) else { return };
+    let view = view_of(record, site.id, now);
+    sessions.observe(view.visitor, view.site, &view.page, view.at);
 }
 
 /// Says what the outbox has lost: batches by their numbers.

@@ -124,7 +124,7 @@ impl Writer {
         self.last_parts.retain(|_, last| last.sequence > floor);
         for sequence in self.outbox.applied() + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
-                self.shared.ledger().applied(&batch);
+                self.shared.tally().applied(&batch);
             }
         }
         self.outbox.set_applied(floor);

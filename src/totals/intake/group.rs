@@ -6,39 +6,36 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::ingest::{Beacon, Reason};
+use crate::ingest::Reason;
 use crate::totals::disk::log::FRAME_HEADER;
+use crate::totals::tally::CountedView;
 
-/// A view that waits for its group.
-pub struct Waiting {
-    pub view: Beacon,
-    /// Whether it is a visit too: decided when the group is written.
-    pub visit: bool,
-}
+/// A group with more memory than this for its records is not used again.
+const MOST_MEMORY: usize = 1 << 20;
 
-/// See the module.
+/// Views that are written together. Whether a view is a visit is decided when it is written.
 pub struct Group {
     /// Room for the frame's header, and the records.
     pub records: Vec<u8>,
-    pub views: Vec<Waiting>,
+    pub views: Vec<CountedView>,
     pub done: Arc<Done>,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        let mut group = Group { records: Vec::new(), views: Vec::new(), done: Arc::default() };
-        group.clear();
-        group
+        Group { records: vec![0; FRAME_HEADER], views: Vec::new(), done: Arc::default() }
     }
 }
 
 impl Group {
-    /// Makes it a new group; its memory is used again.
-    pub fn clear(&mut self) {
-        self.records.clear();
-        self.records.resize(FRAME_HEADER, 0);
-        self.views.clear();
-        self.done = Arc::default();
+    /// Makes it a new group. Its memory is used again, except what a burst took.
+    pub fn renew(&mut self) {
+        let Group { mut records, mut views, .. } = std::mem::take(self);
+        if records.capacity() < MOST_MEMORY {
+            records.truncate(FRAME_HEADER);
+            views.clear();
+            (self.records, self.views) = (records, views);
+        }
     }
 }
 

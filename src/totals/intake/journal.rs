@@ -7,15 +7,38 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
+use crate::totals::die;
 use crate::totals::disk::files::{File, Folder};
 use crate::totals::disk::log::{AppendError, Damage, Position, Segments};
-use crate::totals::{JournalConfig, Sync, die};
+
+/// When an accepted view is safe: what a 204 promises (G1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Written before the answer, synced every second: survives the death of the process.
+    EverySecond,
+    /// Synced before the answer: survives a power cut.
+    Always,
+    /// No journal.
+    Memory,
+}
+
+/// Settings of the journal.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// What a 204 promises.
+    pub sync: Sync,
+    /// Refuse views once the oldest unsynced one is this old.
+    pub max_unsynced: Duration,
+    /// Refuse views once the journal holds this many bytes.
+    pub max_bytes: u64,
+}
 
 const KIND: u8 = b'j';
 
@@ -36,7 +59,7 @@ struct State {
     asked: Position,
 }
 
-/// See the module.
+/// The open segment is written here; what a view's check needs is copied out of `state`.
 pub struct Journal {
     config: JournalConfig,
     clock: Clock,

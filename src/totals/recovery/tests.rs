@@ -333,7 +333,7 @@ impl Run {
             Step::Kill { back } => self.kill(back).await,
             Step::CutPower { seed } => {
                 self.written().await;
-                let journal = self.process().totals.shared.journal.clone().unwrap();
+                let journal = self.process().totals.shared.intake.journal().cloned().unwrap();
                 journal.synced_to(journal.end()).await;
                 self.cut_power(seed).await;
             }
@@ -641,7 +641,7 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.step(&VIEW).await;
     run.step(&Step::Turn).await;
     run.step(&VIEW).await;
-    let journal = run.process().totals.shared.journal.clone().unwrap();
+    let journal = run.process().totals.shared.intake.journal().cloned().unwrap();
     journal.synced_to(journal.end()).await;
     run.faults.only(&[Operation::Sync]);
     run.faults.fail_after(1);

@@ -5,11 +5,13 @@
 //! figure never goes back across a flush, and a fresh reading of the store is merged by adding what is
 //! unapplied to it.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 
 use crate::calendar::{CivilHour, Period};
 use crate::totals::batch::part::Sums;
-use crate::totals::batch::sketch::{Registers, Sketch};
+use crate::totals::batch::sketch::{Registers, Sketch, register_of};
 
 /// Day, week, month, year, all: the buckets that figures are shown for.
 pub const PERIODS: [Period; 5] = [Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
@@ -79,11 +81,10 @@ pub struct SiteFigures {
     /// The latest day of which anything is known: later than that of `shown` where the wall clock was set
     /// back, and then nothing is known of the buckets in between.
     latest: NaiveDate,
-    /// Visitors of the running day and hour: what is already known to be in a batch.
+    /// Visitors of the running day.
     day: (Option<NaiveDate>, Sketch),
-    hour: (Option<CivilHour>, Sketch),
-    /// Registers that rose since the last seal.
-    risen: Risen,
+    /// Registers of the pending day's sketch that the store may not hold, and their ranks.
+    risen: BTreeMap<u16, u8>,
     changed_ms: i64,
 }
 
@@ -92,13 +93,6 @@ struct Shown {
     hour: CivilHour,
     sums: [Sums; 5],
     earlier_visitors: [u64; 4],
-}
-
-/// Registers that rose, of the day's and of the hour's sketch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Risen {
-    pub day: Registers,
-    pub hour: Registers,
 }
 
 /// Figures of the running buckets: day, week, month, year, all. `None`: not known.
@@ -121,8 +115,7 @@ impl SiteFigures {
             shown: None,
             latest: NaiveDate::MIN,
             day: (None, Sketch::new()),
-            hour: (None, Sketch::new()),
-            risen: Risen::default(),
+            risen: BTreeMap::new(),
             changed_ms: 0,
         }
     }
@@ -133,20 +126,18 @@ impl SiteFigures {
         self.changed_ms = self.changed_ms.max(at_ms);
     }
 
-    /// One of them is a visitor's. `anew`: it is read back from the journal and in no batch; its visitor
-    /// goes to the store even if the day's sketch holds it, for that may come from a checkpoint, which
-    /// knew it before the store did.
-    pub fn see(&mut self, hour: &CivilHour, visitor: u64, anew: bool) {
+    /// One of them is a visitor's. `again`: it is read back from the journal and in no batch; its visitor goes
+    /// to the store even if the day's sketch holds it, because that may come from a checkpoint, which knew it
+    /// before the store did. To raise a register twice changes nothing.
+    pub fn see(&mut self, hour: &CivilHour, visitor: u64, again: bool) {
         self.turn_day(hour);
-        if self.hour.0 != Some(*hour) {
-            self.hour = (Some(*hour), Sketch::new());
-        }
-        // The hour's sketch holds nothing that is not on its way to the store.
-        let rose = self.hour.1.insert(visitor);
-        self.risen.hour.extend(rose);
         let is_running = self.day.0 == Some(hour.day);
-        let rose_in_day = if is_running { self.day.1.insert(visitor) } else { rose };
-        self.risen.day.extend(if anew { rose } else { rose_in_day });
+        let rose = is_running && self.day.1.insert(visitor).is_some();
+        if rose || again || !is_running {
+            let (register, rank) = register_of(visitor);
+            let risen = self.risen.entry(register).or_default();
+            *risen = rank.max(*risen);
+        }
     }
 
     /// A day that has come begins; one that has passed does not come back.
@@ -186,8 +177,8 @@ impl SiteFigures {
     }
 
     /// Takes the registers that rose.
-    pub fn seal(&mut self) -> Risen {
-        std::mem::take(&mut self.risen)
+    pub fn seal(&mut self) -> Registers {
+        std::mem::take(&mut self.risen).into_iter().collect()
     }
 
     /// The store holds a batch's amounts now.

@@ -25,7 +25,7 @@ pub struct Load {
     pub site: SiteId,
     /// What of it.
     pub wanted: Wanted,
-    /// Told when the answer is in the ledger, or when there is none.
+    /// Told when the answer is in the tally, or when there is none.
     pub done: oneshot::Sender<()>,
 }
 
@@ -238,9 +238,9 @@ impl Writer {
             return Ok(Vec::new());
         }
         let pages = stored.most_read.iter().map(|page| Page::trusted(site.id, page));
-        let mut ledger = self.shared.ledger();
-        let unknown = pages.filter(|page| ledger.page(site.id, page, now).is_none()).collect();
-        ledger.load_past(site.id.index(), stored, now.uptime_ms);
+        let mut tally = self.shared.tally();
+        let unknown = pages.filter(|page| tally.page(site.id, page, now).is_none()).collect();
+        tally.learn_recent(site.id, stored, now.uptime_ms);
         Ok(unknown)
     }
 
@@ -254,13 +254,12 @@ impl Writer {
         // What went back is healed first: its figures are not believed, and read when next asked for.
         let whole = self.flush().check(&self.last_parts, &bears).await?;
         self.pace.verified &= whole;
-        let mut ledger = self.shared.ledger();
+        let mut tally = self.shared.tally();
         let now = self.shared.clock.now();
-        let index = id.index();
         // Of a day that ended meanwhile nothing is taken.
-        let lasts = ledger.is_day(index, hour.day, now);
+        let lasts = tally.is_day(id, hour.day, now);
         for (page, stored) in pages.iter().zip(figures).filter(|_| whole && lasts) {
-            ledger.load_page(index, page.as_str(), &hour, stored, now.uptime_ms);
+            tally.learn_page(id, page.as_str(), &hour, stored, now.uptime_ms);
         }
         Ok(())
     }

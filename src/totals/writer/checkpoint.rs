@@ -129,7 +129,7 @@ impl Checkpoint {
     }
 
     /// The place that each of its sites has now, by `place`; none for one that is gone.
-    pub fn places(&self, place: impl Fn(&SiteKey) -> Option<usize>) -> Vec<Option<usize>> {
+    pub fn places(&self, place: impl Fn(&SiteKey) -> Option<SiteId>) -> Vec<Option<SiteId>> {
         self.sites.iter().map(place).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Puts other sites in force while the service runs.
 //!
-//! A beacon must find a site only when all is ready for its first view: the ledger has given it a place, the
+//! A beacon must find a site only when all is ready for its first view: the tally has given it a place, the
 //! series are there, and salts are drawn, those of the store where it answers. So the writer, which owns the
 //! salts, takes them in between two of its turns, and then puts them in force.
 
@@ -37,8 +37,8 @@ impl Writer {
     pub async fn register(&mut self, Registration { wanted, done }: Registration) {
         let now = self.shared.clock.now();
         let placed = {
-            let mut ledger = self.shared.ledger();
-            self.sites.replaced_by(&wanted, |site| ledger.register(site, now))
+            let mut tally = self.shared.tally();
+            self.sites.replaced_by(&wanted, |site| tally.place(site, now).index())
         };
         let answer = placed.map(Arc::new);
         if let Ok(sites) = &answer {

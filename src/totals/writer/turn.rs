@@ -20,7 +20,7 @@ use crate::calendar::{Bucket, Calendar, CivilHour};
 use crate::clock::Moment;
 use crate::metrics::{Bound, Operation};
 use crate::sessions::{Export, Sessions};
-use crate::sites::{Site, SiteKey, Sites};
+use crate::sites::{Site, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, LastParts, PartId};
 use crate::totals::delivery::apply::{Flush, FlushError};
@@ -46,7 +46,7 @@ const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
 /// The longest wait between two tries to reach a store.
 const BACK_OFF: Duration = Duration::from_secs(2);
 
-/// Pages copied while the ledger is locked.
+/// Pages copied while the tally is locked.
 const PAGES_AT_A_TIME: usize = 1000;
 
 /// Hashes compared in one call of the store.
@@ -186,8 +186,8 @@ impl Writer {
             self.shared.metrics.bound(Bound::Outbox);
             return;
         }
-        let Some(frozen) = self.shared.ledger().freeze() else { return };
-        if let Some(journal) = &self.shared.journal {
+        let Some(frozen) = self.shared.tally().freeze() else { return };
+        if let Some(journal) = self.shared.intake.journal() {
             // The store must never be ahead of what a power cut leaves in the journal.
             journal.synced_to(frozen.reach).await;
         }
@@ -213,7 +213,7 @@ impl Writer {
             Err(AppendError::Undone(error)) => {
                 tracing::warn!(%error, "the outbox cannot be written; views stay in the journal");
                 let Batch { reach, oldest_ms, sums, .. } = batch;
-                self.shared.ledger().unfreeze(crate::totals::tally::Frozen { sums, reach, oldest_ms });
+                self.shared.tally().unfreeze(crate::totals::tally::Frozen { sums, reach, oldest_ms });
             }
             Err(AppendError::Unknown(error)) => die(&format!("the outbox cannot be written: {error}")),
         }
@@ -294,7 +294,7 @@ impl Writer {
                 self.pace.verified &= whole;
                 let kind = self.store.kind();
                 let shown = batch.above(|site| self.identity.floor_of(kind, site));
-                self.shared.ledger().applied(&shown);
+                self.shared.tally().applied(&shown);
             }
             self.outbox.set_applied(sequence);
         }
@@ -399,19 +399,19 @@ impl Writer {
             let since = self.pace.since.get(&site.key).copied().unwrap_or(hour.day);
             let (stored, markers) = reader.site(&site.key, &hour, since).await?;
             bears.extend(markers);
-            read.push((site.id.index(), stored));
+            read.push((site.id, stored));
         }
         // What went back is healed first and read again: its figures are not believed.
         let whole = self.flush().check(&self.last_parts, &bears).await?;
         self.pace.verified &= whole;
         self.pace.refreshed_at = whole.then(Instant::now);
-        let mut ledger = self.shared.ledger();
+        let mut tally = self.shared.tally();
         let now = self.shared.clock.now();
         // Of a day that ended meanwhile nothing is taken: views of the next may be shown already.
         self.pace.loaded =
-            whole && read.iter().all(|(index, stored)| ledger.is_day(*index, stored.hour.day, now));
+            whole && read.iter().all(|(site, stored)| tally.is_day(*site, stored.hour.day, now));
         if self.pace.loaded {
-            read.into_iter().for_each(|(index, stored)| ledger.load_site(index, stored, now.unix_ms));
+            read.into_iter().for_each(|(site, stored)| tally.learn_site(site, stored, now.unix_ms));
         }
         Ok(())
     }
@@ -420,7 +420,7 @@ impl Writer {
         let now = self.shared.clock.now();
         if self.pace.checkpoint_at.is_none_or(|at| at.elapsed() >= self.config.checkpoint_interval) {
             self.checkpoint().await;
-        } else if let Some(journal) = &self.shared.journal
+        } else if let Some(journal) = self.shared.intake.journal()
             && let Err(error) = journal.roll(false)
         {
             tracing::warn!(%error, "no new journal segment can be made; the current one grows");
@@ -439,7 +439,7 @@ impl Writer {
         metrics.outbox_bytes.set(self.outbox.bytes() as i64);
         metrics.unapplied_batches.set(self.outbox.waiting() as i64);
         let waiting = self.outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
-        let oldest_ms = waiting.or_else(|| self.shared.ledger().oldest_ms());
+        let oldest_ms = waiting.or_else(|| self.shared.tally().oldest_ms());
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
     }
 
@@ -452,7 +452,7 @@ impl Writer {
             tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
             return;
         }
-        if let Some(journal) = &self.shared.journal {
+        if let Some(journal) = self.shared.intake.journal() {
             let deleted = journal.roll(true).and_then(|()| journal.remove_before(position));
             if let Err(error) = deleted {
                 tracing::warn!(%error, "the journal cannot be shortened");
@@ -467,20 +467,20 @@ impl Writer {
         });
     }
 
-    /// Copies everything, never holding the ledger for long. Nothing else applies batches meanwhile, so what
+    /// Copies everything, never holding the tally for long. Nothing else applies batches meanwhile, so what
     /// the store is known to hold stays what it is. None while the journal cannot be written.
     async fn make_checkpoint(&self) -> Option<Checkpoint> {
-        let position = self.shared.ledger().folded();
+        let position = self.shared.tally().folded();
         let now = self.shared.clock.now();
         let (sessions, ids) = self.copy_presence(now).await?;
-        let sites = self.shared.ledger().sites();
+        let sites = self.shared.tally().sites();
         let mut figures = Vec::new();
         let mut pages = Vec::new();
-        for (index, ..) in &sites {
-            figures.extend(self.shared.ledger().stored(*index).map(|stored| (*index, stored)));
+        for (site, _) in &sites {
+            figures.extend(self.shared.tally().stored(*site).map(|stored| (site.index(), stored)));
             // The embedded store is here whenever this process is.
             if self.store.is_shared() {
-                pages.extend(self.known_pages(*index));
+                pages.extend(self.known_pages(*site));
             }
         }
         Some(Checkpoint {
@@ -488,7 +488,7 @@ impl Writer {
             position,
             applied: self.outbox.applied(),
             last_parts: self.last_parts.clone(),
-            sites: sites.into_iter().map(|(_, key, _)| key).collect(),
+            sites: sites.into_iter().map(|(_, key)| key).collect(),
             sessions,
             ids,
             figures,
@@ -498,23 +498,23 @@ impl Writer {
 
     /// Sessions and ids, without those of views that were undone after all.
     async fn copy_presence(&self, now: Moment) -> Option<(Export, (Vec<u64>, Vec<u64>))> {
-        let (ended, undone) = self.shared.ledger().groups();
-        let copied = (self.sessions.export(now), self.shared.ledger().ids.export());
+        let (ended, undone) = self.shared.intake.groups();
+        let copied = (self.sessions.export(now), self.shared.intake.export_ids());
         // The group that was open and the one that was being written: when both have ended, every view
         // that was copied is either written or known to be undone.
-        while self.shared.ledger().is_writing() && self.shared.ledger().groups().0 < ended + 2 {
+        while self.shared.intake.is_writing() && self.shared.intake.groups().0 < ended + 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        (self.shared.ledger().groups().1 == undone).then_some(copied)
+        (self.shared.intake.groups().1 == undone).then_some(copied)
     }
 
-    fn known_pages(&self, site: usize) -> Vec<KnownPage> {
+    fn known_pages(&self, site: SiteId) -> Vec<KnownPage> {
         let mut known = Vec::new();
         let mut from = Some(0);
         while let Some(slot) = from {
-            let (some, next) = self.shared.ledger().stored_pages(site, slot, PAGES_AT_A_TIME);
+            let (some, next) = self.shared.tally().stored_pages(site, slot, PAGES_AT_A_TIME);
             known.extend(some.into_iter().map(|(page, hour, figures): (_, CivilHour, _)| KnownPage {
-                site,
+                site: site.index(),
                 hour,
                 page,
                 figures,

@@ -84,7 +84,7 @@ impl Run {
         all
     }
 
-    /// Views of a day that come with another one pending are sealed first, as the ledger does.
+    /// Views of a day that come with another one pending are sealed first, as the tally does.
     fn seal(&mut self) {
         let found: BTreeMap<String, u64> =
             self.real.seal().into_iter().map(|(text, views)| (text.to_string(), views)).collect();

@@ -88,7 +88,7 @@ impl Run {
         let pending = std::mem::take(&mut self.pending);
         let day = pending.keys().next().copied().unwrap_or(self.day);
         add(&mut self.sealed.0, &pending);
-        self.sealed.1.entry(day).or_default().extend(risen.day);
+        self.sealed.1.entry(day).or_default().extend(risen);
     }
 
     fn stored_on(&self, day: u8) -> Stored {
