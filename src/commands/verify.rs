@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::order;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Audit, Copying, Order, StoreUrl};
+use crate::totals::{Audit, Job, Order, StoreUrl};
 
 /// What to audit, and how to print it.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -47,7 +47,7 @@ fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, String> {
     if let Some(audits) = app::audit(config, &StoreUrl(url.clone()), asked.site.as_deref())? {
         return Ok(audits);
     }
-    let answer = order::carry_out(config, &Order::Copy(Copying::Verify { site: asked.site.clone() }))?;
+    let answer = order::carry_out(config, &Order::Job(Job::Verify { site: asked.site.clone() }))?;
     serde_json::from_str(&answer).map_err(|error| format!("the service's answer: {error}"))
 }
 

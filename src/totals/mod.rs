@@ -24,168 +24,44 @@ mod tally;
 mod upkeep;
 mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
-use tokio::sync::{mpsc, oneshot};
+use arc_swap::Guard;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::sites::{Registry, SiteId};
-use disk::losses::Losses;
-use intake::Intake;
+use crate::sites::{NoPlace, Registry, SiteId, Sites};
 use tally::Tally;
-use writer::answers::{Load, Wanted};
-use writer::decisions::Asked;
-use writer::sites::Registration;
+use writer::mailbox::{Mailbox, Wanted};
+use writer::status::Shared;
 
 pub use batch::part::Sums;
+pub use delivery::outbox::OutboxConfig;
 pub use intake::group::Written;
 pub use intake::journal::{JournalConfig, Sync};
-pub use recovery::OpenError;
 pub use store::contract::{StoreConfig, StoreError};
 pub use store::redis::check_authorities;
 pub use tally::pages::PageFigures;
 pub use tally::recent::Past;
 pub use tally::running::Figures;
 pub use upkeep::audit::{Audit, Disagreement};
-pub use writer::decisions::{Answer, Order};
-pub use writer::jobs::{Copying, StoreUrl, audit_of, migrate, restore};
-
-/// Settings of the outbox.
-#[derive(Clone, Debug)]
-pub struct OutboxConfig {
-    /// Keep applied batches this long.
-    pub retention: Duration,
-    /// But no more than this many bytes; unapplied batches are never dropped.
-    pub max_bytes: u64,
-}
-
-/// Settings of the totals.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where journal, outbox, checkpoint, salts and the embedded store live.
-    pub data_dir: PathBuf,
-    /// The journal.
-    pub journal: JournalConfig,
-    /// The outbox.
-    pub outbox: OutboxConfig,
-    /// The store.
-    pub store: StoreConfig,
-    /// Most pages of a site in memory; views of further ones count in `(other)`.
-    pub max_pages: usize,
-    /// Most view ids remembered.
-    pub max_ids: usize,
-    /// Time between checkpoints of sessions, ids and known totals.
-    pub checkpoint_interval: Duration,
-}
+pub use writer::OpenError;
+pub use writer::config::Config;
+pub use writer::jobs::{audit_of, migrate, restore};
+pub use writer::mailbox::{Answer, Job, Order, StoreUrl};
+pub use writer::status::Health;
 
 /// A page whose figures were loaded longer ago is read again from a shared store when it is asked for,
 /// monotonic milliseconds.
 const PAGE_FRESH_MS: u64 = 30_000;
 
-/// The past of a site that was loaded longer ago is read again when it is asked for, monotonic milliseconds:
-/// other instances count too, and other pages may be read most.
-const PAST_FRESH_MS: u64 = 10_000;
-
-/// How long a start waits for the store, and sites that are added, before they go on without.
-const STORE_PATIENCE: Duration = Duration::from_millis(500);
-
 /// The longest wait for the store to tell of pages.
 const LOAD_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Requests for pages that may wait for the writer.
-const LOAD_QUEUE: usize = 256;
-
-/// Orders that may wait for the writer.
-const ORDER_QUEUE: usize = 16;
-
-/// Whether views can be taken and kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Why views are refused; none while they are taken.
-    pub refusing: Option<&'static str>,
-    /// The store answers and holds what it should.
-    pub store_up: bool,
-    /// Why nothing is sent to the store until someone acts.
-    pub held: Option<String>,
-    /// What was lost.
-    pub lost: Option<String>,
-    /// What in the settings of the store's server endangers counts.
-    pub concerns: Vec<String>,
-}
-
-/// What the event loop and the writer share.
-struct Shared {
-    clock: Clock,
-    sites: Arc<Registry>,
-    metrics: Arc<Metrics>,
-    intake: Intake,
-    tally: Mutex<Tally>,
-    salts: Arc<ArcSwap<SaltTable>>,
-    store_up: AtomicBool,
-    /// Figures of a day that has begun, or of one that is back, must be read.
-    day_turned: AtomicBool,
-    held: Mutex<Option<String>>,
-    /// Views are taken: it is no command that has opened the totals.
-    serves: AtomicBool,
-    losses: Losses,
-    /// What in the settings of the store's server endangers counts.
-    concerns: Mutex<Vec<String>>,
-}
-
-impl Shared {
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        tally::lock(&self.tally)
-    }
-
-    /// The past of a site as it is known, and whether it is old.
-    fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
-        let (past, loaded_ms) = self.tally().recent(site, now)?;
-        Some((past, now.uptime_ms.saturating_sub(loaded_ms) >= PAST_FRESH_MS))
-    }
-
-    fn held(&self) -> Option<String> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn hold(&self, reason: Option<String>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reason) = reason.as_ref().filter(|_| *held != reason) {
-            tracing::error!(reason, "the flush is held");
-        }
-        self.metrics.healing.flush_held.set(reason.is_some().into());
-        *held = reason;
-    }
-
-    fn concerns(&self) -> Vec<String> {
-        self.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes what endangers counts in the store's settings, and says what is new.
-    fn be_concerned(&self, fresh: Vec<String>) {
-        let mut concerns = self.concerns.lock().unwrap_or_else(PoisonError::into_inner);
-        for concern in fresh.iter().filter(|concern| !concerns.contains(concern)) {
-            tracing::warn!(concern, "a setting of the store endangers counts");
-        }
-        self.metrics.healing.concerns.set(fresh.len() as i64);
-        *concerns = fresh;
-    }
-
-    fn set_store_up(&self, up: bool) {
-        self.store_up.store(up, Ordering::Release);
-        self.metrics.store_up.set(up.into());
-    }
-
-    fn take_day_turned(&self) -> bool {
-        self.day_turned.swap(false, Ordering::AcqRel)
-    }
-}
 
 /// Whether a process uses a data directory now.
 pub fn is_in_use(data_dir: &Path) -> bool {
@@ -196,11 +72,8 @@ pub fn is_in_use(data_dir: &Path) -> bool {
 pub struct Totals {
     shared: Arc<Shared>,
     sessions: Arc<Sessions>,
-    loads: mpsc::Sender<Load>,
-    orders: mpsc::Sender<Asked>,
-    registrations: mpsc::Sender<Registration>,
+    writer: Mailbox,
     reloads: bool,
-    end: Mutex<Option<(oneshot::Sender<Duration>, oneshot::Receiver<()>)>>,
 }
 
 impl Totals {
@@ -216,7 +89,9 @@ impl Totals {
         sessions: Arc<Sessions>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Totals>, OpenError> {
-        recovery::open(config, clock, sites, sessions, metrics).await
+        let reloads = config.store.url.starts_with("redis");
+        let (shared, writer) = recovery::open(config, clock, sites, sessions.clone(), metrics).await?;
+        Ok(Arc::new(Totals { shared, sessions, writer, reloads }))
     }
 
     /// Says that views are about to be taken.
@@ -266,7 +141,7 @@ impl Totals {
 
     /// Asks the store for the figures of a site; what it does not answer in time stays unknown.
     pub async fn load_figures(&self, site: SiteId) {
-        if let Some(done) = self.ask(site, Wanted::Figures) {
+        if let Some(done) = self.writer.fetch(site, Wanted::Figures) {
             tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
         }
     }
@@ -276,7 +151,7 @@ impl Totals {
         if self.stale() || pages.is_empty() {
             return;
         }
-        if let Some(done) = self.ask(site, Wanted::Pages(pages)) {
+        if let Some(done) = self.writer.fetch(site, Wanted::Pages(pages)) {
             tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
         }
     }
@@ -293,44 +168,42 @@ impl Totals {
         if self.stale() {
             return;
         }
-        if let Some(done) = self.ask(site, Wanted::Past) {
+        if let Some(done) = self.writer.fetch(site, Wanted::Recent) {
             tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
         }
     }
 
-    fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
-        let (done, answered) = oneshot::channel();
-        // A full queue rejects the new one.
-        self.loads.try_send(Load { site, wanted, done }).ok().map(|()| answered)
-    }
-
     /// Whether the figures shown are the last known, the store being out of reach.
     pub fn stale(&self) -> bool {
-        !self.shared.store_up.load(Ordering::Acquire)
+        !self.shared.store_up()
     }
 
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
-        let now = self.shared.clock.now();
-        Health {
-            refusing: self.shared.intake.refuses(now).map(Reason::code),
-            store_up: !self.stale(),
-            held: self.shared.held(),
-            lost: self.shared.losses.summary(),
-            concerns: self.shared.concerns(),
-        }
+        self.shared.health()
     }
 
     /// Stops: brings what it can to the store within `patience`, writes a checkpoint and lets go of the
     /// data directory. No view may be on its way any more.
     pub async fn stop(&self, patience: Duration) {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((stop, stopped)) = end
-            && stop.send(patience).is_ok()
-        {
-            // It ends without a word only if it panicked, which has been said.
-            stopped.await.ok();
-        }
+        self.writer.stop(patience).await;
+    }
+
+    /// Has the writer carry out an order. It waits for the writer's turn to end, and as long as the order takes.
+    ///
+    /// # Errors
+    /// Why it was not carried out, in words.
+    pub async fn order(&self, order: Order) -> Answer {
+        self.writer.order(order).await
+    }
+
+    /// Puts these sites in force. A site that is not among them any more is refused from then on, and what
+    /// was taken of it is counted; one that stays keeps its place and its calendar.
+    ///
+    /// # Errors
+    /// Too many were added: nothing has changed.
+    pub async fn register(&self, wanted: Sites) -> Result<(), NoPlace> {
+        self.writer.register(wanted).await
     }
 }
 
@@ -364,21 +237,10 @@ impl Look<'_> {
         let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
         let old = || self.now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS;
         if self.totals.reloads && old() && !self.totals.stale() {
-            self.totals.ask(self.site, Wanted::Pages(vec![page.clone()]));
+            self.totals.writer.fetch(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)
     }
-}
-
-/// Ends the process where going on could lose or double counts. The journal is complete; the next start
-/// reads it.
-fn die(why: &str) -> ! {
-    tracing::error!("{why}; the process ends, and recovers at the next start");
-    // A test lets this thread alone end, as little of the process as can.
-    #[cfg(test)]
-    std::panic::panic_any(why.to_owned());
-    #[cfg(not(test))]
-    std::process::abort()
 }
 
 /// How many cases a property is tried on: so many, or as many times that as `FOOTFALL_CASES` says.

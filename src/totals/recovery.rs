@@ -3,9 +3,6 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
@@ -14,6 +11,7 @@ use crate::sessions::Sessions;
 use crate::sites::{Registry, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::LastParts;
+use crate::totals::delivery::Parts;
 use crate::totals::delivery::identity::Identity;
 use crate::totals::delivery::outbox::Outbox;
 use crate::totals::delivery::salts::Salts;
@@ -26,55 +24,62 @@ use crate::totals::intake::Intake;
 use crate::totals::intake::ids::Ids;
 use crate::totals::intake::journal::{Journal, Sync};
 use crate::totals::intake::record::{self, Record};
-use crate::totals::store::contract::{Store, StoreError};
 use crate::totals::store::embedded::{self, Embedded};
 use crate::totals::tally::{CountedView, Tally};
-use crate::totals::writer::answers::Load;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
-use crate::totals::writer::decisions::Asked;
-use crate::totals::writer::sites::Registration;
-use crate::totals::writer::turn::{Pace, Writer};
-use crate::totals::{Config, LOAD_QUEUE, ORDER_QUEUE, STORE_PATIENCE, Shared, Totals};
+use crate::totals::writer::config::Config;
+use crate::totals::writer::mailbox::Mailbox;
+use crate::totals::writer::status::{Shared, StoreStatus};
+use crate::totals::writer::{self, OpenError, Start};
 
-/// Why the totals cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A file or directory.
-    #[error("data_dir {0} cannot be used: {1}")]
-    Files(String, io::Error),
-    /// The store refuses, or its files cannot be used.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-}
-
-/// See [`Totals::open`].
+/// Reads back what the last process left, and starts the writer.
+///
+/// # Errors
+/// See [`OpenError`].
 pub async fn open(
     config: Config,
     clock: Clock,
     sites: Arc<Registry>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
-) -> Result<Arc<Totals>, OpenError> {
+) -> Result<(Arc<Shared>, Mailbox), OpenError> {
     let path = config.data_dir.display().to_string();
     let files = |error| OpenError::Files(path.clone(), error);
-    let (stop, stopping) = oneshot::channel();
-    let (ended, stopped) = oneshot::channel();
     let dir = DataDir::open(&config.data_dir).map_err(files)?;
     check_formats(&config, &dir).map_err(files)?;
-    let (totals, parts) =
-        read_back(&config, dir, clock, sites, sessions, metrics, (stop, stopped)).map_err(files)?;
-    let (opened, ready) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("writer".to_owned())
-        .spawn(move || {
-            if let Err(error) = parts.write_until_told(config, opened, stopping) {
-                tracing::error!(%error, "the writer could not begin");
-            }
-            ended.send(()).ok();
-        })
-        .map_err(files)?;
-    ready.await.map_err(|_| files(io::Error::other("the writer did not begin")))??;
-    Ok(Arc::new(totals))
+    let start = read_back(config, dir, clock, sites, sessions, metrics).map_err(files)?;
+    let shared = start.shared.clone();
+    Ok((shared, writer::spawn(start).await?))
+}
+
+/// Reads back what the last process left, for those who ask and for the writer.
+fn read_back(
+    config: Config,
+    dir: DataDir,
+    clock: Clock,
+    sites: Arc<Registry>,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+) -> io::Result<Start> {
+    let found = Recovered::read(&config, dir, &clock, &sites.load(), &sessions, &metrics)?;
+    let Recovered { dir, identity, outbox, last_parts, tally, ids, journal, reach, losses } = found;
+    let (dir, losses) = (Arc::new(dir), Arc::new(losses));
+    let lost = |what: &str| losses.record(Cause::Salts, clock.now().unix_ms, "salts", what);
+    let salts = Salts::open(&dir, identity.id_key, lost)?;
+    let shared = Arc::new(Shared {
+        intake: Intake::new(journal, ids, clock.clone(), sites.clone(), metrics.clone()),
+        clock: clock.clone(),
+        sites: sites.clone(),
+        metrics: metrics.clone(),
+        tally: Mutex::new(tally),
+        salts: salts.table(),
+        losses: losses.clone(),
+        day_turned: AtomicBool::new(false),
+        serves: AtomicBool::new(false),
+        store: StoreStatus::default(),
+    });
+    let parts = Parts { dir, identity, outbox, last_parts, salts, sites, clock, metrics, losses };
+    Ok(Start { config, shared, sessions, parts, frozen_to: reach })
 }
 
 /// Refuses files of a newer version before anything is touched.
@@ -83,125 +88,6 @@ fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
     match config.store.url.as_str() {
         "embedded" => Embedded::check(&dir.path().join(embedded::FILE)).map_err(io::Error::other),
         _ => Ok(()),
-    }
-}
-
-/// Reads back what the last process left, for those who ask and for the writer, which `end` stops.
-fn read_back(
-    config: &Config,
-    dir: DataDir,
-    clock: Clock,
-    sites: Arc<Registry>,
-    sessions: Arc<Sessions>,
-    metrics: Arc<Metrics>,
-    end: (oneshot::Sender<Duration>, oneshot::Receiver<()>),
-) -> io::Result<(Totals, Parts)> {
-    let found = Recovered::read(config, dir, &clock, &sites.load(), &sessions, &metrics)?;
-    let now_ms = clock.now().unix_ms;
-    let lost = |what: &str| found.losses.record(Cause::Salts, now_ms, "salts", what);
-    let salts = Salts::open(&found.dir, found.identity.id_key, lost)?;
-    let intake = Intake::new(found.journal, found.ids, clock.clone(), sites.clone(), metrics.clone());
-    let shared = Arc::new(Shared {
-        clock,
-        sites,
-        metrics,
-        intake,
-        tally: Mutex::new(found.tally),
-        salts: salts.table(),
-        store_up: AtomicBool::new(false),
-        day_turned: AtomicBool::new(false),
-        held: Mutex::new(None),
-        serves: AtomicBool::new(false),
-        losses: found.losses,
-        concerns: Mutex::default(),
-    });
-    let (loads, queue) = mpsc::channel(LOAD_QUEUE);
-    let (orders, asked) = mpsc::channel(ORDER_QUEUE);
-    let (registrations, wanted) = mpsc::channel(1);
-    let reloads = config.store.url.starts_with("redis");
-    let parts = Parts {
-        shared: shared.clone(),
-        sessions: sessions.clone(),
-        dir: found.dir,
-        identity: found.identity,
-        salts,
-        outbox: found.outbox,
-        last_parts: found.last_parts,
-        loads: queue,
-        orders: asked,
-        registrations: wanted,
-        pace: Pace::after(found.reach),
-    };
-    Ok((
-        Totals { shared, sessions, loads, orders, registrations, reloads, end: Mutex::new(Some(end)) },
-        parts,
-    ))
-}
-
-/// What the writer's thread is given.
-struct Parts {
-    shared: Arc<Shared>,
-    sessions: Arc<Sessions>,
-    dir: DataDir,
-    identity: Identity,
-    salts: Salts,
-    outbox: Outbox,
-    last_parts: LastParts,
-    loads: mpsc::Receiver<Load>,
-    orders: mpsc::Receiver<Asked>,
-    registrations: mpsc::Receiver<Registration>,
-    pace: Pace,
-}
-
-impl Parts {
-    /// Opens the store, says so, and writes until told to stop.
-    fn write_until_told(
-        self,
-        config: Config,
-        opened: oneshot::Sender<Result<(), OpenError>>,
-        stopping: oneshot::Receiver<Duration>,
-    ) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async move {
-            let store = match Store::open(&config.store, &config.data_dir).await {
-                Ok(store) => store,
-                Err(error) => return opened.send(Err(error.into())).unwrap_or_default(),
-            };
-            let mut writer = match self.writer(store, config) {
-                Ok(writer) => writer,
-                Err(error) => {
-                    let error = OpenError::Files("cannot be written".to_owned(), error);
-                    return opened.send(Err(error)).unwrap_or_default();
-                }
-            };
-            writer.begin(STORE_PATIENCE).await;
-            opened.send(Ok(())).ok();
-            writer.run(stopping).await;
-        });
-        Ok(())
-    }
-
-    fn writer(self, store: Store, config: Config) -> io::Result<Writer> {
-        let Parts { shared, dir, mut identity, outbox, mut last_parts, .. } = self;
-        identity.begin_run(&dir, outbox.next_sequence() - 1)?;
-        let kind = store.kind();
-        last_parts.retain(|hash, last| last.sequence > identity.floor_of(kind, &hash.site));
-        Ok(Writer {
-            sites: shared.sites.load_full(),
-            shared,
-            sessions: self.sessions,
-            dir,
-            config,
-            identity,
-            salts: self.salts,
-            outbox,
-            last_parts,
-            store,
-            loads: self.loads,
-            orders: self.orders,
-            registrations: self.registrations,
-            pace: self.pace,
-        })
     }
 }
 

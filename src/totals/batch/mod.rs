@@ -43,6 +43,17 @@ pub struct SiteSums {
     pub pages: Vec<(Arc<str>, u64)>,
 }
 
+/// What a freeze takes of the pending sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// What sites gained.
+    pub sums: Vec<SiteSums>,
+    /// Where the journal goes on after the last view in them.
+    pub reach: Position,
+    /// When the oldest view in them was accepted, Unix milliseconds.
+    pub oldest_ms: i64,
+}
+
 /// Frozen additions to totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
@@ -61,16 +72,20 @@ impl Batch {
     pub fn freeze(
         sequence: u64,
         tag: u64,
-        reach: Position,
         frozen_ms: i64,
-        oldest_ms: i64,
-        sums: Vec<SiteSums>,
+        frozen: Frozen,
         last_parts: &mut LastParts,
     ) -> Self {
+        let Frozen { sums, reach, oldest_ms } = frozen;
         let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, prev: Vec::new() };
         batch.prev = batch.hashes().iter().map(|hash| last_parts.get(hash).copied()).collect();
         batch.advance(last_parts);
         batch
+    }
+
+    /// What it was frozen of.
+    pub fn thaw(self) -> Frozen {
+        Frozen { sums: self.sums, reach: self.reach, oldest_ms: self.oldest_ms }
     }
 
     /// Makes this batch's parts the last ones of their hashes.

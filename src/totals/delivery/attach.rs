@@ -17,13 +17,15 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
+use super::Delivery;
 use super::apply::FlushError;
 use super::identity::{Change, Dataset};
+use super::{Attachment, Link};
 use crate::metrics::Operation;
 use crate::sites::SiteKey;
+use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, Part};
 use crate::totals::store::contract::{Claim, Marker, Standing, WriterId};
-use crate::totals::writer::turn::Writer;
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
@@ -40,13 +42,13 @@ fn vanished(site: &SiteKey) -> String {
     )
 }
 
-impl Writer {
+impl Delivery {
     /// Registers with the store, site by site, and agrees on salts.
     ///
     /// # Errors
     /// See [`FlushError`]: held where a data set is not the one that was written to.
     pub async fn attach(&mut self) -> Result<(), FlushError> {
-        self.pace.attached = false;
+        self.attach_anew();
         let mut generation = None;
         self.look_at_settings().await?;
         let known = self.identity.datasets.len();
@@ -63,7 +65,7 @@ impl Writer {
             // Of several servers behind one address the first is the one that was looked at.
             generation.get_or_insert(self.store.generation());
             self.identity.datasets.entry(place).or_insert(attached);
-            self.pace.since.insert(site.key.clone(), since);
+            self.since.insert(site.key.clone(), since);
         }
         if known != self.identity.datasets.len() {
             self.identity.save(&self.dir)?;
@@ -71,23 +73,20 @@ impl Writer {
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
-        let operations = &self.shared.metrics.store;
-        let (days, serving) = (&self.pace.salts_drawn, self.pace.serving);
-        let in_force = self.shared.sites.load_full();
-        let in_use = |site: &SiteKey| serving && in_force.get(site.as_str()).is_some();
+        let (operations, days) = (&self.metrics.store, &self.salted);
+        let in_force = self.in_force.load_full();
+        let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
         self.salts.share(&self.store, operations, &self.dir, days, in_use).await?;
-        self.pace.generation = generation.unwrap_or_default();
-        self.pace.attached = true;
-        self.pace.attached_at = Some(Instant::now());
-        self.pace.verified = false;
+        let generation = generation.unwrap_or_default();
+        self.link = Link::Attached(Attachment { at: Instant::now(), generation });
         Ok(())
     }
 
     /// Looks at the settings of the store's server: some refuse it, some are told.
     async fn look_at_settings(&mut self) -> Result<(), FlushError> {
-        let concerns = self.shared.metrics.store.watch(Operation::Attach, self.store.concerns()).await?;
+        let concerns = self.metrics.store.watch(Operation::Attach, self.store.concerns()).await?;
         let refused = concerns.iter().find(|concern| concern.refused).map(|concern| concern.text.clone());
-        self.shared.be_concerned(concerns.into_iter().map(|concern| concern.text).collect());
+        self.concerns = concerns.into_iter().map(|concern| concern.text).collect();
         refused.map_or(Ok(()), |why| Err(FlushError::Held(format!("{why}; views are kept, nothing is sent"))))
     }
 
@@ -101,7 +100,7 @@ impl Writer {
         dataset: Option<std::sync::Arc<str>>,
         birth: Option<std::sync::Arc<str>>,
     ) -> Result<(Standing, std::sync::Arc<str>, chrono::NaiveDate), FlushError> {
-        let now = self.shared.clock.now();
+        let now = self.clock.now();
         let calendar = self.sites.known(key).map(|site| site.calendar.clone());
         let (zone, today) = match &calendar {
             Some(calendar) => (calendar.zone.name(), calendar.span(now.unix_ms).hour.day),
@@ -109,8 +108,8 @@ impl Writer {
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
         let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim);
-        let attached = self.shared.metrics.store.watch(Operation::Attach, attached).await?;
-        self.pace.fork = attached.fork.or(self.pace.fork);
+        let attached = self.metrics.store.watch(Operation::Attach, attached).await?;
+        self.fork = attached.fork.or(self.fork);
         Ok((attached.standing, attached.dataset, attached.since))
     }
 
@@ -118,18 +117,22 @@ impl Writer {
     ///
     /// # Errors
     /// Of the file system: nothing has changed.
-    pub fn part_ways(&mut self, found: &str) -> Result<(), FlushError> {
-        let floor = self.pace.fork.take().unwrap_or(0).max(self.outbox.applied());
+    pub(super) fn part_ways(
+        &mut self,
+        found: &str,
+        mut on_applied: impl FnMut(&Batch),
+    ) -> Result<(), FlushError> {
+        let floor = self.fork.take().unwrap_or(0).max(self.outbox.applied());
         let former = self.identity.begin_anew(&self.dir, floor, Change::Twin)?;
         self.last_parts.retain(|_, last| last.sequence > floor);
         for sequence in self.outbox.applied() + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
-                self.shared.tally().applied(&batch);
+                on_applied(&batch);
             }
         }
         self.outbox.set_applied(floor);
-        self.pace.attached = false;
-        self.shared.metrics.healing.twins.inc();
+        self.link = Link::Away;
+        self.metrics.healing.twins.inc();
         tracing::warn!(
             former = &*former.0,
             writer = &*self.identity.writer.0,
@@ -163,7 +166,7 @@ impl Writer {
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();
         let applied = self.store.apply(&self.identity.writer, parts, Vec::new());
-        self.shared.metrics.store.watch(Operation::Apply, applied).await?;
+        self.metrics.store.watch(Operation::Apply, applied).await?;
         self.identity.left = None;
         self.identity.save(&self.dir)?;
         Ok(())
@@ -183,7 +186,7 @@ impl Writer {
     /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
     /// on after the last batch of which the store bore a marker.
     async fn retire_long_gone(&self) -> Result<(), FlushError> {
-        let now_s = self.shared.clock.now().unix_ms / 1000;
+        let now_s = self.clock.now().unix_ms / 1000;
         for site in self.sites.all() {
             let known = self.store.writers(&site.key).await?;
             let gone = |(writer, seen): (WriterId, i64)| {

@@ -10,11 +10,20 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use crate::totals::OutboxConfig;
 use crate::totals::batch::Batch;
 use crate::totals::disk::files::Folder;
 use crate::totals::disk::log::{AppendError, Damage, FRAME_HEADER, Position, Segments};
+
+/// Settings of the outbox.
+#[derive(Clone, Debug)]
+pub struct OutboxConfig {
+    /// Keep applied batches this long.
+    pub retention: Duration,
+    /// But no more than this many bytes; unapplied batches are never dropped.
+    pub max_bytes: u64,
+}
 
 /// Old batches are dropped by whole segments. One is as long as this, or shorter: so many make up all that
 /// may be kept.

@@ -160,7 +160,7 @@ fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
-        crate::totals::die(&format!("the system gives no random numbers ({error})"));
+        crate::totals::disk::fatal::die(&format!("the system gives no random numbers ({error})"));
     }
     bytes
 }

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod dir;
+pub mod fatal;
 #[cfg(test)]
 pub mod faults;
 pub mod files;

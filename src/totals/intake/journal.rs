@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Moment};
 use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
-use crate::totals::die;
+use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::{File, Folder};
 use crate::totals::disk::log::{AppendError, Damage, Position, Segments};
 

@@ -23,7 +23,7 @@ use crate::ingest::{Beacon, Reason};
 use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
 use crate::sites::Registry;
-use crate::totals::die;
+use crate::totals::disk::fatal::die;
 use crate::totals::disk::log::{AppendError, Position};
 use crate::totals::tally::{self, CountedView, Tally};
 

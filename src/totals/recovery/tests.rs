@@ -8,6 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -19,10 +22,13 @@ use crate::ingest::{Beacon, Kind};
 use crate::sessions;
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName};
+use crate::totals::delivery::Delivery;
 use crate::totals::disk::faults::{Faults, Operation};
-use crate::totals::store::contract::{Query, StoreConfig};
+use crate::totals::store::contract::{Query, Store, StoreConfig};
 use crate::totals::tally::running::PERIODS;
-use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
+use crate::totals::writer::mailbox::{ReadRequest, Wanted};
+use crate::totals::writer::turn::Writer;
+use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
 mod simulation;
 
@@ -168,14 +174,21 @@ impl Process {
             max_sessions: 1000,
         };
         let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
-        let ((stop, _), (_, stopped)) = (oneshot::channel(), oneshot::channel());
-        let (totals, parts) =
-            read_back(config, dir, clock.clone(), sites, sessions.clone(), metrics.clone(), (stop, stopped))
-                .unwrap();
+        let (config, table) = (config.clone(), sessions.clone());
+        let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone()).unwrap();
+        let Start { config, shared, sessions, parts, frozen_to } = start;
+        let (mailbox, _) = Mailbox::new(oneshot::channel().1);
+        let totals = Arc::new(Totals {
+            shared: shared.clone(),
+            sessions: sessions.clone(),
+            writer: mailbox,
+            reloads: false,
+        });
         let at_start = (0..SITES).map(|site| totals.figures(SiteId(site), clock.now())).collect();
-        let mut writer = parts.writer(store().await, config.clone()).unwrap();
+        let dir = parts.dir.clone();
+        let delivery = Delivery::new(parts, store().await).unwrap();
+        let mut writer = Writer::new(shared, sessions.clone(), dir, config, delivery, frozen_to);
         writer.begin(patience).await;
-        let totals = Arc::new(totals);
         let committing = tokio::spawn({
             let totals = totals.clone();
             async move { totals.commit_groups().await }
@@ -318,15 +331,11 @@ impl Run {
                 let (done, _answered) = oneshot::channel();
                 self.process()
                     .writer
-                    .answer(Load {
-                        site,
-                        wanted: crate::totals::writer::answers::Wanted::Pages(vec![page]),
-                        done,
-                    })
+                    .answer(vec![ReadRequest { site, wanted: Wanted::Pages(vec![page]), done }])
                     .await;
             }
             Step::Trim => {
-                let outbox = &mut self.process().writer.outbox;
+                let outbox = &mut self.process().writer.delivery.outbox;
                 outbox.trim(0, true).unwrap();
                 outbox.trim(u64::MAX / 4, true).unwrap();
             }
@@ -502,7 +511,7 @@ impl Run {
         self.process().writer.turn().await;
         self.check(true);
         let process = self.process.take().unwrap();
-        assert_eq!(process.writer.outbox.waiting(), 0);
+        assert_eq!(process.writer.delivery.outbox.waiting(), 0);
         let (mut buckets, mut pages) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
         for view in &self.views {
             buckets.extend(Period::ALL.map(|period| (view.site, period, view.hour)));
@@ -514,8 +523,12 @@ impl Run {
             let hash = HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), bucket, kind };
             let fields = fields.iter().map(|field| field.as_str().into()).collect();
             let writer = &process.writer;
-            let found =
-                writer.store.read(&writer.identity.writer, vec![Query { hash, fields }]).await.unwrap();
+            let found = writer
+                .delivery
+                .store
+                .read(&writer.delivery.identity.writer, vec![Query { hash, fields }])
+                .await
+                .unwrap();
             found[0].sums.iter().map(|sum| sum.unwrap_or(0)).collect::<Vec<_>>()
         };
         for (site, period, hour) in buckets {

@@ -20,8 +20,8 @@ use crate::ingest::{Beacon, Page};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::part::Sums;
-use crate::totals::batch::{Batch, SiteSums};
-use crate::totals::die;
+use crate::totals::batch::{Batch, Frozen, SiteSums};
+use crate::totals::disk::fatal::die;
 use crate::totals::disk::log::Position;
 
 /// A view that is written, and whether it is a visit too.
@@ -125,13 +125,6 @@ impl SiteTally {
             pages: self.pages.seal(),
         })
     }
-}
-
-/// What a freeze takes.
-pub struct Frozen {
-    pub sums: Vec<SiteSums>,
-    pub reach: Position,
-    pub oldest_ms: i64,
 }
 
 /// Locks a tally. Half a change to the sums is worse than a restart, which reads the journal.

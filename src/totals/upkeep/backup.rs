@@ -24,7 +24,6 @@ use std::path::{Path, PathBuf};
 
 use super::audit::{self, Audit};
 use super::copy::{self, CopyError, Target};
-use crate::totals::Config;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
 use crate::totals::store::contract::StoreConfig;
@@ -124,19 +123,21 @@ fn finish(unfinished: &Path, into: &Path, mut manifest: String) -> Result<(), Ba
 ///
 /// # Errors
 /// See [`BackupError`]; in Redis there may be keys that no service reads (see `migrate`).
-pub async fn restore(config: &Config, from: &Path) -> Result<Vec<Audit>, BackupError> {
+pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Result<Vec<Audit>, BackupError> {
     check(from)?;
-    let data_dir = &config.data_dir;
     if !is_empty(data_dir).map_err(at(data_dir))? {
-        return Err(BackupError::NotEmpty(data_dir.clone(), "a backup is restored into an empty data_dir"));
+        return Err(BackupError::NotEmpty(
+            data_dir.to_owned(),
+            "a backup is restored into an empty data_dir",
+        ));
     }
     let totals = from.join(TOTALS);
-    let file = StoreConfig { url: format!("embedded:{}", totals.display()), ..config.store.clone() };
+    let file = StoreConfig { url: format!("embedded:{}", totals.display()), ..store.clone() };
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
     let contents = Contents::open(&file, Path::new("")).await.map_err(refused)?;
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
-    if config.store.url != "embedded" {
-        let target = Target::open(config.store.clone(), data_dir, false).await?;
+    if store.url != "embedded" {
+        let target = Target::open(store.clone(), data_dir, false).await?;
         return Ok(copy::copy(&contents, target, false).await?);
     }
     let mut audits = Vec::new();

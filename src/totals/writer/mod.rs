@@ -1,8 +1,138 @@
-//! The one task that owns everything durable but the journal.
+//! The one task that owns everything durable but the journal: it freezes pending sums into batches, has them
+//! delivered to the store, reads the store for those who ask, and writes the checkpoint. It runs on a thread of
+//! its own, so that no disk and no store ever holds the event loop. It is asked by messages, and calls nobody
+//! who asks.
 
-pub mod answers;
+mod answers;
 pub mod checkpoint;
-pub mod decisions;
+pub mod config;
+mod decisions;
 pub mod jobs;
-pub mod sites;
+pub mod mailbox;
+mod reads;
+mod sites;
+pub mod status;
 pub mod turn;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use self::config::Config;
+use self::mailbox::{Inbox, Mailbox, Message};
+use self::status::Shared;
+use self::turn::Writer;
+use super::delivery::{Delivery, Parts};
+use super::disk::log::Position;
+use super::store::contract::{Store, StoreError};
+use crate::sessions::Sessions;
+
+/// How long a start waits for the store, and sites that are added, before they go on without.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why the totals cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or directory.
+    #[error("data_dir {0} cannot be used: {1}")]
+    Files(String, io::Error),
+    /// The store refuses, or its files cannot be used.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// What a writer begins with.
+pub struct Start {
+    pub config: Config,
+    pub shared: Arc<Shared>,
+    pub sessions: Arc<Sessions>,
+    pub parts: Parts,
+    /// Up to where the journal is in batches.
+    pub frozen_to: Position,
+}
+
+/// Starts the writer, which opens the store. It has had a chance to answer when this returns.
+///
+/// # Errors
+/// See [`OpenError`].
+pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
+    let data_dir = start.config.data_dir.display().to_string();
+    let files = |error| OpenError::Files(data_dir.clone(), error);
+    let (has_ended, ended) = oneshot::channel();
+    let (mailbox, inbox) = Mailbox::new(ended);
+    let (opened, ready) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(files)?;
+    std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                match start.open().await {
+                    Ok(writer) => {
+                        opened.send(Ok(())).ok();
+                        writer.run(inbox).await;
+                    }
+                    Err(error) => _ = opened.send(Err(error)),
+                }
+            });
+            has_ended.send(()).ok();
+        })
+        .map_err(files)?;
+    ready.await.map_err(|_| files(io::Error::other("the writer did not begin")))??;
+    Ok(mailbox)
+}
+
+impl Start {
+    /// Opens the store, and gives it a chance to answer.
+    async fn open(self) -> Result<Writer, OpenError> {
+        let Start { config, shared, sessions, parts, frozen_to } = self;
+        let store = Store::open(&config.store, &config.data_dir).await?;
+        let dir = parts.dir.clone();
+        let delivery = Delivery::new(parts, store)
+            .map_err(|error| OpenError::Files("cannot be written".to_owned(), error))?;
+        let mut writer = Writer::new(shared, sessions, dir, config, delivery, frozen_to);
+        writer.begin(STORE_PATIENCE).await;
+        Ok(writer)
+    }
+}
+
+impl Writer {
+    /// Works until it is told to stop.
+    pub async fn run(mut self, mut inbox: Inbox) {
+        self.delivery.serves = true;
+        let mut ticks = tokio::time::interval(self.config.store.flush_interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next = None;
+        let patience = loop {
+            let message = match next.take() {
+                Some(message) => message,
+                None => tokio::select! {
+                    _ = ticks.tick() => {
+                        self.turn().await;
+                        continue;
+                    }
+                    message = inbox.recv() => message.unwrap_or(Message::Stop(Duration::ZERO)),
+                },
+            };
+            match message {
+                Message::Read(first) => {
+                    let mut requests = vec![first];
+                    while next.is_none()
+                        && let Ok(message) = inbox.try_recv()
+                    {
+                        match message {
+                            Message::Read(request) => requests.push(request),
+                            other => next = Some(other),
+                        }
+                    }
+                    self.answer(requests).await;
+                }
+                Message::Order(request) => self.obey(request).await,
+                Message::Register(registration) => self.register(registration).await,
+                Message::Stop(patience) => break patience,
+            }
+        };
+        self.end(patience).await;
+    }
+}

@@ -6,47 +6,25 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
+use super::STORE_PATIENCE;
+use super::mailbox::Registration;
 use super::turn::Writer;
-use crate::sites::{NoPlace, Sites};
-use crate::totals::{STORE_PATIENCE, Totals};
-
-/// Sites on their way to the writer.
-pub struct Registration {
-    wanted: Sites,
-    done: oneshot::Sender<Result<(), NoPlace>>,
-}
-
-impl Totals {
-    /// Puts these sites in force. A site that is not among them any more is refused from then on, and what
-    /// was taken of it is counted; one that stays keeps its place and its calendar.
-    ///
-    /// # Errors
-    /// Too many were added: nothing has changed.
-    pub async fn register(&self, wanted: Sites) -> Result<(), NoPlace> {
-        let (done, answer) = oneshot::channel();
-        // Without a writer the service stops, and needs no sites.
-        self.registrations.send(Registration { wanted, done }).await.ok();
-        answer.await.unwrap_or(Ok(()))
-    }
-}
 
 impl Writer {
-    /// Takes other sites in and puts them in force.
+    /// Takes other sites in and puts them in force. A site that is not among them any more is refused from then
+    /// on, and what was taken of it is counted; one that stays keeps its place and its calendar.
     pub async fn register(&mut self, Registration { wanted, done }: Registration) {
         let now = self.shared.clock.now();
         let placed = {
             let mut tally = self.shared.tally();
-            self.sites.replaced_by(&wanted, |site| tally.place(site, now).index())
+            self.delivery.sites.replaced_by(&wanted, |site| tally.place(site, now).index())
         };
         let answer = placed.map(Arc::new);
         if let Ok(sites) = &answer {
-            self.sites = sites.clone();
+            self.delivery.replace_sites(sites.clone());
             self.shared.metrics.register(sites);
             // The store is attached anew, and asked for the new ones: all instances begin with the same.
             self.draw_salts();
-            self.pace.calendars_noted = false;
             tokio::time::timeout(STORE_PATIENCE, self.send()).await.ok();
             self.shared.sites.replace(sites.clone());
         }
