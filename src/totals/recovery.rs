@@ -33,9 +33,6 @@ use crate::totals::writer::status::{Shared, StoreStatus};
 use crate::totals::writer::{self, OpenError, Start};
 
 /// Reads back what the last process left, and starts the writer.
-///
-/// # Errors
-/// See [`OpenError`].
 pub async fn open(
     config: Config,
     clock: Clock,

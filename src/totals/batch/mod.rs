@@ -268,9 +268,6 @@ pub fn put_registers(out: &mut Vec<u8>, registers: &Registers) {
 }
 
 /// Reads what [`put_registers`] wrote.
-///
-/// # Errors
-/// [`Damaged`].
 pub fn take_registers(take: &mut Take<'_>) -> Result<Registers, Damaged> {
     (0..take.count(3)?)
         .map(|_| {

@@ -137,9 +137,6 @@ impl PartId {
     }
 
     /// Reads what [`PartId::put`] wrote.
-    ///
-    /// # Errors
-    /// [`Damaged`].
     pub fn take(take: &mut Take<'_>) -> Result<Option<PartId>, Damaged> {
         match take.u8()? {
             0 => Ok(None),

@@ -91,9 +91,6 @@ impl Delivery {
     }
 
     /// Attaches to the data of a site: how this writer stands to it, its id and its first day.
-    ///
-    /// # Errors
-    /// Of the store.
     pub async fn claim(
         &mut self,
         key: &SiteKey,
@@ -202,9 +199,6 @@ impl Delivery {
     }
 
     /// Removes a writer's markers from all sites. How many.
-    ///
-    /// # Errors
-    /// Of the store.
     pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
         let mut removed = 0;
         for site in self.sites.all() {

@@ -28,9 +28,6 @@ struct Strayed {
 
 impl Delivery {
     /// The data set has vanished: what the outbox holds is put back, on a dry run only told.
-    ///
-    /// # Errors
-    /// Why not, in words.
     pub async fn refill(&mut self, dry_run: bool) -> Answer {
         let strayed = self.strayed().await?;
         let held = self.held_of(&strayed).map_err(|error| error.to_string())?;
@@ -52,9 +49,6 @@ impl Delivery {
     }
 
     /// The data set is another one: it is begun anew with what was not applied yet, on a dry run only told.
-    ///
-    /// # Errors
-    /// Why not, in words.
     pub async fn accept_empty(&mut self, dry_run: bool) -> Answer {
         let strayed = self.strayed().await?;
         let (applied, waiting) = (self.outbox.applied(), self.outbox.waiting());
@@ -91,9 +85,6 @@ impl Delivery {
     }
 
     /// Removes the markers of a writer that is gone for good; `force`: even if it was seen a moment ago.
-    ///
-    /// # Errors
-    /// Why not, in words.
     pub async fn retire(&mut self, writer: &WriterId, force: bool) -> Answer {
         if *writer == self.identity.writer {
             return Err("this is the writer of this data_dir; `footfall drain` gives it up".to_owned());
@@ -120,9 +111,6 @@ impl Delivery {
 
     /// A copy will not be taken for a data set that came in place of the one this writer had in a store of
     /// that kind.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn welcome_copy_in(&mut self, kind: &str) -> io::Result<()> {
         let ours = self.store.kind();
         if kind == ours { Ok(()) } else { self.identity.copy_datasets(&self.dir, ours, kind) }

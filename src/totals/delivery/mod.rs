@@ -119,9 +119,6 @@ pub struct Parts {
 
 impl Delivery {
     /// Begins a run of this directory's writer on a store.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn new(parts: Parts, store: Store) -> io::Result<Self> {
         let Parts { dir, mut identity, outbox, mut last_parts, salts, sites, clock, metrics, losses } = parts;
         identity.begin_run(&dir, outbox.next_sequence() - 1)?;
@@ -334,9 +331,6 @@ impl Delivery {
 
     /// Compares what hashes bear, as it was read, with the last parts that were applied to them, and heals those
     /// that went back. Whether none had: else what was read is not to be believed.
-    ///
-    /// # Errors
-    /// See [`FlushError`].
     pub async fn check(&mut self, found: &[(HashName, Option<Marker>)]) -> Result<bool, FlushError> {
         let whole = self.flush().check(&self.last_parts, found).await?;
         self.found(whole);

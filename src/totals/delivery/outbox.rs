@@ -220,9 +220,6 @@ impl Outbox {
     /// Drops applied batches that are older than the retention or beyond the size, oldest first, by whole
     /// segments: what is on the disk can heal. The newest stays: its sequence and its reach are what the
     /// next start goes on from.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn trim(&mut self, uptime_ms: u64, store_answers: bool) -> io::Result<()> {
         let moved_ms = self.moved_ms.replace(uptime_ms).unwrap_or(uptime_ms);
         if store_answers {

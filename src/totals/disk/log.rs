@@ -166,9 +166,6 @@ impl Segments {
     }
 
     /// Writes a frame: `buffer` is [`FRAME_HEADER`] bytes of room and the payload. Where it ends.
-    ///
-    /// # Errors
-    /// See [`AppendError`].
     pub fn append(&mut self, buffer: &mut [u8]) -> Result<Position, AppendError> {
         if buffer.len() > FRAME_HEADER + MAX_PAYLOAD as usize {
             return Err(AppendError::Undone(invalid("a frame that would not be believed")));

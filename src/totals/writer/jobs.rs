@@ -120,9 +120,6 @@ async fn migrate_into(
 }
 
 /// Copies the totals of one store into another, neither of which a service of this `data_dir` writes to.
-///
-/// # Errors
-/// In words.
 pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
     let contents = Contents::open(&with_url(&config.store, &from.0), &config.data_dir).await;
     let contents = contents.map_err(|error| error.to_string())?;
@@ -132,9 +129,6 @@ pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: b
 }
 
 /// Audits the store of a URL; none where only the service that runs on it can be asked.
-///
-/// # Errors
-/// See [`StoreError`].
 pub async fn audit_of(
     config: &Config,
     url: &StoreUrl,
@@ -174,9 +168,6 @@ fn told(audits: &[Audit]) -> String {
 }
 
 /// Restores a backup; see [`backup::restore`].
-///
-/// # Errors
-/// In words.
 pub async fn restore(config: &Config, from: &Path) -> Answer {
     let audits =
         backup::restore(&config.store, &config.data_dir, from).await.map_err(|error| error.to_string())?;

@@ -165,9 +165,6 @@ impl Mailbox {
     }
 
     /// Has an order carried out. It waits for the writer's turn to end, and as long as the order takes.
-    ///
-    /// # Errors
-    /// Why it was not carried out, in words.
     pub async fn order(&self, order: Order) -> Answer {
         let (done, answer) = oneshot::channel();
         let gone = || "the service is stopping".to_owned();

@@ -54,9 +54,6 @@ pub struct Start {
 }
 
 /// Starts the writer, which opens the store. It has had a chance to answer when this returns.
-///
-/// # Errors
-/// See [`OpenError`].
 pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
     let data_dir = start.config.data_dir.display().to_string();
     let files = |error| OpenError::Files(data_dir.clone(), error);
