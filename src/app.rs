@@ -96,12 +96,12 @@ impl App {
         Ok(App { public, admin, control, config, parts })
     }
 
-    /// Where pages and readers come in.
+    /// The address of the public listener.
     pub fn public_addr(&self) -> SocketAddr {
         self.public.1
     }
 
-    /// Where operators come in.
+    /// The address of the admin listener.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin.1
     }
@@ -263,7 +263,7 @@ async fn tick(parts: Arc<Parts>) {
 
 /// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read `again`, and the
 /// settings that can change while the service runs do.
-pub fn run(config: Config, again: impl reload::Read) -> Result<(), StartError> {
+pub fn run(config: Config, again: impl reload::ReadConfig) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
