@@ -88,7 +88,10 @@ macro_rules! series {
         }
 
         impl $struct {
-            fn register_with(r: &Register<'_>, $($($made: $made_type),+)?) -> Result<Self, prometheus::Error> {
+            fn register_with(
+                r: &Register<'_>,
+                ($($($made,)+)?): ($($($made_type,)+)?),
+            ) -> Result<Self, prometheus::Error> {
                 Ok($struct {
                     $($field: r.$kind($($argument),+, $help)?,)+
                     $($($made,)+)?
@@ -171,9 +174,8 @@ impl Metrics {
             r.counters("footfall_beacons_total", &["outcome"], "Beacons by what became of them.")?;
         let bounds =
             r.counters("footfall_bounds_reached_total", &["bound"], "Times a bound rejected something new.")?;
-        let metrics = Metrics::register_with(
-            r,
-            Healing::register_with(r)?,
+        let made = (
+            Healing::register_with(r, ())?,
             StoreOperations::new(r)?,
             sites::SiteSeries::new(r, sites)?,
             requests::RequestFamilies::new(r)?,
@@ -181,7 +183,8 @@ impl Metrics {
             Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
             BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
             registry.clone(),
-        )?;
+        );
+        let metrics = Metrics::register_with(r, made)?;
         for cause in LOSS_CAUSES {
             metrics.healing.losses.with_label_values(&[cause]);
         }
