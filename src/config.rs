@@ -29,7 +29,7 @@ use settings::{Settings, Value};
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config/footfall.toml");
 
-/// Where a file is looked for when none is named, in this order.
+/// The files to look for when none is named, in this order.
 const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"];
 
 /// The directory beside the configuration file whose files add sites.
