@@ -41,7 +41,7 @@ pub fn run(config: &Config, asked: &Verify, out: &mut impl Write) -> io::Result<
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where a service has the store's file open, it is asked.
+/// Audits the store, or asks the service that has its file open.
 fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, String> {
     let url = asked.store.as_ref().unwrap_or(&config.totals.store.url);
     if let Some(audits) = app::audit(config, &StoreUrl(url.clone()), asked.site.as_deref())? {
