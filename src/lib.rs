@@ -33,7 +33,7 @@
 //!
 //! | rank | part | is |
 //! |---|---|---|
-//! | 0 | [`clock`], [`calendar`] | the only reader of time; an instant and a zone become buckets |
+//! | 0 | [`clock`], [`random`], [`calendar`] | the only readers of time and of chance; an instant and a zone become buckets |
 //! | 1 | [`sites`] | the registered sites |
 //! | 2 | [`ingest`] | bytes in, a decided beacon or a reason out; no I/O |
 //! | 3 | [`metrics`] | every Prometheus series |
@@ -64,6 +64,8 @@
 //! rest. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
 
 pub mod clock;
+
+pub mod random;
 
 pub mod calendar;
 

@@ -13,6 +13,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
         "",
         &[
             ("clock", 0),
+            ("random", 0),
             ("calendar", 0),
             ("sites", 1),
             ("ingest", 2),
