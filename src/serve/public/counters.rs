@@ -1,4 +1,4 @@
-//! Answers figures: `counters` and `pages`.
+//! Answers figures: `counters[?page=]` and `pages?page=&page=`.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -11,18 +11,17 @@ use super::known;
 use crate::calendar::PerPeriod;
 use crate::clock::Moment;
 use crate::ingest::{Page, Reason};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::{self, Response, etag};
+use crate::serve::answer::{self, Fault, Response, etag};
 use crate::serve::live::Snapshot;
-use crate::serve::shown::figure::SiteFigures;
-use crate::serve::shown::json::{self, BodyHead, PageItem};
-use crate::serve::shown::prefix::{BodyPrefix, Version};
+use crate::serve::shown::{
+    figure::SiteFigures,
+    json::{self, BodyHead, PageItem},
+    prefix::{BodyPrefix, Version},
+};
 use crate::sites::Site;
 
-/// Most pages of one request.
 const MAX_PAGES: usize = 100;
 
-/// `GET /api/v1/sites/{site}/counters[?page=]`.
 pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, .. } = request;
     let sites = public.parts.sites.load();
@@ -53,7 +52,6 @@ async fn load_counters(
     }
 }
 
-/// `GET /api/v1/sites/{site}/pages?page=&page=`.
 pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, .. } = request;
     let sites = public.parts.sites.load();
@@ -103,9 +101,7 @@ pub fn snapshot(public: &Public, site: &Arc<Site>, page: Option<&Page>) -> Optio
 /// What `counters` answers.
 struct Counters<'a> {
     now: Moment,
-    /// Up to date.
     prefix: MutexGuard<'a, BodyPrefix>,
-    /// Those of the page asked for, where they are known.
     views: Option<PerPeriod<u64>>,
     /// Whether something in it may be old.
     stale: bool,
@@ -138,7 +134,6 @@ fn cache(stale: bool) -> HeaderValue {
 struct PageList {
     now: Moment,
     figures: SiteFigures,
-    /// Those of each page, where they are known.
     views: Vec<Option<PerPeriod<u64>>>,
 }
 
@@ -148,9 +143,8 @@ impl PageList {
         let stale = public.parts.totals.stale() || views.iter().any(Option::is_none);
         let (_, online_changed_ms) = public.online(site, now);
         let items = pages.iter().zip(views).map(|(page, views)| public.page_item(page, views, now));
-        let mut prefix = public.prefixes.of(site.id);
-        let hour = prefix.hour(public.parts.spans.at(site, now.unix_ms).span);
-        let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
+        let hour = public.parts.hours.at(site, now.unix_ms);
+        let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
         let body = json::pages(&head, items, stale);
         answer::unless_held(headers, body, answer::JSON, cache(stale))
     }
@@ -172,10 +166,9 @@ impl Public {
             if !figures.are_known() {
                 return None;
             }
-            prefix.write(version, parts.spans.at(site, now.unix_ms).span, |text, hour| {
-                let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
-                json::site_counters(text, &head, online, &figures);
-            });
+            let hour = parts.hours.at(site, now.unix_ms);
+            let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
+            prefix.write(version, |text| json::site_counters(text, &head, online, &figures));
         }
         drop(look);
         let stale = parts.totals.stale() || (page.is_some() && views.is_none());
