@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::harness::{Setup, until};
+use crate::support::harness::Setup;
 use crate::support::http::{self, Connection};
 use crate::support::servers::free_port;
-use crate::support::service::Service;
+use crate::support::service::{Service, my_turn};
+use crate::support::wait::until;
 
 fn config(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file);
@@ -141,6 +142,7 @@ impl Drop for Nginx {
 
 #[test]
 fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_its_address() {
+    let _turn = my_turn();
     let service = Service::start(Setup::default().set("public_url", "http://news.example.org/stats"));
     let nginx = Nginx::before(&service);
     for (number, (host, prefix)) in

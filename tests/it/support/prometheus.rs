@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::harness::until;
 use crate::support::http::encoded;
 use crate::support::servers::free_port;
+use crate::support::wait::until;
 
 /// See the module. It ends with the test.
 pub struct Prometheus {

@@ -5,7 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+/// Where nobody listens: ports below 1024 are no test's, and this one is no service's.
+pub const NOBODY: &str = "127.0.0.1:1";
 
 /// A redis-server on a free port of 127.0.0.1 with a directory of its own; killed when dropped.
 pub struct RedisServer {
@@ -21,15 +25,20 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
+    /// Starts a server that keeps every write.
+    pub fn lasting() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
     /// Starts a server with further arguments (`["--appendonly", "yes"]`).
     ///
     /// # Panics
-    /// If it does not answer within ten seconds.
+    /// If it does not answer.
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for redis-server");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        // A free port may be taken by another test before the server binds it.
-        for _ in 0..5 {
+        // A free port may be taken by somebody else before the server binds it.
+        for _ in 0..2 {
             let port = free_port();
             let mut child = spawn(port, dir.path(), &args);
             if answers(&mut child, port, dir.path()) {
@@ -66,6 +75,29 @@ impl RedisServer {
         RedisClient::connect(self.port).expect("redis-server answered a moment ago")
     }
 
+    /// What it holds of the site that most tests count: a field of a bucket's hash (`all`, `all:pages`).
+    pub fn sum(&self, bucket: &str, field: &str) -> Option<u64> {
+        match self.client().ask(&[b"HGET", Self::key(bucket).as_bytes(), field.as_bytes()]) {
+            Reply::Bytes(None) => None,
+            sum => Some(sum.text().parse().expect("a number")),
+        }
+    }
+
+    /// The views of all time of that site.
+    pub fn views(&self) -> u64 {
+        self.sum("all", "views").unwrap_or_default()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.client().ask(&[b"DBSIZE"]).int() == 0
+    }
+
+    /// The key of a hash of that site.
+    pub fn key(hash: &str) -> String {
+        format!("footfall:{{lamdong}}:{hash}")
+    }
+
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -75,7 +107,7 @@ impl RedisServer {
     /// Starts it again, if need be after killing it, on the same port and directory.
     ///
     /// # Panics
-    /// If it does not answer within ten seconds.
+    /// If it does not answer.
     pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.port, self.dir.path(), &self.args);
@@ -156,7 +188,7 @@ impl RedisClient {
     /// Nobody listens there.
     pub fn connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
         Ok(RedisClient(BufReader::new(stream)))
     }
@@ -204,10 +236,21 @@ impl RedisClient {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port of 127.0.0.1 for a server. It is below those that the system gives to connections, so that none
+/// takes it before the server does or while the server is down; and every process of tests begins elsewhere.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    const MANY: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let lowest = range.split_whitespace().next().and_then(|lowest| lowest.parse().ok()).unwrap_or(32_768);
+    let first = u32::max(lowest, 1024 + MANY) - MANY;
+    loop {
+        let number = std::process::id().wrapping_mul(509).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = (first + number % MANY) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
@@ -224,10 +267,10 @@ fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
         .unwrap_or_else(|_| panic!("these tests need redis-server: apt-get install redis-server"))
 }
 
-/// Waits until the server answers; false if it ended or took ten seconds. Its log is asked first: on
+/// Waits until the server answers; false if it ended or took longer than it ever does. Its log is asked first: on
 /// a port that another test was faster to take, that test's server would answer.
 fn answers(child: &mut Child, port: u16, dir: &Path) -> bool {
-    for _ in 0..1000 {
+    for _ in 0..10_000 {
         if !matches!(child.try_wait(), Ok(None)) {
             return false;
         }
