@@ -37,17 +37,11 @@ impl RedisServer {
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for redis-server");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        // A free port may be taken by somebody else before the server binds it.
-        for _ in 0..2 {
-            let port = free_port();
-            let mut child = spawn(port, dir.path(), &args);
-            if answers(&mut child, port, dir.path()) {
-                return RedisServer { child, port, args, dir };
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+        let spawned = |port| spawn(port, dir.path(), &args);
+        match on_a_free_port(spawned, |port| answers(port, dir.path())) {
+            Some((child, port)) => RedisServer { child, port, args, dir },
+            None => panic!("redis-server {args:?} does not answer:\n{}", log(dir.path())),
         }
-        panic!("redis-server {args:?} does not answer:\n{}", log(dir.path()));
     }
 
     /// Its port.
@@ -111,11 +105,8 @@ impl RedisServer {
     pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.port, self.dir.path(), &self.args);
-        assert!(
-            answers(&mut self.child, self.port, self.dir.path()),
-            "redis-server does not come back:\n{}",
-            log(self.dir.path())
-        );
+        let dir = self.dir.path();
+        assert!(is_up(&mut self.child, || answers(self.port, dir)), "it does not come back:\n{}", log(dir));
     }
 
     /// Stops it without ending it, as a stuck disk or a long fork does.
@@ -267,22 +258,42 @@ fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
         .unwrap_or_else(|_| panic!("these tests need redis-server: apt-get install redis-server"))
 }
 
-/// Waits until the server answers; false if it ended or took longer than it ever does. Its log is asked first: on
-/// a port that another test was faster to take, that test's server would answer.
-fn answers(child: &mut Child, port: u16, dir: &Path) -> bool {
+/// Whether the server answers. Its log is asked first: on a port that another was faster to take, that one would
+/// answer.
+fn answers(port: u16, dir: &Path) -> bool {
+    let pong = || RedisClient::connect(port).and_then(|mut client| client.try_ask(&[b"PING"]));
+    log(dir).contains("Ready to accept connections")
+        && match pong() {
+            Ok(Reply::Status(_)) => true,
+            Ok(Reply::Error(error)) => error.starts_with("NOAUTH"),
+            _ => false,
+        }
+}
+
+/// Starts a server on a free port and waits until it answers: once more on another one, where somebody took the
+/// first before it did. None if it does not answer.
+pub fn on_a_free_port(spawn: impl Fn(u16) -> Child, answers: impl Fn(u16) -> bool) -> Option<(Child, u16)> {
+    for port in [free_port(), free_port()] {
+        let mut child = spawn(port);
+        if is_up(&mut child, || answers(port)) {
+            return Some((child, port));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    None
+}
+
+/// Waits until a server answers; false if it ended, or took longer than it ever does.
+fn is_up(child: &mut Child, answers: impl Fn() -> bool) -> bool {
     for _ in 0..10_000 {
         if !matches!(child.try_wait(), Ok(None)) {
             return false;
         }
-        if !log(dir).contains("Ready to accept connections") {
-            std::thread::sleep(Duration::from_millis(5));
-            continue;
+        if answers() {
+            return true;
         }
-        match RedisClient::connect(port).and_then(|mut client| client.try_ask(&[b"PING"])) {
-            Ok(Reply::Status(_)) => return true,
-            Ok(Reply::Error(error)) if error.starts_with("NOAUTH") => return true,
-            _ => std::thread::sleep(Duration::from_millis(10)),
-        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     false
 }
