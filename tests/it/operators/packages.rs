@@ -6,12 +6,13 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::harness::Setup;
 use crate::support::http::{self, Connection};
 use crate::support::servers::on_a_free_port;
 use crate::support::service::{Service, my_turn};
+use crate::support::wait::until;
 
 fn config(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file);
@@ -38,15 +39,14 @@ struct Manager {
 impl Manager {
     #[track_caller]
     fn until(&mut self, word: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
         let mut message = [0; 4096];
-        while !self.heard.iter().any(|line| line == word) {
-            assert!(Instant::now() < deadline, "{word} is not said: {:?}", self.heard);
+        until(&format!("{word} is said"), || {
             if let Ok(read) = self.socket.recv(&mut message) {
                 let text = String::from_utf8_lossy(&message[..read]).into_owned();
                 self.heard.extend(text.lines().map(str::to_owned));
             }
-        }
+            self.heard.iter().any(|line| line == word)
+        });
     }
 }
 
