@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::harness::{Beacon, Setup, TestApp, until, view};
+use crate::support::harness::{Beacon, Setup, TestApp, view};
 use crate::support::servers::RedisServer;
+use crate::support::wait::until;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);

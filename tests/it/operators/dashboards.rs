@@ -9,11 +9,12 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
 
-use crate::support::harness::{SITE, Setup, until_none_missing, view};
+use crate::support::harness::{SITE, Setup, view};
 use crate::support::http;
 use crate::support::prometheus::Prometheus;
 use crate::support::servers::RedisServer;
-use crate::support::service::{Service, files};
+use crate::support::service::{Service, files, my_turn};
+use crate::support::wait::until_none_missing;
 
 /// Exported, and used by no dashboard and no rule, with why.
 const UNUSED: [(&str, &str); 2] = [
@@ -189,7 +190,7 @@ fn send(service: &Service, round: u32) {
             view("https://elsewhere.vn/").from(&reader),
         ];
         for beacon in beacons {
-            http::ask(service.public(), beacon.bytes());
+            service.send(&beacon);
         }
         http::get(service.public(), &format!("/api/v1/sites/{SITE}/counters"));
         http::get(service.public(), "/api/v1/sites/nobody/counters");
@@ -198,6 +199,7 @@ fn send(service: &Service, round: u32) {
 
 #[test]
 fn every_query_finds_what_it_asks_for() {
+    let _turn = my_turn();
     let (_redis, service) = busy();
     let rules = rules();
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
@@ -237,6 +239,7 @@ fn every_query_finds_what_it_asks_for() {
 
 #[test]
 fn every_metric_named_is_exported_and_every_one_exported_is_used() {
+    let _turn = my_turn();
     let (_redis, service) = busy();
     let text = http::get(service.admin(), "/metrics").text().to_owned();
     let exported: BTreeSet<&str> =
