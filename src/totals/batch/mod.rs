@@ -29,7 +29,7 @@ use self::sketch::Registers;
 use crate::calendar::{CivilHour, Period};
 use crate::sites::SiteKey;
 use crate::totals::disk::codec::{Damaged, Put, Take};
-use crate::totals::disk::log::Position;
+use crate::totals::disk::frame::Position;
 
 /// What a site gained in a civil hour.
 #[derive(Clone, Debug, PartialEq, Eq)]

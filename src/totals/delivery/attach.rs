@@ -17,10 +17,9 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::Delivery;
 use super::apply::FlushError;
 use super::identity::{Change, Dataset};
-use super::{Attachment, Link};
+use super::state::{Attachment, Delivery, Link};
 use crate::metrics::Operation;
 use crate::sites::SiteKey;
 use crate::totals::batch::Batch;

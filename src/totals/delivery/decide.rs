@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Delivery;
 use super::identity::{Change, Dataset};
+use super::state::{Delivery, Link};
 use crate::sites::SiteKey;
 use crate::totals::disk::losses::Cause;
 use crate::totals::store::contract::{Standing, WriterId};
@@ -156,7 +156,7 @@ impl Delivery {
     /// Saves what was decided; the store is attached anew.
     fn decided(&mut self, said: String) -> Answer {
         self.identity.save(&self.dir).map_err(|error| error.to_string())?;
-        self.link = super::Link::Away;
+        self.link = Link::Away;
         Ok(said)
     }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use crate::totals::batch::Batch;
 use crate::totals::disk::files::Folder;
-use crate::totals::disk::log::{AppendError, Damage, FRAME_HEADER, Position, Segments};
+use crate::totals::disk::frame::{FRAME_HEADER, Position};
+use crate::totals::disk::log::{AppendError, Damage, Segments};
 
 /// Settings of the outbox.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ pub mod fatal;
 pub mod faults;
 pub mod files;
 pub mod formats;
+pub mod frame;
 pub mod log;
 pub mod losses;
 mod scan;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::ingest::Reason;
-use crate::totals::disk::log::FRAME_HEADER;
+use crate::totals::disk::frame::FRAME_HEADER;
 use crate::totals::tally::CountedView;
 
 /// A group with more memory than this for its records is not used again.

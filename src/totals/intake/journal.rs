@@ -16,7 +16,8 @@ use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::{File, Folder};
-use crate::totals::disk::log::{AppendError, Damage, Position, Segments};
+use crate::totals::disk::frame::Position;
+use crate::totals::disk::log::{AppendError, Damage, Segments};
 
 /// When an accepted view is safe: what a 204 promises (G1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,7 +24,8 @@ use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
 use crate::sites::Registry;
 use crate::totals::disk::fatal::die;
-use crate::totals::disk::log::{AppendError, Position};
+use crate::totals::disk::frame::Position;
+use crate::totals::disk::log::AppendError;
 use crate::totals::tally::{self, CountedView, Tally};
 
 /// Takes views, writes them in groups, and has them counted.

@@ -22,7 +22,7 @@ use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::part::Sums;
 use crate::totals::batch::{Batch, Frozen, SiteSums};
 use crate::totals::disk::fatal::die;
-use crate::totals::disk::log::Position;
+use crate::totals::disk::frame::Position;
 
 /// A view that is written, and whether it is a visit too.
 pub struct CountedView {

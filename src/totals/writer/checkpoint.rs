@@ -26,7 +26,7 @@ use crate::sites::{SiteId, SiteKey};
 use crate::totals::batch::part::{HashName, LastParts, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
-use crate::totals::disk::log::Position;
+use crate::totals::disk::frame::Position;
 use crate::totals::tally::pages::PageFigures;
 use crate::totals::tally::running::Stored;
 

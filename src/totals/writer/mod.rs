@@ -23,14 +23,11 @@ use tokio::sync::oneshot;
 use self::config::Config;
 use self::mailbox::{Inbox, Mailbox, Message};
 use self::status::Shared;
-use self::turn::Writer;
-use super::delivery::{Delivery, Parts};
-use super::disk::log::Position;
-use super::store::contract::{Store, StoreError};
+use self::turn::{STORE_PATIENCE, Writer};
 use crate::sessions::Sessions;
-
-/// How long a start waits for the store, and sites that are added, before they go on without.
-const STORE_PATIENCE: Duration = Duration::from_millis(500);
+use crate::totals::delivery::{Delivery, Parts};
+use crate::totals::disk::frame::Position;
+use crate::totals::store::contract::{Store, StoreError};
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]

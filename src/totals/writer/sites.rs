@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use super::STORE_PATIENCE;
 use super::mailbox::Registration;
-use super::turn::Writer;
+use super::turn::{STORE_PATIENCE, Writer};
 
 impl Writer {
     /// Takes other sites in and puts them in force. A site that is not among them any more is refused from then

@@ -19,7 +19,10 @@ use crate::sites::SiteId;
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::DataDir;
-use crate::totals::disk::log::Position;
+use crate::totals::disk::frame::Position;
+
+/// How long a start waits for the store, and sites that are added, before they go on without.
+pub const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often a shared store is read again for what other instances counted.
 const REFRESH: Duration = Duration::from_secs(5);
