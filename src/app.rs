@@ -20,11 +20,10 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ingest::Spans;
 use crate::metrics::Metrics;
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
-use crate::sites::Registry;
+use crate::sites::{Hours, Registry};
 use crate::totals::{self, Answer, Audit, OpenError, Order, StoreUrl, Totals};
 
 /// Sessions that the expiry looks at before others get their turn.
@@ -174,13 +173,13 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     metrics.reloaded(true, clock.now());
     let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
-    let (settings, spans) = (config.totals.clone(), Spans::new(sites));
+    let (settings, hours) = (config.totals.clone(), Hours::new(sites));
     let sites = Arc::new(Registry::new(sites.clone()));
     let totals =
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
-    Ok(Arc::new(Parts { clock, sites, lists, spans, sessions, totals, metrics, ready }))
+    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, ready }))
 }
 
 /// Whether a process uses a data directory now.

@@ -1,12 +1,12 @@
-//! An instant and a zone become buckets.
+//! From an instant and a zone to buckets.
 //!
-//! The zone rules are the bundled zone database's, never the machine's copy: a machine with old
-//! rules would end a newsroom's day at the wrong hour. Dates are `chrono`'s; the zone rules are `jiff`'s,
-//! whose types do not leave this file.
+//! The zone rules are those of the bundled database, never of the machine: on a machine with old rules a
+//! newsroom's day would end at the wrong hour. Dates are `chrono`'s. The zone rules are `jiff`'s, whose types are
+//! used in this file only.
 //!
-//! A bucket is a set of instants, not always one stretch: where clocks fall back over midnight
-//! (St. John's until 2011, at 00:01) a day has a minute, loses an hour to the day before, and goes on.
-//! Buckets of one period tile time all the same: every instant lies in exactly one.
+//! A bucket is a set of instants, and not always one stretch of time: where clocks are set back over midnight
+//! (St. John's until 2011, at 00:01), a minute of the new day is followed by an hour of the day before. Every
+//! instant is in exactly one bucket of each period.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,15 +17,15 @@ use jiff::tz::{AmbiguousOffset, TimeZoneDatabase};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// 0001-01-10 and 9999-12-21: instants beyond count as these, so that every name has a year of four
-/// digits and no sum of an instant and an offset leaves the libraries' range.
+/// 0001-01-10 and 9999-12-21. Instants beyond count as these, so that every name has a year of four digits and
+/// no sum of an instant and an offset leaves the libraries' range.
 const FIRST_S: i64 = -62_134_819_200;
 const LAST_S: i64 = 253_401_350_400;
 
 /// A calendar period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Period {
-    /// A civil hour; an hour that comes twice on a long day is two, told apart by the offset.
+    /// A civil hour. The two that a clock shows when it is set back are told apart by the offset.
     Hour,
     /// A civil day of 23, 24 or 25 hours.
     Day,
@@ -136,8 +136,7 @@ impl fmt::Display for Bucket {
     }
 }
 
-/// Seconds east of UTC as `+07:00`; the seconds of local mean times, before zones were drawn, as
-/// `+07:06:30`.
+/// Seconds east of UTC as `+07:00`, or, for a local mean time from before there were zones, as `+07:06:30`.
 struct Offset(i32);
 
 impl fmt::Display for Offset {
@@ -157,7 +156,7 @@ pub struct NotABucket;
 impl FromStr for Bucket {
     type Err = NotABucket;
 
-    /// Strict: what is read is written back the same, byte for byte.
+    /// Strict: `Display` writes the same bytes again.
     fn from_str(name: &str) -> Result<Self, NotABucket> {
         let bucket = match name.len() {
             3 => (name == "all").then_some(Bucket::All),
@@ -215,7 +214,7 @@ fn hour(name: &str) -> Option<Bucket> {
     let mut parts = offset.split(':').map(|part| number(part).filter(|_| part.len() == 2));
     let (hours, minutes) = (parts.next()??, parts.next()??);
     let seconds = match parts.next() {
-        // Whole minutes are written without seconds.
+        // No seconds are written where they are 0.
         Some(seconds) => seconds.filter(|seconds| *seconds > 0)?,
         None => 0,
     };
@@ -262,8 +261,8 @@ impl Bucket {
     }
 }
 
-/// One civil hour of a site: what a view is counted in. Every longer bucket follows from it, and it
-/// is decided once, when the view is accepted.
+/// One civil hour of a site, in which a view is counted. It is decided once, when the view is accepted, and
+/// every longer bucket follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CivilHour {
     /// The civil day.
@@ -290,8 +289,8 @@ impl CivilHour {
     }
 }
 
-/// The stretch of time in which the civil hour stays the same: to the next full hour on the zone's
-/// clock or to the moment that clock is set, whichever comes first.
+/// The time in which the civil hour stays the same: until the next full hour on the zone's clock, or until that
+/// clock is set forward or back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The hour.
@@ -346,8 +345,7 @@ impl Zone {
     }
 }
 
-/// An instant as the zone library has it. Callers keep within its range; the epoch stands for what
-/// would be outside.
+/// An instant as a type of the zone library. Callers keep within its range.
 fn timestamp(unix_ms: i64) -> Timestamp {
     Timestamp::from_millisecond(unix_ms).unwrap_or_default()
 }
@@ -362,7 +360,7 @@ pub struct Calendar {
 }
 
 impl Calendar {
-    /// UTC with ISO weeks: the calendar of a site that nothing is known of any more.
+    /// UTC with ISO weeks: the calendar of a site that is not registered any more.
     pub fn utc() -> Self {
         Calendar { zone: Zone(jiff::tz::TimeZone::UTC), week_start: Weekday::Mon }
     }
@@ -389,8 +387,8 @@ impl Calendar {
         day.checked_sub_days(Days::new(u64::from(since))).unwrap_or(day)
     }
 
-    /// When a civil day begins, milliseconds since the Unix epoch: its first existing instant. A day
-    /// that the zone skipped begins, and ends, with the day after it.
+    /// The first instant of a civil day, milliseconds since the Unix epoch. A day that the zone skipped begins
+    /// and ends where the next day begins.
     pub fn day_begins_ms(&self, day: NaiveDate) -> i64 {
         let midnight_s = day.and_time(NaiveTime::MIN).and_utc().timestamp().clamp(FIRST_S, LAST_S);
         let civil = jiff::tz::Offset::UTC.to_datetime(timestamp(midnight_s * 1000));
@@ -409,7 +407,7 @@ impl Calendar {
     /// An instant in the site's zone as RFC 3339 with whole seconds (`2023-09-15T08:19:00+07:00`).
     pub fn rfc3339(&self, unix_ms: i64) -> String {
         let unix_ms = unix_ms.clamp(FIRST_S * 1000, LAST_S * 1000);
-        // RFC 3339 knows no seconds of an offset: the same instant, told from the whole minute.
+        // An offset in RFC 3339 has no seconds: the same instant is written with a whole minute.
         let offset_s = self.zone.offset_s(unix_ms) / 60 * 60;
         let civil = DateTime::from_timestamp_millis(unix_ms + i64::from(offset_s) * 1000).unwrap_or_default();
         format!("{}{}", civil.format("%Y-%m-%dT%H:%M:%S"), Offset(offset_s))

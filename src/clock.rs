@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Uptime of a process that has just started. Not zero, so that what was alive before a restart
-/// can be given a time before the start.
+/// The uptime at the start. It is not zero, so that sessions from before a restart have times before the start.
 const ORIGIN_MS: u64 = 90 * 24 * 3600 * 1000;
 
 /// One reading of both clocks.
@@ -29,8 +28,8 @@ impl Moment {
 
 /// Reads the time: the system's, or one set by hand in tests.
 ///
-/// Between two calls of [`Clock::set_wall`] the wall follows from the monotonic clock, so that a reading
-/// costs one call of the system and the two never drift apart within a second.
+/// Between two calls of [`Clock::set_wall`], wall time is calculated from the monotonic clock: a reading costs
+/// one call of the system, and within a second the two cannot drift apart.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -55,7 +54,7 @@ impl Clock {
         clock
     }
 
-    /// Reads the wall clock again: to be called once a second, so that a step is noticed.
+    /// Reads the wall clock again. It is called once a second, so that a step is noticed.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
     pub fn set_wall(&self) {
         if let Source::System { origin, wall } = &self.0 {

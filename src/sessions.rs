@@ -1,13 +1,13 @@
 //! Tracks online sessions in a DashMap, bounded.
 //!
-//! A [`Session`] is 16 bytes under a key of 8. `online` is not computed on reading: a site's and a
-//! page's number move when a visitor comes online or goes offline, and two timing wheels of one slot a
-//! second say when that is due. An entry of a wheel is never moved when a visitor gives another sign of
-//! life: it fires, finds the deadline later, and is put there. So a sign of life costs one look into the map and a
+//! A [`Session`] is 16 bytes under a key of 8. `online` is not computed when it is read: the numbers of a site
+//! and a page change when a visitor comes online or goes offline, and two timing wheels of one slot a second
+//! tell when that is due. A visitor's next sign of life does not move its entry in a wheel: the entry comes up,
+//! the deadline is found to be later, and it is put there. So a sign of life costs one look-up in the map and a
 //! short lock, whatever the number of sessions.
 //!
-//! Locks: a shard guard may be held while [`Presence`] is locked, never the other way round, and the map
-//! is never touched again while a guard into it is held (DashMap would deadlock).
+//! Locks: [`Presence`] may be locked while a guard into the map is held, never the other way round. No second
+//! guard is taken while one is held (DashMap would deadlock).
 
 mod presence;
 
@@ -23,10 +23,10 @@ use crate::metrics::{Bound, Metrics};
 use crate::sites::SiteId;
 use presence::{PageSlot, Presence};
 
-/// A visitor who left is online this much longer, seconds: it may only have gone to the next page.
+/// A visitor who left stays online for so many seconds: the next page may be loading.
 const LEAVE_GRACE_S: u32 = 30;
 
-/// Most wheel entries that a read expires before it answers.
+/// The most wheel entries that expire before a read is answered.
 const SWEEP_ON_READ: usize = 256;
 
 /// Settings of the session table.
@@ -36,16 +36,16 @@ pub struct Config {
     pub online_window: Duration,
     /// A session ends after a gap of this length.
     pub visit_timeout: Duration,
-    /// Most sessions kept.
+    /// The most sessions kept.
     pub max_sessions: usize,
 }
 
-/// What a view meant for its visitor's session.
+/// What a view is to its visitor's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sighting {
-    /// It begins a session (or is the first counted view of one): a visit.
+    /// It begins a session, or is the first of one that is counted: a visit.
     Visit,
-    /// It belongs to a session that is counted.
+    /// It belongs to a session whose visit is counted.
     Known,
     /// The table is full: the view counts, its visit does not.
     Full,
@@ -53,13 +53,13 @@ pub enum Sighting {
     Anonymous,
 }
 
-/// Begun by a view. Without this flag the entry only makes its visitor online.
+/// Begun by a view. Without this flag, the visitor is online but has no session.
 const BEGUN: u8 = 1;
 /// Its visit is counted.
 const COUNTED: u8 = 2;
-/// Included in the numbers of its site and page.
+/// Counted in the numbers of its site and page.
 const ONLINE: u8 = 4;
-/// Left, and no sign of life since.
+/// Left, without a sign of life since.
 const LEAVING: u8 = 8;
 /// Has an entry in the wheel of those online.
 const IN_ONLINE_WHEEL: u8 = 16;
@@ -82,7 +82,7 @@ impl Session {
     }
 }
 
-/// A session as it is written to the checkpoint. Ages are seconds before the export.
+/// A session as it is written to the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// The visitor.
@@ -111,7 +111,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// The same with other sites, as `place` finds them; without those that it does not find.
+    /// The same under the ids that `place` gives to the sites; sites without one are left out.
     pub fn with_sites(&self, place: impl Fn(SiteId) -> Option<SiteId>) -> Export {
         let pages = self.pages.iter().map(|(site, text)| (place(*site).unwrap_or(*site), text.clone()));
         let sessions =
@@ -123,11 +123,11 @@ impl Export {
 /// The session table.
 pub struct Sessions {
     map: DashMap<u64, Session, foldhash::fast::RandomState>,
-    /// Entries in the map. DashMap's own `len` locks every shard.
+    /// Entries in the map: DashMap's own `len` locks every shard.
     held: AtomicUsize,
     presence: Mutex<Presence>,
     sites: Vec<SiteOnline>,
-    /// The next second that a sweep has to look at; what is due before it is done.
+    /// The next second to sweep; everything due before it is done.
     swept_to: AtomicU64,
     window_s: u32,
     timeout_s: u32,
@@ -173,8 +173,9 @@ impl Sessions {
         seen.unwrap_or(Sighting::Full)
     }
 
-    /// Looks up visitors and pages of a group, before each view is observed: in a row, with no lock taken
-    /// in between, the waits for tables larger than the cache overlap. How many change nothing but times.
+    /// Looks up the visitors and pages of a group before its views are observed. Without locks in between, the
+    /// waits for memory overlap where the tables are larger than the cache. Returns for how many views only
+    /// times will change.
     pub fn look_ahead<'a>(&self, views: impl ExactSizeIterator<Item = (Option<Visitor>, &'a Page)>) -> usize {
         let shards = self.map.shards();
         if views.len() < shards.len() {
@@ -222,7 +223,7 @@ impl Sessions {
         }
     }
 
-    /// The visit that began with a view was not counted after all.
+    /// Takes back the visit of a view that is not counted after all.
     pub fn uncount(&self, visitor: VisitorId) {
         if let Some(mut session) = self.map.get_mut(&visitor.0) {
             session.flags &= !COUNTED;
@@ -251,12 +252,12 @@ impl Sessions {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether there is none.
+    /// Whether no session is in memory.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Expires what is due, at most `limit` entries; whether more is due.
+    /// Expires what is due, at most `limit` entries; returns whether more is due.
     pub fn sweep(&self, now: Moment, limit: usize) -> bool {
         let t = now.uptime_s();
         if u64::from(t) < self.swept_to.load(Ordering::Acquire) {
@@ -276,7 +277,7 @@ impl Sessions {
         due.next <= t
     }
 
-    /// Copies all sessions out, shard by shard: what happens meanwhile may or may not be included.
+    /// Copies all sessions, shard by shard: what changes meanwhile may or may not be included.
     pub fn export(&self, now: Moment) -> Export {
         let t = now.uptime_s();
         let mut sessions = Vec::with_capacity(self.len());
@@ -296,7 +297,7 @@ impl Sessions {
         Export { pages: self.presence().pages(), sessions }
     }
 
-    /// Takes back what was exported `elapsed_s` seconds ago. What has ended meanwhile is left out.
+    /// Restores what was exported `elapsed_s` seconds ago, except what has ended since.
     pub fn restore(&self, export: &Export, elapsed_s: u32, now: Moment) {
         let t = now.uptime_s();
         let pages: Vec<Page> = export.pages.iter().map(|(site, text)| Page::trusted(*site, text)).collect();
@@ -328,8 +329,8 @@ impl Sessions {
         }
     }
 
-    /// Notes a sign of life. `decide` is told whether a session was alive; its word is returned, or
-    /// nothing where the table is full.
+    /// Notes a sign of life. `decide` is told whether the session was alive; what it returns is returned, or
+    /// none if the table is full.
     fn touch<T>(
         &self,
         visitor: Visitor,
@@ -346,7 +347,7 @@ impl Sessions {
         let session = match visitor.beside.and_then(|id| self.map.remove(&id.0)) {
             Some((_, session)) => {
                 self.held.fetch_sub(1, Ordering::Relaxed);
-                // Its wheel entries name the old key and will find nothing.
+                // Its entries in the wheels have the old key and will find nothing.
                 Session { flags: session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | LEAVING), ..session }
             }
             None if self.len() >= self.max_sessions => {
@@ -355,7 +356,7 @@ impl Sessions {
             }
             None => Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0 },
         };
-        // It is in the map before its wheel entry can come up: one that finds nothing is gone.
+        // It must be in the map before its wheel entry comes up: an entry that finds nothing is dropped.
         let mut session = self.map.entry(key).or_insert_with(|| {
             self.held.fetch_add(1, Ordering::Relaxed);
             session
@@ -373,12 +374,12 @@ impl Sessions {
     ) -> T {
         let t = now.uptime_s();
         let alive = session.is(BEGUN) && t.saturating_sub(session.last_life) <= self.timeout_s;
-        let word = decide(session, alive);
+        let decided = decide(session, alive);
         session.last_life = t;
         session.online_until = t + self.window_s;
         session.flags &= !LEAVING;
         self.come_online(key, session, page, now);
-        word
+        decided
     }
 
     /// Makes a session online on a page, if it is not.
@@ -419,7 +420,7 @@ impl Sessions {
         }
     }
 
-    /// The entry of a session in the wheel of those online has come up.
+    /// Handles an entry of the wheel of those online that has come up.
     fn online_fired(&self, key: u64, now: Moment) {
         let Some(mut session) = self.map.get_mut(&key) else { return };
         if session.is(ONLINE) && session.online_until > now.uptime_s() {
@@ -440,12 +441,12 @@ impl Sessions {
         self.remove_if(key, |session| !session.is(BEGUN | ONLINE));
     }
 
-    /// The entry of a session in the wheel of ends has come up.
+    /// Handles an entry of the wheel of ends that has come up.
     fn end_fired(&self, key: u64, t: u32) {
         let Some(mut session) = self.map.get_mut(&key) else { return };
         session.flags &= !IN_END_WHEEL;
         if session.is(IN_ONLINE_WHEEL) {
-            // The wheel of those online will put it back here.
+            // It comes back when its entry in the other wheel comes up.
             return;
         }
         if t <= session.last_life + self.timeout_s {
@@ -476,7 +477,7 @@ impl Sessions {
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
-        // Every change under this lock is complete before the next can panic.
+        // No change under this lock can be left half done by a panic.
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,7 @@
-//! The registered sites. Replaced as a whole on reload ([`Registry`]); a site keeps its [`SiteId`] while
-//! the process lives, though it be removed.
+//! The registered sites, replaced as a whole on reload ([`Registry`]). A site keeps its [`SiteId`] as long as the
+//! process runs, even after it was removed.
+
+mod hours;
 
 use foldhash::HashMap;
 use std::fmt;
@@ -7,6 +9,8 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use subtle::ConstantTimeEq;
+
+pub use hours::{Hours, SiteHour};
 
 use crate::calendar::Calendar;
 
@@ -50,13 +54,13 @@ pub enum Identity {
     /// Client address and user agent; nothing is stored in the browser.
     #[default]
     Address,
-    /// A random id that the page keeps; without one, as `Address`.
+    /// A random id that the page keeps; a beacon without one counts as with `Address`.
     Browser,
     /// Not at all: views are counted, visits, visitors and online are not.
     None,
 }
 
-/// What becomes of the letter case of a page.
+/// What happens to the letter case of a page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PageCase {
     /// `/Tin` and `/tin` are two pages.
@@ -72,11 +76,11 @@ pub enum OriginCheck {
     /// Refused only if `Origin` (or `Referer`) names a foreign host.
     #[default]
     Lenient,
-    /// Refused also if neither is there.
+    /// Refused also without both.
     Strict,
 }
 
-/// A wish that a browser tells pages, which a site may honour: no beacon is sent then.
+/// A browser's wish not to be counted. If the site honours it, no beacon is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Global Privacy Control.
@@ -94,12 +98,12 @@ pub struct PageRules {
     pub case: PageCase,
 }
 
-/// A secret that opens a page. It is never shown, nor compared in a time that tells of it.
+/// A secret that opens a page. It is never shown, and compared in constant time.
 #[derive(Clone)]
 pub struct Token(Arc<str>);
 
 impl Token {
-    /// The fewest characters that nobody guesses.
+    /// The fewest characters that cannot be guessed.
     pub const SHORTEST: usize = 16;
 
     /// Takes a secret of visible ASCII characters.
@@ -108,7 +112,7 @@ impl Token {
         legal.then(|| Token(secret.into()))
     }
 
-    /// Whether this is what somebody says.
+    /// Whether a text is this secret.
     pub fn is(&self, said: &str) -> bool {
         self.0.as_bytes().ct_eq(said.as_bytes()).into()
     }
@@ -154,21 +158,21 @@ impl Site {
     }
 }
 
-/// Places that are kept free for sites that reloads add.
+/// Places that are kept free for sites added by reloads.
 const SPARE: usize = 256;
 
-/// A reload names more sites than there are places: they come with the next start.
+/// A reload names more sites than there are places. After the next start there is room again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{SPARE} sites have been added since the start, and there is no place for more; start anew")]
 pub struct NoPlace;
 
-/// All registered sites, and those that were removed since the process began: a view that was taken before
-/// is counted all the same.
+/// All registered sites, and those that were removed since the process began, whose last views may still be on
+/// their way into the totals.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
-    /// By id. None where something else of the totals has the place.
+    /// By id. A place is none if the totals gave it to a site that was never registered here.
     places: Vec<Option<Arc<Site>>>,
-    /// Those that are registered, in order of their ids.
+    /// The registered ones, in order of their ids.
     registered: Vec<Arc<Site>>,
     by_key: HashMap<SiteKey, Arc<Site>>,
     by_host: HashMap<String, Vec<Arc<Site>>>,
@@ -176,7 +180,7 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Takes sites whose `id` equals their place in the list.
+    /// Takes sites whose `id` is their index in the list.
     pub fn new(list: Vec<Site>) -> Self {
         let room = (list.len() + SPARE).min(usize::from(u16::MAX));
         let mut sites = Sites { room, ..Sites::default() };
@@ -184,11 +188,8 @@ impl Sites {
         sites
     }
 
-    /// These sites instead. Who is known keeps its id and its calendar, by which its days are cut already;
-    /// `place` gives each its place, and the same to the same key always.
-    ///
-    /// # Errors
-    /// Beyond [`Sites::room`].
+    /// These sites instead, if there is room. A known site keeps its id, and its calendar, by which its days are
+    /// cut already. `place` gives each site its place, and the same key always the same place.
     pub fn replaced_by(
         &self,
         wanted: &Sites,
@@ -218,7 +219,7 @@ impl Sites {
         self.places[index] = Some(site);
     }
 
-    /// Ids are below this, whatever is added: the length of a table by site.
+    /// Every id, also of sites added later, is below this: the length of a table by site.
     pub fn room(&self) -> usize {
         self.room
     }
@@ -228,12 +229,12 @@ impl Sites {
         self.by_key.get(key)
     }
 
-    /// The site at a place, though it be removed.
+    /// The site at a place, registered or removed.
     pub fn at(&self, id: SiteId) -> Option<&Arc<Site>> {
         self.places.get(id.index())?.as_ref()
     }
 
-    /// The one site that a host belongs to; none where it is nobody's or shared.
+    /// The one site that a host belongs to; none if it belongs to none or to several.
     pub fn only_at_host(&self, host: &str) -> Option<&Arc<Site>> {
         match self.by_host.get(host)?.as_slice() {
             [site] => Some(site),
@@ -251,7 +252,7 @@ impl Sites {
         self.registered.iter()
     }
 
-    /// The site with a key, though it be removed.
+    /// The site with a key, registered or removed.
     pub fn known(&self, key: &SiteKey) -> Option<&Arc<Site>> {
         self.all().find(|site| site.key == *key)
     }
@@ -262,7 +263,7 @@ impl Sites {
         keys.join(" ")
     }
 
-    /// Every site and those that were removed, in order of their ids.
+    /// Every site, registered or removed, in order of their ids.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Site>> {
         self.places.iter().flatten()
     }
@@ -273,12 +274,12 @@ impl Sites {
 pub struct Registry(ArcSwap<Sites>);
 
 impl Registry {
-    /// With these in force.
+    /// Puts sites in force.
     pub fn new(sites: Sites) -> Self {
         Registry(ArcSwap::from_pointee(sites))
     }
 
-    /// Those in force now: one request, one look.
+    /// The sites in force now. A request calls this once, so that they do not change under it.
     pub fn load(&self) -> Guard<Arc<Sites>> {
         self.0.load()
     }
@@ -288,7 +289,7 @@ impl Registry {
         self.0.load_full()
     }
 
-    /// Puts others in force.
+    /// Puts other sites in force.
     pub fn replace(&self, sites: Arc<Sites>) {
         self.0.store(sites);
     }

@@ -1,8 +1,8 @@
-//! Who is speaking: the socket's word, or a trusted proxy's.
+//! The client's address: that of the socket's peer, or the one that a trusted proxy names.
 //!
-//! Each proxy appends the address it was called from, so the header is read from its right end: as
-//! long as an address is trusted, what that proxy wrote to its left is believed. The first address
-//! that is not trusted is the client; what stands further left is that client's own claim.
+//! Each proxy appends the address it was called from, so the header is read from its right end: while an
+//! address is trusted, the one to its left is believed. The first address that is not trusted is the client.
+//! What is further left was written by that client, and is ignored.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -31,7 +31,7 @@ pub enum ClientHeader {
     None,
 }
 
-/// The proxies whose word on the client is taken.
+/// The proxies that are believed when they name the client.
 #[derive(Clone, Debug)]
 pub struct Proxies {
     /// The one header that is read.
@@ -41,8 +41,8 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Finds the client: the rightmost address in the header that is not trusted, if the peer is;
-    /// else the peer. What cannot be read stops the walk at the last good address.
+    /// Finds the client: if the peer is trusted, the rightmost address in the header that is not; else the
+    /// peer. At an address that cannot be read, the last good one is taken.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         let name = match &self.header {
@@ -82,7 +82,7 @@ impl Proxies {
     }
 }
 
-/// What a separator divides, from the right. One in quotes divides nothing.
+/// The pieces between separators, from the right. One in quotes is no separator.
 fn divided(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     value.rsplit(move |b| {
@@ -91,7 +91,7 @@ fn divided(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The address of an element's one `for`.
+/// The address of the `for` of an element, if it has exactly one.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
     for pair in divided(element, b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use url::{Position, Url};
 
-/// What is taken of a URL. Scheme, userinfo, port and fragment tell no pages apart.
+/// The parts of a URL that name a page. Scheme, userinfo, port and fragment are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Location<'a> {
     /// The host in lower case, IDNA-encoded, without a trailing dot; none for a bare path.
     pub host: Option<Cow<'a, str>>,
-    /// Path and query as written; [`super::Page::normalise`] has the last word on them.
+    /// Path and query as written; [`super::Page::normalise`] makes the page of them.
     pub path: Cow<'a, str>,
 }
 
@@ -17,7 +17,7 @@ impl<'a> Location<'a> {
     /// Reads an absolute http(s) URL, or a path that begins with `/`.
     pub fn of(url: &'a str) -> Option<Self> {
         match url.strip_prefix('/') {
-            // A browser takes `//host`, `/\host` and even `/<tab>/host` for another host's URL.
+            // To a browser, `//host`, `/\host` and even `/<tab>/host` are URLs of another host.
             Some(rest) if rest.trim_start_matches(['\t', '\n', '\r']).starts_with(['/', '\\']) => None,
             Some(_) => Some(Location { host: None, path: url.into() }),
             None => Self::absolute(url),
@@ -29,14 +29,14 @@ impl<'a> Location<'a> {
         Self::plain(url).or_else(|| Self::parsed(url))
     }
 
-    /// The quick way for what nearly every beacon sends: a scheme, a host of plain names in lower case
-    /// and no port, and nothing that the URL parser would change but by percent-encoding it.
+    /// The quick way for nearly every beacon: a scheme, a host of plain names in lower case, no port, and
+    /// nothing that the URL parser would change except by percent-encoding it.
     fn plain(url: &'a str) -> Option<Self> {
         let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
         let end = plain_host(rest.as_bytes())?;
         let (host, path) = rest.split_at_checked(end)?;
         let begins = path.is_empty() || path.starts_with(['/', '?', '#']);
-        // Looking at all of it, without stopping at the first, is what the compiler makes quick.
+        // Without an early exit, the compiler makes this a few vector instructions.
         let odd = path.bytes().fold(false, |odd, b| odd | (b <= b' ') | (b == b'\\'));
         (begins && !odd).then_some(Location { host: Some(host.into()), path: path.into() })
     }
@@ -50,8 +50,8 @@ impl<'a> Location<'a> {
     }
 }
 
-/// How long the host is, if it is plain: labels of `a-z`, `0-9` and single `-` (two may begin an encoded
-/// label), the last one beginning with a letter (else it may be an IPv4 address).
+/// The length of the host if it is plain: labels of `a-z`, `0-9` and single `-` (a double one may mark an
+/// encoded label), of which the last begins with a letter (otherwise it may be an IPv4 address).
 fn plain_host(rest: &[u8]) -> Option<usize> {
     let (mut before, mut label) = (b'.', b'.');
     for (at, &b) in rest.iter().enumerate() {

@@ -1,10 +1,9 @@
-//! Takes beacons: bytes in, a decided [`Beacon`] or a [`Reason`] out. Pure: no I/O, no clock, no
-//! state of its own; the one table it fills ([`Spans`]) remembers what it would calculate again.
+//! Takes beacons: bytes in, a decided [`Beacon`] or a [`Reason`] out. No I/O, no clock, and no state of its own:
+//! the one table it fills ([`Hours`]) only saves calculating the same hour again.
 
 mod client;
 mod location;
 mod page;
-mod spans;
 mod visitor;
 mod wire;
 
@@ -13,13 +12,12 @@ use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
 pub use client::{Client, ClientHeader, Proxies};
 pub use page::{MAX_PAGE, Page};
-pub use spans::Spans;
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
-pub use wire::Kind;
+pub use wire::{Kind, Said};
 
-use crate::calendar::CivilHour;
+use crate::calendar::{CivilHour, Span};
 use crate::clock::Moment;
-use crate::sites::{OriginCheck, Site, SiteId, Sites};
+use crate::sites::{Hours, OriginCheck, Site, SiteId, Sites};
 use location::Location;
 
 /// Why a beacon was refused or not counted: the answer's code, the metric's label and the log's
@@ -76,14 +74,13 @@ impl Reason {
     }
 }
 
+/// The civil hours of the sites.
+pub type Spans = Hours<Span>;
+
 /// The largest body of a beacon, bytes.
 pub const MAX_BODY: usize = 4096;
 
-/// What a beacon's sender said, before it is decided: the POST's body or the GIF's query.
-/// (Fields borrow from the request where they can.)
-pub use wire::Said;
-
-/// A decided beacon. For kind view this is *the view*: all that totals and sessions need.
+/// A decided beacon, all that totals and sessions need. Of kind view, this is the view.
 #[derive(Clone, Debug)]
 pub struct Beacon {
     /// View, ping or leave.
@@ -102,12 +99,12 @@ pub struct Beacon {
     pub hour: CivilHour,
 }
 
-/// Everything beside the beacon's own words that a decision rests on.
-pub struct Context<'a> {
+/// Everything that decides beside what the beacon itself says.
+pub struct Context<'a, T = Span> {
     /// The registered sites.
     pub sites: &'a Sites,
     /// The civil hours of the sites.
-    pub spans: &'a Spans,
+    pub spans: &'a Hours<T>,
     /// The salts in force.
     pub salts: &'a SaltTable,
     /// The request's headers (`Origin`, `Referer`, `User-Agent`).
@@ -118,11 +115,8 @@ pub struct Context<'a> {
     pub now: Moment,
 }
 
-/// Decides a beacon.
-///
-/// # Errors
-/// The reason why it is refused: `unknown-site`, `bad-url` or `wrong-origin`.
-pub fn accept(said: &Said<'_>, context: &Context<'_>) -> Result<Beacon, Reason> {
+/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url` or `wrong-origin`.
+pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Reason> {
     let named = match &said.site {
         Some(key) => Some(context.sites.get(key).ok_or(Reason::UnknownSite)?),
         None => None,
@@ -137,7 +131,7 @@ pub fn accept(said: &Said<'_>, context: &Context<'_>) -> Result<Beacon, Reason> 
         return Err(Reason::WrongOrigin);
     }
     let Context { salts, headers, client, now, .. } = *context;
-    let hour = context.spans.at(site, now.unix_ms).hour;
+    let hour = context.spans.civil(site, now.unix_ms);
     let page = Page::normalise(site.id, &site.pages, &location.path);
     let id = said.id.as_deref().map(|id| salts.view_id(site, page.as_str(), id));
     let browser = said.visitor.as_deref();
@@ -145,10 +139,7 @@ pub fn accept(said: &Said<'_>, context: &Context<'_>) -> Result<Beacon, Reason> 
     Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour })
 }
 
-/// Reads a page as a reader names it: a path, or a URL of one of the site's hosts.
-///
-/// # Errors
-/// `bad-url`: neither.
+/// Reads a page as a reader names it: a path, or a URL of one of the site's hosts; else `bad-url`.
 pub fn read_page(site: &Site, said: &str) -> Result<Page, Reason> {
     let location = Location::of(said).ok_or(Reason::BadUrl)?;
     if location.host.as_deref().is_some_and(|host| !site.has_host(host)) {
@@ -157,8 +148,8 @@ pub fn read_page(site: &Site, said: &str) -> Result<Page, Reason> {
     Ok(Page::normalise(site.id, &site.pages, &location.path))
 }
 
-/// Whether the page that sent a beacon, by its `Origin` or else its `Referer`, may send the site's.
-/// This keeps other sites' pages out; it is no defence against a program, which says what it likes.
+/// Whether the page that sent a beacon, by its `Origin` or else its `Referer`, may send beacons of the site.
+/// This keeps the pages of other sites out. It cannot keep out a program, which can send any header.
 fn may_send(site: &Site, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter().peekable();
     if origins.peek().is_some() {
@@ -167,7 +158,7 @@ fn may_send(site: &Site, headers: &HeaderMap) -> bool {
             _ => is_from(site, origin),
         });
     }
-    // An empty `Referer` is what some proxies leave of one.
+    // Some proxies empty the `Referer` instead of removing it.
     let mut referers = headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()).peekable();
     match referers.peek() {
         Some(_) => referers.all(|referer| is_from(site, referer)),
@@ -175,9 +166,9 @@ fn may_send(site: &Site, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a header's URL lies on a host of the site, or on one that may send its beacons.
+/// Whether the URL in a header is of a host of the site, or of one that may send its beacons.
 fn is_from(site: &Site, url: &HeaderValue) -> bool {
-    // An `Origin` is a scheme and a host and nothing else, nearly always.
+    // Nearly always it is an `Origin` of a scheme and a host only, which needs no parser.
     let bare =
         [&b"https://"[..], b"http://"].into_iter().find_map(|scheme| url.as_bytes().strip_prefix(scheme));
     if bare.is_some_and(|bare| site.hosts.iter().any(|host| host.as_bytes() == bare)) {

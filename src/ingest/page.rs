@@ -1,26 +1,23 @@
-//! A URL becomes a page: one pure, idempotent function.
+//! A URL becomes a page. The function is idempotent and has no other input.
 //!
 //! **Path.** Percent escapes are decoded, then the text is put into NFC. `.` and `..` are resolved as a
-//! browser does (`%2e` is a dot, `\` is a slash), doubled slashes are one, and a trailing slash or index
-//! file ([`INDEX_FILES`], in any letter case) is dropped until none is left. The root stays `/`.
+//! browser does (`%2e` is a dot, `\` is a slash), doubled slashes become one, and trailing slashes and index
+//! files ([`INDEX_FILES`], in any letter case) are dropped. The root stays `/`.
 //!
-//! **Query.** The names that the site keeps, in the site's order, each with all its values in theirs;
-//! names without `=` get one, `+` becomes the space it stands for. Every other name is dropped.
-//! A fragment is dropped.
+//! **Query.** The names that the site keeps are put in the site's order, the values of each stay in their own;
+//! a name without `=` gets one, `+` becomes a space. Every other name, and the fragment, is dropped.
 //!
-//! **What stays, or becomes, `%XX`** (capitals), because decoding it would make it mean something else
-//! or show something false:
+//! **What stays, or becomes, `%XX`** (capitals), because decoded it would mean or show something else:
 //!
 //! - reserved ASCII that came as an escape: `: / ? # [ ] @ ! $ & ' ( ) * + , ; =` (RFC 3986, 2.2), `\`
-//!   and `%`. The same character written plainly stays plain: it is another page. (Only `'` is plain
-//!   in a query either way, because browsers escape it there.) A `%` that begins no escape becomes
-//!   `%25`;
+//!   and `%`. The same character without an escape stays as it is: that is another page. (Only `'` is
+//!   always plain in a query, because browsers escape it there.) A `%` that begins no escape becomes `%25`;
 //! - control characters: C0, DEL, C1, U+2028, U+2029 and the bidirectional controls;
 //! - bytes that are not UTF-8;
-//! - a combining mark right behind an escape or a query's `=`, which NFC would otherwise join to it.
+//! - a combining mark right after an escape or a query's `=`, which NFC would otherwise join to it.
 //!
-//! Every other character is written plainly, spaces included. So each `%` of a page begins an escape
-//! that decoding leaves alone, which is why normalising twice changes nothing.
+//! Every other character, a space too, is written as it is. So each `%` of a page begins an escape that stays,
+//! and normalising twice changes nothing.
 //!
 //! **Case** is kept, or folded to lower case in path and query ([`PageCase::Fold`]).
 //!
@@ -97,7 +94,7 @@ impl Page {
     }
 }
 
-/// The bytes that the quick way needs not look at: printable ASCII but `/`, `?`, `#`, `%`, `\`.
+/// The bytes that the quick way skips: printable ASCII except `/`, `?`, `#`, `%`, `\`.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut b = 0x20;
@@ -108,8 +105,8 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// The quick way: a path that is a page as it stands, but for what is dropped at its end. None where
-/// it takes more than that, or where a query may have to be kept.
+/// The quick way: a path that is a page already, except for what is dropped at its end. None if there is more
+/// to do, or if a query may have to be kept.
 fn plain<'a>(rules: &PageRules, path_and_query: &'a str) -> Option<&'a str> {
     let bytes = path_and_query.as_bytes();
     let mut end = 0;
@@ -118,7 +115,7 @@ fn plain<'a>(rules: &PageRules, path_and_query: &'a str) -> Option<&'a str> {
         match bytes.get(end..)? {
             [] | [b'#', ..] => break,
             [b'?', ..] if rules.query.is_empty() => break,
-            // Not two slashes, nor a segment that may be `.` or `..`.
+            // But not before another slash, or a segment that may be `.` or `..`.
             [b'/', next, ..] if !matches!(next, b'/' | b'.') => end += 1,
             [b'/'] => end += 1,
             _ => return None,
@@ -143,7 +140,7 @@ fn without_index(mut path: &str) -> &str {
     "/"
 }
 
-/// The long way: decodes, and keeps what the site keeps of the query.
+/// The long way: decodes the path, and what the site keeps of the query.
 fn spelled_out(rules: &PageRules, path_and_query: &str) -> String {
     let whole = path_and_query.split_once('#').map_or(path_and_query, |(whole, _)| whole);
     let (path, query) = whole.split_once('?').unwrap_or((whole, ""));
@@ -151,7 +148,7 @@ fn spelled_out(rules: &PageRules, path_and_query: &str) -> String {
     let mut text = decoded_path(path, fold);
     let path_end = text.len();
     for (at, name) in rules.query.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-        // A name configured twice is kept once: normalising again must not double its values.
+        // A name that is configured twice is kept once, or its values would double.
         if !rules.query.iter().take(at).any(|earlier| same_name(earlier, name, fold)) {
             keep(&mut text, query, name, fold);
         }
@@ -219,7 +216,7 @@ fn same_name(a: &str, b: &str, fold: bool) -> bool {
     a == b || if fold { folded(a) == folded(b) } else { a.nfc().eq(b.nfc()) }
 }
 
-/// A kept name such that it reads back as itself.
+/// Writes a kept name so that it is read back as itself.
 fn write_name(text: &mut String, name: &str, fold: bool) {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
@@ -231,12 +228,12 @@ fn write_name(text: &mut String, name: &str, fold: bool) {
     decode(text, &escaped, fold, Part::Value);
 }
 
-/// Where text stands.
+/// Which part of a page a text is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// Between two slashes.
     Segment,
-    /// Behind a query's `&` or `=`.
+    /// After a query's `&` or `=`.
     Value,
 }
 
@@ -274,10 +271,10 @@ fn hex_pair(digits: Option<&[u8]>) -> Option<u8> {
     }
 }
 
-/// ASCII of which an escape is one thing and the plain character another.
+/// ASCII that means one thing as an escape and another as a plain character.
 fn is_reserved(byte: u8, part: Part) -> bool {
     match byte {
-        // A browser escapes it in a query, written so or not.
+        // In a query, browsers escape it always.
         b'\'' => part == Part::Segment,
         b':' | b'/' | b'?' | b'#' | b'[' | b']' | b'@' | b'\\' | b'%' => true,
         b'!' | b'$' | b'&' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' => true,
@@ -291,8 +288,8 @@ fn is_control(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Writes decoded bytes: characters in NFC, controls and broken UTF-8 as escapes. Returns whether it
-/// ended with an escape.
+/// Writes decoded bytes: characters in NFC, controls and broken UTF-8 as escapes. Returns whether the last one
+/// is an escape.
 fn write_run(text: &mut String, run: &[u8], fold: bool, mut joined: bool) -> bool {
     for chunk in run.utf8_chunks() {
         for piece in chunk.valid().split_inclusive(is_control) {
@@ -334,7 +331,7 @@ fn write_characters(text: &mut String, characters: &str, fold: bool, joined: boo
     rest.is_empty()
 }
 
-/// Lower case in NFC. Character by character: a final sigma must not depend on what follows it.
+/// Lower case in NFC, character by character, so that a final sigma does not depend on what follows it.
 fn folded(characters: &str) -> String {
     characters.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
@@ -348,8 +345,8 @@ fn escape(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Cuts a page that is too long. In a query the cut must lie in a value: half a name would be dropped
-/// when the page is normalised again.
+/// Cuts a page that is too long. A query is cut inside a value only: half a name would be dropped when the
+/// page is normalised again.
 fn cut(text: &str, path_end: usize) -> String {
     let mut end = text.floor_char_boundary(MAX_PAGE - MARK);
     if let Some(escape) = text[..end].rfind('%').filter(|at| at + 3 > end) {

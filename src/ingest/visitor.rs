@@ -1,8 +1,8 @@
 //! Visitors: salted identities that are good for one civil day.
 //!
-//! What is hashed is unambiguous: it begins with what kind of thing is hashed and the length of each
-//! field, so that no address can pass for a browser's id and no site's visitor for another's. The order
-//! of bytes is fixed: instances that share a store and its salts agree on the ids.
+//! The hashed bytes are unambiguous: they begin with the kind of what is hashed and the length of each field,
+//! so that an address never equals a browser's id, nor a visitor of one site that of another. Their order is
+//! fixed, so that instances which share a store and its salts make the same ids.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,12 @@ use siphasher::sip::SipHasher13;
 use crate::calendar::CivilHour;
 use crate::sites::{Identity, Site, SiteId};
 
-/// The civil hours of a day, from 0, in which a session of the day before may still be alive: two hours
-/// of time at least, even where a day begins at 01:00. A `visit_timeout` is at most this long.
+/// For so many civil hours from midnight, a session of the day before may still be alive. `visit_timeout` is at
+/// most this long. Where a day begins at 01:00, it is two hours of time.
 const CARRY_HOURS: u8 = 3;
 
-/// In this civil hour the day after may have begun all the same: the wall clock may have been set back over
-/// midnight before the salts, drawn some seconds after it, show that.
+/// In this civil hour the next day may have begun before: the wall clock may have been set back over midnight
+/// before the salts, which are drawn some seconds after it, show that.
 const LAST_HOUR: u8 = 23;
 
 /// A salted identity: SipHash-1-3 of site and identity under the site's salt of one civil day.
@@ -31,13 +31,13 @@ pub struct VisitorId(pub u64);
 pub struct Visitor {
     /// Under the salt of the beacon's civil day.
     pub today: VisitorId,
-    /// Under the salt of the neighbouring day, while a session of that day may be alive: of the day before,
-    /// or of the day after where the wall clock may have been set back over midnight.
+    /// Under the salt of the neighbouring day, while a session of that day may be alive: the day before, or
+    /// the day after if the wall clock may have been set back over midnight.
     pub beside: Option<VisitorId>,
 }
 
-/// The salts of one site, each for one civil day, newest last: drawn a day ahead and kept two days, so
-/// four, unless the wall clock was set back.
+/// The salts of one site, each for one civil day, newest last. They are drawn a day ahead and kept two days:
+/// there are four, unless the wall clock was set back.
 #[derive(Clone, Debug, Default)]
 pub struct SiteSalts {
     /// Day and key.
@@ -56,8 +56,8 @@ impl SiteSalts {
         self.days.iter().min_by_key(|(salted, _)| distance(*salted)).map(|(_, salt)| salt)
     }
 
-    /// The salt of the neighbouring day that a session may have been begun in. Most of the day there is
-    /// none, which saves the second hash. The day after has begun if the one after that has a salt.
+    /// The salt of the neighbouring day in which a session may have begun. For most of the day there is none,
+    /// which saves the second hash. The next day has begun before if the day after it has a salt.
     fn beside(&self, hour: &CivilHour) -> Option<&[u8; 16]> {
         if hour.hour < CARRY_HOURS {
             return self.of(hour.day.pred_opt()?);
@@ -91,7 +91,7 @@ impl SaltTable {
     }
 }
 
-/// What a visitor is told apart by, before it is salted.
+/// What tells a visitor apart, before it is salted.
 enum Told<'a> {
     Address { address: IpAddr, user_agent: &'a [u8] },
     Browser { id: &'a str },
@@ -112,7 +112,7 @@ impl Told<'_> {
     }
 }
 
-/// What is hashed. The numbers are part of every hash that rests on disk.
+/// What is hashed. The numbers are part of every hash on disk.
 #[derive(Clone, Copy)]
 enum Subject {
     Address = 1,
@@ -120,12 +120,12 @@ enum Subject {
     ViewId = 3,
 }
 
-/// SipHash-1-3 of the subject and the fields' lengths (four bytes each, little end first), then the fields.
+/// SipHash-1-3 of the subject and the fields' lengths (four bytes each, little-endian), then the fields.
 fn hashed(key: &[u8; 16], subject: Subject, fields: [&[u8]; 3]) -> u64 {
     let [first, second, third] = fields.map(|field| u128::from(field.len() as u32));
     let lengths = subject as u128 | first << 32 | second << 64 | third << 96;
     let hasher = SipHasher13::new_with_key(key);
-    // Hashing one piece is much faster than hashing four.
+    // One piece is hashed much faster than four.
     let mut piece = [0; AT_ONCE];
     let length = LENGTHS + fields.iter().map(|field| field.len()).sum::<usize>();
     let Some(room) = piece.get_mut(..length) else {
@@ -142,15 +142,14 @@ fn hashed(key: &[u8; 16], subject: Subject, fields: [&[u8]; 3]) -> u64 {
     hasher.hash(room)
 }
 
-/// Bytes of the lengths.
+/// Length of subject and lengths, bytes.
 const LENGTHS: usize = 16;
 
-/// What is hashed without taking memory for it: more than nearly every user agent.
+/// The most that is hashed without an allocation: nearly every user agent is shorter.
 const AT_ONCE: usize = 384;
 
-/// Who sent a beacon: none where the site tells nobody apart, or has no salt yet. A day without a salt
-/// of its own borrows that of the nearest: the visitor is told apart all the same, if not as promptly
-/// forgotten.
+/// Who sent a beacon: none if the site tells nobody apart, or has no salt yet. A day without a salt takes that
+/// of the nearest day, so that visitors are still told apart, though that salt is kept longer.
 pub(super) fn identified(
     site: &Site,
     salts: &SaltTable,

@@ -12,7 +12,7 @@ use super::Reason;
 /// The longest `id` and `visitor`, characters.
 const MAX_NAME: usize = 64;
 
-/// What a beacon tells.
+/// What kind of sign a beacon is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The page was shown.
@@ -24,7 +24,7 @@ pub enum Kind {
     Leave,
 }
 
-/// A beacon in its sender's words, read but not yet believed.
+/// What a beacon's sender said, before it is decided: the body of the POST or the query of the GIF.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said<'a> {
     /// The site's key, if named.
@@ -40,22 +40,16 @@ pub struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Reads the JSON body of `POST /api/v1/beacon`. A member that is null is as one that is absent.
-    ///
-    /// # Errors
-    /// `malformed`: not UTF-8, not a JSON object of the described members and types, or a member that
-    /// comes twice; unknown ones are ignored.
+    /// Reads the JSON body of `POST /api/v1/beacon`. A member that is null counts as absent, unknown ones are
+    /// ignored. `malformed`: not UTF-8, not a JSON object of these members and types, or a member twice.
     pub fn from_json(body: &'a [u8]) -> Result<Self, Reason> {
         let body = std::str::from_utf8(body).map_err(|_| Reason::Malformed)?;
         let members = Members::plain(body).map_or_else(|| serde_json::from_str(body), Ok);
         members.map_err(|_| Reason::Malformed)?.checked()
     }
 
-    /// Reads the query of `GET /api/v1/beacon.gif`; always a view.
-    ///
-    /// # Errors
-    /// `malformed`: no `url`, an `id` that is too long, a name that comes twice, or text that is not
-    /// UTF-8.
+    /// Reads the query of `GET /api/v1/beacon.gif`; always a view. `malformed`: no `url`, an `id` that is too
+    /// long, a name twice, or text that is not UTF-8.
     pub fn from_query(query: &'a str) -> Result<Self, Reason> {
         let mut members = Members::default();
         for pair in query.split('&') {
@@ -75,7 +69,7 @@ impl<'a> Said<'a> {
     }
 }
 
-/// Decodes `application/x-www-form-urlencoded`; none if the outcome is not UTF-8.
+/// Decodes `application/x-www-form-urlencoded`; none if the result is not UTF-8.
 fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
     if !text.bytes().any(|b| matches!(b, b'%' | b'+')) {
         return Some(text.into());
@@ -84,10 +78,10 @@ fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(&text).decode_utf8().ok().map(|decoded| decoded.into_owned().into())
 }
 
-/// A member that was there, perhaps as null.
+/// Present, perhaps as null; or absent.
 type Member<'a> = Option<Option<Cow<'a, str>>>;
 
-/// The members as they came.
+/// The members as they were sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Members<'a> {
     site: Member<'a>,
@@ -98,10 +92,10 @@ struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// The quick way for what nearly every beacon is: known members, each a string as it stands, and
-    /// nothing between them. None where the whole of JSON's grammar may be called for.
+    /// The quick way for nearly every beacon: known members, each a string without escapes, and no white
+    /// space between them. None if it may be any other JSON.
     fn plain(body: &'a str) -> Option<Self> {
-        // Looking at all of it, without stopping at the first, is what the compiler makes quick.
+        // Without an early exit, the compiler makes this a few vector instructions.
         if body.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'\\')) {
             return None;
         }
@@ -145,7 +139,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// A string without escapes at the beginning of a text, and what follows it.
+/// A string without escapes at the start of a text, and what follows it.
 fn plain_string(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('"')?;
     let (string, rest) = text.split_at_checked(text.bytes().position(|b| b == b'"')?)?;
@@ -160,8 +154,8 @@ fn named(text: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Reason> {
     }
 }
 
-/// A string that stays in the body unless it has escapes. (Serde borrows a `Cow` only as a field of
-/// its own, not inside an `Option`.)
+/// A string, borrowed from the body unless it has escapes. (Serde borrows a `Cow` only as a field, not inside
+/// an `Option`.)
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -184,7 +178,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// What serde calls a visitor.
+/// The object that serde reads members from.
 struct Shape;
 
 impl<'de> de::Visitor<'de> for Shape {

@@ -9,12 +9,13 @@ use arc_swap::ArcSwap;
 
 use super::answer::names::Names;
 use super::live;
+use super::shown::hour::Hour;
 use super::shown::labels::Languages;
 use crate::clock::Clock;
-use crate::ingest::{Proxies, Spans};
+use crate::ingest::Proxies;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::sites::Registry;
+use crate::sites::{Hours, Registry};
 use crate::totals::Totals;
 
 /// Settings of the listeners.
@@ -60,8 +61,8 @@ pub struct Parts {
     pub sites: Arc<Registry>,
     /// The lists in force.
     pub lists: ArcSwap<Lists>,
-    /// The civil hours of the sites.
-    pub spans: Spans,
+    /// The running hour of each site, in words.
+    pub hours: Hours<Hour>,
     /// Who is online.
     pub sessions: Arc<Sessions>,
     /// The totals.

@@ -1,4 +1,4 @@
-//! The numbers of visitors online on pages, and when sessions are due.
+//! The numbers of visitors online on pages, and the deadlines of sessions.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ struct PageOnline {
     text: Box<str>,
 }
 
-/// What a sweep has to look at.
+/// What is due at a sweep, by visitor.
 pub(super) struct Due {
     pub leaving: Vec<u64>,
     pub online: Vec<u64>,
@@ -31,12 +31,12 @@ pub(super) struct Due {
     pub next: u32,
 }
 
-/// See the module.
+/// How many visitors are online on each page, and the deadlines of all sessions.
 pub(super) struct Presence {
     index: HashTable<u32>,
     pages: Vec<PageOnline>,
     free: Vec<u32>,
-    /// In order of time, because the grace is the same for all.
+    /// In order of time, because everybody who leaves has the same time left.
     leaving: VecDeque<(u32, u64)>,
     online: Wheel,
     ended: Wheel,
@@ -140,7 +140,7 @@ impl Presence {
             self.leaving.pop_front();
             due.leaving.push(key);
         }
-        // After one turn of the wheel every slot has been emptied; a clock that ran further is skipped.
+        // One turn of the wheel empties every slot: seconds beyond it need no look.
         let last = t.min(self.next.saturating_add(self.online.slots.len() as u32));
         while self.next <= last {
             let room = limit.saturating_sub(due.online.len() + due.ended.len());
@@ -158,8 +158,8 @@ impl Presence {
     }
 }
 
-/// Keys by the second at which they are due; one turn is as long as the longest deadline. A key may
-/// come up before its time, never after.
+/// Keys by the second at which they are due. One turn is as long as the longest deadline. A key may come up
+/// early, but never late.
 struct Wheel {
     slots: Vec<Vec<u64>>,
 }
@@ -169,20 +169,20 @@ impl Wheel {
         Wheel { slots: (0..slots).map(|_| Vec::new()).collect() }
     }
 
-    /// `next` is the second that is being emptied. What lies a whole turn ahead of it would fall into the
-    /// same slot and never let it become empty.
+    /// `next` is the second that is being emptied. A key a whole turn ahead would fall into the same slot, which
+    /// would never become empty.
     fn arm(&mut self, at: u32, next: u32, key: u64) {
         let slot = at.clamp(next, next + self.slots.len() as u32 - 1) as usize % self.slots.len();
         self.slots[slot].push(key);
     }
 
-    /// Moves up to `limit` keys of a second into `out`; whether none is left.
+    /// Moves up to `limit` keys of a second into `out`; returns whether none is left.
     fn take(&mut self, at: u32, limit: usize, out: &mut Vec<u64>) -> bool {
         let slot = at as usize % self.slots.len();
         let keys = &mut self.slots[slot];
         if keys.len() <= limit {
             out.append(keys);
-            // A burst must not keep its memory for a whole turn.
+            // The memory of a burst is given back now, and not kept for a whole turn.
             *keys = Vec::new();
             return true;
         }

@@ -18,6 +18,7 @@ use super::shown::figure::SiteFigures;
 use crate::calendar::CivilHour;
 use crate::clock::Moment;
 use crate::ingest::Page;
+use crate::random;
 use crate::sites::Site;
 use crate::totals::{Past, Sums};
 
@@ -48,13 +49,9 @@ pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: 
     if is_part {
         return answer::unlisted_page(figures.to_owned());
     }
-    let mut bytes = [0; 16];
-    // Without a nonce the page stands without style and script: plain, and as safe.
-    let drawn = getrandom::fill(&mut bytes).is_ok();
-    let nonce: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let allowed = if drawn { format!("'nonce-{nonce}'") } else { "'none'".to_owned() };
+    let nonce = random::id() + &random::id();
     let policy = format!(
-        "default-src 'none'; script-src {allowed}; style-src {allowed}; connect-src 'self'; \
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     let texts = [

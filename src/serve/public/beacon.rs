@@ -60,7 +60,7 @@ impl Public {
         let now = self.parts.clock.now();
         let client = self.client(peer, headers, now);
         let salts = self.parts.totals.salts();
-        let (sites, spans) = (self.parts.sites.load(), &self.parts.spans);
+        let (sites, spans) = (self.parts.sites.load(), &self.parts.hours);
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
         let beacon = ingest::accept(&said, &context)
             .map_err(|reason| Refusal { site: site_of(&sites, &said), reason })?;

@@ -148,9 +148,8 @@ impl PageList {
         let stale = public.parts.totals.stale() || views.iter().any(Option::is_none);
         let (_, online_changed_ms) = public.online(site, now);
         let items = pages.iter().zip(views).map(|(page, views)| public.page_item(page, views, now));
-        let mut prefix = public.prefixes.of(site.id);
-        let hour = prefix.hour(public.parts.spans.at(site, now.unix_ms));
-        let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
+        let hour = public.parts.hours.at(site, now.unix_ms);
+        let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
         let body = json::pages(&head, items, stale);
         answer::unless_held(headers, body, answer::JSON, cache(stale))
     }
@@ -172,10 +171,9 @@ impl Public {
             if !figures.are_known() {
                 return None;
             }
-            prefix.write(version, parts.spans.at(site, now.unix_ms), |text, hour| {
-                let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
-                json::site_counters(text, &head, online, &figures);
-            });
+            let hour = parts.hours.at(site, now.unix_ms);
+            let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
+            prefix.write(version, |text| json::site_counters(text, &head, online, &figures));
         }
         drop(look);
         let stale = parts.totals.stale() || (page.is_some() && views.is_none());

@@ -4,7 +4,7 @@ use chrono::{DateTime, FixedOffset, SecondsFormat};
 
 use crate::calendar::{Calendar, Period, Span};
 
-/// The running hour of a site in words.
+/// A civil hour of a site in words: [`Hours`](crate::sites::Hours) has it made once an hour.
 pub struct Hour {
     span: Span,
     /// The JSON object of day, week, month and year.
@@ -13,15 +13,16 @@ pub struct Hour {
     around: (Box<str>, Box<str>),
 }
 
-impl Hour {
-    /// Puts an hour into words.
-    pub fn new(span: Span) -> Self {
+impl From<Span> for Hour {
+    fn from(span: Span) -> Self {
         let [day, week, month, year] =
             [Period::Day, Period::Week, Period::Month, Period::Year].map(|period| span.hour.bucket(period));
         let buckets = format!(r#"{{"day":"{day}","week":"{week}","month":"{month}","year":"{year}"}}"#);
         Hour { span, buckets: buckets.into(), around: around(&span) }
     }
+}
 
+impl Hour {
     /// The names of the running buckets: the JSON object of `buckets`.
     pub fn buckets(&self) -> &str {
         &self.buckets
@@ -30,11 +31,6 @@ impl Hour {
     /// An instant in the site's zone, whole seconds (RFC 3339). No zone is asked within the hour.
     pub fn rfc3339(&self, calendar: &Calendar, unix_ms: i64) -> String {
         self.within_hour(unix_ms).unwrap_or_else(|| calendar.rfc3339(unix_ms))
-    }
-
-    /// Whether it is of this span.
-    pub fn is_of(&self, span: &Span) -> bool {
-        self.span == *span
     }
 
     fn within_hour(&self, unix_ms: i64) -> Option<String> {
@@ -82,7 +78,7 @@ mod tests {
         let day = NaiveDate::from_ymd_opt(2023, 9, 15).unwrap();
         let week = NaiveDate::from_ymd_opt(2023, 9, 11).unwrap();
         let hour = CivilHour { day, hour: 8, offset_s: 7 * 3600, week };
-        Hour::new(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
+        Hour::from(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
     }
 
     #[test]

@@ -10,8 +10,6 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-use super::hour::Hour;
-use crate::calendar::Span;
 use crate::serve::answer::etag;
 use crate::sites::SiteId;
 
@@ -28,14 +26,13 @@ pub struct Version {
     pub online_changed_ms: i64,
 }
 
-/// The beginning of the bodies of one site, and the site's running hour in words.
+/// The beginning of the bodies of one site.
 #[derive(Default)]
 pub struct BodyPrefix {
     /// None while the text is not a beginning.
     version: Option<Version>,
     text: Vec<u8>,
     hash: u64,
-    hour: Option<Hour>,
 }
 
 /// The beginnings of all sites.
@@ -54,21 +51,16 @@ impl BodyPrefixes {
 }
 
 impl BodyPrefix {
-    /// The running hour in words: made anew only when another one runs.
-    pub fn hour(&mut self, span: Span) -> &Hour {
-        hour_of(&mut self.hour, span)
-    }
-
     /// Whether it is of this version.
     pub fn is(&self, version: &Version) -> bool {
         self.version.as_ref() == Some(version)
     }
 
-    /// Has it written anew, in the hour of `span`.
-    pub fn write(&mut self, version: Version, span: Span, write: impl FnOnce(&mut Vec<u8>, &Hour)) {
+    /// Has it written anew.
+    pub fn write(&mut self, version: Version, write: impl FnOnce(&mut Vec<u8>)) {
         self.version = None;
         self.text.clear();
-        write(&mut self.text, hour_of(&mut self.hour, span));
+        write(&mut self.text);
         self.hash = etag::hash(&self.text);
         self.version = Some(version);
     }
@@ -89,25 +81,13 @@ impl BodyPrefix {
     }
 }
 
-fn hour_of(hour: &mut Option<Hour>, span: Span) -> &Hour {
-    if hour.as_ref().is_some_and(|hour| !hour.is_of(&span)) {
-        *hour = None;
-    }
-    hour.get_or_insert_with(|| Hour::new(span))
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::header::IF_NONE_MATCH;
 
     use super::*;
-    use crate::calendar::Calendar;
 
     const VERSION: Version = Version { site: SiteId(0), revision: 1, online: 2, online_changed_ms: 3 };
-
-    fn span(unix_ms: i64) -> Span {
-        Calendar::utc().span(unix_ms)
-    }
 
     fn completed(prefix: &mut BodyPrefix, end: &str, asker: &HeaderMap) -> (HeaderValue, Option<Bytes>) {
         prefix.complete(|text| text.extend_from_slice(end.as_bytes()), asker)
@@ -118,7 +98,7 @@ mod tests {
         let (prefixes, anyone) = (BodyPrefixes::new(2), HeaderMap::new());
         let mut prefix = prefixes.of(VERSION.site);
         assert!(!prefix.is(&VERSION));
-        prefix.write(VERSION, span(0), |text, _| text.extend_from_slice(b"begin "));
+        prefix.write(VERSION, |text| text.extend_from_slice(b"begin "));
         let (tag, body) = completed(&mut prefix, "a", &anyone);
         assert_eq!(body.as_deref(), Some(&b"begin a"[..]));
         let (other, body) = completed(&mut prefix, "b", &anyone);
@@ -133,9 +113,9 @@ mod tests {
         ] {
             assert!(!prefix.is(&moved), "{moved:?}");
         }
-        prefix.write(VERSION, span(0), |text, _| text.extend_from_slice(b"other "));
+        prefix.write(VERSION, |text| text.extend_from_slice(b"other "));
         assert_ne!(completed(&mut prefix, "a", &anyone).0, tag);
-        prefix.write(VERSION, span(0), |text, _| text.extend_from_slice(b"begin "));
+        prefix.write(VERSION, |text| text.extend_from_slice(b"begin "));
         assert_eq!(completed(&mut prefix, "a", &anyone).0, tag, "as in every other process");
     }
 
@@ -143,24 +123,11 @@ mod tests {
     fn who_holds_the_body_is_not_given_it_again() {
         let prefixes = BodyPrefixes::new(1);
         let mut prefix = prefixes.of(SiteId(7));
-        prefix.write(VERSION, span(0), |text, _| text.push(b'{'));
+        prefix.write(VERSION, |text| text.push(b'{'));
         let (tag, _) = completed(&mut prefix, "}", &HeaderMap::new());
         let mut again = HeaderMap::new();
         again.insert(IF_NONE_MATCH, tag.clone());
         assert_eq!(completed(&mut prefix, "}", &again), (tag, None));
         assert!(completed(&mut prefix, " }", &again).1.is_some());
-    }
-
-    #[test]
-    fn the_hour_is_put_into_words_once_until_another_runs() {
-        const HOUR_MS: i64 = 3_600_000;
-        let prefixes = BodyPrefixes::new(2);
-        let at = |site, unix_ms| prefixes.of(SiteId(site)).hour(span(unix_ms)).buckets().to_owned();
-        let place = || std::ptr::from_ref(prefixes.of(SiteId(0)).hour(span(1)).buckets());
-        assert_eq!(place(), place(), "made once");
-        assert!(at(0, 24 * HOUR_MS).contains("1970-01-02"));
-        assert!(at(0, 24 * HOUR_MS - 1).contains("1970-01-01"), "a step back");
-        assert!(at(1, 0).contains("1970-01-01"), "each site has its own");
-        assert!(at(2, -1).contains("1969-12-31"), "sites beyond the room share a place");
     }
 }
