@@ -9,8 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::answer::names::Names;
 use super::live;
-use super::shown::hour::Hour;
-use super::shown::labels::Languages;
+use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
 use crate::ingest::Proxies;
 use crate::metrics::Metrics;
@@ -47,7 +46,7 @@ pub struct Config {
 /// Settings that a reload changes, beside the sites.
 #[derive(Clone, Debug)]
 pub struct Lists {
-    /// The proxies whose word on the client's address is taken.
+    /// The proxies that are trusted to tell the client's address.
     pub proxies: Proxies,
     /// The labels of the footer block, by language.
     pub languages: Languages,

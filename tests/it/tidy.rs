@@ -48,8 +48,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
 const NEVERS: &[(&str, &str)] = &[("serve/overview", "serve/conn"), ("serve/overview", "serve/live")];
 
 /// The parts in which no two files import each other in a loop.
-const WITHOUT_LOOPS: [&str; 8] =
-    ["app", "calendar", "clock", "config", "random", "serve", "sessions", "sites"];
+const WITHOUT_LOOPS: [&str; 7] = ["app", "calendar", "clock", "config", "random", "serve", "sessions"];
 
 /// What may stand at the top of the repository beside dotfiles; `target` and `data` are made by
 /// building and by running.

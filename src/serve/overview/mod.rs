@@ -11,8 +11,10 @@ use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
 use self::plots::{Bar, bars};
-use super::answer::html::{escaped, filled};
-use super::answer::{self, Response};
+use super::answer::{
+    self, Response,
+    html::{escaped, filled},
+};
 use super::parts::Parts;
 use super::shown::figure::SiteFigures;
 use crate::calendar::CivilHour;
@@ -38,7 +40,7 @@ pub async fn know(parts: &Parts, site: &Site) {
     }
 }
 
-/// Whether a request asks for the figures alone, without what stands around them: the page renews itself.
+/// Whether a request asks for the figures alone, as the page does to renew itself.
 pub fn is_part(uri: &Uri) -> bool {
     let query = uri.query().unwrap_or_default();
     form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "part" && value == "figures")
@@ -75,7 +77,6 @@ fn grouped(figure: Option<u64>) -> String {
     figure.map_or_else(|| "–".to_owned(), plots::grouped)
 }
 
-/// All that is shown of a site.
 pub fn section(parts: &Parts, site: &Site) -> String {
     let now = parts.clock.now();
     let figures = SiteFigures::from(parts.totals.figures(site.id, now));
@@ -124,7 +125,7 @@ fn tiles(online: u64, figures: &SiteFigures, past: Option<&Past>) -> String {
     )
 }
 
-/// The hours that are over of today beside the same hours of yesterday, and all of yesterday.
+/// Today's complete hours beside the same hours of yesterday, and all of yesterday.
 fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
     let Some((running, _)) = past.hours.last() else { return String::new() };
     let yesterday = past.days.iter().rev().nth(1).map_or(0, |(_, sums)| of(sums));
@@ -142,7 +143,7 @@ fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
     format!("{change}{now} by {:02}:00<br>yesterday {before} by then<br>{yesterday} in all", running.hour)
 }
 
-/// By how much of the second figure the first is more or less; nothing where that says nothing.
+/// The change from `before` to `now` in percent; nothing where there was nothing before.
 fn change(now: u64, before: u64) -> String {
     if before == 0 {
         return String::new();
@@ -174,8 +175,8 @@ fn bar(name: String, sums: &Sums) -> Bar {
     Bar { name, views: sums.views, visits: sums.visits }
 }
 
-/// The pages that were read most today, with their figures of now. Which they are comes from the store: later
-/// than that there `are_any`.
+/// The pages that were read most today, with their figures of now. The store tells which they are; it may not
+/// have them yet though there `are_any`.
 fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool) -> String {
     let mut look = parts.totals.look(site.id, now);
     let pages = past.most_read.iter().map(|text| Page::trusted(site.id, text));

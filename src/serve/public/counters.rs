@@ -1,4 +1,4 @@
-//! Answers figures: `counters` and `pages`.
+//! Answers figures: `counters[?page=]` and `pages?page=&page=`.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -11,18 +11,17 @@ use super::known;
 use crate::calendar::PerPeriod;
 use crate::clock::Moment;
 use crate::ingest::{Page, Reason};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::{self, Response, etag};
+use crate::serve::answer::{self, Fault, Response, etag};
 use crate::serve::live::Snapshot;
-use crate::serve::shown::figure::SiteFigures;
-use crate::serve::shown::json::{self, BodyHead, PageItem};
-use crate::serve::shown::prefix::{BodyPrefix, Version};
+use crate::serve::shown::{
+    figure::SiteFigures,
+    json::{self, BodyHead, PageItem},
+    prefix::{BodyPrefix, Version},
+};
 use crate::sites::Site;
 
-/// Most pages of one request.
 const MAX_PAGES: usize = 100;
 
-/// `GET /api/v1/sites/{site}/counters[?page=]`.
 pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, .. } = request;
     let sites = public.parts.sites.load();
@@ -53,7 +52,6 @@ async fn load_counters(
     }
 }
 
-/// `GET /api/v1/sites/{site}/pages?page=&page=`.
 pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, .. } = request;
     let sites = public.parts.sites.load();
@@ -103,9 +101,7 @@ pub fn snapshot(public: &Public, site: &Arc<Site>, page: Option<&Page>) -> Optio
 /// What `counters` answers.
 struct Counters<'a> {
     now: Moment,
-    /// Up to date.
     prefix: MutexGuard<'a, BodyPrefix>,
-    /// Those of the page asked for, where they are known.
     views: Option<PerPeriod<u64>>,
     /// Whether something in it may be old.
     stale: bool,
@@ -138,7 +134,6 @@ fn cache(stale: bool) -> HeaderValue {
 struct PageList {
     now: Moment,
     figures: SiteFigures,
-    /// Those of each page, where they are known.
     views: Vec<Option<PerPeriod<u64>>>,
 }
 

@@ -10,17 +10,12 @@ use crate::totals::{self, Totals};
 /// A figure by its name, as `data-footfall` of a page names it: `online`, `visits.week`, `page.views.all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
-    /// Visitors online on the site.
     Online,
-    /// Visitors online on the page.
     PageOnline,
-    /// A total of the site in a period.
     Of(Total, Period),
-    /// Views of the page in a period.
     PageViews(Period),
 }
 
-/// A total of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Total {
     Views,
@@ -66,7 +61,7 @@ impl From<totals::Figures> for SiteFigures {
 }
 
 impl SiteFigures {
-    /// Whether any of its views are known: what the store has told of, all of it or a part.
+    /// Whether any of its views are known.
     pub fn are_known(&self) -> bool {
         self.views.iter().any(|(_, views)| views.is_some())
     }
@@ -78,12 +73,11 @@ pub struct CurrentFigures {
     pub online: u64,
     /// Visitors online on the page, and its views.
     pub page: Option<(u64, Option<PerPeriod<u64>>)>,
-    /// Whether something may be old.
+    /// Whether something may be old or is not known.
     pub stale: bool,
 }
 
 impl CurrentFigures {
-    /// Looks them up in memory.
     pub fn now(totals: &Totals, sessions: &Sessions, site: &Site, page: Option<&Page>, now: Moment) -> Self {
         let figures = SiteFigures::from(totals.figures(site.id, now));
         let page = page.map(|page| {
@@ -99,7 +93,6 @@ impl CurrentFigures {
         }
     }
 
-    /// A figure, if it is known.
     pub fn of(&self, figure: Figure) -> Option<u64> {
         match figure {
             Figure::Online => Some(self.online),

@@ -8,9 +8,7 @@ use crate::calendar::{Calendar, Period, Span};
 pub struct Hour {
     span: Span,
     /// The JSON object of day, week, month and year.
-    buckets: Box<str>,
-    /// What stands before minute and second in an instant of the hour, and what after them.
-    around: (Box<str>, Box<str>),
+    buckets: String,
 }
 
 impl From<Span> for Hour {
@@ -18,7 +16,7 @@ impl From<Span> for Hour {
         let [day, week, month, year] =
             [Period::Day, Period::Week, Period::Month, Period::Year].map(|period| span.hour.bucket(period));
         let buckets = format!(r#"{{"day":"{day}","week":"{week}","month":"{month}","year":"{year}"}}"#);
-        Hour { span, buckets: buckets.into(), around: around(&span) }
+        Hour { span, buckets }
     }
 }
 
@@ -34,35 +32,13 @@ impl Hour {
     }
 
     fn within_hour(&self, unix_ms: i64) -> Option<String> {
-        if !(self.span.from_ms..self.span.until_ms).contains(&unix_ms) {
-            return None;
-        }
-        let second = (unix_ms.div_euclid(1000) + i64::from(self.span.hour.offset_s)).rem_euclid(3600);
-        let (before, after) = &self.around;
-        let mut text = String::with_capacity(before.len() + 5 + after.len());
-        text.push_str(before);
-        for (index, digit) in
-            [second / 600, second / 60 % 10, second % 60 / 10, second % 10].into_iter().enumerate()
-        {
-            if index == 2 {
-                text.push(':');
-            }
-            text.push(char::from(b'0' + digit as u8));
-        }
-        text.push_str(after);
-        Some(text)
+        let span = &self.span;
+        let utc = DateTime::from_timestamp_millis(unix_ms)?;
+        // RFC 3339 has no seconds of an offset.
+        let offset = FixedOffset::east_opt(span.hour.offset_s / 60 * 60)?;
+        let is_within = (span.from_ms..span.until_ms).contains(&unix_ms);
+        is_within.then(|| utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Secs, false))
     }
-}
-
-/// RFC 3339 of a span's beginning without its minute and second.
-fn around(span: &Span) -> (Box<str>, Box<str>) {
-    let offset = FixedOffset::east_opt(span.hour.offset_s);
-    let begins = DateTime::from_timestamp_millis(span.from_ms).zip(offset);
-    let text = begins.map_or(String::new(), |(utc, offset)| {
-        utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Secs, false)
-    });
-    let (date, rest) = text.split_at(text.find(':').map_or(0, |colon| colon + 1));
-    (date.into(), rest.get("00:00".len()..).unwrap_or_default().into())
 }
 
 #[cfg(test)]

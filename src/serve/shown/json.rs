@@ -5,11 +5,8 @@ use super::hour::Hour;
 use crate::calendar::{PerPeriod, Period};
 use crate::sites::Site;
 
-/// A page as it is shown.
 pub struct PageItem<'a> {
-    /// The page.
     pub page: &'a str,
-    /// Visitors online on it.
     pub online: u64,
     /// Its views; none where they are not known.
     pub views: Option<PerPeriod<u64>>,
@@ -17,7 +14,6 @@ pub struct PageItem<'a> {
 
 /// What every body begins with.
 pub struct BodyHead<'a> {
-    /// The site's key.
     site: &'a str,
     /// When the figures last changed (RFC 3339).
     at: String,
@@ -26,7 +22,7 @@ pub struct BodyHead<'a> {
 }
 
 impl<'a> BodyHead<'a> {
-    /// That of a site in its running hour, whose figures last changed then.
+    /// The head of a site in its running hour, whose figures last changed at `changed_ms`.
     pub fn new(site: &'a Site, hour: &'a Hour, changed_ms: i64) -> Self {
         let at = hour.rfc3339(&site.calendar, changed_ms);
         BodyHead { site: site.key.as_str(), at, buckets: hour.buckets() }
@@ -124,16 +120,16 @@ fn number(body: &mut Vec<u8>, number: u64) {
 }
 
 /// A string from outside, with its quotes.
-fn quoted(body: &mut Vec<u8>, said: &str) {
+fn quoted(body: &mut Vec<u8>, string: &str) {
     // The compiler makes this loop fast because it never stops early.
-    let odd = said.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
+    let odd = string.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
     if !odd {
         text(body, "\"");
-        text(body, said);
+        text(body, string);
         return text(body, "\"");
     }
     // Writing a string into memory cannot fail.
-    let _ = serde_json::to_writer(body, said);
+    let _ = serde_json::to_writer(body, string);
 }
 
 #[cfg(test)]

@@ -13,29 +13,25 @@ use hyper::header::HeaderValue;
 use crate::serve::answer::etag;
 use crate::sites::SiteId;
 
-/// What a beginning is made of: it stays the same while this does.
+/// What a prefix is made of: it stays the same while this does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Whose it is.
     pub site: SiteId,
     /// That of the site's figures, see [`crate::totals::Look::revision`].
     pub revision: u64,
-    /// Visitors online.
     pub online: u64,
     /// When their number last changed, Unix milliseconds.
     pub online_changed_ms: i64,
 }
 
-/// The beginning of the bodies of one site.
 #[derive(Default)]
 pub struct BodyPrefix {
-    /// None while the text is not a beginning.
+    /// None while the text is not a complete prefix.
     version: Option<Version>,
     text: Vec<u8>,
     hash: u64,
 }
 
-/// The beginnings of all sites.
 pub struct BodyPrefixes(Vec<Mutex<BodyPrefix>>);
 
 impl BodyPrefixes {
@@ -44,19 +40,18 @@ impl BodyPrefixes {
         BodyPrefixes((0..sites.max(1)).map(|_| Mutex::default()).collect())
     }
 
-    /// That of a site. Sites beyond the number given share a place, which costs time only.
+    /// The prefix of a site. Sites beyond the number given share a place, which costs time only.
     pub fn of(&self, site: SiteId) -> MutexGuard<'_, BodyPrefix> {
         self.0[site.index() % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl BodyPrefix {
-    /// Whether it is of this version.
     pub fn is(&self, version: &Version) -> bool {
         self.version.as_ref() == Some(version)
     }
 
-    /// Has it written anew.
+    /// Writes it anew.
     pub fn write(&mut self, version: Version, write: impl FnOnce(&mut Vec<u8>)) {
         self.version = None;
         self.text.clear();
@@ -65,7 +60,7 @@ impl BodyPrefix {
         self.version = Some(version);
     }
 
-    /// The tag of the body whose end `write` appends, and the body unless the asker has it.
+    /// The tag of the body that ends with what `write` appends, and the body unless the asker has it.
     pub fn complete(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),

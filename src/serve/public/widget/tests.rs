@@ -1,7 +1,6 @@
 use super::*;
 use crate::calendar::PerPeriod;
-use crate::serve::shown::figure::SiteFigures;
-use crate::serve::shown::labels::tests::labels;
+use crate::serve::shown::{figure::SiteFigures, labels::tests::labels};
 
 fn vi() -> Labels {
     Labels {
