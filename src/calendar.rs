@@ -44,6 +44,9 @@ impl Period {
     pub const ALL: [Period; 6] =
         [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
 
+    /// The periods whose running totals are shown: all but the hour.
+    pub const SHOWN: [Period; 5] = [Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
+
     /// Its word: `hour`, `day`, `week`, `month`, `year` or `all`.
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +57,47 @@ impl Period {
             Period::Year => "year",
             Period::All => "all",
         }
+    }
+}
+
+/// A value for each of [`Period::SHOWN`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerPeriod<T> {
+    /// Of the day.
+    pub day: T,
+    /// Of the week.
+    pub week: T,
+    /// Of the month.
+    pub month: T,
+    /// Of the year.
+    pub year: T,
+    /// Since the beginning.
+    pub all: T,
+}
+
+impl<T> PerPeriod<T> {
+    /// The value of a period; none of the hour.
+    pub fn get(&self, period: Period) -> Option<&T> {
+        match period {
+            Period::Hour => None,
+            Period::Day => Some(&self.day),
+            Period::Week => Some(&self.week),
+            Period::Month => Some(&self.month),
+            Period::Year => Some(&self.year),
+            Period::All => Some(&self.all),
+        }
+    }
+
+    /// Each period with its value, from the shortest.
+    pub fn iter(&self) -> impl Iterator<Item = (Period, &T)> {
+        Period::SHOWN.into_iter().filter_map(|period| Some((period, self.get(period)?)))
+    }
+}
+
+/// From values in the order of [`Period::SHOWN`].
+impl<T> From<[T; 5]> for PerPeriod<T> {
+    fn from([day, week, month, year, all]: [T; 5]) -> Self {
+        PerPeriod { day, week, month, year, all }
     }
 }
 

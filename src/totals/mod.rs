@@ -50,7 +50,7 @@ pub use recovery::OpenError;
 pub use store::contract::{StoreConfig, StoreError};
 pub use store::redis::check_authorities;
 pub use tally::pages::PageFigures;
-pub use tally::recent::Past;
+pub use tally::recent::Recent as Past;
 pub use tally::running::{Figures, Sums};
 pub use upkeep::audit::{Audit, Disagreement};
 pub use writer::decisions::{Answer, Order};

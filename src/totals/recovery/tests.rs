@@ -20,7 +20,7 @@ use crate::sessions;
 use crate::sites::{Site, SiteKey};
 use crate::totals::disk::faults::{Faults, Operation};
 use crate::totals::store::contract::{HashName, Query, StoreConfig};
-use crate::totals::tally::running::{PERIODS, hash_name};
+use crate::totals::tally::running::hash_name;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
 
 mod simulation;
@@ -466,7 +466,7 @@ impl Run {
             let figures = process.totals.figures(SiteId(site), now);
             assert!(!known || figures.views[0].is_some(), "the figures are known after a start");
             self.check_site(site, &figures, &hour);
-            for (place, period) in PERIODS.into_iter().enumerate() {
+            for (place, period) in Period::SHOWN.into_iter().enumerate() {
                 for page in (0..12).filter(|_| self.max_pages >= 12) {
                     let text = Page::trusted(SiteId(site), &format!("/{page}"));
                     let shown = process.totals.page(&text, SiteId(site), now);
@@ -484,7 +484,7 @@ impl Run {
     }
 
     fn check_site(&self, site: u16, figures: &Figures, hour: &CivilHour) {
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for (place, period) in Period::SHOWN.into_iter().enumerate() {
             let (views, visits) = self.sums(site, None, period, hour);
             for (shown, counted) in [(figures.views[place], views), (figures.visits[place], visits)] {
                 assert!(

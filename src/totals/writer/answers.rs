@@ -6,7 +6,7 @@ use chrono::{Datelike, NaiveDate};
 use tokio::sync::oneshot;
 
 use super::turn::Writer;
-use crate::calendar::{Bucket, CivilHour, Period};
+use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::Page;
 use crate::metrics::{Operation, StoreOperations};
 use crate::sites::{SiteId, SiteKey};
@@ -14,8 +14,8 @@ use crate::totals::batch::sketch::Sketch;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::store::contract::{Found, HashName, Marker, Query, Store, StoreError, WriterId};
 use crate::totals::tally::pages::{OTHER, PageFigures};
-use crate::totals::tally::recent::{self, MostRead, StoredPast};
-use crate::totals::tally::running::{PERIODS, SiteFigures, Stored, Sums, hash_name};
+use crate::totals::tally::recent::{self, MostRead, StoredRecent};
+use crate::totals::tally::running::{RunningTotals, Stored, Sums, hash_name};
 
 /// A request for figures that are not known, or old.
 pub struct Load {
@@ -67,7 +67,7 @@ impl Reader<'_> {
     ) -> Result<(Stored, Bears), StoreError> {
         let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
         let hash = |name: String| HashName { site: site.clone(), name: name.into() };
-        let hashes = PERIODS.map(|period| hash(hash_name(hour.bucket(period))));
+        let hashes = Period::SHOWN.map(|period| hash(hash_name(hour.bucket(period))));
         let queries =
             hashes.iter().map(|hash| Query { hash: hash.clone(), fields: fields.clone() }).collect();
         let found = self.read(queries).await?;
@@ -82,7 +82,7 @@ impl Reader<'_> {
         let sketch = sketches.into_iter().next().flatten().unwrap_or_else(Sketch::new);
         let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
         let markers = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
-        Ok((Stored { hour: *hour, sums, earlier_visitors, sketch }, markers))
+        Ok((Stored { hour: *hour, sums: sums.into(), earlier_visitors, sketch }, markers))
     }
 
     async fn read(&self, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
@@ -98,7 +98,7 @@ impl Reader<'_> {
         site: &SiteKey,
         hours: &[CivilHour],
         days: &[NaiveDate],
-    ) -> Result<(StoredPast, Bears), StoreError> {
+    ) -> Result<(StoredRecent, Bears), StoreError> {
         let day = days.last().copied().unwrap_or_default();
         let buckets: Vec<Bucket> = hours.iter().map(|hour| hour.bucket(Period::Hour)).collect();
         let buckets = [buckets, days.iter().copied().map(Bucket::Day).collect()].concat();
@@ -124,7 +124,7 @@ impl Reader<'_> {
         };
         self.operations.watch(Operation::Read, self.store.walk(&pages, MAX_STEPS, tell)).await?;
         let bears = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
-        Ok((StoredPast { sums, day, most_read: most.pages() }, bears))
+        Ok((StoredRecent { sums, day, most_read: most.pages() }, bears))
     }
 
     /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
@@ -133,8 +133,8 @@ impl Reader<'_> {
         site: &SiteKey,
         hour: &CivilHour,
         since: NaiveDate,
-    ) -> Result<[u64; 4], StoreError> {
-        let [week, month, year, all] = SiteFigures::earlier_days(hour, since);
+    ) -> Result<PerPeriod<u64>, StoreError> {
+        let [week, month, year, all] = RunningTotals::earlier_days(hour, since);
         // The last one holds all the others.
         let name = |day: &NaiveDate| HashName {
             site: site.clone(),
@@ -143,7 +143,7 @@ impl Reader<'_> {
         let counts = self.store.visitors(all.iter().map(name).collect());
         let counts = self.operations.watch(Operation::Read, counts).await?;
         let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
-        Ok([sum(&week), sum(&month), sum(&year), sum(&all)])
+        Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }
 
     /// The figures of pages in the buckets of an hour, and the markers of the hashes they were read from. A

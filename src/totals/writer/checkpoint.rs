@@ -192,11 +192,11 @@ fn take_session(take: &mut Take<'_>) -> Result<Exported, Damaged> {
 fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
     body.put_varint(*site as u64);
     body.put_hour(&stored.hour);
-    for sums in stored.sums {
+    for (_, sums) in stored.sums.iter() {
         body.put_varint(sums.views);
         body.put_varint(sums.visits);
     }
-    stored.earlier_visitors.iter().for_each(|visitors| body.put_varint(*visitors));
+    stored.earlier_visitors.iter().skip(1).for_each(|(_, visitors)| body.put_varint(*visitors));
     let sketch = stored.sketch.to_bytes();
     body.put_varint(sketch.len() as u64);
     body.put(&sketch);
@@ -204,8 +204,8 @@ fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
 
 fn take_figures(take: &mut Take<'_>) -> Result<(usize, Stored), Damaged> {
     let (site, hour) = (take.varint()? as usize, take.hour()?);
-    let sums = five(|| Ok(Sums { views: take.varint()?, visits: take.varint()? }))?;
-    let earlier_visitors = [take.varint()?, take.varint()?, take.varint()?, take.varint()?];
+    let sums = five(|| Ok(Sums { views: take.varint()?, visits: take.varint()? }))?.into();
+    let earlier_visitors = [0, take.varint()?, take.varint()?, take.varint()?, take.varint()?].into();
     let length = take.count(1)?;
     let sketch = Sketch::from_bytes(take.bytes(length)?).map_err(|_| Damaged("a sketch"))?;
     Ok((site, Stored { hour, sums, earlier_visitors, sketch }))

@@ -301,7 +301,7 @@ impl World {
         let now = instance.clock.now();
         let Some(figures) = instance.process.as_ref().unwrap().totals.page(&text, id, now) else { return };
         let hour = calendar().span(now.unix_ms).hour;
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for (place, period) in Period::SHOWN.into_iter().enumerate() {
             let of = |by| self.sums(by, site, Some(page), period, &hour).0;
             self.compare(figures[place], of(Some(index)), of(None), &format!("{period:?} of page {page}"));
         }
@@ -336,7 +336,7 @@ impl World {
 
     fn compare_site(&mut self, index: usize, site: u16, figures: &Figures) {
         let hour = calendar().span(self.instances[index].clock.now().unix_ms).hour;
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for (place, period) in Period::SHOWN.into_iter().enumerate() {
             let (Some(views), Some(visits)) = (figures.views[place], figures.visits[place]) else { continue };
             let own = self.sums(Some(index), site, None, period, &hour);
             let all = self.sums(None, site, None, period, &hour);
