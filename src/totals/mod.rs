@@ -265,18 +265,13 @@ impl Totals {
 
     /// Asks the store for the figures of a site; what it does not answer in time stays unknown.
     pub async fn load_figures(&self, site: SiteId) {
-        if let Some(done) = self.ask(site, Wanted::Figures) {
-            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
-        }
+        self.wait_for(self.ask(site, Wanted::Figures)).await;
     }
 
     /// Asks the store for pages; what it does not answer in time stays unknown.
     pub async fn load_pages(&self, site: SiteId, pages: Vec<Page>) {
-        if self.stale() || pages.is_empty() {
-            return;
-        }
-        if let Some(done) = self.ask(site, Wanted::Pages(pages)) {
-            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
+        if !self.stale() && !pages.is_empty() {
+            self.wait_for(self.ask(site, Wanted::Pages(pages))).await;
         }
     }
 
@@ -289,11 +284,8 @@ impl Totals {
     /// Asks the store for the past of a site and the figures of the pages it names; what it does not answer
     /// in time stays as it is known.
     pub async fn load_past(&self, site: SiteId) {
-        if self.stale() {
-            return;
-        }
-        if let Some(done) = self.ask(site, Wanted::Past) {
-            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
+        if !self.stale() {
+            self.wait_for(self.ask(site, Wanted::Past)).await;
         }
     }
 
@@ -301,6 +293,12 @@ impl Totals {
         let (done, answered) = oneshot::channel();
         // A full queue rejects the new one.
         self.loads.try_send(Load { site, wanted, done }).ok().map(|()| answered)
+    }
+
+    async fn wait_for(&self, answered: Option<oneshot::Receiver<()>>) {
+        if let Some(answered) = answered {
+            tokio::time::timeout(LOAD_PATIENCE, answered).await.ok();
+        }
     }
 
     /// Whether the figures shown are the last known, the store being out of reach.

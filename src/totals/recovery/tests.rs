@@ -332,7 +332,7 @@ impl Run {
             Step::Kill { back } => self.kill(back).await,
             Step::CutPower { seed } => {
                 self.written().await;
-                let journal = self.process().totals.shared.intake.journal().cloned().unwrap();
+                let journal = self.process().totals.shared.intake.journal.clone().unwrap();
                 journal.synced_to(journal.end()).await;
                 self.cut_power(seed).await;
             }
@@ -639,7 +639,7 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.step(&VIEW).await;
     run.step(&Step::Turn).await;
     run.step(&VIEW).await;
-    let journal = run.process().totals.shared.intake.journal().cloned().unwrap();
+    let journal = run.process().totals.shared.intake.journal.clone().unwrap();
     journal.synced_to(journal.end()).await;
     run.faults.only(&[Operation::Sync]);
     run.faults.fail_after(1);

@@ -8,37 +8,34 @@
 use crate::calendar::{CivilHour, PerPeriod, Period};
 use crate::totals::tally::running::Sums;
 
-/// What is counted.
+/// What is counted: one number or several.
 pub trait Amount: Copy + Default + PartialEq {
-    fn plus(self, other: Self) -> Self;
+    /// Makes one of two, number by number.
+    fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self;
+
+    fn plus(self, other: Self) -> Self {
+        self.merge(other, |a, b| a + b)
+    }
+
     /// Never below 0.
-    fn minus(self, other: Self) -> Self;
-    /// The larger one, number by number.
-    fn or_larger(self, other: Self) -> Self;
+    fn minus(self, other: Self) -> Self {
+        self.merge(other, u64::saturating_sub)
+    }
+
+    fn or_larger(self, other: Self) -> Self {
+        self.merge(other, u64::max)
+    }
 }
 
 impl Amount for u64 {
-    fn plus(self, other: Self) -> Self {
-        self + other
-    }
-    fn minus(self, other: Self) -> Self {
-        self.saturating_sub(other)
-    }
-    fn or_larger(self, other: Self) -> Self {
-        self.max(other)
+    fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self {
+        numbers(self, other)
     }
 }
 
 impl Amount for Sums {
-    fn plus(mut self, other: Self) -> Self {
-        self += other;
-        self
-    }
-    fn minus(self, other: Self) -> Self {
-        self - other
-    }
-    fn or_larger(self, other: Self) -> Self {
-        Sums { views: self.views.max(other.views), visits: self.visits.max(other.visits) }
+    fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self {
+        Sums { views: numbers(self.views, other.views), visits: numbers(self.visits, other.visits) }
     }
 }
 

@@ -36,9 +36,9 @@ pub struct Tally {
     by_key: HashMap<SiteKey, SiteId>,
     sealed: Vec<SiteSums>,
     /// When the oldest view was accepted that is in no batch.
-    oldest_ms: Option<i64>,
+    pub oldest_ms: Option<i64>,
     /// Up to where the journal is counted.
-    folded: Position,
+    pub folded: Position,
     max_pages: usize,
     metrics: Arc<Metrics>,
 }
@@ -203,8 +203,8 @@ impl Tally {
     }
 
     fn count_run(&mut self, run: &[CountedView], again: bool) {
-        let (Some(CountedView { view: first, .. }), Some(CountedView { view: last, .. })) =
-            (run.first(), run.last())
+        let Some((CountedView { view: first, .. }, CountedView { view: last, .. })) =
+            run.first().zip(run.last())
         else {
             return;
         };
@@ -227,21 +227,6 @@ impl Tally {
         }
     }
 
-    /// The journal is counted up to here: at start, after the replay.
-    pub fn set_folded(&mut self, position: Position) {
-        self.folded = position;
-    }
-
-    /// Up to where the journal is counted.
-    pub fn folded(&self) -> Position {
-        self.folded
-    }
-
-    /// When the oldest view was accepted that is in no batch.
-    pub fn oldest_ms(&self) -> Option<i64> {
-        self.oldest_ms
-    }
-
     /// Takes all that is pending; none where nothing is.
     pub fn freeze(&mut self) -> Option<Frozen> {
         self.sealed.extend(self.sites.iter_mut().filter_map(SiteTally::seal));
@@ -258,8 +243,7 @@ impl Tally {
     /// The store holds a batch now.
     pub fn applied(&mut self, batch: &Batch) {
         for sums in &batch.sums {
-            let Some(id) = self.site_id(&sums.site) else { continue };
-            let Some(site) = self.site(id) else { continue };
+            let Some(site) = self.site_id(&sums.site).and_then(|id| self.site(id)) else { continue };
             site.totals.applied(&sums.hour, sums.sums);
             site.recent.applied(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
@@ -310,40 +294,37 @@ impl Tally {
         }
     }
 
-    /// The civil hour of a site.
-    fn hour(&mut self, id: SiteId, now: Moment) -> Option<CivilHour> {
+    /// A site, in the buckets of an instant.
+    fn site_at(&mut self, id: SiteId, now: Moment) -> Option<&mut SiteTally> {
         let site = self.site(id)?;
         if !(site.span.from_ms..site.span.until_ms).contains(&now.unix_ms) {
             site.turn_to(now);
         }
-        Some(site.span.hour)
+        Some(site)
     }
 
     /// Whether a civil day is the running one of a site.
     pub fn is_day(&mut self, id: SiteId, day: NaiveDate, now: Moment) -> bool {
-        self.hour(id, now).is_some_and(|hour| hour.day == day)
+        self.site_at(id, now).is_some_and(|site| site.span.hour.day == day)
     }
 
     /// The figures of a site.
     pub fn figures(&mut self, id: SiteId, now: Moment) -> Figures {
-        let Some(hour) = self.hour(id, now) else { return Figures::default() };
-        let Some(site) = self.site(id) else { return Figures::default() };
-        let mut figures = site.totals.figures(&hour);
-        figures.changed_ms = figures.changed_ms.max(site.midnight_ms);
-        figures
+        let Some(site) = self.site_at(id, now) else { return Figures::default() };
+        let figures = site.totals.figures(&site.span.hour);
+        Figures { changed_ms: figures.changed_ms.max(site.midnight_ms), ..figures }
     }
 
     /// How often the figures of a site may have changed: what [`Tally::figures`] gives is the same while
     /// this is.
     pub fn revision(&mut self, id: SiteId, now: Moment) -> u64 {
-        self.hour(id, now);
-        self.site(id).map_or(0, |site| site.totals.revision)
+        self.site_at(id, now).map_or(0, |site| site.totals.revision)
     }
 
     /// The figures of a page and when they were loaded, monotonic milliseconds.
     pub fn page(&mut self, id: SiteId, page: &Page, now: Moment) -> Option<(PageFigures, u64)> {
-        let hour = self.hour(id, now)?;
-        self.site(id)?.pages.figures(page, &hour)
+        let site = self.site_at(id, now)?;
+        site.pages.figures(page, &site.span.hour)
     }
 
     /// The recent hours and days of a site and when they were loaded, monotonic milliseconds.

@@ -17,16 +17,6 @@ pub struct Sums {
     pub visits: u64,
 }
 
-impl std::ops::Sub for Sums {
-    type Output = Sums;
-    fn sub(self, other: Sums) -> Sums {
-        Sums {
-            views: self.views.saturating_sub(other.views),
-            visits: self.visits.saturating_sub(other.visits),
-        }
-    }
-}
-
 impl std::ops::AddAssign for Sums {
     fn add_assign(&mut self, other: Sums) {
         self.views += other.views;
@@ -67,17 +57,9 @@ struct Total {
 }
 
 impl Amount for Total {
-    fn plus(self, other: Self) -> Self {
-        let earlier_visitors = self.earlier_visitors.plus(other.earlier_visitors);
-        Total { sums: self.sums.plus(other.sums), earlier_visitors }
-    }
-    fn minus(self, other: Self) -> Self {
-        let earlier_visitors = self.earlier_visitors.minus(other.earlier_visitors);
-        Total { sums: self.sums.minus(other.sums), earlier_visitors }
-    }
-    fn or_larger(self, other: Self) -> Self {
-        let earlier_visitors = self.earlier_visitors.or_larger(other.earlier_visitors);
-        Total { sums: self.sums.or_larger(other.sums), earlier_visitors }
+    fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self {
+        let earlier_visitors = numbers(self.earlier_visitors, other.earlier_visitors);
+        Total { sums: self.sums.merge(other.sums, numbers), earlier_visitors }
     }
 }
 

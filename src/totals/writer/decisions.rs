@@ -227,7 +227,7 @@ impl Writer {
         self.pace.retry_now();
         self.send().await;
         let waiting = self.outbox.waiting();
-        if waiting > 0 || self.pace.failures > 0 || self.shared.tally().oldest_ms().is_some() {
+        if waiting > 0 || self.pace.failures > 0 || self.shared.tally().oldest_ms.is_some() {
             let held = self.shared.held().unwrap_or_else(|| "the store does not answer".to_owned());
             return Err(format!("{waiting} batches cannot be brought to the store: {held}"));
         }
