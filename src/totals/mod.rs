@@ -47,7 +47,7 @@ pub use intake::journal::{JournalConfig, Sync};
 pub use store::contract::{StoreConfig, StoreError};
 pub use store::redis::check_authorities;
 pub use tally::pages::PageFigures;
-pub use tally::recent::Past;
+pub use tally::recent::Recent;
 pub use tally::running::Figures;
 pub use upkeep::audit::{Audit, Disagreement};
 pub use writer::OpenError;
@@ -158,8 +158,8 @@ impl Totals {
 
     /// The hours, days and most-read pages of a site, if they are known without asking the store. `old`:
     /// they should be loaded anew.
-    pub fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
-        self.shared.past(site, now)
+    pub fn past(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
+        self.shared.recent(site, now)
     }
 
     /// Asks the store for the past of a site and the figures of the pages it names; what it does not answer
@@ -225,7 +225,7 @@ impl Look<'_> {
     /// The figures of the site.
     pub fn figures(&mut self) -> Figures {
         let figures = self.tally.figures(self.site, self.now);
-        if figures.views[0].is_none() {
+        if figures.views.day.is_none() {
             self.totals.shared.day_turned.store(true, Ordering::Release);
         }
         figures

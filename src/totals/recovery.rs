@@ -168,7 +168,7 @@ impl Recovered {
             losses.record(Cause::Journal, now.unix_ms, &format!("journal/{segment:016x}.seg"), what);
         });
         tracing::info!(views, batches = outbox.waiting(), sessions = sessions.len(), "recovered");
-        tally.set_folded(journal.end());
+        tally.folded = journal.end();
         if views == 0 {
             // Nothing of the old segments is needed any more.
             reach = journal.end();

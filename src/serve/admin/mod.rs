@@ -81,7 +81,13 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let sites = parts.sites.load();
     parts.metrics.show_sites(sites.iter().map(|site| {
         let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
-        Shown { site, online: parts.sessions.online(site.id, now), views, visits, visitors }
+        Shown {
+            site,
+            online: parts.sessions.online(site.id, now),
+            views: views.into(),
+            visits: visits.into(),
+            visitors: visitors.into(),
+        }
     }));
     parts.metrics.sessions.set(parts.sessions.len() as i64);
     match parts.metrics.text() {

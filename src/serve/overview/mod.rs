@@ -16,13 +16,12 @@ use super::answer::{
     html::{escaped, filled},
 };
 use super::parts::Parts;
-use super::shown::figure::SiteFigures;
 use crate::calendar::CivilHour;
 use crate::clock::Moment;
 use crate::ingest::Page;
 use crate::random;
 use crate::sites::Site;
-use crate::totals::{Past, Sums};
+use crate::totals::{Figures, Recent, Sums};
 
 const PAGE: &str = include_str!("page.html");
 const CSS: &str = include_str!("overview.css");
@@ -79,7 +78,7 @@ fn grouped(figure: Option<u64>) -> String {
 
 pub fn section(parts: &Parts, site: &Site) -> String {
     let now = parts.clock.now();
-    let figures = SiteFigures::from(parts.totals.figures(site.id, now));
+    let figures = parts.totals.figures(site.id, now);
     let past = parts.totals.past(site.id, now).map(|(past, _)| past);
     let key = &site.key;
     let home = site.hosts.first().map_or("", String::as_str);
@@ -114,7 +113,7 @@ fn tile(label: &str, figure: Option<u64>, beside: &str) -> String {
 }
 
 /// Online now, and today against yesterday.
-fn tiles(online: u64, figures: &SiteFigures, past: Option<&Past>) -> String {
+fn tiles(online: u64, figures: &Figures, past: Option<&Recent>) -> String {
     let beside = |of: fn(&Sums) -> u64| past.map_or(String::new(), |past| against(past, of));
     format!(
         "<dl class=\"tiles\">{}{}{}{}</dl>",
@@ -126,7 +125,7 @@ fn tiles(online: u64, figures: &SiteFigures, past: Option<&Past>) -> String {
 }
 
 /// Today's complete hours beside the same hours of yesterday, and all of yesterday.
-fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
+fn against(past: &Recent, of: fn(&Sums) -> u64) -> String {
     let Some((running, _)) = past.hours.last() else { return String::new() };
     let yesterday = past.days.iter().rev().nth(1).map_or(0, |(_, sums)| of(sums));
     let yesterday = format!("yesterday {}", grouped(Some(yesterday)));
@@ -158,7 +157,7 @@ fn change(now: u64, before: u64) -> String {
 }
 
 /// The last 24 hours and 30 days.
-fn plots(key: &str, past: &Past) -> String {
+fn plots(key: &str, past: &Recent) -> String {
     let named = |hour: &CivilHour| format!("{} {:02}:00", hour.day.format("%-d %b"), hour.hour);
     let from = past.hours.len().saturating_sub(24);
     let hours: Vec<Bar> = past.hours.iter().skip(from).map(|(hour, sums)| bar(named(hour), sums)).collect();
@@ -177,10 +176,10 @@ fn bar(name: String, sums: &Sums) -> Bar {
 
 /// The pages that were read most today, with their figures of now. The store tells which they are; it may not
 /// have them yet though there `are_any`.
-fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool) -> String {
+fn most_read(parts: &Parts, site: &Site, past: &Recent, now: Moment, are_any: bool) -> String {
     let mut look = parts.totals.look(site.id, now);
     let pages = past.most_read.iter().map(|text| Page::trusted(site.id, text));
-    let known = pages.filter_map(|page| look.page(&page).map(|[today, ..]| (page, today)));
+    let known = pages.filter_map(|page| look.page(&page).map(|views| (page, views.day)));
     let mut rows: Vec<(Page, u64)> = known.collect();
     drop(look);
     rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.as_str().cmp(b.0.as_str())));
@@ -205,7 +204,7 @@ fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool
 }
 
 /// Visits of the longer periods.
-fn sums(figures: &SiteFigures) -> String {
+fn sums(figures: &Figures) -> String {
     let visits = &figures.visits;
     let sum = |visits, label| format!("<span><b>{}</b> visits {label}</span> ", grouped(visits));
     format!(

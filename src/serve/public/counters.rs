@@ -14,11 +14,11 @@ use crate::ingest::{Page, Reason};
 use crate::serve::answer::{self, Fault, Response, etag};
 use crate::serve::live::Snapshot;
 use crate::serve::shown::{
-    figure::SiteFigures,
     json::{self, BodyHead, PageItem},
     prefix::{BodyPrefix, Version},
 };
 use crate::sites::Site;
+use crate::totals::Figures;
 
 const MAX_PAGES: usize = 100;
 
@@ -133,7 +133,7 @@ fn cache(stale: bool) -> HeaderValue {
 /// What `pages` answers.
 struct PageList {
     now: Moment,
-    figures: SiteFigures,
+    figures: Figures,
     views: Vec<Option<PerPeriod<u64>>>,
 }
 
@@ -158,11 +158,11 @@ impl Public {
         let now = parts.clock.now();
         let (online, online_changed_ms) = self.online(site, now);
         let mut look = parts.totals.look(site.id, now);
-        let views = page.and_then(|page| look.page(page)).map(PerPeriod::from);
+        let views = page.and_then(|page| look.page(page));
         let version = Version { site: site.id, revision: look.revision(), online, online_changed_ms };
         let mut prefix = self.prefixes.of(site.id);
         if !prefix.is(&version) {
-            let figures = SiteFigures::from(look.figures());
+            let figures = look.figures();
             if !figures.are_known() {
                 return None;
             }
@@ -185,7 +185,7 @@ impl Public {
     /// Asks the store, once: for the figures of the site where they are not known, and for pages.
     async fn load(&self, site: &Site, pages: Vec<Page>) {
         let totals = &self.parts.totals;
-        if !SiteFigures::from(totals.figures(site.id, self.parts.clock.now())).are_known() {
+        if !totals.figures(site.id, self.parts.clock.now()).are_known() {
             totals.load_figures(site.id).await;
         }
         totals.load_pages(site.id, pages).await;
@@ -194,8 +194,8 @@ impl Public {
     fn list(&self, site: &Site, pages: &[Page]) -> PageList {
         let now = self.parts.clock.now();
         let mut look = self.parts.totals.look(site.id, now);
-        let figures = look.figures().into();
-        let views = pages.iter().map(|page| look.page(page).map(PerPeriod::from)).collect();
+        let figures = look.figures();
+        let views = pages.iter().map(|page| look.page(page)).collect();
         PageList { now, figures, views }
     }
 

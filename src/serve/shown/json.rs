@@ -1,9 +1,9 @@
 //! The bodies of the reads, written by hand into one buffer. A figure that is not known is left out.
 
-use super::figure::SiteFigures;
 use super::hour::Hour;
 use crate::calendar::{PerPeriod, Period};
 use crate::sites::Site;
+use crate::totals::Figures;
 
 pub struct PageItem<'a> {
     pub page: &'a str,
@@ -30,7 +30,7 @@ impl<'a> BodyHead<'a> {
 }
 
 /// What the body of `counters` begins with: all of it that is the same for every page.
-pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figures: &SiteFigures) {
+pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figures: &Figures) {
     begin(body, head);
     text(body, r#","online":"#);
     number(body, online);
@@ -144,15 +144,15 @@ mod tests {
         }
     }
 
-    fn counters(online: u64, figures: &SiteFigures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
+    fn counters(online: u64, figures: &Figures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
         let mut body = Vec::new();
         site_counters(&mut body, &head(), online, figures);
         page_counters(&mut body, page, stale);
         body
     }
 
-    fn figures() -> SiteFigures {
-        SiteFigures {
+    fn figures() -> Figures {
+        Figures {
             views: [Some(61); 5].into(),
             visits: [Some(61), Some(10194), Some(53796), Some(634_758), Some(1_316_717)].into(),
             visitors: [Some(61); 5].into(),
@@ -179,8 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out_and_never_zero() {
-        let some =
-            SiteFigures { views: [None, Some(2), None, None, Some(0)].into(), ..SiteFigures::default() };
+        let some = Figures { views: [None, Some(2), None, None, Some(0)].into(), ..Figures::default() };
         let body = counters(0, &some, None, true);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["views"], serde_json::json!({"week": 2, "all": 0}));

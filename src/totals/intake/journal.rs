@@ -76,9 +76,6 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in a folder, to go on in a segment after number `after`, and starts the thread that
     /// syncs it.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn open(
         folder: Folder,
         after: u64,
@@ -129,17 +126,6 @@ impl Journal {
         synced.send_replace(request.upto);
     }
 
-    /// Whether a view may be taken.
-    ///
-    /// # Errors
-    /// `journal-full` or `overloaded`.
-    pub fn admits(&self, now: Moment) -> Result<(), Reason> {
-        self.reached(now).map_or(Ok(()), |(bound, reason)| {
-            self.metrics.bound(bound);
-            Err(reason)
-        })
-    }
-
     /// The bound that is reached, and what views are refused with.
     pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
         if self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes {
@@ -151,9 +137,6 @@ impl Journal {
     }
 
     /// Writes a group. Where it ends.
-    ///
-    /// # Errors
-    /// See [`AppendError`].
     pub fn write(&self, group: &mut [u8], now_ms: u64) -> Result<Position, AppendError> {
         let mut state = self.state();
         let end = state.log.append(group)?;
@@ -203,9 +186,6 @@ impl Journal {
     }
 
     /// Reads every group from a position on; see [`Segments::replay`].
-    ///
-    /// # Errors
-    /// Of the file system, or of `each`.
     pub fn replay(
         &self,
         from: Position,
@@ -214,10 +194,8 @@ impl Journal {
         self.state().log.replay(from, each)
     }
 
-    /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something.
-    ///
-    /// # Errors
-    /// Of the file system; the current segment is kept.
+    /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something. Where that
+    /// fails, the current segment is kept.
     pub fn roll(&self, anyway: bool) -> io::Result<()> {
         let (next, bytes, empty) = {
             let state = self.state();
@@ -237,9 +215,6 @@ impl Journal {
     }
 
     /// Deletes segments that end before a position.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn remove_before(&self, position: Position) -> io::Result<()> {
         let (forgotten, bytes) = {
             let mut state = self.state();

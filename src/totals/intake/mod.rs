@@ -31,7 +31,7 @@ use crate::totals::tally::{self, CountedView, Tally};
 /// Takes views, writes them in groups, and has them counted.
 pub struct Intake {
     /// None where the journal is memory.
-    journal: Option<Arc<Journal>>,
+    pub journal: Option<Arc<Journal>>,
     open: Mutex<Open>,
     ids: Mutex<Ids>,
     /// The open group has its first view.
@@ -72,18 +72,14 @@ impl Intake {
         }
     }
 
-    /// None where the journal is memory.
-    pub fn journal(&self) -> Option<&Arc<Journal>> {
-        self.journal.as_ref()
-    }
-
     /// Takes a view into the open group.
     ///
     /// # Errors
     /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
-        if let Some(journal) = &self.journal {
-            journal.admits(view.at)?;
+        if let Some((bound, reason)) = self.reached(view.at) {
+            self.metrics.bound(bound);
+            return Err(reason);
         }
         let (written, is_first) = {
             let Open { group, .. } = &mut *self.open();
@@ -96,9 +92,13 @@ impl Intake {
         Ok(written)
     }
 
-    /// Why views are refused now. It refuses none itself, so no refusal is counted.
+    fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
+        self.journal.as_ref()?.reached(now)
+    }
+
+    /// Why views are refused now.
     pub fn refuses(&self, now: Moment) -> Option<Reason> {
-        self.journal.as_ref()?.reached(now).map(|(_, reason)| reason)
+        self.reached(now).map(|(_, reason)| reason)
     }
 
     /// To be called once a second on the event loop.

@@ -25,7 +25,6 @@ use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::delivery::Delivery;
 use crate::totals::disk::faults::{Faults, Operation};
 use crate::totals::store::contract::{Query, Store, StoreConfig};
-use crate::totals::tally::running::PERIODS;
 use crate::totals::writer::mailbox::{ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
@@ -342,7 +341,7 @@ impl Run {
             Step::Kill { back } => self.kill(back).await,
             Step::CutPower { seed } => {
                 self.written().await;
-                let journal = self.process().totals.shared.intake.journal().cloned().unwrap();
+                let journal = self.process().totals.shared.intake.journal.clone().unwrap();
                 journal.synced_to(journal.end()).await;
                 self.cut_power(seed).await;
             }
@@ -474,15 +473,15 @@ impl Run {
         let hour = calendar().span(now.unix_ms).hour;
         for site in 0..SITES {
             let figures = process.totals.figures(SiteId(site), now);
-            assert!(!known || figures.views[0].is_some(), "the figures are known after a start");
+            assert!(!known || figures.views.day.is_some(), "the figures are known after a start");
             self.check_site(site, &figures, &hour);
-            for (place, period) in PERIODS.into_iter().enumerate() {
+            for period in Period::SHOWN {
                 for page in (0..12).filter(|_| self.max_pages >= 12) {
                     let text = Page::trusted(SiteId(site), &format!("/{page}"));
                     let shown = process.totals.page(&text, SiteId(site), now);
                     let (views, _) = self.sums(site, Some(page), period, &hour);
                     assert!(
-                        shown.is_none_or(|shown| shown[place] == views),
+                        shown.is_none_or(|shown| shown.get(period) == Some(&views)),
                         "page {page}, {period:?}: {shown:?} and not {views}"
                     );
                 }
@@ -494,11 +493,12 @@ impl Run {
     }
 
     fn check_site(&self, site: u16, figures: &Figures, hour: &CivilHour) {
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for period in Period::SHOWN {
             let (views, visits) = self.sums(site, None, period, hour);
-            for (shown, counted) in [(figures.views[place], views), (figures.visits[place], visits)] {
+            for (shown, counted) in [(figures.views.get(period), views), (figures.visits.get(period), visits)]
+            {
                 assert!(
-                    shown.is_none_or(|shown| shown == counted),
+                    shown.copied().flatten().is_none_or(|shown| shown == counted),
                     "{period:?}: {figures:?} and not {counted}"
                 );
             }
@@ -615,7 +615,7 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
         }
         let now = run.clock.now();
         let figures = run.process().totals.figures(SiteId(0), now);
-        assert_eq!((figures.views[4], figures.visits[4]), (Some(24), Some(3)), "operation {n}");
+        assert_eq!((figures.views.all, figures.visits.all), (Some(24), Some(3)), "operation {n}");
         assert_eq!(run.process().outcomes(), (24, 0));
         let fresh = tempfile::tempdir().unwrap();
         copy(run.dir(), fresh.path());
@@ -623,7 +623,11 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
         let config = settings(fresh.path(), 1000, Sync::EverySecond);
         let process = Process::start(&config, DataDir::open(fresh.path()).unwrap(), &run.clock).await;
         let figures = process.totals.figures(SiteId(0), now);
-        assert_eq!((figures.views[4], figures.visits[4]), (Some(24), Some(3)), "operation {n}, after a kill");
+        assert_eq!(
+            (figures.views.all, figures.visits.all),
+            (Some(24), Some(3)),
+            "operation {n}, after a kill"
+        );
         process.end().await;
     }
     assert!(refused >= 8, "{refused} groups were refused");
@@ -654,7 +658,7 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.step(&VIEW).await;
     run.step(&Step::Turn).await;
     run.step(&VIEW).await;
-    let journal = run.process().totals.shared.intake.journal().cloned().unwrap();
+    let journal = run.process().totals.shared.intake.journal.clone().unwrap();
     journal.synced_to(journal.end()).await;
     run.faults.only(&[Operation::Sync]);
     run.faults.fail_after(1);
@@ -690,7 +694,7 @@ async fn the_last_known_figures_and_all_that_waits_are_shown_without_the_store_d
         run.step(step).await;
     }
     let shown = &run.process().at_start[0];
-    assert_eq!(shown.views, [2, 3, 2, 5, 5].map(Some));
+    assert_eq!(shown.views, [2, 3, 2, 5, 5].map(Some).into());
     run.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! What is counted and shown, in memory: pending sums until they are frozen into a batch, and the figures that
 //! readers get. All of it is under one lock that is never held across an `.await` or a write.
 
+pub mod cell;
 pub mod pages;
 pub mod recent;
 pub mod running;
@@ -11,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::NaiveDate;
 
-use self::pages::{Known, PageFigures, Pages};
-use self::recent::{History, Past, StoredPast};
-use self::running::{Figures, SiteFigures, Stored};
+use self::pages::{PageFigures, Pages, StoredPage};
+use self::recent::{Recent, RecentBuckets, StoredRecent};
+use self::running::{Figures, RunningTotals, Stored};
 use crate::calendar::{Calendar, CivilHour, Span};
 use crate::clock::Moment;
 use crate::ingest::{Beacon, Page};
@@ -36,9 +37,9 @@ pub struct Tally {
     by_key: HashMap<SiteKey, SiteId>,
     sealed: Vec<SiteSums>,
     /// When the oldest view was accepted that is in no batch.
-    oldest_ms: Option<i64>,
+    pub oldest_ms: Option<i64>,
     /// Up to where the journal is counted.
-    folded: Position,
+    pub folded: Position,
     max_pages: usize,
     metrics: Arc<Metrics>,
 }
@@ -50,8 +51,8 @@ struct SiteTally {
     /// When the span's day began: its figures changed then, if not later.
     midnight_ms: i64,
     pages: Pages,
-    figures: Revised<SiteFigures>,
-    history: History,
+    totals: Revised<RunningTotals>,
+    recent: RecentBuckets,
     pending: Option<(CivilHour, Sums)>,
 }
 
@@ -76,16 +77,16 @@ impl<T> DerefMut for Revised<T> {
 }
 
 impl SiteTally {
-    fn new(key: SiteKey, calendar: Calendar, max_pages: usize, now: Moment) -> Self {
+    fn new(key: SiteKey, calendar: Calendar, pages: Pages, now: Moment) -> Self {
         let span = calendar.span(now.unix_ms);
         SiteTally {
             key,
             midnight_ms: calendar.day_begins_ms(span.hour.day),
             calendar,
             span,
-            pages: Pages::new(max_pages),
-            figures: Revised { value: SiteFigures::new(), revision: 0 },
-            history: History::default(),
+            pages,
+            totals: Revised { value: RunningTotals::new(), revision: 0 },
+            recent: RecentBuckets::default(),
             pending: None,
         }
     }
@@ -99,14 +100,14 @@ impl SiteTally {
     fn turn_to(&mut self, now: Moment) {
         self.span = self.calendar.span(now.unix_ms);
         self.midnight_ms = self.calendar.day_begins_ms(self.span.hour.day);
-        self.figures.revision += 1;
+        self.totals.revision += 1;
     }
 
     fn add(&mut self, hour: &CivilHour, sums: Sums, at_ms: i64) {
         let (_, pending) = self.pending.get_or_insert((*hour, Sums::default()));
         *pending += sums;
-        self.figures.count(hour, sums, at_ms);
-        self.history.add(hour, sums);
+        self.totals.count(hour, sums, at_ms);
+        self.recent.add(hour, sums);
     }
 
     /// Takes what is pending, if it is of another hour.
@@ -121,7 +122,7 @@ impl SiteTally {
             site: self.key.clone(),
             hour,
             sums,
-            day_registers: self.figures.seal(),
+            day_registers: self.totals.seal(),
             pages: self.pages.seal(),
         })
     }
@@ -148,7 +149,7 @@ impl Tally {
     fn add_site(&mut self, key: SiteKey, calendar: Calendar, now: Moment) -> SiteId {
         let id = SiteId(self.sites.len() as u16);
         self.by_key.insert(key.clone(), id);
-        self.sites.push(SiteTally::new(key, calendar, self.max_pages, now));
+        self.sites.push(SiteTally::new(key, calendar, Pages::new(id, self.max_pages), now));
         id
     }
 
@@ -195,8 +196,8 @@ impl Tally {
     }
 
     fn count_run(&mut self, run: &[CountedView], again: bool) {
-        let (Some(CountedView { view: first, .. }), Some(CountedView { view: last, .. })) =
-            (run.first(), run.last())
+        let Some((CountedView { view: first, .. }, CountedView { view: last, .. })) =
+            run.first().zip(run.last())
         else {
             return;
         };
@@ -209,7 +210,7 @@ impl Tally {
                 self.metrics.bound(Bound::Pages);
             }
             if let Some(visitor) = view.visitor {
-                site.figures.see(&first.hour, visitor.today.0, again);
+                site.totals.see(&first.hour, visitor.today.0, again);
             }
         }
         site.add(&first.hour, sums, last.at.unix_ms);
@@ -217,21 +218,6 @@ impl Tally {
         if !again {
             self.metrics.counted(first.site, sums.views, sums.visits);
         }
-    }
-
-    /// The journal is counted up to here: at start, after the replay.
-    pub fn set_folded(&mut self, position: Position) {
-        self.folded = position;
-    }
-
-    /// Up to where the journal is counted.
-    pub fn folded(&self) -> Position {
-        self.folded
-    }
-
-    /// When the oldest view was accepted that is in no batch.
-    pub fn oldest_ms(&self) -> Option<i64> {
-        self.oldest_ms
     }
 
     /// Takes all that is pending; none where nothing is.
@@ -250,12 +236,11 @@ impl Tally {
     /// The store holds a batch now.
     pub fn applied(&mut self, batch: &Batch) {
         for sums in &batch.sums {
-            let Some(id) = self.site_id(&sums.site) else { continue };
-            let Some(site) = self.site(id) else { continue };
-            site.figures.applied(sums.hour.day, sums.sums);
-            site.history.applied(&sums.hour, sums.sums);
+            let Some(site) = self.site_id(&sums.site).and_then(|id| self.site(id)) else { continue };
+            site.totals.applied(&sums.hour, sums.sums);
+            site.recent.applied(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
-                site.pages.applied(&Page::trusted(id, page), sums.hour.day, *views);
+                site.pages.applied(page, &sums.hour, *views);
             }
         }
     }
@@ -265,10 +250,10 @@ impl Tally {
         for sums in &batch.sums {
             let id = self.place_of(&sums.site, now);
             let Some(site) = self.site(id) else { continue };
-            site.figures.restore_unapplied(&sums.hour, sums.sums, &sums.day_registers);
-            site.history.add(&sums.hour, sums.sums);
+            site.totals.restore_unapplied(&sums.hour, sums.sums, &sums.day_registers);
+            site.recent.add(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
-                site.pages.restore_unapplied(&Page::trusted(id, page), &sums.hour, *views);
+                site.pages.restore_unapplied(page, &sums.hour, *views);
             }
         }
     }
@@ -277,14 +262,14 @@ impl Tally {
     pub fn learn_site(&mut self, id: SiteId, stored: Stored, now_ms: i64) {
         // A week that another calendar cut is not known by this one.
         if let Some(site) = self.site(id).filter(|site| site.cuts(&stored.hour)) {
-            site.figures.load(stored, now_ms);
+            site.totals.learn(stored, now_ms);
         }
     }
 
     /// Takes what the store holds of the recent hours and days of a site.
-    pub fn learn_recent(&mut self, id: SiteId, stored: StoredPast, uptime_ms: u64) {
+    pub fn learn_recent(&mut self, id: SiteId, stored: StoredRecent, uptime_ms: u64) {
         if let Some(site) = self.site(id) {
-            site.history.load(stored, uptime_ms);
+            site.recent.learn(stored, uptime_ms);
         }
     }
 
@@ -298,50 +283,47 @@ impl Tally {
         uptime_ms: u64,
     ) {
         if let Some(site) = self.site(id).filter(|site| site.cuts(hour)) {
-            site.pages.load(&Page::trusted(id, page), hour, stored, uptime_ms);
+            site.pages.learn(page, hour, stored, uptime_ms);
         }
     }
 
-    /// The civil hour of a site.
-    fn hour(&mut self, id: SiteId, now: Moment) -> Option<CivilHour> {
+    /// A site, in the buckets of an instant.
+    fn site_at(&mut self, id: SiteId, now: Moment) -> Option<&mut SiteTally> {
         let site = self.site(id)?;
         if !(site.span.from_ms..site.span.until_ms).contains(&now.unix_ms) {
             site.turn_to(now);
         }
-        Some(site.span.hour)
+        Some(site)
     }
 
     /// Whether a civil day is the running one of a site.
     pub fn is_day(&mut self, id: SiteId, day: NaiveDate, now: Moment) -> bool {
-        self.hour(id, now).is_some_and(|hour| hour.day == day)
+        self.site_at(id, now).is_some_and(|site| site.span.hour.day == day)
     }
 
     /// The figures of a site.
     pub fn figures(&mut self, id: SiteId, now: Moment) -> Figures {
-        let Some(hour) = self.hour(id, now) else { return Figures::default() };
-        let Some(site) = self.site(id) else { return Figures::default() };
-        let mut figures = site.figures.figures(&hour);
-        figures.changed_ms = figures.changed_ms.max(site.midnight_ms);
-        figures
+        let Some(site) = self.site_at(id, now) else { return Figures::default() };
+        let figures = site.totals.figures(&site.span.hour);
+        Figures { changed_ms: figures.changed_ms.max(site.midnight_ms), ..figures }
     }
 
     /// How often the figures of a site may have changed: what [`Tally::figures`] gives is the same while
     /// this is.
     pub fn revision(&mut self, id: SiteId, now: Moment) -> u64 {
-        self.hour(id, now);
-        self.site(id).map_or(0, |site| site.figures.revision)
+        self.site_at(id, now).map_or(0, |site| site.totals.revision)
     }
 
     /// The figures of a page and when they were loaded, monotonic milliseconds.
     pub fn page(&mut self, id: SiteId, page: &Page, now: Moment) -> Option<(PageFigures, u64)> {
-        let hour = self.hour(id, now)?;
-        self.site(id)?.pages.figures(page, &hour)
+        let site = self.site_at(id, now)?;
+        site.pages.figures(page, &site.span.hour)
     }
 
     /// The recent hours and days of a site and when they were loaded, monotonic milliseconds.
-    pub fn recent(&self, id: SiteId, now: Moment) -> Option<(Past, u64)> {
+    pub fn recent(&self, id: SiteId, now: Moment) -> Option<(Recent, u64)> {
         let site = self.sites.get(id.index())?;
-        site.history.past(&site.calendar, now.unix_ms)
+        site.recent.recent(&site.calendar, now.unix_ms)
     }
 
     /// Every site by its place.
@@ -353,11 +335,11 @@ impl Tally {
 
     /// What the store is known to hold of a site, for the checkpoint.
     pub fn stored(&self, id: SiteId) -> Option<Stored> {
-        self.sites.get(id.index())?.figures.stored()
+        self.sites.get(id.index())?.totals.stored()
     }
 
     /// What the store is known to hold of a site's pages; see [`Pages::export`].
-    pub fn stored_pages(&self, id: SiteId, from: usize, limit: usize) -> (Vec<Known>, Option<usize>) {
+    pub fn stored_pages(&self, id: SiteId, from: usize, limit: usize) -> (Vec<StoredPage>, Option<usize>) {
         self.sites.get(id.index()).map_or((Vec::new(), None), |site| site.pages.export(from, limit))
     }
 }

@@ -42,7 +42,7 @@ impl Writer {
     }
 
     fn is_recent_fresh(&self, site: SiteId) -> bool {
-        self.shared.past(site, self.shared.clock.now()).is_some_and(|(_, old)| !old)
+        self.shared.recent(site, self.shared.clock.now()).is_some_and(|(_, old)| !old)
     }
 
     /// Reads the recent past of a site. The pages it names whose figures are not known.

@@ -57,7 +57,7 @@ impl Writer {
         self.delivery.retry_now();
         self.send().await;
         let waiting = self.delivery.outbox.waiting();
-        if waiting > 0 || self.delivery.is_failing() || self.shared.tally().oldest_ms().is_some() {
+        if waiting > 0 || self.delivery.is_failing() || self.shared.tally().oldest_ms.is_some() {
             return Err(self.not_brought(waiting));
         }
         let former = self.delivery.give_up_identity().await.map_err(|error| error.to_string())?;

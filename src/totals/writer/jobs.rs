@@ -71,7 +71,7 @@ impl Writer {
         if self.copying.strong_count() > 0 {
             return Err("another command copies the store; wait for its end".to_owned());
         }
-        let counted = self.shared.tally().folded();
+        let counted = self.shared.tally().folded;
         self.freeze().await;
         for _ in 0..TRIES {
             self.delivery.retry_now();

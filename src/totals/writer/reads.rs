@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use chrono::{Datelike, NaiveDate};
 
-use crate::calendar::{Bucket, CivilHour, Period};
+use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::Page;
 use crate::metrics::{Operation, StoreOperations};
 use crate::sites::SiteKey;
@@ -16,8 +16,8 @@ use crate::totals::batch::part::{HashKind, HashName, Sums};
 use crate::totals::store::contract::{Marker, Query, Store, StoreError, WriterId};
 use crate::totals::store::dump::StoredName;
 use crate::totals::tally::pages::{OTHER, PageFigures};
-use crate::totals::tally::recent::{MostRead, StoredPast};
-use crate::totals::tally::running::{PERIODS, SiteFigures, Stored};
+use crate::totals::tally::recent::{MostRead, StoredRecent};
+use crate::totals::tally::running::{RunningTotals, Stored};
 
 /// Most steps in which the pages of a day are read for those read most: the writer is not to be kept from its
 /// work, whatever the number of pages.
@@ -95,13 +95,13 @@ impl Reader<'_> {
         hour: &CivilHour,
         since: NaiveDate,
     ) -> Result<(Stored, Bears), StoreError> {
-        let (sums, bears) = self.sums(site, &PERIODS.map(|period| hour.bucket(period))).await?;
-        let sums = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
+        let (sums, bears) = self.sums(site, &Period::SHOWN.map(|period| hour.bucket(period))).await?;
+        let sums: [Sums; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
         let sketches = self.operations.watch(Operation::Read, self.store.sketches(vec![sketch])).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
         let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
-        Ok((Stored { hour: *hour, sums, earlier_visitors, sketch }, bears))
+        Ok((Stored { hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
     }
 
     /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
@@ -110,14 +110,14 @@ impl Reader<'_> {
         site: &SiteKey,
         hour: &CivilHour,
         since: NaiveDate,
-    ) -> Result<[u64; 4], StoreError> {
-        let [week, month, year, all] = SiteFigures::earlier_days(hour, since);
+    ) -> Result<PerPeriod<u64>, StoreError> {
+        let [week, month, year, all] = RunningTotals::earlier_days(hour, since);
         // The last one holds all the others.
         let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
         let counts = self.store.visitors(all.iter().map(name).collect());
         let counts = self.operations.watch(Operation::Read, counts).await?;
         let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
-        Ok([sum(&week), sum(&month), sum(&year), sum(&all)])
+        Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }
 
     /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its months.
@@ -137,7 +137,7 @@ impl Reader<'_> {
         let figures = |page: usize| {
             let of = |buckets: &[Vec<u64>]| -> u64 { buckets.iter().map(|views| views[page]).sum() };
             let (day, month) = (of(&views[days - 1..days]), of(&views[months - 1..months]));
-            [day, of(&views[..days]), month, of(&views[days..months]), of(&views[months..])]
+            [day, of(&views[..days]), month, of(&views[days..months]), of(&views[months..])].into()
         };
         Ok(((0..pages.len()).map(figures).collect(), bears))
     }
@@ -148,12 +148,12 @@ impl Reader<'_> {
         site: &SiteKey,
         hours: &[CivilHour],
         days: &[NaiveDate],
-    ) -> Result<(StoredPast, Bears), StoreError> {
+    ) -> Result<(StoredRecent, Bears), StoreError> {
         let day = days.last().copied().unwrap_or_default();
         let hours = hours.iter().map(|hour| hour.bucket(Period::Hour));
         let buckets: Vec<Bucket> = hours.chain(days.iter().copied().map(Bucket::Day)).collect();
         let (sums, bears) = self.sums(site, &buckets).await?;
         let most_read = self.top(site, day).await?;
-        Ok((StoredPast { sums: buckets.into_iter().zip(sums).collect(), day, most_read }, bears))
+        Ok((StoredRecent { sums: buckets.into_iter().zip(sums).collect(), day, most_read }, bears))
     }
 }

@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId};
 use crate::totals::disk::losses::Losses;
 use crate::totals::intake::Intake;
-use crate::totals::tally::recent::Past;
+use crate::totals::tally::recent::Recent;
 use crate::totals::tally::{self, Tally};
 
 /// The recent past of a site that was read longer ago is read again when it is asked for, monotonic
@@ -64,9 +64,9 @@ impl Shared {
     }
 
     /// The recent past of a site as it is known, and whether it is old.
-    pub fn past(&self, site: SiteId, now: Moment) -> Option<(Past, bool)> {
-        let (past, read_ms) = self.tally().recent(site, now)?;
-        Some((past, now.uptime_ms.saturating_sub(read_ms) >= RECENT_FRESH_MS))
+    pub fn recent(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
+        let (recent, read_ms) = self.tally().recent(site, now)?;
+        Some((recent, now.uptime_ms.saturating_sub(read_ms) >= RECENT_FRESH_MS))
     }
 
     /// Whether the store is up to date.

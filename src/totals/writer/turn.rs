@@ -124,7 +124,7 @@ impl Writer {
             return;
         }
         let Some(frozen) = self.shared.tally().freeze() else { return };
-        if let Some(journal) = self.shared.intake.journal() {
+        if let Some(journal) = &self.shared.intake.journal {
             // The store must never be ahead of what a power cut leaves in the journal.
             journal.synced_to(frozen.reach).await;
         }
@@ -217,7 +217,7 @@ impl Writer {
         let now = self.shared.clock.now();
         if self.checkpoint_at.is_none_or(|at| at.elapsed() >= self.config.checkpoint_interval) {
             self.checkpoint().await;
-        } else if let Some(journal) = self.shared.intake.journal()
+        } else if let Some(journal) = &self.shared.intake.journal
             && let Err(error) = journal.roll(false)
         {
             tracing::warn!(%error, "no new journal segment can be made; the current one grows");
@@ -234,7 +234,7 @@ impl Writer {
         metrics.outbox_bytes.set(outbox.bytes() as i64);
         metrics.unapplied_batches.set(outbox.waiting() as i64);
         let waiting = outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
-        let oldest_ms = waiting.or_else(|| self.shared.tally().oldest_ms());
+        let oldest_ms = waiting.or_else(|| self.shared.tally().oldest_ms);
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
     }
 
@@ -247,7 +247,7 @@ impl Writer {
             tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
             return;
         }
-        if let Some(journal) = self.shared.intake.journal() {
+        if let Some(journal) = &self.shared.intake.journal {
             let deleted = journal.roll(true).and_then(|()| journal.remove_before(position));
             if let Err(error) = deleted {
                 tracing::warn!(%error, "the journal cannot be shortened");
@@ -265,7 +265,7 @@ impl Writer {
     /// Copies everything, never holding the tally for long. Nothing else applies batches meanwhile, so what
     /// the store is known to hold stays what it is. None while the journal cannot be written.
     async fn make_checkpoint(&self) -> Option<Checkpoint> {
-        let position = self.shared.tally().folded();
+        let position = self.shared.tally().folded;
         let now = self.shared.clock.now();
         let (sessions, ids) = self.copy_presence(now).await?;
         let sites = self.shared.tally().sites();

@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::calendar::Bucket;
+use crate::calendar::{Bucket, PerPeriod};
 use crate::totals::store::model::{Data, Fault, Model};
 use dice::Dice;
 
@@ -304,9 +304,14 @@ impl World {
         let now = instance.clock.now();
         let Some(figures) = instance.process.as_ref().unwrap().totals.page(&text, id, now) else { return };
         let hour = calendar().span(now.unix_ms).hour;
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for period in Period::SHOWN {
             let of = |by| self.sums(by, site, Some(page), period, &hour).0;
-            self.compare(figures[place], of(Some(index)), of(None), &format!("{period:?} of page {page}"));
+            self.compare(
+                *figures.get(period).unwrap(),
+                of(Some(index)),
+                of(None),
+                &format!("{period:?} of page {page}"),
+            );
         }
     }
 
@@ -339,8 +344,11 @@ impl World {
 
     fn compare_site(&mut self, index: usize, site: u16, figures: &Figures) {
         let hour = calendar().span(self.instances[index].clock.now().unix_ms).hour;
-        for (place, period) in PERIODS.into_iter().enumerate() {
-            let (Some(views), Some(visits)) = (figures.views[place], figures.visits[place]) else { continue };
+        for period in Period::SHOWN {
+            let shown = |of: &PerPeriod<Option<u64>>| of.get(period).copied().flatten();
+            let (Some(views), Some(visits)) = (shown(&figures.views), shown(&figures.visits)) else {
+                continue;
+            };
             let own = self.sums(Some(index), site, None, period, &hour);
             let all = self.sums(None, site, None, period, &hour);
             self.compare(views, own.0, all.0, &format!("{period:?} views of site {site}"));
