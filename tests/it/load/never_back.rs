@@ -50,7 +50,7 @@ impl Watch {
 
     /// Ends it: how often figures were read.
     fn end(self) -> u64 {
-        until("figures are read", || self.times.load(Ordering::Acquire) >= 200);
+        until("figures are read", || self.times.load(Ordering::Acquire) >= 200 || self.reader.is_finished());
         self.stop.store(true, Ordering::Release);
         self.reader.join().unwrap();
         self.times.load(Ordering::Acquire)
