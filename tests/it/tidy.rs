@@ -375,6 +375,22 @@ fn nothing_is_left_over() {
     }
 }
 
+/// A sleep that stands for an event is too short on a busy machine and too long on any other.
+#[test]
+fn tests_wait_with_their_support_alone() {
+    let support = ["tests/it/support", "tests/browser/service.mjs", "tests/browser/support.mjs"];
+    for path in files("tests").into_iter().filter(|path| !support.iter().any(|own| path.starts_with(own))) {
+        if path.extension().is_none_or(|extension| extension != "rs" && extension != "mjs") {
+            continue;
+        }
+        for (number, line) in read(&root().join(&path)).lines().enumerate() {
+            let sleeps =
+                [concat!("sle", "ep("), concat!("setTime", "out(")].iter().any(|call| line.contains(call));
+            assert!(!sleeps, "{}:{}: wait for what must happen", path.display(), number + 1);
+        }
+    }
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     for path in sources().into_iter().chain(files("benches")) {

@@ -50,7 +50,7 @@ impl Watch {
 
     /// Ends it: how often figures were read.
     fn end(self) -> u64 {
-        until("figures are read", || self.times.load(Ordering::Acquire) >= 200);
+        until("figures are read", || self.times.load(Ordering::Acquire) >= 200 || self.reader.is_finished());
         self.stop.store(true, Ordering::Release);
         self.reader.join().unwrap();
         self.times.load(Ordering::Acquire)
@@ -141,7 +141,8 @@ fn while_the_service_is_stopped_and_started_on_the_embedded_store() {
 #[test]
 fn while_redis_is_killed_and_stands_still() {
     let mut redis = RedisServer::lasting();
-    watched(Setup::default().store(&redis.url()), |service, round| {
+    let setup = Setup::default().store(&redis.url()).set("store.timeout", "500ms");
+    watched(setup, |service, round| {
         // Where it stands still it does all the same what it was asked, and answers nobody.
         let stands_still = round % 2 == 0;
         if stands_still {

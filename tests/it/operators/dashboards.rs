@@ -13,7 +13,7 @@ use crate::support::harness::{SITE, Setup, view};
 use crate::support::http;
 use crate::support::prometheus::Prometheus;
 use crate::support::servers::RedisServer;
-use crate::support::service::{Service, files, my_turn};
+use crate::support::service::{Service, files};
 use crate::support::wait::until_none_missing;
 
 /// Exported, and used by no dashboard and no rule, with why.
@@ -199,7 +199,6 @@ fn send(service: &Service, round: u32) {
 
 #[test]
 fn every_query_finds_what_it_asks_for() {
-    let _turn = my_turn();
     let (_redis, service) = busy();
     let rules = rules();
     let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
@@ -239,7 +238,6 @@ fn every_query_finds_what_it_asks_for() {
 
 #[test]
 fn every_metric_named_is_exported_and_every_one_exported_is_used() {
-    let _turn = my_turn();
     let (_redis, service) = busy();
     let text = http::get(service.admin(), "/metrics").text().to_owned();
     let exported: BTreeSet<&str> =

@@ -161,7 +161,8 @@ fn redis_that_stands_still_slows_no_beacon() {
 #[test]
 fn redis_that_stands_still_longer_than_the_timeout_is_given_nothing_twice() {
     let redis = RedisServer::start();
-    let mut app = TestApp::start(Setup::default().store(&redis.url()).set("store.timeout", "100ms"));
+    let mut app = TestApp::start(Setup::default().store(&redis.url()).set("store.timeout", "300ms"));
+    app.until_stale(false);
     for _ in 0..3 {
         redis.pause();
         app.read(20);

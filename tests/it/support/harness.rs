@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -58,7 +58,7 @@ impl Default for Setup {
             .set("listen", "127.0.0.1:0")
             .set("admin_listen", "127.0.0.1:0")
             .set("store.flush_interval", "100ms")
-            .set("store.timeout", "500ms")
+            .set("store.timeout", "5s")
             .set("checkpoint_interval", "1s")
     }
 }
@@ -239,6 +239,24 @@ impl TestApp {
         let config =
             Config::load(sites, self.variables().into_iter()).unwrap_or_else(|faults| panic!("{faults}"));
         self.running = Some(run(config, self.clock.clone()));
+        // Until it has seen its store, or found it to be another, it need not know a figure.
+        let looks = 1 + 2 * self.setup.sites.matches("[[site]]").count();
+        until("the store is looked at", || {
+            self.is_away()
+                || self.metric("footfall_store_up") == 1.0
+                || attaches(self.admin()) >= looks as f64
+        });
+    }
+
+    fn store_url(&self) -> &str {
+        self.setup.variables.get("FOOTFALL_STORE__URL").map_or("embedded", String::as_str)
+    }
+
+    /// Whether nobody listens where its Redis should be.
+    fn is_away(&self) -> bool {
+        let Some(rest) = self.store_url().strip_prefix("redis://") else { return false };
+        let host = rest.rsplit('@').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        TcpStream::connect(host).is_err()
     }
 
     fn variables(&self) -> BTreeMap<String, String> {
@@ -390,7 +408,7 @@ impl TestApp {
 
     /// Waits until the store is known to answer, or known not to.
     pub fn until_stale(&self, stale: bool) {
-        until("stale", || self.counters()["stale"] == stale);
+        until("stale", || self.get(&format!("/api/v1/sites/{SITE}/counters")).json()["stale"] == stale);
     }
 
     /// Compares what was accepted with what was counted. What the store should hold of each day.
@@ -430,8 +448,7 @@ impl TestApp {
     fn compare_stored(&mut self, days: &Days) {
         until("the store is there", || self.metric("footfall_store_up") == 1.0);
         self.stop();
-        let url = self.setup.variables.get("FOOTFALL_STORE__URL").map_or("embedded", String::as_str);
-        let stored = stored_days(url, &self.data_dir(), days);
+        let stored = stored_days(self.store_url(), &self.data_dir(), days);
         assert!(stored.as_ref().is_none_or(|stored| stored == days), "by day: {stored:?} and not {days:?}");
         let file = self.dir.path().join("footfall.toml");
         std::fs::write(&file, &self.setup.sites).unwrap();
@@ -538,9 +555,13 @@ pub fn readiness(admin: SocketAddr) -> (u16, String) {
 /// going on, and each asks twice.
 #[track_caller]
 pub fn until_tried(admin: SocketAddr) {
-    let asked = || metric(admin, "footfall_store_operation_seconds_count{operation=\"attach\"}");
-    let before = asked();
-    until("the store is tried again", || asked() >= before + 4.0);
+    let before = attaches(admin);
+    until("the store is tried again", || attaches(admin) >= before + 4.0);
+}
+
+/// What a service has asked its store to find out whether it is its own: twice each time, if it answers.
+fn attaches(admin: SocketAddr) -> f64 {
+    metric(admin, "footfall_store_operation_seconds_count{operation=\"attach\"}")
 }
 
 /// Runs a service on a thread and a runtime of its own.
