@@ -4,32 +4,49 @@
 //! # What flows where
 //!
 //! ```text
-//!            beacon                       view                      batch
-//! page ──▶ serve ──▶ ingest ──▶ sessions ──▶ totals ─ journal ─▶ tally ─ outbox ─▶ store
-//! page ◀── serve ◀───────────── online ◀──┴─── figures ◀──────────┘
+//!            beacon                       view                                      batch
+//! page ──▶ serve ──▶ ingest ──▶ sessions ──▶ totals: intake ─ journal ─▶ tally ─▶ delivery ─ outbox ─▶ store
+//! page ◀── serve ◀───────────── online ◀──┴───────────────── figures ◀────┘
 //! ```
 //!
 //! **One view, walked through.** [`serve`] bounds and reads the body. [`ingest::accept`] decides: a
 //! [`ingest::Beacon`] (site, page, visitor, instant, civil hour) or a [`ingest::Reason`].
 //! [`totals::Totals::take`] puts it into the open group, or answers 503; a request that is dropped after
-//! that changes nothing. The group's owner ([`totals::Totals::commit_groups`]) is a task on the same event
-//! loop, woken by the first view; it runs when every request of this turn has put in its own. It claims
-//! the ids, has [`sessions::Sessions::observe`] find or begin the sessions, writes the group with one
-//! write, and only then counts views and visits and answers each request 204. Ids, sessions and sums are
-//! looked up for a whole group in a row and not in each request, where each would wait for memory alone:
-//! in a row their waits for tables larger than the cache overlap. A group that cannot
-//! be written is cut off the file and undone (ids forgotten, visits uncounted), and every request in it
-//! is answered 503.
+//! that changes nothing. The group's owner ([`totals::Totals::commit_groups`], in `totals/intake`) is a task on
+//! the same event loop, woken by the first view; it runs when every request of this turn has put in its own. It
+//! claims the ids, has [`sessions::Sessions::observe`] find or begin the sessions, writes the group with one
+//! write, and only then has its views and visits counted and answers each request 204. Ids, sessions and sums are
+//! looked up for a whole group in a row, so that their waits for memory overlap. A group that cannot be
+//! written is cut off the file and undone (ids forgotten, visits uncounted), and every request in it is answered
+//! 503.
 //!
-//! The writer, on a thread of its own, freezes what is pending into batches in the outbox and applies
-//! them to the store. A batch is never cut again, and each hash of the store bears the marker of the last
-//! part applied to it, so a part is applied once however often it is sent (`totals/delivery/apply.rs`).
+//! The writer, on a thread of its own, freezes what is pending into batches in the outbox and has them applied
+//! to the store. A batch is never cut again, and each hash of the store bears the marker of the last part
+//! applied to it, so a part is applied once however often it is sent.
 //!
 //! A read is stored + unapplied, kept up to date in memory: no read of a page that is known asks the store.
 //!
+//! # Where to look
+//!
+//! | question | file |
+//! |---|---|
+//! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/public/refusal_log.rs` logs |
+//! | When is a view safe, and what if it cannot be written? | `totals/intake/mod.rs`, `journal.rs` |
+//! | What is shown of a site, a page, the last days? | `totals/tally/running.rs`, `pages.rs`, `recent.rs`, all made of `cell.rs` |
+//! | What does a batch add to which hash? | `totals/batch/mod.rs`, `part.rs` |
+//! | When is a batch sent, and how does the writer stand to the store? | `totals/delivery/send.rs`, `state.rs` |
+//! | How is a batch applied once? What if Redis goes back in time? | `totals/delivery/apply.rs` |
+//! | What if the data set is another one, or a directory was copied? | `totals/delivery/attach.rs`, `decide.rs` |
+//! | What must a store do? | `totals/store/contract.rs`; it is kept in `embedded/` and `redis/` |
+//! | What does the writer do in one turn? | `totals/writer/turn.rs` |
+//! | What does a start read back? | `totals/recovery.rs` |
+//! | How do `verify`, `backup`, `restore` and `migrate` work? | `totals/upkeep/` |
+//! | Which route has which handler? | `serve/public/mod.rs`, `serve/admin/mod.rs` |
+//!
 //! # Who may import whom
 //!
-//! Down this list only; a test (`tests/it/tidy.rs`) reads the imports.
+//! Down these lists only, and no two files import each other in a loop; a test (`tests/it/tidy.rs`) reads the
+//! imports.
 //!
 //! | rank | part | is |
 //! |---|---|---|
@@ -43,6 +60,10 @@
 //! | 7 | [`config`] | one Config made of each part's |
 //! | 8 | [`app`] | starts the parts, stops them in reverse; reads the configuration again on SIGHUP |
 //! | 9 | [`commands`] | the command line |
+//!
+//! Inside [`totals`]: disk < batch < store, tally < intake, delivery, upkeep < writer < recovery < the face. The
+//! tally never sees the store, delivery never sees the tally, upkeep never sees delivery. Inside [`serve`]: answer <
+//! conn, live, shown < parts < overview < public, admin < the face.
 //!
 //! # What is absent on purpose
 //!
@@ -61,28 +82,17 @@
 //! sign of life within `online_window` who have not left. **bucket**: one calendar period in the site's zone.
 //! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted views on disk.
 //! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
-//! rest. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
-
-pub mod clock;
-
-pub mod random;
-
-pub mod calendar;
-
-pub mod sites;
-
-pub mod ingest;
-
-pub mod metrics;
-
-pub mod sessions;
-
-pub mod totals;
-
-pub mod serve;
-
-pub mod config;
+//! are stored. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
 
 pub mod app;
-
+pub mod calendar;
+pub mod clock;
 pub mod commands;
+pub mod config;
+pub mod ingest;
+pub mod metrics;
+pub mod random;
+pub mod serve;
+pub mod sessions;
+pub mod sites;
+pub mod totals;

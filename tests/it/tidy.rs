@@ -61,7 +61,10 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
 
 /// What never imports what, though its rank would allow it.
 const NEVERS: &[(&str, &str)] = &[
+    ("totals/delivery", "totals/tally"),
     ("totals/store", "totals/disk/log"),
+    ("totals/tally", "totals/store"),
+    ("totals/upkeep", "totals/delivery"),
     ("serve/overview", "serve/conn"),
     ("serve/overview", "serve/live"),
 ];
