@@ -143,7 +143,7 @@ impl Delivery {
     /// Repeats, under this identity, the markers of parts after the floor that were applied under the one
     /// before: they are not sent again.
     async fn settle_left(&mut self) -> Result<(), FlushError> {
-        let Some(left) = self.identity.left.clone() else { return Ok(()) };
+        let Some(left) = self.identity.superseded.clone() else { return Ok(()) };
         let mut hashes = BTreeSet::new();
         let mut own = std::collections::HashMap::new();
         let first = self.outbox.first_sequence().unwrap_or(0).max(self.identity.floor + 1);
@@ -163,16 +163,16 @@ impl Delivery {
         let parts = found.into_iter().filter_map(part).collect();
         let applied = self.store.apply(&self.identity.writer, parts, Vec::new());
         self.metrics.store.watch(Operation::Apply, applied).await?;
-        self.identity.left = None;
+        self.identity.superseded = None;
         self.identity.save(&self.dir)?;
         Ok(())
     }
 
     /// Removes the markers of writers that this directory was and is no more.
     async fn retire_former(&mut self) -> Result<(), FlushError> {
-        while let Some(former) = self.identity.former.last().cloned() {
+        while let Some(former) = self.identity.to_retire.last().cloned() {
             self.retire_everywhere(&former).await?;
-            self.identity.former.pop();
+            self.identity.to_retire.pop();
             self.identity.save(&self.dir)?;
         }
         Ok(())

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use super::salts::random;
+use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
@@ -38,8 +38,8 @@ pub struct Dataset {
     pub floor: u64,
 }
 
-/// See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who this data directory is to the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The writer.
     pub writer: WriterId,
@@ -51,11 +51,11 @@ pub struct Identity {
     /// Batches up to this one were another identity's to apply: this one never sends them.
     pub floor: u64,
     /// The writer before, until it is known which parts of batches after the floor were applied as it.
-    pub left: Option<WriterId>,
+    pub superseded: Option<WriterId>,
     /// Writers before, whose markers are to be removed.
-    pub former: Vec<WriterId>,
+    pub to_retire: Vec<WriterId>,
     /// The kind of store that was last known to hold all that the outbox can bring to it.
-    pub settled: Option<String>,
+    pub caught_up_with: Option<String>,
     /// The processes that ran on this directory, oldest first; the last is this one.
     pub runs: Vec<Run>,
 }
@@ -82,27 +82,18 @@ impl Identity {
             Kept::Absent if dir.path().join("outbox").exists() => return Err(damaged()),
             Kept::Absent => {}
         }
-        let identity = Identity { writer: WriterId(drawn()), id_key: random(), ..Identity::nobody() };
+        let identity = Identity {
+            writer: WriterId(random::id().into()),
+            id_key: random::bytes(),
+            ..Identity::default()
+        };
         identity.save(dir)?;
         Ok(identity)
     }
 
-    fn nobody() -> Self {
-        Identity {
-            writer: WriterId("".into()),
-            id_key: [0; 16],
-            datasets: BTreeMap::new(),
-            floor: 0,
-            left: None,
-            former: Vec::new(),
-            settled: None,
-            runs: Vec::new(),
-        }
-    }
-
     /// A process begins, with a last batch in the outbox.
     pub fn begin_run(&mut self, dir: &DataDir, base: u64) -> io::Result<()> {
-        self.runs.push(Run { id: drawn(), base });
+        self.runs.push(Run { id: random::id().into(), base });
         let excess = self.runs.len().saturating_sub(MAX_RUNS);
         self.runs.drain(..excess);
         self.save(dir)
@@ -114,10 +105,11 @@ impl Identity {
     /// # Errors
     /// Of the file system: it is who it was.
     pub fn begin_anew(&mut self, dir: &DataDir, floor: u64, change: Change) -> io::Result<WriterId> {
-        let mut anew = Identity { writer: WriterId(drawn()), floor, left: None, ..self.clone() };
+        let mut anew =
+            Identity { writer: WriterId(random::id().into()), floor, superseded: None, ..self.clone() };
         match change {
-            Change::Twin => anew.left = Some(self.writer.clone()),
-            Change::Drained => anew.former.push(self.writer.clone()),
+            Change::Twin => anew.superseded = Some(self.writer.clone()),
+            Change::Drained => anew.to_retire.push(self.writer.clone()),
         }
         anew.save(dir)?;
         Ok(std::mem::replace(self, anew).writer)
@@ -148,9 +140,9 @@ impl Identity {
             u128::from_be_bytes(self.id_key)
         );
         text += &format!("floor {}\n", self.floor);
-        let words = self.left.iter().map(|left| format!("left {}\n", left.0));
-        let words = words.chain(self.former.iter().map(|former| format!("former {}\n", former.0)));
-        let words = words.chain(self.settled.iter().map(|kind| format!("settled {kind}\n")));
+        let words = self.superseded.iter().map(|left| format!("left {}\n", left.0));
+        let words = words.chain(self.to_retire.iter().map(|former| format!("former {}\n", former.0)));
+        let words = words.chain(self.caught_up_with.iter().map(|kind| format!("settled {kind}\n")));
         let words = words.chain(self.runs.iter().map(|run| format!("run {} {}\n", run.id, run.base)));
         text.extend(words);
         for ((kind, site), dataset) in &self.datasets {
@@ -169,12 +161,8 @@ pub enum Change {
     Drained,
 }
 
-fn drawn() -> Arc<str> {
-    format!("{:016x}", u64::from_be_bytes(random())).into()
-}
-
 fn parse(text: &str) -> Option<Identity> {
-    let mut identity = Identity::nobody();
+    let mut identity = Identity::default();
     let mut id_key = None;
     for line in text.lines() {
         let words: Vec<&str> = line.split(' ').collect();
@@ -183,9 +171,9 @@ fn parse(text: &str) -> Option<Identity> {
             ["writer", id] => identity.writer = WriterId((*id).into()),
             ["id-key", key] => id_key = Some(u128::from_str_radix(key, 16).ok()?.to_be_bytes()),
             ["floor", sequence] => identity.floor = sequence.parse().ok()?,
-            ["left", id] => identity.left = Some(WriterId((*id).into())),
-            ["former", id] => identity.former.push(WriterId((*id).into())),
-            ["settled", kind] => identity.settled = Some((*kind).to_owned()),
+            ["left", id] => identity.superseded = Some(WriterId((*id).into())),
+            ["former", id] => identity.to_retire.push(WriterId((*id).into())),
+            ["settled", kind] => identity.caught_up_with = Some((*kind).to_owned()),
             ["run", id, base] => {
                 identity.runs.push(Run { id: (*id).into(), base: base.parse().ok()? });
             }
@@ -222,10 +210,10 @@ mod tests {
         }
         assert_eq!((identity.runs.len(), identity.runs[0].base), (MAX_RUNS, 6));
         let before = identity.begin_anew(&dir, 69, Change::Twin).unwrap();
-        assert_eq!((identity.left.as_ref(), identity.floor_of("redis", &site)), (Some(&before), 69));
-        identity.settled = Some("redis".to_owned());
+        assert_eq!((identity.superseded.as_ref(), identity.floor_of("redis", &site)), (Some(&before), 69));
+        identity.caught_up_with = Some("redis".to_owned());
         let drained = identity.begin_anew(&dir, 70, Change::Drained).unwrap();
-        assert_eq!((&identity.left, identity.former.as_slice()), (&None, &[drained][..]));
+        assert_eq!((&identity.superseded, identity.to_retire.as_slice()), (&None, &[drained][..]));
         assert_eq!(Identity::open(&dir).unwrap(), identity);
         dir.replace_kept(FILE, "writer 1\nid-key 00\nfuture x\n").unwrap();
         assert!(Identity::open(&dir).is_err(), "a word of a later release is not dropped");

@@ -42,7 +42,7 @@ struct Salt {
     shared: bool,
 }
 
-/// See the module.
+/// The salts that are kept, and the table of those in force.
 pub struct Salts {
     by_day: BTreeMap<(SiteKey, NaiveDate), Salt>,
     id_key: [u8; 16],
@@ -88,7 +88,7 @@ impl Salts {
         {
             self.by_day.entry((site, day)).or_insert_with(|| {
                 changed = true;
-                Salt { key: random(), shared: false }
+                Salt { key: crate::random::bytes(), shared: false }
             });
         }
         self.publish(days);
@@ -148,13 +148,4 @@ fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
     let day = words.next()?.parse().ok()?;
     let key = u128::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
     Some(((site, day), Salt { key, shared: words.next()? == "shared" }))
-}
-
-/// Bytes nobody can guess.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        crate::totals::disk::fatal::die(&format!("the system gives no random numbers ({error})"));
-    }
-    bytes
 }

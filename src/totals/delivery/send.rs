@@ -201,10 +201,10 @@ impl Delivery {
     /// Notes that this kind of store holds all that the outbox can bring to it.
     fn settle(&mut self) -> io::Result<()> {
         let kind = self.store.kind();
-        if self.identity.settled.as_deref() == Some(kind) {
+        if self.identity.caught_up_with.as_deref() == Some(kind) {
             return Ok(());
         }
-        self.identity.settled = Some(kind.to_owned());
+        self.identity.caught_up_with = Some(kind.to_owned());
         self.identity.save(&self.dir)
     }
 

@@ -197,7 +197,7 @@ impl Delivery {
             losses: &self.losses,
             now_ms: self.clock.now().unix_ms,
             refill: self.refills,
-            catching_up: self.identity.settled.as_deref() != Some(self.store.kind()),
+            catching_up: self.identity.caught_up_with.as_deref() != Some(self.store.kind()),
         }
     }
 }

@@ -52,7 +52,7 @@ impl StoreConfig {
 }
 
 /// The identity that applies batches: 16 hex digits, born with a `data_dir`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WriterId(pub Arc<str>);
 
 /// What a hash bears of a writer.
