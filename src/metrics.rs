@@ -3,6 +3,7 @@
 //! No label holds text that a visitor can choose (a page, an address, a referrer); sites are labels because
 //! they are configured. Label values that are known at the start are shown from then on, at 0.
 
+mod register;
 mod requests;
 mod sites;
 mod store;
@@ -11,15 +12,14 @@ pub use requests::{NO_ROUTE, Requests};
 pub use sites::{Shown, Totals};
 pub use store::{Operation, StoreOperations};
 
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Moment;
 use crate::ingest::Reason;
 use crate::sites::{SiteId, Sites};
+use register::Register;
 
 /// A bound of memory or disk, as label and log field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +63,6 @@ pub enum Outcome {
     /// A ping or a leave.
     Taken,
 }
-
-/// Seconds, from a tenth of a millisecond to five seconds.
-const SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Where something may be lost: the labels of `footfall_losses_total`.
 pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
@@ -250,45 +246,6 @@ impl Metrics {
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-/// Makes a series and registers it.
-struct Register<'a>(&'a Registry);
-
-impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(series.clone()))?;
-        Ok(series)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.add(IntCounter::new(name, help)?)
-    }
-
-    fn counters(&self, name: &str, labels: &[&str], help: &str) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.add(IntGauge::new(name, help)?)
-    }
-
-    fn gauges(&self, name: &str, labels: &[&str], help: &str) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    /// A gauge of a fraction, such as a timestamp.
-    fn real(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.add(Gauge::new(name, help)?)
-    }
-
-    fn seconds(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
-    }
-
-    fn seconds_by(&self, name: &str, labels: &[&str], help: &str) -> Result<HistogramVec, prometheus::Error> {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
     }
 }
 

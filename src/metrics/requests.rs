@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
-use super::Register;
+use super::register::Register;
 
 /// The route of requests that have none.
 pub const NO_ROUTE: &str = "(none)";

@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
-use super::Register;
+use super::register::Register;
 use crate::sites::{Site, SiteId, Sites};
 
 /// How many sites have a label of their own.

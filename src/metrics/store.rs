@@ -3,7 +3,7 @@
 use prometheus::{Histogram, IntCounter};
 use tokio::time::Instant;
 
-use super::Register;
+use super::register::Register;
 
 /// What is asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
