@@ -1,10 +1,13 @@
-//! Reads the answer of an HTTP/1.1 server that closes the connection after it.
+//! Asks an HTTP/1.1 server that closes the connection after its answer.
 
-use std::io;
+use std::io::{self, Read, Write};
 
-/// Status and body, if it is a whole answer.
-pub fn read(answer: &[u8]) -> io::Result<(u16, String)> {
-    let answer = String::from_utf8_lossy(answer);
+/// Sends a request and reads an answer of at most `most` bytes: status and body, if it is a whole one.
+pub fn ask(mut stream: impl Read + Write, request: &str, most: u64) -> io::Result<(u16, String)> {
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(most).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
     let status = answer
         .strip_prefix("HTTP/1.")
         .and_then(|rest| rest.split(' ').nth(1))
