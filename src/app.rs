@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -169,7 +170,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
     let (settings, hours) = (config.totals.clone(), Hours::new(sites));
-    let sites = Arc::new(Registry::new(sites.clone()));
+    let sites = Arc::new(Registry::from_pointee(sites.clone()));
     let totals =
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
@@ -269,14 +270,15 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), StartError> {
             app.admin_addr(),
             app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
         );
-        supervisor::ready(&format!("serving pages on http://{}", app.public_addr()));
+        let status = format!("serving pages on http://{}", app.public_addr());
+        supervisor::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
         let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), file);
         let told = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            supervisor::stopping();
+            supervisor::tell(&[NotifyState::Stopping]);
         };
         tokio::select! {
             ended = app.run(told) => ended,

@@ -33,7 +33,7 @@
 //!
 //! | rank | part | is |
 //! |---|---|---|
-//! | 0 | [`clock`], [`random`], [`calendar`] | the only readers of time and of chance; an instant and a zone become buckets |
+//! | 0 | `words`, [`clock`], [`random`], [`calendar`] | enums with a word each; the only readers of time and of chance; an instant and a zone become buckets |
 //! | 1 | [`sites`] | the registered sites |
 //! | 2 | [`ingest`] | bytes in, a decided beacon or a reason out; no I/O |
 //! | 3 | [`metrics`] | every Prometheus series |
@@ -63,26 +63,18 @@
 //! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
 //! rest. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
 
-pub mod clock;
-
-pub mod random;
-
-pub mod calendar;
-
-pub mod sites;
-
-pub mod ingest;
-
-pub mod metrics;
-
-pub mod sessions;
-
-pub mod totals;
-
-pub mod serve;
-
-pub mod config;
+#[macro_use]
+mod words;
 
 pub mod app;
-
+pub mod calendar;
+pub mod clock;
 pub mod commands;
+pub mod config;
+pub mod ingest;
+pub mod metrics;
+pub mod random;
+pub mod serve;
+pub mod sessions;
+pub mod sites;
+pub mod totals;

@@ -6,7 +6,7 @@ use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use subtle::ConstantTimeEq;
 
 use crate::calendar::{Calendar, CivilHour, Span};
@@ -45,45 +45,52 @@ impl SiteId {
     }
 }
 
-/// How a site tells visitors apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Identity {
-    /// Client address and user agent; nothing is stored in the browser.
-    #[default]
-    Address,
-    /// A random id that the page keeps; a beacon without one counts as with `Address`.
-    Browser,
-    /// Not at all: views are counted, visits, visitors and online are not.
-    None,
+words! {
+    /// How a site tells visitors apart.
+    #[derive(Default)]
+    pub enum Identity {
+        /// Client address and user agent; nothing is stored in the browser.
+        #[default]
+        Address = "address",
+        /// A random id that the page keeps; a beacon without one counts as with `Address`.
+        Browser = "browser",
+        /// Not at all: views are counted, visits, visitors and online are not.
+        None = "none",
+    }
 }
 
-/// What happens to the letter case of a page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PageCase {
-    /// `/Tin` and `/tin` are two pages.
-    #[default]
-    Keep,
-    /// They are one, in lower case.
-    Fold,
+words! {
+    /// What happens to the letter case of a page.
+    #[derive(Default)]
+    pub enum PageCase {
+        /// `/Tin` and `/tin` are two pages.
+        #[default]
+        Keep = "keep",
+        /// They are one, in lower case.
+        Fold = "fold",
+    }
 }
 
-/// Whether a beacon must say where it comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OriginCheck {
-    /// Refused only if `Origin` (or `Referer`) names a foreign host.
-    #[default]
-    Lenient,
-    /// Refused also without both.
-    Strict,
+words! {
+    /// Whether a beacon must say where it comes from.
+    #[derive(Default)]
+    pub enum OriginCheck {
+        /// Refused only if `Origin` (or `Referer`) names a foreign host.
+        #[default]
+        Lenient = "lenient",
+        /// Refused also without both.
+        Strict = "strict",
+    }
 }
 
-/// A browser's wish not to be counted. If the site honours it, no beacon is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Global Privacy Control.
-    Gpc,
-    /// Do Not Track.
-    Dnt,
+words! {
+    /// A browser's wish not to be counted. If the site honours it, no beacon is sent.
+    pub enum Signal {
+        /// Global Privacy Control.
+        Gpc = "gpc",
+        /// Do Not Track.
+        Dnt = "dnt",
+    }
 }
 
 /// How a site's URLs become pages.
@@ -266,31 +273,8 @@ impl Sites {
     }
 }
 
-/// The sites in force. Reading them takes no lock.
-#[derive(Debug)]
-pub struct Registry(ArcSwap<Sites>);
-
-impl Registry {
-    /// Puts sites in force.
-    pub fn new(sites: Sites) -> Self {
-        Registry(ArcSwap::from_pointee(sites))
-    }
-
-    /// The sites in force now. A request calls this once, so that they do not change under it.
-    pub fn load(&self) -> Guard<Arc<Sites>> {
-        self.0.load()
-    }
-
-    /// The same, to be kept.
-    pub fn load_full(&self) -> Arc<Sites> {
-        self.0.load_full()
-    }
-
-    /// Puts other sites in force.
-    pub fn replace(&self, sites: Arc<Sites>) {
-        self.0.store(sites);
-    }
-}
+/// The sites in force. Reading them takes no lock. A request loads them once, so that they do not change under it.
+pub type Registry = ArcSwap<Sites>;
 
 /// The running hour of each site, with what `T` makes of it. Reading it takes no lock. A site that a reload
 /// replaced, or added beyond the table, is looked up again: only speed depends on the table.

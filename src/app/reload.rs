@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
 use super::supervisor;
@@ -22,7 +23,7 @@ pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Con
             tracing::error!(%fault, "the configuration is not taken; the old one stays in force");
         }
         parts.metrics.reloaded(taken.is_ok(), parts.clock.now());
-        supervisor::reloaded();
+        supervisor::tell(&[NotifyState::Ready]);
     }
 }
 
