@@ -81,7 +81,7 @@ fn table(now: Moment) -> (Arc<Sessions>, Arc<Metrics>, Arc<Registry>) {
         visit_timeout: Duration::from_secs(1800),
         max_sessions: 1_000_000,
     };
-    let sites = Arc::new(Registry::new(Sites::new(vec![site()])));
+    let sites = Arc::new(Registry::from_pointee(Sites::new(vec![site()])));
     let metrics = Arc::new(Metrics::new(&sites.load(), config.max_sessions).expect("series"));
     (Arc::new(Sessions::new(config, 1, metrics.clone(), now)), metrics, sites)
 }
@@ -317,7 +317,7 @@ fn counting(c: &mut Criterion) {
     let sites = (0..100).map(|n| Site { id: SiteId(n), key: key(n), ..site() });
     let sites = Sites::new(sites.collect());
     let metrics = Metrics::new(&sites, 1).expect("series");
-    let requests = metrics.requests("public", ["/api/v1/beacon"].into_iter());
+    let requests = metrics.requests.of("public", ["/api/v1/beacon"].into_iter());
     let mut group = c.benchmark_group("metrics");
     group.bench_function("a request, with both readings of the clock", |b| {
         b.iter(|| {
@@ -329,7 +329,7 @@ fn counting(c: &mut Criterion) {
         b.iter(|| {
             let totals = [Some(1_234_567); 5];
             let shown = |site| Shown { site, online: 321, views: totals, visits: totals, visitors: totals };
-            metrics.show_sites(sites.iter().map(|site| shown(site)));
+            metrics.sites.show(sites.iter().map(|site| shown(site)));
             metrics.text().expect("text")
         });
     });

@@ -9,12 +9,14 @@ mod supervisor;
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -24,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
-use crate::totals::{self, Answer, Audit, OpenError, Order, StoreUrl, Totals};
+use crate::totals::{Answer, OpenError, Order, Totals};
 
 /// Sessions that expire before other tasks get their turn.
 const SWEEP_STEP: usize = 10_000;
@@ -168,7 +170,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
     let (settings, hours) = (config.totals.clone(), Hours::new(sites));
-    let sites = Arc::new(Registry::new(sites.clone()));
+    let sites = Arc::new(Registry::from_pointee(sites.clone()));
     let totals =
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
@@ -178,34 +180,21 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
 
 /// Carries out an order without a running service: opens the parts, has the order carried out, and stops.
 pub fn obey(config: Config, order: Order) -> Result<Answer, StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    alone(async {
         let parts = open(&config, Clock::system()).await?;
         let answer = parts.totals.order(order).await;
         parts.totals.stop(config.stop_timeout).await;
         Ok(answer)
-    })
-}
-
-/// Audits the store of a URL; none if a running service has it open, which must be asked instead.
-pub fn audit(config: &Config, url: &StoreUrl, site: Option<&str>) -> Result<Option<Vec<Audit>>, String> {
-    alone(totals::audit_of(&config.totals, url, site))?.map_err(|error| error.to_string())
-}
-
-/// Restores a backup.
-pub fn restore(config: &Config, from: &Path) -> Answer {
-    alone(totals::restore(&config.totals, from))?
-}
-
-/// Copies one store into another.
-pub fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
-    alone(totals::migrate(&config.totals, from, to, resumes))?
+    })?
 }
 
 /// Runs one piece of work on a runtime of its own.
-fn alone<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(|error| error.to_string())?.block_on(work))
+pub fn alone<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    Ok(runtime()?.block_on(work))
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Serves the admin listener and the control socket on a thread of its own. The receiver is told when it has ended.
@@ -218,7 +207,7 @@ fn serve_operators(
 ) -> std::io::Result<oneshot::Receiver<()>> {
     let (ended, end) = oneshot::channel();
     let settings = config.serve.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let stop = async { stop.await.unwrap_or_default() };
         let totals = parts.totals.clone();
@@ -260,11 +249,10 @@ async fn tick(parts: Arc<Parts>) {
     }
 }
 
-/// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read `again`, and the
-/// settings that can change while the service runs do.
-pub fn run(config: Config, again: impl reload::ReadConfig) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+/// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read again (of the file
+/// that was named, if any), and the settings that can change while the service runs do.
+pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), StartError> {
+    alone(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -282,19 +270,20 @@ pub fn run(config: Config, again: impl reload::ReadConfig) -> Result<(), StartEr
             app.admin_addr(),
             app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
         );
-        supervisor::ready(&format!("serving pages on http://{}", app.public_addr()));
-        let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), again);
+        let status = format!("serving pages on http://{}", app.public_addr());
+        supervisor::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), file);
         let told = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            supervisor::stopping();
+            supervisor::tell(&[NotifyState::Stopping]);
         };
         tokio::select! {
             ended = app.run(told) => ended,
             () = supervisor::keep_watchdog_quiet() => Ok(()),
             () = reloads => Ok(()),
         }
-    })
+    })?
 }

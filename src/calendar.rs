@@ -22,42 +22,27 @@ const HOUR_MS: i64 = 3_600_000;
 const FIRST_S: i64 = -62_134_819_200;
 const LAST_S: i64 = 253_401_350_400;
 
-/// A calendar period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Period {
-    /// A civil hour. The two that a clock shows when it is set back are told apart by the offset.
-    Hour,
-    /// A civil day of 23, 24 or 25 hours.
-    Day,
-    /// Seven days from the site's first day of the week.
-    Week,
-    /// A civil month.
-    Month,
-    /// A civil year.
-    Year,
-    /// Since the beginning.
-    All,
+words! {
+    /// A calendar period.
+    pub enum Period {
+        /// A civil hour. The two that a clock shows when it is set back are told apart by the offset.
+        Hour = "hour",
+        /// A civil day of 23, 24 or 25 hours.
+        Day = "day",
+        /// Seven days from the site's first day of the week.
+        Week = "week",
+        /// A civil month.
+        Month = "month",
+        /// A civil year.
+        Year = "year",
+        /// Since the beginning.
+        All = "all",
+    }
 }
 
 impl Period {
-    /// Every period, from the shortest to the longest.
-    pub const ALL: [Period; 6] =
-        [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
-
     /// The periods whose running totals are shown: all but the hour.
     pub const SHOWN: [Period; 5] = [Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
-
-    /// Its word: `hour`, `day`, `week`, `month`, `year` or `all`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Period::Hour => "hour",
-            Period::Day => "day",
-            Period::Week => "week",
-            Period::Month => "month",
-            Period::Year => "year",
-            Period::All => "all",
-        }
-    }
 }
 
 /// A value for each of [`Period::SHOWN`].
@@ -76,21 +61,14 @@ pub struct PerPeriod<T> {
 }
 
 impl<T> PerPeriod<T> {
-    /// The value of a period; none of the hour.
-    pub fn get(&self, period: Period) -> Option<&T> {
-        match period {
-            Period::Hour => None,
-            Period::Day => Some(&self.day),
-            Period::Week => Some(&self.week),
-            Period::Month => Some(&self.month),
-            Period::Year => Some(&self.year),
-            Period::All => Some(&self.all),
-        }
-    }
-
     /// Each period with its value, from the shortest.
     pub fn iter(&self) -> impl Iterator<Item = (Period, &T)> {
-        Period::SHOWN.into_iter().filter_map(|period| Some((period, self.get(period)?)))
+        Period::SHOWN.into_iter().zip([&self.day, &self.week, &self.month, &self.year, &self.all])
+    }
+
+    /// The value of a period; none of the hour.
+    pub fn get(&self, period: Period) -> Option<&T> {
+        self.iter().find(|(other, _)| *other == period).map(|(_, value)| value)
     }
 }
 
@@ -156,79 +134,31 @@ pub struct NotABucket;
 impl FromStr for Bucket {
     type Err = NotABucket;
 
-    /// Strict: `Display` writes the same bytes again.
+    /// Takes only what `Display` writes.
     fn from_str(name: &str) -> Result<Self, NotABucket> {
+        let day = |text: &str| text.parse::<NaiveDate>().ok();
         let bucket = match name.len() {
-            3 => (name == "all").then_some(Bucket::All),
-            4 => number(name).map(|year| Bucket::Year(year as i32)),
-            7 => month(name),
-            8 => iso_week(name),
-            10 => date(name).map(Bucket::Day),
-            14 => named_week(name),
-            19 | 22 => hour(name),
-            _ => None,
+            3 => Some(Bucket::All),
+            4 => day(&format!("{name}-01-01")).map(|first| Bucket::Year(first.year())),
+            7 => day(&format!("{name}-01")).map(|first| Bucket::Month(first.year(), first.month() as u8)),
+            8 => NaiveDate::parse_from_str(&format!("{name}-1"), "%G-W%V-%u").ok().map(Bucket::Week),
+            10 => day(name).map(Bucket::Day),
+            14 => name.strip_suffix("/P7D").and_then(day).map(Bucket::Week),
+            _ => named_hour(name),
         };
-        bucket.ok_or(NotABucket)
+        bucket.filter(|bucket| bucket.to_string() == name && !name.starts_with('-')).ok_or(NotABucket)
     }
 }
 
-/// A number of digits only.
-fn number(text: &str) -> Option<u32> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
-}
-
-fn month(name: &str) -> Option<Bucket> {
-    let (year, month) = name.split_once('-')?;
-    let (year, month) = (number(year).filter(|_| year.len() == 4)?, number(month)?);
-    (1..=12).contains(&month).then_some(Bucket::Month(year as i32, month as u8))
-}
-
-fn date(name: &str) -> Option<NaiveDate> {
-    let (year, rest) = name.split_once('-')?;
-    let (month, day) = rest.split_once('-')?;
-    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
-        return None;
-    }
-    NaiveDate::from_ymd_opt(number(year)? as i32, number(month)?, number(day)?)
-}
-
-fn iso_week(name: &str) -> Option<Bucket> {
-    let (year, week) = name.split_once("-W")?;
-    let (year, week) = (number(year).filter(|_| year.len() == 4)?, number(week)?);
-    NaiveDate::from_isoywd_opt(year as i32, week, Weekday::Mon).map(Bucket::Week)
-}
-
-fn named_week(name: &str) -> Option<Bucket> {
-    let first = date(name.strip_suffix("/P7D")?)?;
-    (first.weekday() != Weekday::Mon).then_some(Bucket::Week(first))
-}
-
-fn hour(name: &str) -> Option<Bucket> {
-    let (day, rest) = name.split_once('T')?;
-    let (hour, offset) = rest.split_at_checked(2)?;
-    let hour = number(hour).filter(|hour| *hour < 24)?;
-    let (sign, offset) = offset.split_at_checked(1)?;
-    let mut parts = offset.split(':').map(|part| number(part).filter(|_| part.len() == 2));
-    let (hours, minutes) = (parts.next()??, parts.next()??);
-    let seconds = match parts.next() {
-        // No seconds are written where they are 0.
-        Some(seconds) => seconds.filter(|seconds| *seconds > 0)?,
-        None => 0,
-    };
-    let size = (hours * 3600 + minutes * 60 + seconds) as i32;
-    let offset_s = match sign {
-        "+" => size,
-        "-" if size > 0 => -size,
-        _ => return None,
-    };
-    (parts.next().is_none() && hours < 26 && minutes < 60 && seconds < 60).then_some(Bucket::Hour(
-        date(day)?,
-        hour as u8,
-        offset_s,
-    ))
+/// The hour of a name that may be written in other ways than `Display` does.
+fn named_hour(name: &str) -> Option<Bucket> {
+    let (day, time) = name.split_once('T')?;
+    let (hour, offset) = time.split_at_checked(2)?;
+    let seconds = |(part, unit): (&str, i32)| Some(i32::from(part.parse::<u8>().ok()?) * unit);
+    let size = offset.get(1..)?.split(':').zip([3600, 60, 1]).map(seconds).sum::<Option<i32>>()?;
+    let offset_s = if offset.starts_with('-') { -size } else { size };
+    let hour = hour.parse().ok().filter(|hour| *hour < 24 && size < 26 * 3600)?;
+    Some(Bucket::Hour(day.parse().ok()?, hour, offset_s))
 }
 
 impl Bucket {

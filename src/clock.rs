@@ -31,12 +31,11 @@ impl Moment {
 /// Between two calls of [`Clock::set_wall`], wall time is calculated from the monotonic clock: a reading costs
 /// one call of the system, and within a second the two cannot drift apart.
 #[derive(Clone)]
-pub struct Clock(Source);
-
-#[derive(Clone)]
-enum Source {
-    System { origin: std::time::Instant, wall: Arc<AtomicI64> },
-    Hand(Arc<Dial>),
+pub struct Clock {
+    /// When the system's clock was made; none of one that is set by hand.
+    origin: Option<std::time::Instant>,
+    /// Both clocks at the origin.
+    dial: Arc<Dial>,
 }
 
 struct Dial {
@@ -44,12 +43,17 @@ struct Dial {
     uptime_ms: AtomicU64,
 }
 
+impl Dial {
+    fn at(unix_ms: i64) -> Arc<Dial> {
+        Arc::new(Dial { unix_ms: AtomicI64::new(unix_ms), uptime_ms: AtomicU64::new(ORIGIN_MS) })
+    }
+}
+
 impl Clock {
     /// The clocks of this machine.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
     pub fn system() -> Self {
-        let clock =
-            Clock(Source::System { origin: std::time::Instant::now(), wall: Arc::new(AtomicI64::new(0)) });
+        let clock = Clock { origin: Some(std::time::Instant::now()), dial: Dial::at(0) };
         clock.set_wall();
         clock
     }
@@ -57,34 +61,26 @@ impl Clock {
     /// Reads the wall clock again. It is called once a second, so that a step is noticed.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
     pub fn set_wall(&self) {
-        if let Source::System { origin, wall } = &self.0 {
+        if let Some(origin) = self.origin {
             let since_epoch =
                 std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             let at_origin = since_epoch.as_millis() as i64 - origin.elapsed().as_millis() as i64;
-            wall.store(at_origin, Ordering::Release);
+            self.dial.unix_ms.store(at_origin, Ordering::Release);
         }
     }
 
     /// A clock that moves only when its [`Hand`] is moved; both start at `unix_ms`.
     pub fn by_hand(unix_ms: i64) -> (Self, Hand) {
-        let dial = Arc::new(Dial { unix_ms: AtomicI64::new(unix_ms), uptime_ms: AtomicU64::new(ORIGIN_MS) });
-        (Clock(Source::Hand(dial.clone())), Hand(dial))
+        let dial = Dial::at(unix_ms);
+        (Clock { origin: None, dial: dial.clone() }, Hand(dial))
     }
 
     /// Reads both clocks.
     pub fn now(&self) -> Moment {
-        match &self.0 {
-            Source::System { origin, wall } => {
-                let elapsed_ms = origin.elapsed().as_millis() as u64;
-                Moment {
-                    unix_ms: wall.load(Ordering::Acquire) + elapsed_ms as i64,
-                    uptime_ms: ORIGIN_MS + elapsed_ms,
-                }
-            }
-            Source::Hand(dial) => Moment {
-                unix_ms: dial.unix_ms.load(Ordering::Acquire),
-                uptime_ms: dial.uptime_ms.load(Ordering::Acquire),
-            },
+        let elapsed_ms = self.origin.map_or(0, |origin| origin.elapsed().as_millis() as u64);
+        Moment {
+            unix_ms: self.dial.unix_ms.load(Ordering::Acquire) + elapsed_ms as i64,
+            uptime_ms: self.dial.uptime_ms.load(Ordering::Acquire) + elapsed_ms,
         }
     }
 }

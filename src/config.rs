@@ -20,7 +20,7 @@ pub use faults::{Fault, Faults};
 
 use crate::calendar::Calendar;
 use crate::ingest::{ClientHeader, Proxies};
-use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Site, SiteId, Sites};
+use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, Sites};
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
@@ -35,15 +35,16 @@ const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"]
 /// The directory beside the configuration file whose files add sites.
 const SITES_FOLDER: &str = "sites.d";
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// As text on a terminal, else as JSON.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
+words! {
+    /// How log lines are written.
+    pub enum LogFormat {
+        /// As text on a terminal, else as JSON.
+        Auto = "auto",
+        /// One JSON object a line.
+        Json = "json",
+        /// For people.
+        Text = "text",
+    }
 }
 
 /// Settings of the log.
@@ -196,7 +197,7 @@ impl ConfigReader {
         let serve = self.serve(&public_url);
         let sessions = self.sessions();
         let totals = self.totals();
-        let sites: Vec<Site> = (0..self.settings.sites()).map(|place| self.site(place)).collect();
+        let sites: Vec<Site> = (0..self.settings.sites).map(|place| self.site(place)).collect();
         let stop_timeout = self.duration("stop_timeout", "1s", "10m");
         let log = self.log();
         self.check_listeners(&serve);
@@ -331,10 +332,7 @@ impl ConfigReader {
     fn log(&mut self) -> Log {
         use tracing::Level;
         Log {
-            format: self.choice(
-                "log.format",
-                &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)],
-            ),
+            format: self.choice("log.format", &LogFormat::WORDS),
             level: self.choice(
                 "log.level",
                 &[
@@ -376,19 +374,10 @@ impl ConfigReader {
                 week_start: self.choice(&name("week_start"), &DAYS),
             },
             locale: self.text(&name("locale"), values::locale),
-            identity: self.choice(
-                &name("identity"),
-                &[("address", Identity::Address), ("browser", Identity::Browser), ("none", Identity::None)],
-            ),
-            pages: PageRules {
-                query,
-                case: self.choice(&name("page_case"), &[("keep", PageCase::Keep), ("fold", PageCase::Fold)]),
-            },
-            origin_check: self.choice(
-                &name("origin_check"),
-                &[("lenient", OriginCheck::Lenient), ("strict", OriginCheck::Strict)],
-            ),
-            honour: self.list(&name("honour"), values::signal),
+            identity: self.choice(&name("identity"), &Identity::WORDS),
+            pages: PageRules { query, case: self.choice(&name("page_case"), &PageCase::WORDS) },
+            origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
+            honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),
             newsroom_token: self.text(&name("newsroom_token"), values::token),
         }
     }

@@ -50,7 +50,7 @@
 //!
 //! | rank | part | is |
 //! |---|---|---|
-//! | 0 | [`clock`], [`random`], [`calendar`] | the only readers of time and of chance; an instant and a zone become buckets |
+//! | 0 | `words`, [`clock`], [`random`], [`calendar`] | enums with a word each; the only readers of time and of chance; an instant and a zone become buckets |
 //! | 1 | [`sites`] | the registered sites |
 //! | 2 | [`ingest`] | bytes in, a decided beacon or a reason out; no I/O |
 //! | 3 | [`metrics`] | every Prometheus series |
@@ -83,6 +83,9 @@
 //! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted views on disk.
 //! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
 //! are stored. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
+
+#[macro_use]
+mod words;
 
 pub mod app;
 pub mod calendar;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall::app;
-use footfall::commands::{Arguments, Command, EXIT_CONFIG};
+use footfall::commands::{self, Arguments, Command, Failure, Outcome};
 use footfall::config::{Config, Log, LogFormat};
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -16,67 +16,53 @@ use tracing_subscriber::prelude::*;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    match Arguments::try_parse() {
+        Ok(arguments) => commands::print(run(arguments)),
         Err(answer) => {
             // Help and version are such answers too. If printing fails, nobody can be told.
             let _ = answer.print();
-            return if answer.use_stderr() { EXIT_CONFIG.into() } else { ExitCode::SUCCESS };
-        }
-    };
-    // These commands need no configuration, and work beside a broken one.
-    let command = match arguments.command.unwrap_or(Command::Serve).document() {
-        Ok(done) => return done.unwrap_or(ExitCode::FAILURE),
-        Err(command) => command,
-    };
-    let config = match Config::of_process(arguments.config.as_deref()) {
-        Ok(config) => config,
-        Err(faults) => return refuse(&faults.to_string()),
-    };
-    match command {
-        Command::Serve => serve(config, arguments.config),
-        command => {
-            let log = Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) };
-            match command.is_order().then(|| start_log(log)) {
-                Some(Err(fault)) => refuse(&fault),
-                _ => command.run(&config).unwrap_or(ExitCode::FAILURE),
-            }
+            ExitCode::from(if answer.use_stderr() { commands::EXIT_REFUSED } else { 0 })
         }
     }
 }
 
-fn serve(config: Config, file: Option<PathBuf>) -> ExitCode {
-    if let Err(faults) = config.check_files() {
-        return refuse(&faults.to_string());
+fn run(arguments: Arguments) -> Outcome {
+    let command = arguments.command.unwrap_or(Command::Serve);
+    // These commands need no configuration, and work beside a broken one.
+    if let Some(done) = command.document() {
+        return done;
     }
-    if let Err(fault) = start_log(config.log) {
-        return refuse(&fault);
+    let config = Config::of_process(arguments.config.as_deref())?;
+    if command == Command::Serve {
+        return serve(config, arguments.config);
     }
+    if command.is_order() {
+        start_log(Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) })?;
+    }
+    command.run(&config)
+}
+
+fn serve(config: Config, file: Option<PathBuf>) -> Outcome {
+    config.check_files()?;
+    start_log(config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match app::run(config, move || Config::of_process(file.as_deref())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            tracing::error!("{fault}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn refuse(fault: &str) -> ExitCode {
-    eprintln!("footfall: {fault}");
-    EXIT_CONFIG.into()
+    app::run(config, file).map(|()| String::new()).map_err(|fault| {
+        tracing::error!("{fault}");
+        // The log has said it.
+        Failure::No(String::new())
+    })
 }
 
 /// Sends the log to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as set.
-fn start_log(log: Log) -> Result<(), String> {
+fn start_log(log: Log) -> Result<(), Failure> {
     let set = |name| std::env::var(name).ok().filter(|filter| !filter.trim().is_empty()).map(|f| (name, f));
     let filter: Targets = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
         None => Targets::new().with_default(log.level),
-        Some((name, filter)) => filter
-            .parse()
-            .map_err(|fault| format!("{name} = {filter:?}: {fault}; write it like info,footfall=debug"))?,
+        Some((name, filter)) => filter.parse().map_err(|fault| {
+            Failure::Refused(format!("{name} = {filter:?}: {fault}; write it like info,footfall=debug"))
+        })?,
     };
     let json = match log.format {
         LogFormat::Auto => !io::stderr().is_terminal(),
@@ -91,5 +77,5 @@ fn start_log(log: Log) -> Result<(), String> {
         true => log.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
         false => log.with(lines.with_filter(filter)).try_init(),
     }
-    .map_err(|fault| fault.to_string())
+    .map_err(|fault| Failure::Refused(fault.to_string()))
 }

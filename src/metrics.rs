@@ -3,70 +3,57 @@
 //! No label holds text that a visitor can choose (a page, an address, a referrer); sites are labels because
 //! they are configured. Label values that are known at the start are shown from then on, at 0.
 
+mod register;
 mod requests;
 mod sites;
 mod store;
 
-pub use requests::{NO_ROUTE, Requests};
-pub use sites::{Shown, Totals};
+pub use requests::{RequestFamilies, Requests};
+pub use sites::{Shown, SiteSeries};
 pub use store::{Operation, StoreOperations};
 
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Moment;
 use crate::ingest::Reason;
-use crate::sites::{SiteId, Sites};
+use crate::sites::Sites;
+use register::Register;
 
-/// A bound of memory or disk, as label and log field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
-    /// Sessions in memory.
-    Sessions,
-    /// View ids remembered.
-    Ids,
-    /// Pages of a site.
-    Pages,
-    /// Open connections.
-    Connections,
-    /// Readers of live counters.
-    LiveReaders,
-    /// Bytes of journal.
-    Journal,
-    /// Bytes of outbox.
-    Outbox,
-    /// Age of what the journal has not synced.
-    Unsynced,
+words! {
+    /// A bound of memory or disk, as label and log field.
+    pub enum Bound {
+        /// Sessions in memory.
+        Sessions = "sessions",
+        /// View ids remembered.
+        Ids = "ids",
+        /// Pages of a site.
+        Pages = "pages",
+        /// Open connections.
+        Connections = "connections",
+        /// Readers of live counters.
+        LiveReaders = "live_readers",
+        /// Bytes of journal.
+        Journal = "journal",
+        /// Bytes of outbox.
+        Outbox = "outbox",
+        /// Age of what the journal has not synced.
+        Unsynced = "unsynced",
+    }
 }
 
-const BOUNDS: [(Bound, &str); 8] = [
-    (Bound::Sessions, "sessions"),
-    (Bound::Ids, "ids"),
-    (Bound::Pages, "pages"),
-    (Bound::Connections, "connections"),
-    (Bound::LiveReaders, "live_readers"),
-    (Bound::Journal, "journal"),
-    (Bound::Outbox, "outbox"),
-    (Bound::Unsynced, "unsynced"),
-];
-
-/// What happened to a beacon that was not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A view, written and counted.
-    Counted,
-    /// A view whose id was counted before.
-    Repeated,
-    /// A ping or a leave.
-    Taken,
+words! {
+    /// What happened to a beacon that was not refused.
+    pub enum Outcome {
+        /// A view, written and counted.
+        Counted = "counted",
+        /// A view whose id was counted before.
+        Repeated = "repeated",
+        /// A ping or a leave.
+        Taken = "taken",
+    }
 }
-
-/// Seconds, from a tenth of a millisecond to five seconds.
-const SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Where something may be lost: the labels of `footfall_losses_total`.
 pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
@@ -135,11 +122,13 @@ series! {
         pub healing: Healing,
         /// What is asked of the store.
         pub store: StoreOperations,
-        sites: sites::SiteSeries,
-        requests: requests::RequestFamilies,
-        outcomes: [IntCounter; 3],
-        reasons: [IntCounter; Reason::ALL.len()],
-        bounds: [IntCounter; BOUNDS.len()],
+        /// What is counted and shown by site.
+        pub sites: SiteSeries,
+        /// What is asked of the listeners.
+        pub requests: RequestFamilies,
+        outcomes: [IntCounter; Outcome::WORDS.len()],
+        reasons: [IntCounter; Reason::WORDS.len()],
+        bounds: [IntCounter; Bound::WORDS.len()],
         registry: Registry,
     }
 }
@@ -176,11 +165,11 @@ impl Metrics {
         let made = (
             Healing::register_with(r, ())?,
             StoreOperations::new(r)?,
-            sites::SiteSeries::new(r, sites)?,
-            requests::RequestFamilies::new(r)?,
-            ["counted", "repeated", "taken"].map(|outcome| beacons.with_label_values(&[outcome])),
-            Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
-            BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
+            SiteSeries::new(r, sites)?,
+            RequestFamilies::new(r)?,
+            Outcome::WORDS.map(|(outcome, _)| beacons.with_label_values(&[outcome])),
+            Reason::WORDS.map(|(reason, _)| beacons.with_label_values(&[reason])),
+            Bound::WORDS.map(|(bound, _)| bounds.with_label_values(&[bound])),
             registry.clone(),
         );
         let metrics = Metrics::register_with(r, made)?;
@@ -208,26 +197,6 @@ impl Metrics {
         self.bounds[bound as usize].inc();
     }
 
-    /// Adds series for sites that a reload added.
-    pub fn register(&self, sites: &Sites) {
-        self.sites.register(sites);
-    }
-
-    /// Adds counted views and visits of a site.
-    pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
-        self.sites.counted(site, views, visits);
-    }
-
-    /// Sets what only a scrape needs.
-    pub fn show_sites<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
-        self.sites.show(sites);
-    }
-
-    /// The series of a listener's requests, with its routes in this order.
-    pub fn requests(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
-        self.requests.of(listener, routes)
-    }
-
     /// Notes that the configuration was read, and whether it was taken.
     pub fn reloaded(&self, taken: bool, now: Moment) {
         self.reload_successful.set(taken.into());
@@ -250,45 +219,6 @@ impl Metrics {
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-/// Makes a series and registers it.
-struct Register<'a>(&'a Registry);
-
-impl Register<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(series.clone()))?;
-        Ok(series)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.add(IntCounter::new(name, help)?)
-    }
-
-    fn counters(&self, name: &str, labels: &[&str], help: &str) -> Result<IntCounterVec, prometheus::Error> {
-        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.add(IntGauge::new(name, help)?)
-    }
-
-    fn gauges(&self, name: &str, labels: &[&str], help: &str) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    /// A gauge of a fraction, such as a timestamp.
-    fn real(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
-        self.add(Gauge::new(name, help)?)
-    }
-
-    fn seconds(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
-        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
-    }
-
-    fn seconds_by(&self, name: &str, labels: &[&str], help: &str) -> Result<HistogramVec, prometheus::Error> {
-        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
     }
 }
 

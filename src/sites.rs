@@ -1,18 +1,15 @@
 //! The registered sites, replaced as a whole on reload ([`Registry`]). A site keeps its [`SiteId`] as long as the
-//! process runs, even after it was removed.
-
-mod hours;
+//! process runs, even after it was removed. The running civil hour of each is looked up in the zone's rules once an
+//! hour and not once a request ([`Hours`]).
 
 use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use subtle::ConstantTimeEq;
 
-pub use hours::{Hours, SiteHour};
-
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, CivilHour, Span};
 
 /// The key of a site: `[a-z0-9-]{1,32}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,45 +45,52 @@ impl SiteId {
     }
 }
 
-/// How a site tells visitors apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Identity {
-    /// Client address and user agent; nothing is stored in the browser.
-    #[default]
-    Address,
-    /// A random id that the page keeps; a beacon without one counts as with `Address`.
-    Browser,
-    /// Not at all: views are counted, visits, visitors and online are not.
-    None,
+words! {
+    /// How a site tells visitors apart.
+    #[derive(Default)]
+    pub enum Identity {
+        /// Client address and user agent; nothing is stored in the browser.
+        #[default]
+        Address = "address",
+        /// A random id that the page keeps; a beacon without one counts as with `Address`.
+        Browser = "browser",
+        /// Not at all: views are counted, visits, visitors and online are not.
+        None = "none",
+    }
 }
 
-/// What happens to the letter case of a page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PageCase {
-    /// `/Tin` and `/tin` are two pages.
-    #[default]
-    Keep,
-    /// They are one, in lower case.
-    Fold,
+words! {
+    /// What happens to the letter case of a page.
+    #[derive(Default)]
+    pub enum PageCase {
+        /// `/Tin` and `/tin` are two pages.
+        #[default]
+        Keep = "keep",
+        /// They are one, in lower case.
+        Fold = "fold",
+    }
 }
 
-/// Whether a beacon must say where it comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OriginCheck {
-    /// Refused only if `Origin` (or `Referer`) names a foreign host.
-    #[default]
-    Lenient,
-    /// Refused also without both.
-    Strict,
+words! {
+    /// Whether a beacon must say where it comes from.
+    #[derive(Default)]
+    pub enum OriginCheck {
+        /// Refused only if `Origin` (or `Referer`) names a foreign host.
+        #[default]
+        Lenient = "lenient",
+        /// Refused also without both.
+        Strict = "strict",
+    }
 }
 
-/// A browser's wish not to be counted. If the site honours it, no beacon is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Global Privacy Control.
-    Gpc,
-    /// Do Not Track.
-    Dnt,
+words! {
+    /// A browser's wish not to be counted. If the site honours it, no beacon is sent.
+    pub enum Signal {
+        /// Global Privacy Control.
+        Gpc = "gpc",
+        /// Do Not Track.
+        Dnt = "dnt",
+    }
 }
 
 /// How a site's URLs become pages.
@@ -269,29 +273,58 @@ impl Sites {
     }
 }
 
-/// The sites in force. Reading them takes no lock.
+/// The sites in force. Reading them takes no lock. A request loads them once, so that they do not change under it.
+pub type Registry = ArcSwap<Sites>;
+
+/// The running hour of each site, with what `T` makes of it. Reading it takes no lock. A site that a reload
+/// replaced, or added beyond the table, is looked up again: only speed depends on the table.
 #[derive(Debug)]
-pub struct Registry(ArcSwap<Sites>);
+pub struct Hours<T = Span>(Vec<ArcSwapOption<SiteHour<T>>>);
 
-impl Registry {
-    /// Puts sites in force.
-    pub fn new(sites: Sites) -> Self {
-        Registry(ArcSwap::from_pointee(sites))
+/// One civil hour of a site.
+#[derive(Debug)]
+pub struct SiteHour<T> {
+    /// The site whose calendar was asked. A site that a reload put in its place has its own.
+    site: Arc<Site>,
+    /// The hour and how long it lasts.
+    pub span: Span,
+    /// What is made of it once.
+    pub made: T,
+}
+
+impl<T> SiteHour<T> {
+    fn holds(&self, site: &Arc<Site>, unix_ms: i64) -> bool {
+        Arc::ptr_eq(&self.site, site) && (self.span.from_ms..self.span.until_ms).contains(&unix_ms)
+    }
+}
+
+impl<T: From<Span>> Hours<T> {
+    /// An empty table with room for each site.
+    pub fn new(sites: &Sites) -> Self {
+        Hours((0..sites.room()).map(|_| ArcSwapOption::empty()).collect())
     }
 
-    /// The sites in force now. A request calls this once, so that they do not change under it.
-    pub fn load(&self) -> Guard<Arc<Sites>> {
-        self.0.load()
+    /// The hour of a site at an instant.
+    pub fn at(&self, site: &Arc<Site>, unix_ms: i64) -> Arc<SiteHour<T>> {
+        let place = self.0.get(site.id.index());
+        let known = place.and_then(ArcSwapOption::load_full).filter(|hour| hour.holds(site, unix_ms));
+        known.unwrap_or_else(|| {
+            let span = site.calendar.span(unix_ms);
+            let hour = Arc::new(SiteHour { site: site.clone(), span, made: span.into() });
+            if let Some(place) = place {
+                place.store(Some(hour.clone()));
+            }
+            hour
+        })
     }
 
-    /// The same, to be kept.
-    pub fn load_full(&self) -> Arc<Sites> {
-        self.0.load_full()
-    }
-
-    /// Puts other sites in force.
-    pub fn replace(&self, sites: Arc<Sites>) {
-        self.0.store(sites);
+    /// The same without what is made of it, and without a count of references: for every beacon.
+    pub fn civil(&self, site: &Arc<Site>, unix_ms: i64) -> CivilHour {
+        let place = self.0.get(site.id.index()).map(ArcSwapOption::load);
+        match place.as_ref().and_then(|place| place.as_deref()) {
+            Some(hour) if hour.holds(site, unix_ms) => hour.span.hour,
+            _ => self.at(site, unix_ms).span.hour,
+        }
     }
 }
 

@@ -3,52 +3,39 @@
 //!
 //! Nothing changes if there is a fault in what was read.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::Signal;
 
 use super::supervisor;
-use crate::config::{Config, Faults};
+use crate::config::{Config, Fault, Faults};
 use crate::serve::Parts;
 use crate::sites::{Site, Sites};
 
-/// Reads the configuration as the start did.
-pub trait ReadConfig: Fn() -> Result<Config, Faults> + Clone + Send + 'static {}
-
-impl<F: Fn() -> Result<Config, Faults> + Clone + Send + 'static> ReadConfig for F {}
-
 /// Reloads at each signal, for as long as it is polled.
-pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Config, again: impl ReadConfig) {
+pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Config, file: Option<PathBuf>) {
     while hangups.recv().await.is_some() {
         supervisor::reloading();
-        let taken = reload(&parts, &started, again.clone()).await;
-        parts.metrics.reloaded(taken, parts.clock.now());
-        supervisor::reloaded();
+        let taken = reload(&parts, &started, file.clone()).await;
+        for fault in taken.as_ref().err().into_iter().flatten() {
+            tracing::error!(%fault, "the configuration is not taken; the old one stays in force");
+        }
+        parts.metrics.reloaded(taken.is_ok(), parts.clock.now());
+        supervisor::tell(&[NotifyState::Ready]);
     }
 }
 
-/// Reads the configuration and applies the settings that can change. Returns whether it was taken.
-async fn reload(parts: &Parts, started: &Config, again: impl ReadConfig) -> bool {
+/// Reads the configuration and applies the settings that can change; or says why it is not taken.
+async fn reload(parts: &Parts, started: &Config, file: Option<PathBuf>) -> Result<(), Vec<String>> {
     // Files are read on another thread: the event loop goes on taking views.
-    let fresh = match tokio::task::spawn_blocking(again).await {
-        Ok(Ok(fresh)) => fresh,
-        Ok(Err(Faults(faults))) => {
-            for fault in &faults {
-                tracing::error!(%fault, "the configuration is not taken; the old one stays in force");
-            }
-            return false;
-        }
-        Err(error) => {
-            tracing::error!(%error, "the configuration is not taken; the old one stays in force");
-            return false;
-        }
-    };
+    let fresh = tokio::task::spawn_blocking(move || Config::of_process(file.as_deref())).await;
+    let fresh = fresh.map_err(|error| vec![error.to_string()])?;
+    let fresh = fresh.map_err(|Faults(faults)| faults.iter().map(Fault::to_string).collect::<Vec<_>>())?;
     let before = parts.sites.load_full();
     warn(started, &before, &fresh);
-    if let Err(error) = parts.totals.register(fresh.sites.clone()).await {
-        tracing::error!(%error, "the configuration is not taken; the old one stays in force");
-        return false;
-    }
+    parts.totals.register(fresh.sites.clone()).await.map_err(|error| vec![error.to_string()])?;
     parts.lists.store(Arc::new(fresh.serve.lists));
     let after = parts.sites.load_full();
     tracing::info!(
@@ -57,7 +44,7 @@ async fn reload(parts: &Parts, started: &Config, again: impl ReadConfig) -> bool
         removed = missing(&before, &after),
         "the configuration is taken"
     );
-    true
+    Ok(())
 }
 
 /// Logs what is probably a mistake, and what takes effect only at the next start.

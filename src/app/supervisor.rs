@@ -26,27 +26,12 @@ pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
     Ok([take(0)?, take(1)?])
 }
 
-/// Tells that the service serves, and on what.
-pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
-}
-
 /// Tells that the configuration is read again.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "the service manager cannot be told"),
     }
-}
-
-/// Tells that it has been read, whether it was taken or not.
-pub fn reloaded() {
-    tell(&[NotifyState::Ready]);
-}
-
-/// Tells that the service stops.
-pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
 }
 
 /// Tells, as often as the manager asks for, that the event loop is running. Runs until it is dropped.
@@ -60,8 +45,8 @@ pub async fn keep_watchdog_quiet() {
     }
 }
 
-fn tell(what: &[NotifyState<'_>]) {
-    // If it cannot be told, its own time limits decide.
+/// Tells it. If it cannot be told, its own time limits decide.
+pub fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
         tracing::debug!(%error, "the service manager cannot be told");
     }

@@ -1,42 +1,32 @@
 //! `backup`, `restore` and `migrate`.
 
-use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use super::order;
+use super::outcome::Outcome;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Job, Order, StoreUrl};
+use crate::totals::{self, Job, Order, StoreUrl};
 
 /// Makes a backup in a new directory, by way of the service where one runs.
-pub fn backup(config: &Config, into: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
+pub fn backup(config: &Config, into: &Path) -> Outcome {
     // The service has a working directory of its own.
     let into = std::path::absolute(into)?;
-    order::run(config, &Order::Job(Job::Backup { into }), out)
+    order::carry_out(config, &Order::Job(Job::Backup { into }))
 }
 
 /// Restores a backup.
-pub fn restore(config: &Config, from: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
-    order::print(app::restore(config, from), out)
+pub fn restore(config: &Config, from: &Path) -> Outcome {
+    Ok(app::alone(totals::restore(&config.totals, from))??)
 }
 
 /// Copies one store into another. The configured one is read by way of the service.
-pub fn migrate(
-    config: &Config,
-    from: &str,
-    to: &str,
-    resumes: bool,
-    out: &mut impl Write,
-) -> io::Result<ExitCode> {
-    let (from, to) = match (url(config, from), url(config, to)) {
-        (Ok(from), Ok(to)) => (from, to),
-        (Err(why), _) | (_, Err(why)) => return order::print(Err(why), out),
-    };
+pub fn migrate(config: &Config, from: &str, to: &str, resumes: bool) -> Outcome {
+    let (from, to) = (url(config, from)?, url(config, to)?);
     if from.0 == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
-        return order::run(config, &Order::Job(Job::Migrate { to, resumes }), out);
+        return order::carry_out(config, &Order::Job(Job::Migrate { to, resumes }));
     }
-    order::print(app::migrate(config, &from, &to, resumes), out)
+    Ok(app::alone(totals::migrate(&config.totals, &from, &to, resumes))??)
 }
 
 /// The store that an argument names: `store` for the configured one, `@FILE` for a file with the URL, so that

@@ -1,51 +1,34 @@
 //! `completions` and `man`: the command line described for shells and for man.
 
-use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
-use clap::{CommandFactory, ValueEnum};
+use clap::Command;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap_complete::Shell;
 
-use super::Arguments;
+use super::outcome::Outcome;
 
-/// The shells that are completed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Completed {
-    /// Bash, with the package bash-completion
-    Bash,
-    /// Zsh
-    Zsh,
-    /// Fish
-    Fish,
+/// Reads the name of a shell that is completed for.
+pub fn shell() -> impl TypedValueParser<Value = Shell> {
+    let shells = [("bash", "Bash, with the package bash-completion"), ("zsh", "Zsh"), ("fish", "Fish")];
+    let shells = shells.map(|(name, help)| PossibleValue::new(name).help(help));
+    PossibleValuesParser::new(shells).try_map(|name| name.parse::<Shell>())
 }
 
-/// Prints a shell's completions.
-pub fn completions(shell: Completed, out: &mut impl Write) -> io::Result<ExitCode> {
-    let shell = match shell {
-        Completed::Bash => Shell::Bash,
-        Completed::Zsh => Shell::Zsh,
-        Completed::Fish => Shell::Fish,
-    };
-    // The generator panics if it cannot write, so it writes into memory.
+/// A shell's completions.
+pub fn completions(mut command: Command, shell: Shell) -> String {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "footfall", &mut text);
-    out.write_all(&text)?;
-    Ok(ExitCode::SUCCESS)
+    clap_complete::generate(shell, &mut command, "footfall", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Prints footfall(1), or writes it and a page for each command into a directory.
-pub fn man(into: Option<&Path>, out: &mut impl Write) -> io::Result<ExitCode> {
-    let command = Arguments::command();
-    let Some(directory) = into else {
-        clap_mangen::Man::new(command).render(out)?;
-        return Ok(ExitCode::SUCCESS);
-    };
-    match clap_mangen::generate_to(command, directory) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(fault) => {
-            eprintln!("footfall: {}: cannot be written to ({fault})", directory.display());
-            Ok(ExitCode::FAILURE)
-        }
+/// footfall(1); or nothing, where it is written with a page for each command into a directory.
+pub fn man(command: Command, into: Option<&Path>) -> Outcome {
+    let mut text = Vec::new();
+    match into {
+        None => clap_mangen::Man::new(command).render(&mut text)?,
+        Some(directory) => clap_mangen::generate_to(command, directory)
+            .map_err(|error| format!("{}: cannot be written to ({error})", directory.display()))?,
     }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

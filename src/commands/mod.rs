@@ -1,27 +1,22 @@
-//! What the command line does beside serving. A command fails only where the standard output cannot be written
-//! to; everything else is said there or on the standard error, and in the exit code.
+//! What the command line does beside serving.
 
-mod answer;
-mod check_config;
 mod copies;
 mod documents;
 mod examples;
 mod healthcheck;
+mod http;
 mod order;
+mod outcome;
 mod snippet;
 mod verify;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::totals::Order;
-
-/// Exit code of a configuration or a command line that is refused (`EX_USAGE`).
-pub const EXIT_CONFIG: u8 = 64;
+pub use outcome::{EXIT_REFUSED, Failure, Outcome, print};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -104,7 +99,8 @@ pub enum Command {
     #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
-        shell: documents::Completed,
+        #[arg(value_parser = documents::shell())]
+        shell: clap_complete::Shell,
     },
     /// Print the manual page footfall(1)
     #[command(after_help = examples::MAN)]
@@ -135,13 +131,12 @@ pub enum StoreCommand {
 }
 
 impl Command {
-    /// Runs a command that needs no configuration; hands back one that does.
-    pub fn document(self) -> Result<io::Result<ExitCode>, Self> {
-        let out = &mut io::stdout().lock();
+    /// Runs a command that needs no configuration; none for one that does.
+    pub fn document(&self) -> Option<Outcome> {
         match self {
-            Command::Completions { shell } => Ok(documents::completions(shell, out)),
-            Command::Man { into } => Ok(documents::man(into.as_deref(), out)),
-            other => Err(other),
+            Command::Completions { shell } => Some(Ok(documents::completions(Arguments::command(), *shell))),
+            Command::Man { into } => Some(documents::man(Arguments::command(), into.as_deref())),
+            _ => None,
         }
     }
 
@@ -151,29 +146,39 @@ impl Command {
         !matches!(self, Serve | CheckConfig | PrintConfig | Healthcheck)
     }
 
-    /// Runs a command on the standard output. `Serve` and the documents are the caller's, and do nothing here.
-    pub fn run(self, config: &Config) -> io::Result<ExitCode> {
-        let out = &mut io::stdout().lock();
-        match self {
-            Command::Serve | Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
-            Command::CheckConfig => check_config::run(config, out),
-            Command::PrintConfig => out.write_all(config.to_toml().as_bytes()).map(|()| ExitCode::SUCCESS),
-            Command::Snippet { site } => snippet::run(config, &site, out),
-            Command::Healthcheck => healthcheck::run(config, out),
-            Command::Drain => order::run(config, &Order::Drain, out),
-            Command::Verify(asked) => verify::run(config, &asked, out),
-            Command::Backup { into } => copies::backup(config, &into, out),
-            Command::Restore { from } => copies::restore(config, &from, out),
-            Command::Migrate { from, to, resume } => copies::migrate(config, &from, &to, resume, out),
-            Command::Retire { writer, force } => order::run(config, &Order::Retire { writer, force }, out),
+    /// Runs a command. `Serve` and the documents are the caller's, and do nothing here.
+    pub fn run(self, config: &Config) -> Outcome {
+        let order = match self {
+            Command::Serve | Command::Completions { .. } | Command::Man { .. } => return Ok(String::new()),
+            Command::CheckConfig => return check_config(config),
+            Command::PrintConfig => return Ok(config.to_toml()),
+            Command::Snippet { site } => return snippet::run(config, &site),
+            Command::Healthcheck => return healthcheck::run(config),
+            Command::Verify(asked) => return verify::run(config, &asked),
+            Command::Backup { into } => copies::backup(config, &into),
+            Command::Restore { from } => copies::restore(config, &from),
+            Command::Migrate { from, to, resume } => copies::migrate(config, &from, &to, resume),
+            Command::Drain => order::carry_out(config, &Order::Drain),
+            Command::Retire { writer, force } => order::carry_out(config, &Order::Retire { writer, force }),
             Command::Store(StoreCommand::Refill { dry_run }) => {
-                order::run(config, &Order::Refill { dry_run }, out)
+                order::carry_out(config, &Order::Refill { dry_run })
             }
             Command::Store(StoreCommand::AcceptEmpty { dry_run }) => {
-                order::run(config, &Order::AcceptEmpty { dry_run }, out)
+                order::carry_out(config, &Order::AcceptEmpty { dry_run })
             }
-        }
+        };
+        order.map(|done| format!("{}\n", done.trim_end()))
     }
+}
+
+/// The warnings, and one line of what would be served. (A bad configuration is refused before any command runs.)
+fn check_config(config: &Config) -> Outcome {
+    config.check_files()?;
+    let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let sites = config.sites.iter().len();
+    let noun = if sites == 1 { "site" } else { "sites" };
+    let (store, dir) = (config.shown_store(), config.totals.data_dir.display());
+    Ok(format!("{warnings}ok: {sites} {noun}, store {store}, data in {dir}\n"))
 }
 
 #[cfg(test)]

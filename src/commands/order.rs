@@ -1,18 +1,17 @@
 //! Commands that change or read what is stored in `data_dir` and the store: sent to the running service through
 //! its control socket, or carried out in this process where none runs.
 
-use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use super::answer;
+use super::http;
+use super::outcome::{Failure, Outcome};
 use crate::app;
 use crate::config::Config;
 use crate::serve::{CONTROL_SOCKET, socket_at};
-use crate::totals::{self, Answer, Order};
+use crate::totals::{self, Order};
 
 /// How long to wait for a service that starts or stops: it holds `data_dir` and takes no orders.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,27 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer, bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
-/// Has an order carried out, and prints what was done; exits with 1 if it was not.
-pub fn run(config: &Config, order: &Order, out: &mut impl Write) -> io::Result<ExitCode> {
-    print(carry_out(config, order), out)
-}
-
-/// Prints what was done; exits with 1 if it was not.
-pub fn print(answer: Answer, out: &mut impl Write) -> io::Result<ExitCode> {
-    match answer {
-        Ok(done) => {
-            writeln!(out, "{}", done.trim_end())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(why) => {
-            eprintln!("footfall: {}", why.trim_end());
-            Ok(ExitCode::FAILURE)
-        }
-    }
-}
-
-/// Has an order carried out.
-pub fn carry_out(config: &Config, order: &Order) -> Answer {
+/// Has an order carried out. What was done.
+pub fn carry_out(config: &Config, order: &Order) -> Outcome {
     let dir = &config.totals.data_dir;
     check_dir(dir)?;
     let step = Duration::from_millis(100);
@@ -51,16 +31,16 @@ pub fn carry_out(config: &Config, order: &Order) -> Answer {
             Err(error) => error,
         };
         if !totals::is_in_use(dir) {
-            return app::obey(config.clone(), order.clone()).map_err(|error| error.to_string())?;
+            return Ok(app::obey(config.clone(), order.clone()).map_err(|error| error.to_string())??);
         }
         if waited >= PATIENCE {
             let (dir, holder) =
                 (dir.display(), std::fs::read_to_string(dir.join("LOCK")).unwrap_or_default());
-            return Err(format!(
+            return Err(Failure::Undone(format!(
                 "process {} uses data_dir {dir} and cannot be reached through {dir}/{CONTROL_SOCKET} ({error}); \
                  stop it to have the order carried out without it",
                 holder.trim()
-            ));
+            )));
         }
         std::thread::sleep(step);
         waited += step;
@@ -88,23 +68,17 @@ fn check_dir(dir: &Path) -> Result<(), String> {
     }
 }
 
-fn ask(mut stream: UnixStream, order: &Order) -> Answer {
-    let asked = || -> io::Result<Vec<u8>> {
-        let body = serde_json::to_string(order)?;
-        let head =
-            "POST /orders HTTP/1.1\r\nHost: footfall\r\nConnection: close\r\nContent-Type: application/json";
-        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
-        let mut bytes = Vec::new();
-        // No time limit: an order may take long, and the end of the service ends the wait.
-        (&mut stream).take(MAX_ANSWER).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let said = { asked }().and_then(|bytes| answer::read(&bytes));
-    match said {
+fn ask(stream: UnixStream, order: &Order) -> Outcome {
+    let body = serde_json::to_string(order).map_err(|error| error.to_string())?;
+    let head =
+        "POST /orders HTTP/1.1\r\nHost: footfall\r\nConnection: close\r\nContent-Type: application/json";
+    let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    // No time limit: an order may take long, and the end of the service ends the wait.
+    match http::ask(stream, &request, MAX_ANSWER) {
         Ok((200, done)) => Ok(done),
-        Ok((_, why)) => Err(why),
-        Err(error) => Err(format!(
+        Ok((_, why)) => Err(why.into()),
+        Err(error) => Err(Failure::Undone(format!(
             "the running service ended the conversation ({error}): whether the order was carried out is in its log"
-        )),
+        ))),
     }
 }

@@ -1,23 +1,16 @@
 //! `snippet`: what to paste into a site's pages.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
-
-use super::EXIT_CONFIG;
+use super::outcome::{Failure, Outcome};
 use crate::config::Config;
 use crate::serve::{LATEST, Names, integrity};
 use crate::sites::{Identity, Signal, Site};
 
-/// Prints the script's line, the counters, what replaces scripts, and the policy's lines. For a site that is not
-/// registered, the standard error names those that are.
-pub fn run(config: &Config, key: &str, out: &mut impl Write) -> io::Result<ExitCode> {
-    let Some(site) = config.sites.get(key) else {
+/// The script's line, the counters, what replaces scripts, and the policy's lines.
+pub fn run(config: &Config, key: &str) -> Outcome {
+    config.sites.get(key).map(|site| text(config, site)).ok_or_else(|| {
         let keys: Vec<&str> = config.sites.iter().map(|site| site.key.as_str()).collect();
-        writeln!(io::stderr(), "footfall: no site {key:?} is registered; there is {}", keys.join(", "))?;
-        return Ok(EXIT_CONFIG.into());
-    };
-    out.write_all(text(config, site).as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+        Failure::Refused(format!("no site {key:?} is registered; there is {}", keys.join(", ")))
+    })
 }
 
 fn text(config: &Config, site: &Site) -> String {

@@ -1,12 +1,12 @@
 //! `verify`: audits a store and prints each disagreement.
 
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::fmt;
 
 use super::order;
+use super::outcome::{Failure, Outcome};
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Audit, Job, Order, StoreUrl};
+use crate::totals::{self, Audit, Job, Order, StoreUrl};
 
 /// What to audit, and how to print it.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -22,49 +22,47 @@ pub struct Verify {
     json: bool,
 }
 
-/// Prints what was found; exits with 1 where something disagrees.
-pub fn run(config: &Config, asked: &Verify, out: &mut impl Write) -> io::Result<ExitCode> {
-    let audits = match audit(config, asked) {
-        Ok(audits) => audits,
-        Err(why) => {
-            eprintln!("footfall: {}", why.trim_end());
-            return Ok(ExitCode::FAILURE);
-        }
+/// What was found; where something disagrees, the answer is no.
+pub fn run(config: &Config, asked: &Verify) -> Outcome {
+    let audits = audit(config, asked)?;
+    let text = match asked.json {
+        true => serde_json::to_string(&audits).map_err(|error| error.to_string())? + "\n",
+        false => audits.iter().map(|audit| Report(audit).to_string()).collect(),
     };
-    if asked.json {
-        serde_json::to_writer(&mut *out, &audits)?;
-        writeln!(out)?;
-    } else {
-        audits.iter().try_for_each(|audit| print(audit, out))?;
-    }
     let agrees = audits.iter().all(|audit| audit.disagreements.is_empty() && audit.untold == 0);
-    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if agrees { Ok(text) } else { Err(Failure::No(text)) }
 }
 
 /// Audits the store, or asks the service that has its file open.
-fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, String> {
-    let url = asked.store.as_ref().unwrap_or(&config.totals.store.url);
-    if let Some(audits) = app::audit(config, &StoreUrl(url.clone()), asked.site.as_deref())? {
+fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, Failure> {
+    let url = StoreUrl(asked.store.as_ref().unwrap_or(&config.totals.store.url).clone());
+    let audits = app::alone(totals::audit_of(&config.totals, &url, asked.site.as_deref()))?;
+    if let Some(audits) = audits.map_err(|error| error.to_string())? {
         return Ok(audits);
     }
     let answer = order::carry_out(config, &Order::Job(Job::Verify { site: asked.site.clone() }))?;
-    serde_json::from_str(&answer).map_err(|error| format!("the service's answer: {error}"))
+    Ok(serde_json::from_str(&answer).map_err(|error| format!("the service's answer: {error}"))?)
 }
 
-fn print(audit: &Audit, out: &mut impl Write) -> io::Result<()> {
-    let Audit { site, views, visits, buckets, pages, beside, disagreements, untold } = audit;
-    writeln!(out, "{site}: {views} views, {visits} visits, {buckets} buckets, {pages} pages")?;
-    for (name, field, value) in beside {
-        writeln!(out, "{site}: beside the sums stands {name} {field} {value}")?;
+/// An audit as lines for people.
+struct Report<'a>(&'a Audit);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Audit { site, views, visits, buckets, pages, beside, disagreements, untold } = self.0;
+        writeln!(f, "{site}: {views} views, {visits} visits, {buckets} buckets, {pages} pages")?;
+        for (name, field, value) in beside {
+            writeln!(f, "{site}: beside the sums stands {name} {field} {value}")?;
+        }
+        for disagreement in disagreements {
+            writeln!(f, "{site}: {disagreement}")?;
+        }
+        if *untold > 0 {
+            writeln!(f, "{site}: {untold} more are not listed")?;
+        }
+        if disagreements.is_empty() {
+            writeln!(f, "{site}: everything agrees")?;
+        }
+        Ok(())
     }
-    for disagreement in disagreements {
-        writeln!(out, "{site}: {disagreement}")?;
-    }
-    if *untold > 0 {
-        writeln!(out, "{site}: {untold} more are not listed")?;
-    }
-    if disagreements.is_empty() {
-        writeln!(out, "{site}: everything agrees")?;
-    }
-    Ok(())
 }

@@ -61,7 +61,8 @@ struct Entry {
 pub(super) struct Settings {
     entries: BTreeMap<String, Entry>,
     defaults: BTreeMap<String, Entry>,
-    sites: usize,
+    /// The number of sites.
+    pub sites: usize,
 }
 
 impl Settings {
@@ -102,13 +103,12 @@ impl Settings {
 
     /// The value of a key; for a required one that is missing, the default.
     pub fn value(&self, key: &str) -> &Value {
-        let entry = self.entries.get(key).unwrap_or_else(|| self.default_entry(key));
-        &entry.value
+        self.entries.get(key).map_or_else(|| self.default_value(key), |entry| &entry.value)
     }
 
     /// The default of a key.
     pub fn default_value(&self, key: &str) -> &Value {
-        &self.default_entry(key).value
+        &self.defaults.get(&pattern(key)).expect("a key of the compiled-in defaults").value
     }
 
     /// Whether a source other than the defaults gave the key.
@@ -148,11 +148,6 @@ impl Settings {
             })
         };
         self.entries.keys().filter(given).max_by_key(|key| key.len()).cloned().unwrap_or(own)
-    }
-
-    /// The number of sites.
-    pub fn sites(&self) -> usize {
-        self.sites
     }
 
     /// A fault of a value that was taken.
@@ -201,10 +196,6 @@ impl Settings {
             }
         }
         text
-    }
-
-    fn default_entry(&self, key: &str) -> &Entry {
-        self.defaults.get(&pattern(key)).expect("a key of the compiled-in defaults")
     }
 
     fn shown(&self, key: &str) -> String {

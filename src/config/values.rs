@@ -12,7 +12,7 @@ use super::faults::Complaint;
 use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
 use crate::serve::Names;
-use crate::sites::{Signal, SiteKey, Token};
+use crate::sites::{SiteKey, Token};
 
 type Read<T> = Result<T, Complaint>;
 
@@ -239,11 +239,6 @@ pub(super) fn beacon_path(text: &str) -> Read<String> {
         "not a path of letters, digits, \"-\" and \"_\"",
         r#"write it without a slash at its begin and end, like "collect""#,
     )
-}
-
-/// A browser's wish not to be counted.
-pub(super) fn signal(text: &str) -> Read<Signal> {
-    choice(text, &[("gpc", Signal::Gpc), ("dnt", Signal::Dnt)])
 }
 
 /// A host in lower case and IDNA-encoded, as in a parsed URL.

@@ -4,6 +4,7 @@
 mod client;
 mod location;
 mod page;
+mod reason;
 mod visitor;
 mod wire;
 
@@ -12,6 +13,7 @@ use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
 pub use client::{Client, ClientHeader, Proxies};
 pub use page::{MAX_PAGE, Page};
+pub use reason::Reason;
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
 pub use wire::{Kind, Said};
 
@@ -19,60 +21,6 @@ use crate::calendar::{CivilHour, Span};
 use crate::clock::Moment;
 use crate::sites::{Hours, OriginCheck, Site, SiteId, Sites};
 use location::Location;
-
-/// Why a beacon was refused or not counted: the answer's code, the metric's label and the log's
-/// field are this one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Not JSON of the described shape.
-    Malformed,
-    /// Neither an http(s) URL nor a path.
-    BadUrl,
-    /// The URL's host, the `Origin` or the `Referer` is not the site's.
-    WrongOrigin,
-    /// No such site, or none belongs to the URL's host alone.
-    UnknownSite,
-    /// Not a method of this path.
-    MethodNotAllowed,
-    /// The body did not arrive in time.
-    Timeout,
-    /// The body is larger than [`MAX_BODY`].
-    TooLarge,
-    /// The promise of a 204 cannot be kept now.
-    Overloaded,
-    /// The journal or the outbox is at its bound.
-    JournalFull,
-}
-
-impl Reason {
-    /// Every reason, in a fixed order.
-    pub const ALL: [Reason; 9] = [
-        Reason::Malformed,
-        Reason::BadUrl,
-        Reason::WrongOrigin,
-        Reason::UnknownSite,
-        Reason::MethodNotAllowed,
-        Reason::Timeout,
-        Reason::TooLarge,
-        Reason::Overloaded,
-        Reason::JournalFull,
-    ];
-
-    /// The stable code: answer, metric label and log field.
-    pub fn code(self) -> &'static str {
-        match self {
-            Reason::Malformed => "malformed",
-            Reason::BadUrl => "bad-url",
-            Reason::WrongOrigin => "wrong-origin",
-            Reason::UnknownSite => "unknown-site",
-            Reason::MethodNotAllowed => "method-not-allowed",
-            Reason::Timeout => "timeout",
-            Reason::TooLarge => "too-large",
-            Reason::Overloaded => "overloaded",
-            Reason::JournalFull => "journal-full",
-        }
-    }
-}
 
 /// The civil hours of the sites.
 pub type Spans = Hours<Span>;

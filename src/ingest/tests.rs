@@ -246,7 +246,7 @@ fn every_reason_has_its_word() {
         "overloaded",
         "journal-full",
     ];
-    assert_eq!(Reason::ALL.map(Reason::code), codes);
+    assert_eq!(Reason::WORDS.map(|(_, reason)| reason.word()), codes);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::Reason;
+use super::reason::Reason;
 
 /// The longest `id` and `visitor`, characters.
 const MAX_NAME: usize = 64;

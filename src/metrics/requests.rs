@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
-use super::Register;
+use super::register::Register;
 
 /// The route of requests that have none.
 pub const NO_ROUTE: &str = "(none)";
@@ -13,7 +13,7 @@ pub const NO_ROUTE: &str = "(none)";
 const CODES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// The families, of both listeners.
-pub(super) struct RequestFamilies {
+pub struct RequestFamilies {
     requests: IntCounterVec,
     seconds: HistogramVec,
 }
@@ -35,7 +35,7 @@ impl RequestFamilies {
     }
 
     /// The series of a listener, with its routes in this order.
-    pub(super) fn of(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
+    pub fn of(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
         let series = |route: &str| RouteSeries {
             codes: CODES.map(|code| self.requests.with_label_values(&[listener, route, code])),
             seconds: self.seconds.with_label_values(&[listener, route]),

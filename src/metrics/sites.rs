@@ -5,7 +5,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
-use super::Register;
+use super::register::Register;
 use crate::sites::{Site, SiteId, Sites};
 
 /// How many sites have a label of their own.
@@ -34,18 +34,12 @@ pub struct Shown<'a> {
     pub visitors: Totals,
 }
 
-/// What is counted of one site.
-struct SiteCounters {
-    views: IntCounter,
-    visits: IntCounter,
-}
-
 /// The series.
-pub(super) struct SiteSeries {
+pub struct SiteSeries {
     views: IntCounterVec,
     visits: IntCounterVec,
-    /// By id, so that no label is looked up for a view.
-    counted: Vec<OnceLock<SiteCounters>>,
+    /// Views and visits by id, so that no label is looked up for a view.
+    counted: Vec<OnceLock<[IntCounter; 2]>>,
     online: IntGaugeVec,
     /// The labels that were last shown.
     shown: Mutex<BTreeSet<String>>,
@@ -80,31 +74,29 @@ impl SiteSeries {
     }
 
     /// Adds series for sites that have none yet.
-    pub(super) fn register(&self, sites: &Sites) {
+    pub fn register(&self, sites: &Sites) {
         for site in sites.iter() {
             let labels = &[label(site)];
             let series = |family: &IntCounterVec| family.with_label_values(labels);
             if let Some(counted) = self.counted.get(site.id.index()) {
-                counted.get_or_init(|| SiteCounters {
-                    views: series(&self.views),
-                    visits: series(&self.visits),
-                });
+                counted.get_or_init(|| [series(&self.views), series(&self.visits)]);
             }
             self.online.with_label_values(labels);
         }
     }
 
-    pub(super) fn counted(&self, site: SiteId, views: u64, visits: u64) {
-        if let Some(counted) = self.counted.get(site.index()).and_then(OnceLock::get) {
-            counted.views.inc_by(views);
+    /// Adds counted views and visits of a site.
+    pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
+        if let Some([of_views, of_visits]) = self.counted.get(site.index()).and_then(OnceLock::get) {
+            of_views.inc_by(views);
             if visits > 0 {
-                counted.visits.inc_by(visits);
+                of_visits.inc_by(visits);
             }
         }
     }
 
     /// Sets what only a scrape needs. A total that is not known is left out: 0 would be wrong.
-    pub(super) fn show<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
+    pub fn show<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
         let mut by_label = BTreeMap::<&str, (u64, [Totals; 3])>::new();
         for Shown { site, online, views, visits, visitors } in sites {
             let (sum, totals) = by_label.entry(label(site)).or_default();

@@ -3,26 +3,24 @@
 use prometheus::{Histogram, IntCounter};
 use tokio::time::Instant;
 
-use super::Register;
+use super::register::Register;
 
-/// What is asked of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Looking at the server, and joining a data set.
-    Attach,
-    /// Adding parts of batches.
-    Apply,
-    /// Reading totals or markers.
-    Read,
-    /// The salt of a day.
-    Salt,
+words! {
+    /// What is asked of the store.
+    pub enum Operation {
+        /// Looking at the server, and joining a data set.
+        Attach = "attach",
+        /// Adding parts of batches.
+        Apply = "apply",
+        /// Reading totals or markers.
+        Read = "read",
+        /// The salt of a day.
+        Salt = "salt",
+    }
 }
 
-/// The operations in their order, as labels.
-const OPERATIONS: [&str; 4] = ["attach", "apply", "read", "salt"];
-
 /// The series.
-pub struct StoreOperations([OperationSeries; OPERATIONS.len()]);
+pub struct StoreOperations([OperationSeries; Operation::WORDS.len()]);
 
 struct OperationSeries {
     ok: IntCounter,
@@ -42,7 +40,7 @@ impl StoreOperations {
             &["operation"],
             "Time of store operations that succeeded.",
         )?;
-        Ok(StoreOperations(OPERATIONS.map(|operation| OperationSeries {
+        Ok(StoreOperations(Operation::WORDS.map(|(operation, _)| OperationSeries {
             ok: counts.with_label_values(&[operation, "ok"]),
             failed: counts.with_label_values(&[operation, "error"]),
             seconds: seconds.with_label_values(&[operation]),

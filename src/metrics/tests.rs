@@ -1,5 +1,6 @@
+use super::sites::Totals;
 use super::*;
-use crate::sites::{Site, SiteKey};
+use crate::sites::{Site, SiteId, SiteKey};
 
 fn site(number: u16) -> Site {
     Site {
@@ -29,8 +30,8 @@ fn text(metrics: &Metrics) -> String {
 fn sites_beyond_the_limit_share_a_label_and_add_up() {
     let sites = Sites::new((0..253).map(site).collect());
     let metrics = Metrics::new(&sites, 1).unwrap();
-    sites.iter().for_each(|site| metrics.counted(site.id, 2, 1));
-    metrics.show_sites(sites.iter().map(|site| shown(site, 3, [Some(10); 5])));
+    sites.iter().for_each(|site| metrics.sites.counted(site.id, 2, 1));
+    metrics.sites.show(sites.iter().map(|site| shown(site, 3, [Some(10); 5])));
     let text = text(&metrics);
     for line in [
         "footfall_views_total{site=\"s249\"} 2",
@@ -51,7 +52,7 @@ fn what_is_not_known_is_not_shown() {
     let sites = Sites::new(vec![site(0)]);
     let metrics = Metrics::new(&sites, 1).unwrap();
     let shows = |views: Option<u64>| {
-        metrics.show_sites(sites.iter().map(|site| shown(site, 0, [views; 5])));
+        metrics.sites.show(sites.iter().map(|site| shown(site, 0, [views; 5])));
         text(&metrics).lines().filter(|line| line.starts_with("footfall_period_views{")).count()
     };
     assert_eq!([shows(None), shows(Some(0)), shows(None)], [0, 5, 0]);
@@ -60,7 +61,7 @@ fn what_is_not_known_is_not_shown() {
 #[test]
 fn answers_are_counted_by_route_and_kind_and_timed() {
     let metrics = Metrics::new(&Sites::default(), 1).unwrap();
-    let requests = metrics.requests("public", ["/a", "/b"].into_iter());
+    let requests = metrics.requests.of("public", ["/a", "/b"].into_iter());
     for (route, status, micros) in [(0, 204, 40), (0, 503, 90), (1, 304, 400), (2, 404, 10), (3, 200, 10)] {
         requests.answered(route, status, std::time::Duration::from_micros(micros));
     }

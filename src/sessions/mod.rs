@@ -248,13 +248,8 @@ impl Sessions {
     }
 
     /// Sessions in memory.
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
-    }
-
-    /// Whether no session is in memory.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Expires what is due, at most `limit` entries; returns whether more is due.
@@ -280,7 +275,7 @@ impl Sessions {
     /// Copies all sessions, shard by shard: what changes meanwhile may or may not be included.
     pub fn export(&self, now: Moment) -> Export {
         let t = now.uptime_s();
-        let mut sessions = Vec::with_capacity(self.len());
+        let mut sessions = Vec::with_capacity(self.held());
         for entry in self.map.iter() {
             let session = entry.value();
             let online = session.is(ONLINE);
@@ -303,7 +298,7 @@ impl Sessions {
         let pages: Vec<Page> = export.pages.iter().map(|(site, text)| Page::trusted(*site, text)).collect();
         for saved in &export.sessions {
             let age = saved.age_s.saturating_add(elapsed_s);
-            if age > self.timeout_s || self.len() >= self.max_sessions {
+            if age > self.timeout_s || self.held() >= self.max_sessions {
                 continue;
             }
             let mut flags = if saved.begun { BEGUN } else { 0 };
@@ -350,7 +345,7 @@ impl Sessions {
                 // Its entries in the wheels have the old key and will find nothing.
                 Session { flags: session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | LEAVING), ..session }
             }
-            None if self.len() >= self.max_sessions => {
+            None if self.held() >= self.max_sessions => {
                 self.metrics.bound(Bound::Sessions);
                 return None;
             }

@@ -167,8 +167,8 @@ impl Run {
             }
             Step::Look => self.look(),
         }
-        assert!(self.real.len() <= self.max);
-        assert_eq!(self.real.len(), self.real.map.len());
+        assert!(self.real.held() <= self.max);
+        assert_eq!(self.real.held(), self.real.map.len());
     }
 
     fn beacon(&mut self, kind: Kind, who: u8, site: u16, page: u8, carries: bool) {
@@ -191,7 +191,7 @@ impl Run {
             if let Some(key) = yesterday.filter(|key| self.holds(*key)) {
                 let moved = self.model.seen.remove(&key).unwrap();
                 self.model.seen.insert(today, moved);
-            } else if self.real.len() >= self.max {
+            } else if self.real.held() >= self.max {
                 match kind {
                     Kind::View => {
                         let seen = self.real.observe(who, site, &page_of(site, page), now);
@@ -241,7 +241,7 @@ impl Run {
             }
             assert!(!self.real.sweep(self.clock.now(), 1), "a sweep never ends");
         }
-        assert!(self.real.is_empty(), "{} are left", self.real.len());
+        assert!(self.real.held() == 0, "{} are left", self.real.held());
         assert_eq!(entries(&self.real), [0, 0, 0]);
         assert!(self.real.presence().pages().iter().all(|(_, text)| text.is_empty()));
     }
@@ -351,7 +351,7 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
         hand.advance(Duration::from_secs(seconds));
         while real.sweep(clock.now(), 50) {}
     }
-    assert_eq!((real.online(SiteId(0), clock.now()), real.len()), (0, 0));
+    assert_eq!((real.online(SiteId(0), clock.now()), real.held()), (0, 0));
 }
 
 #[test]

@@ -167,7 +167,7 @@ impl Recovered {
         tell_of_journal(&damage, reach, |segment, what| {
             losses.record(Cause::Journal, now.unix_ms, &format!("journal/{segment:016x}.seg"), what);
         });
-        tracing::info!(views, batches = outbox.waiting(), sessions = sessions.len(), "recovered");
+        tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
         tally.folded = journal.end();
         if views == 0 {
             // Nothing of the old segments is needed any more.

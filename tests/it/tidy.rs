@@ -12,6 +12,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
     (
         "",
         &[
+            ("words", 0),
             ("clock", 0),
             ("random", 0),
             ("calendar", 0),

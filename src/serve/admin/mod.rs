@@ -47,7 +47,7 @@ pub struct AdminService {
 impl AdminService {
     pub fn new(parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
-        let requests = parts.metrics.requests("admin", routes.paths());
+        let requests = parts.metrics.requests.of("admin", routes.paths());
         AdminService { parts, routes, requests }
     }
 
@@ -79,7 +79,7 @@ fn livez(_parts: &Parts, _request: &Request<Incoming>) -> Response {
 fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let now = parts.clock.now();
     let sites = parts.sites.load();
-    parts.metrics.show_sites(sites.iter().map(|site| {
+    parts.metrics.sites.show(sites.iter().map(|site| {
         let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
         Shown {
             site,
@@ -89,7 +89,7 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
             visitors: visitors.into(),
         }
     }));
-    parts.metrics.sessions.set(parts.sessions.len() as i64);
+    parts.metrics.sessions.set(parts.sessions.held() as i64);
     match parts.metrics.text() {
         Ok(text) => answer::admin_packed(request.headers(), EXPOSITION, text),
         Err(error) => answer::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

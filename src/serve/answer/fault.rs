@@ -28,7 +28,7 @@ impl Fault {
     /// The code by which programs know it.
     pub fn code(self) -> &'static str {
         match self {
-            Fault::Refused(reason) => reason.code(),
+            Fault::Refused(reason) => reason.word(),
             Fault::NotFound => "not-found",
             Fault::StoreUnreachable => "store-unreachable",
             Fault::WrongToken => "wrong-token",

@@ -266,7 +266,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     fn faults() -> impl Iterator<Item = Fault> {
-        Reason::ALL.into_iter().map(Fault::from).chain([
+        Reason::WORDS.into_iter().map(|(_, reason)| Fault::from(reason)).chain([
             Fault::NotFound,
             Fault::StoreUnreachable,
             Fault::LiveFull,

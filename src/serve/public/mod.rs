@@ -67,7 +67,7 @@ impl PublicService {
     pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
         PublicService {
-            requests: parts.metrics.requests("public", routes.paths()),
+            requests: parts.metrics.requests.of("public", routes.paths()),
             public: Arc::new(Public::new(config, parts)),
             names: config.names.clone(),
             routes,

@@ -66,7 +66,7 @@ impl RefusalLog {
 
 fn write(sites: &Sites, (site, reason): Key, number: u64) {
     let site = site.and_then(|id| sites.at(id)).map_or("-", |site| site.key.as_str());
-    let reason_code = reason.code();
+    let reason_code = reason.word();
     match reason {
         // The service itself is the cause.
         Reason::Overloaded | Reason::JournalFull => {

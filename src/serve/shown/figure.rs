@@ -32,7 +32,7 @@ impl Figure {
         if (of, name) == ("page", "online") {
             return Some(Figure::PageOnline);
         }
-        let period = Period::SHOWN.into_iter().find(|period| period.name() == name)?;
+        let period = Period::SHOWN.into_iter().find(|period| period.word() == name)?;
         match of {
             "page.views" => Some(Figure::PageViews(period)),
             "views" => Some(Figure::Of(Total::Views, period)),

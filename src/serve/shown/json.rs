@@ -103,7 +103,7 @@ fn row(body: &mut Vec<u8>, member: &str, figures: impl Iterator<Item = (Period, 
     for (period, figure) in figures {
         text(body, if between == "{\"" { member } else { "" });
         text(body, between);
-        text(body, period.name());
+        text(body, period.word());
         text(body, "\":");
         number(body, figure);
         between = ",\"";

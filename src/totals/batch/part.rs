@@ -85,7 +85,7 @@ impl HashName {
 impl fmt::Display for HashName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.bucket != Bucket::All {
-            write!(f, "{}:", self.bucket.period().name())?;
+            write!(f, "{}:", self.bucket.period().word())?;
         }
         write!(f, "{}{}", self.bucket, self.kind.suffix())
     }

@@ -151,7 +151,7 @@ struct Process {
 
 impl Process {
     async fn start(config: &Config, dir: DataDir, clock: &Clock) -> Process {
-        let sites = Arc::new(Registry::new(Sites::new((0..SITES).map(site).collect())));
+        let sites = Arc::new(Registry::from_pointee(Sites::new((0..SITES).map(site).collect())));
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
         let store = async || Store::open(&config.store, &config.data_dir).await.unwrap();
         // However busy the machine is: what is known after the start is compared.
@@ -514,7 +514,7 @@ impl Run {
         assert_eq!(process.writer.delivery.outbox.waiting(), 0);
         let (mut buckets, mut pages) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
         for view in &self.views {
-            buckets.extend(Period::ALL.map(|period| (view.site, period, view.hour)));
+            buckets.extend(Period::WORDS.map(|(_, period)| (view.site, period, view.hour)));
             for period in [Period::Day, Period::Month, Period::All] {
                 *pages.entry((view.site, view.hour.bucket(period))).or_default() += 1;
             }

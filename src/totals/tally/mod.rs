@@ -216,7 +216,7 @@ impl Tally {
         site.add(&first.hour, sums, last.at.unix_ms);
         self.oldest_ms.get_or_insert(first.at.unix_ms);
         if !again {
-            self.metrics.counted(first.site, sums.views, sums.visits);
+            self.metrics.sites.counted(first.site, sums.views, sums.visits);
         }
     }
 

@@ -21,11 +21,11 @@ impl Writer {
         let answer = placed.map(Arc::new);
         if let Ok(sites) = &answer {
             self.delivery.replace_sites(sites.clone());
-            self.shared.metrics.register(sites);
+            self.shared.metrics.sites.register(sites);
             // The store is attached anew, and asked for the new ones: all instances begin with the same.
             self.draw_salts();
             tokio::time::timeout(STORE_PATIENCE, self.send()).await.ok();
-            self.shared.sites.replace(sites.clone());
+            self.shared.sites.store(sites.clone());
         }
         // Whoever asked may have gone.
         done.send(answer.map(drop)).ok();

@@ -102,7 +102,7 @@ impl Shared {
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
         Health {
-            refusing: self.intake.refuses(self.clock.now()).map(Reason::code),
+            refusing: self.intake.refuses(self.clock.now()).map(Reason::word),
             store_up: self.store_up(),
             held: self.held(),
             lost: self.losses.summary(),

@@ -97,7 +97,7 @@ impl World {
         let instances = 1 + usize::from(dice.below(3) == 0);
         let kind = Kind { instances, forgets: dice.below(5) == 0, sync };
         let start_ms = STARTS_MS[dice.below(4) as usize];
-        let sites = Arc::new(Registry::new(Sites::new((0..SITES).map(site).collect())));
+        let sites = Arc::new(Registry::from_pointee(Sites::new((0..SITES).map(site).collect())));
         let (model, accepted) = (Model::default(), Vec::new());
         let (instances, vanished, went_back) = (Vec::new(), None, false);
         let mut world = World { dice, kind, model, sites, metrics, instances, accepted, vanished, went_back };
@@ -475,7 +475,7 @@ fn expected<'a>(views: impl Iterator<Item = &'a Accepted>) -> BTreeMap<(HashName
         }
     };
     for view in views {
-        for period in Period::ALL {
+        for (_, period) in Period::WORDS {
             let bucket = view.hour.bucket(period);
             let hash = |kind| hash(view.site, bucket, kind);
             add(hash(HashKind::Sums), "views", 1);

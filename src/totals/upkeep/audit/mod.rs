@@ -406,7 +406,7 @@ impl Relation {
         let bound = if matches!(self, Relation::AtMost) { "at most " } else { "" };
         match of {
             Period::All => format!("{bound}{expected}: nothing shorter is kept"),
-            of => format!("{bound}{expected}, the sum of its {}s", of.name()),
+            of => format!("{bound}{expected}, the sum of its {}s", of.word()),
         }
     }
 }
