@@ -121,8 +121,7 @@ pub fn tagged(
 
 /// A body, or 304 where the reader has this very one. Its headers take the place of the request's.
 pub fn unless_held(headers: HeaderMap, body: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {
-    let tag = etag::of(0, &body);
-    let body = (!etag::is_held(&headers, &tag)).then(|| body.into());
+    let (tag, body) = etag::unless_held(&headers, body);
     tagged(headers, body, tag, kind, cache)
 }
 

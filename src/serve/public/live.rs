@@ -31,7 +31,7 @@ pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 /// Begins the events of a reader, or says why not.
 fn follow(read: SiteRead) -> Result<Response, Fault> {
     let SiteRead { public, site, page, headers } = read;
-    let snapshot = snapshot(&public, &site, page.as_ref()).ok_or(Fault::StoreUnreachable)?;
+    let snapshot = snapshot(&public, &site, page.as_slice()).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let reader = Reader::join(&public.live, &site, page, &snapshot, held).ok_or(Fault::LiveFull)?;
     Ok(answer::events(Box::new(reader), public.parts.clock.now().unix_ms))
@@ -63,7 +63,7 @@ pub async fn tell(public: &Public) {
 fn has_news(public: &Public, topic: &Topic, unknown: &mut UnknownPages) -> bool {
     // A page whose figures are unknown keeps its last event until they are loaded.
     if !unknown.note(public, topic)
-        && let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_ref())
+        && let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice())
     {
         topic.set(&snapshot);
     }
