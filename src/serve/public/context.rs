@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use hyper::{HeaderMap, Uri};
 
-use super::refusal_log::RefusalLog;
-use crate::ingest::Reason;
+use super::refusal_log::{Refusal, RefusalLog};
 use crate::serve::answer::{Response, once_a_minute::OnceAMinute};
 use crate::serve::live::Hub;
 use crate::serve::parts::{Config, Parts};
 use crate::serve::shown::prefix::BodyPrefixes;
-use crate::sites::SiteId;
 
 /// How often it is looked whether lines of the log of refusals are due.
 const REFUSALS_EVERY: Duration = Duration::from_secs(5);
@@ -74,9 +72,9 @@ impl Public {
     }
 
     /// Counts a refused beacon and notes it for the log.
-    pub fn refuse(&self, site: Option<SiteId>, reason: Reason) {
-        self.parts.metrics.refused(reason);
-        self.refusals.note(&self.parts.sites.load(), site, reason, self.parts.clock.now());
+    pub fn refuse(&self, refusal: Refusal) {
+        self.parts.metrics.refused(refusal.1);
+        self.refusals.note(&self.parts.sites.load(), refusal, self.parts.clock.now());
     }
 
     /// Writes the log of refusals for as long as it is polled.

@@ -7,8 +7,11 @@ use hyper::HeaderMap;
 use url::form_urlencoded;
 
 use super::context::{Public, ReadRequest, Reply};
+use crate::calendar::PerPeriod;
 use crate::ingest::{self, Page, Reason};
-use crate::serve::{answer::Response, shown::figure::CurrentFigures};
+use crate::serve::answer::Response;
+use crate::serve::parts::Parts;
+use crate::serve::shown::figure::{CurrentFigures, SiteFigures};
 use crate::sites::Site;
 
 /// A read of a site, and of a page of it where one is asked for.
@@ -42,8 +45,17 @@ impl SiteRead {
 
     /// The figures of the site and the page as they are now.
     pub fn current_figures(&self) -> CurrentFigures {
-        let parts = &self.public.parts;
-        CurrentFigures::now(&parts.totals, &parts.sessions, &self.site, self.page.as_ref(), parts.clock.now())
+        let Parts { totals, sessions, clock, .. } = &*self.public.parts;
+        let (site, now) = (self.site.id, clock.now());
+        let figures = SiteFigures::from(totals.figures(site, now));
+        let page = self
+            .page
+            .as_ref()
+            .map(|page| (sessions.page_online(page, now), totals.page(page, site, now).map(PerPeriod::from)));
+        let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
+        let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
+        let stale = totals.stale() || !are_known || is_page_unknown;
+        CurrentFigures { figures, online: sessions.online(site, now), page, stale }
     }
 }
 

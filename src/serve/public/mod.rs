@@ -93,7 +93,7 @@ impl PublicService {
             Target::Preflight(methods) => answer::preflight(methods),
             Target::NotAllowed(handler, methods) => {
                 if matches!(handler, Beacon | Gif) {
-                    public.refuse(None, Reason::MethodNotAllowed);
+                    public.refuse((None, Reason::MethodNotAllowed));
                 }
                 answer::not_allowed(answer::refused, methods)
             }

@@ -1,11 +1,7 @@
-//! Figures by name, and their values as they are now.
+//! Figures by name, and their values.
 
 use crate::calendar::{PerPeriod, Period};
-use crate::clock::Moment;
-use crate::ingest::Page;
-use crate::sessions::Sessions;
-use crate::sites::Site;
-use crate::totals::{self, Totals};
+use crate::totals;
 
 /// A figure by its name, as `data-footfall` of a page names it: `online`, `visits.week`, `page.views.all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,21 +74,6 @@ pub struct CurrentFigures {
 }
 
 impl CurrentFigures {
-    pub fn now(totals: &Totals, sessions: &Sessions, site: &Site, page: Option<&Page>, now: Moment) -> Self {
-        let figures = SiteFigures::from(totals.figures(site.id, now));
-        let page = page.map(|page| {
-            (sessions.page_online(page, now), totals.page(page, site.id, now).map(PerPeriod::from))
-        });
-        let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
-        let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
-        CurrentFigures {
-            figures,
-            online: sessions.online(site.id, now),
-            page,
-            stale: totals.stale() || !are_known || is_page_unknown,
-        }
-    }
-
     pub fn of(&self, figure: Figure) -> Option<u64> {
         match figure {
             Figure::Online => Some(self.online),
