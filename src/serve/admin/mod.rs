@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::answer::{
     self, Fault, Response,
-    routes::{OPERATE, Route, RouteMatch, Routes, Target},
+    routes::{OPERATE, Route, Routes, Target},
 };
 use super::overview::health::checks;
 use super::parts::Parts;
@@ -53,7 +53,7 @@ impl AdminService {
 
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let began = Instant::now();
-        let RouteMatch { route, target } = self.routes.find(request.method(), request.uri().path());
+        let (route, target) = self.routes.find(request.method(), request.uri().path());
         let response = match target {
             Target::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, &request),
             Target::Handler(AdminHandler::Overview, _) => {

@@ -23,7 +23,7 @@ use self::context::{Public, ReadRequest, Reply};
 use super::answer::{
     self, Fault, Response,
     names::Names,
-    routes::{GET, POST, READ, Route, RouteMatch, Routes, Target},
+    routes::{GET, POST, READ, Route, Routes, Target},
 };
 use super::parts::{Config, Parts};
 use crate::ingest::Reason;
@@ -79,7 +79,7 @@ impl PublicService {
         let public = &self.public;
         let (head, body) = request.into_parts();
         let path = self.names.standard(public.below_mount(head.uri.path()));
-        let RouteMatch { route, target } = self.routes.find(&head.method, &path);
+        let (route, target) = self.routes.find(&head.method, &path);
         let response = match target {
             Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
             Target::Handler(Gif, _) => beacon::gif(public, peer, &head.uri, head.headers).await,

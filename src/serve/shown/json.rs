@@ -71,11 +71,9 @@ pub fn pages<'a>(
 }
 
 fn begin(body: &mut Vec<u8>, head: &BodyHead<'_>) {
-    text(body, r#"{"site":""#);
-    text(body, head.site);
-    text(body, r#"","at":""#);
-    text(body, &head.at);
-    text(body, r#"""#);
+    for part in [r#"{"site":""#, head.site, r#"","at":""#, &head.at, r#"""#] {
+        text(body, part);
+    }
 }
 
 fn tail(body: &mut Vec<u8>, stale: bool) {
