@@ -7,7 +7,6 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -36,12 +35,6 @@ pub struct Drain {
     first: Duration,
 }
 
-/// What is known of a connection when it is to end.
-pub struct ConnectionState {
-    drain: Arc<Drain>,
-    answered: AtomicBool,
-}
-
 impl Drain {
     /// A drain that may take so long as a whole.
     pub fn within(limit: Duration) -> Self {
@@ -53,43 +46,39 @@ impl Drain {
         self.begun.store(true, Ordering::Release);
         self.told.notify_waiters();
     }
-}
 
-impl ConnectionState {
-    pub fn new(drain: Arc<Drain>) -> Self {
-        ConnectionState { drain, answered: AtomicBool::default() }
-    }
-
-    /// Notes an answer, and marks it where it is the last.
-    pub fn note<B>(&self, answer: &mut Response<B>) {
-        self.answered.store(true, Ordering::Relaxed);
-        if self.drain.begun.load(Ordering::Acquire) {
+    /// Marks an answer where it is the last.
+    pub fn mark<B>(&self, answer: &mut Response<B>) {
+        if self.begun.load(Ordering::Acquire) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
-    /// Runs a connection to its end.
-    pub async fn run<I, S>(&self, connection: &mut http1::Connection<I, S>) -> hyper::Result<()>
+    /// Runs a connection to its end; its service says whether any of its requests was `answered`.
+    pub async fn run<I, S>(
+        &self,
+        connection: &mut http1::Connection<I, S>,
+        answered: &AtomicBool,
+    ) -> hyper::Result<()>
     where
         I: Read + Write + Unpin,
         S: Service<Request<Incoming>, Response = Response<Full<Bytes>>>,
         S::Error: Error + Send + Sync + 'static,
     {
-        let drain = &self.drain;
         let mut connection = Pin::new(connection);
-        let mut told = pin!(drain.told.notified());
+        let mut told = pin!(self.told.notified());
         // The task's waker is left with `told` once; it stays good, so that no request has to do it again.
         poll_fn(|context| Poll::Ready(told.as_mut().poll(context).is_ready())).await;
-        let ended = poll_fn(|context| match drain.begun.load(Ordering::Acquire) {
+        let ended = poll_fn(|context| match self.begun.load(Ordering::Acquire) {
             true => Poll::Ready(None),
             false => connection.as_mut().poll(context).map(Some),
         });
         if let Some(ended) = ended.await {
             return ended;
         }
-        let patience = match self.answered.load(Ordering::Relaxed) {
-            true => FURTHER.min(drain.first),
-            false => drain.first,
+        let patience = match answered.load(Ordering::Relaxed) {
+            true => FURTHER.min(self.first),
+            false => self.first,
         };
         if let Ok(ended) = tokio::time::timeout(patience, connection.as_mut()).await {
             return ended;

@@ -22,7 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
 use self::{
-    drain::{ConnectionState, Drain},
+    drain::Drain,
     head_timer::HeadTimer,
     takeover::{EventStream, Socket, Takeover},
 };
@@ -220,7 +220,7 @@ where
         if self.open.len() >= self.acceptor.max_connections {
             self.acceptor.metrics.bound(Bound::Connections);
         } else if let Ok(socket) = self.acceptor.prepare(stream) {
-            let takeover = Arc::new(Takeover::new(ConnectionState::new(self.drain.clone())));
+            let takeover = Arc::new(Takeover::new(self.drain.clone()));
             let (answer, passes) = (self.answer.clone(), takeover.clone());
             let service = service_fn(move |request: Request<Incoming>| {
                 let (passes, version) = (passes.clone(), request.version());

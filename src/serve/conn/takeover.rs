@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -24,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
 
-use super::drain::ConnectionState;
+use super::drain::Drain;
 use crate::serve::answer::{Body, Response, events::EventSource};
 
 /// A socket whose peer may take nothing for a limited time.
@@ -37,13 +38,14 @@ pub struct TakenOver;
 
 /// A connection as its service sees it, with the answer that hyper does not send.
 pub struct Takeover {
-    state: ConnectionState,
+    drain: Arc<Drain>,
+    answered: AtomicBool,
     events: Mutex<Option<EventStream>>,
 }
 
 impl Takeover {
-    pub fn new(state: ConnectionState) -> Self {
-        Takeover { state, events: Mutex::default() }
+    pub fn new(drain: Arc<Drain>) -> Self {
+        Takeover { drain, answered: AtomicBool::default(), events: Mutex::default() }
     }
 
     /// Passes an answer on to hyper; a stream of events is kept instead, and hyper is told to give up.
@@ -56,7 +58,8 @@ impl Takeover {
         match body {
             Body::Whole(body) => {
                 let mut answer = hyper::Response::from_parts(parts, body);
-                self.state.note(&mut answer);
+                self.answered.store(true, Ordering::Relaxed);
+                self.drain.mark(&mut answer);
                 Ok(answer)
             }
             Body::Events(source) => {
@@ -76,7 +79,7 @@ impl Takeover {
     where
         S: Service<Request<Incoming>, Response = hyper::Response<Full<Bytes>>, Error = TakenOver>,
     {
-        let ended = self.state.run(&mut connection).await;
+        let ended = self.drain.run(&mut connection, &self.answered).await;
         match self.events().take() {
             Some(events) => Ok(Some((events, connection.into_parts().io.into_inner()))),
             None => ended.map(|()| None),

@@ -19,7 +19,7 @@ use crate::totals::Written;
 type Taken = Option<(SiteId, Written)>;
 
 pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
-    let taken = match body::read(body, &headers, public.body_timeout).await {
+    let taken = match body::read(body, &headers, public.config.body_timeout).await {
         Ok(body) => public.take(Said::from_json(&body), peer, &headers),
         Err(reason) => Err((None, reason)),
     };

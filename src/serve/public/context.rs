@@ -18,10 +18,9 @@ const REFUSALS_EVERY: Duration = Duration::from_secs(5);
 /// What the public handlers work with.
 pub struct Public {
     pub parts: Arc<Parts>,
-    pub body_timeout: Duration,
+    pub config: Config,
     pub prefixes: BodyPrefixes,
     pub live: Arc<Hub>,
-    pub mount: String,
     /// When the warning that a client header is ignored is due.
     pub ignored_header: OnceAMinute,
     refusals: RefusalLog,
@@ -50,21 +49,20 @@ pub enum Reply {
 }
 
 impl Public {
-    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
+    pub fn new(config: Config, parts: Arc<Parts>) -> Self {
         Public {
-            body_timeout: config.body_timeout,
             prefixes: BodyPrefixes::new(parts.sites.load().room()),
             live: Arc::new(Hub::new(config.live.clone(), parts.metrics.clone())),
-            mount: config.mount.clone(),
             ignored_header: OnceAMinute::default(),
             refusals: RefusalLog::default(),
             parts,
+            config,
         }
     }
 
     /// A path as the routes name it: without the mount, which a proxy may have left in it.
     pub fn below_mount<'p>(&self, path: &'p str) -> &'p str {
-        match path.strip_prefix(self.mount.as_str()) {
+        match path.strip_prefix(self.config.mount.as_str()) {
             Some("") => "/",
             Some(rest) if rest.starts_with('/') => rest,
             _ => path,

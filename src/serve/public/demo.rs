@@ -64,7 +64,7 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, uri, .. } = request;
     public.parts.sites.load().get(SITE).ok_or(Fault::NotFound)?;
     // A relative location would need the slash that a browser may have left out behind the mount.
-    let mount = if uri.path().ends_with('/') { String::new() } else { public.mount.clone() + "/" };
+    let mount = if uri.path().ends_with('/') { String::new() } else { public.config.mount.clone() + "/" };
     let location = HeaderValue::try_from(mount + "demo").unwrap_or(HeaderValue::from_static("/demo"));
     Ok(Reply::Now(answer::redirect(location)))
 }

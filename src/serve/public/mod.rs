@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use self::context::{Public, ReadRequest, Reply};
 use super::answer::{
     self, Fault, Response,
-    names::Names,
     routes::{GET, POST, READ, Route, Routes, Target},
 };
 use super::parts::{Config, Parts};
@@ -58,18 +57,16 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
 
 pub struct PublicService {
     pub public: Arc<Public>,
-    names: Names,
     routes: Routes<PublicHandler>,
     requests: Requests,
 }
 
 impl PublicService {
-    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
+    pub fn new(config: Config, parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
         PublicService {
             requests: parts.metrics.requests("public", routes.paths()),
             public: Arc::new(Public::new(config, parts)),
-            names: config.names.clone(),
             routes,
         }
     }
@@ -78,7 +75,7 @@ impl PublicService {
         let began = Instant::now();
         let public = &self.public;
         let (head, body) = request.into_parts();
-        let path = self.names.standard(public.below_mount(head.uri.path()));
+        let path = public.config.names.standard(public.below_mount(head.uri.path()));
         let (route, target) = self.routes.find(&head.method, &path);
         let response = match target {
             Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
