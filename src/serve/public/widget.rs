@@ -15,7 +15,7 @@
 //! `fragment` (the block alone, to be put into a page by its server), `json`, `text`. With `figure=` it is
 //! that figure alone. A figure that is not known is left out.
 
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::HeaderValue;
 use url::form_urlencoded;
 
 use super::context::{ReadRequest, Reply};
@@ -112,11 +112,11 @@ fn show(read: SiteRead, asked: &WidgetRequest) -> Response {
         Format::Json => (answer::JSON, json(site, labels, &lines, current.stale)),
     };
     let cache = if current.stale { answer::NO_STORE } else { answer::HALF_A_MINUTE };
-    let mut response = answer::unless_held(read.headers, body.into(), kind, cache);
-    if asked.format == Format::Html {
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy(&site.hosts));
+    let response = answer::unless_held(read.headers, body.into(), kind, cache);
+    match asked.format {
+        Format::Html => answer::guarded(response, policy(&site.hosts)),
+        _ => response,
     }
-    response
 }
 
 /// What the document may load, and who may frame it: the site's own pages, on any port.
@@ -128,7 +128,7 @@ fn policy(hosts: &[String]) -> HeaderValue {
     for host in hosts.iter().filter(|host| !host.starts_with('[')) {
         policy += &format!(" https://{host}:* http://{host}:*");
     }
-    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+    HeaderValue::try_from(policy).unwrap_or(answer::NO_SOURCES)
 }
 
 pub struct WidgetLine<'a> {

@@ -8,15 +8,10 @@ use crate::totals;
 pub enum Figure {
     Online,
     PageOnline,
-    Of(Total, Period),
+    Views(Period),
+    Visits(Period),
+    Visitors(Period),
     PageViews(Period),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Total {
-    Views,
-    Visits,
-    Visitors,
 }
 
 impl Figure {
@@ -31,9 +26,9 @@ impl Figure {
         let period = Period::SHOWN.into_iter().find(|period| period.name() == name)?;
         match of {
             "page.views" => Some(Figure::PageViews(period)),
-            "views" => Some(Figure::Of(Total::Views, period)),
-            "visits" => Some(Figure::Of(Total::Visits, period)),
-            "visitors" => Some(Figure::Of(Total::Visitors, period)),
+            "views" => Some(Figure::Views(period)),
+            "visits" => Some(Figure::Visits(period)),
+            "visitors" => Some(Figure::Visitors(period)),
             _ => None,
         }
     }
@@ -79,9 +74,9 @@ impl CurrentFigures {
             Figure::Online => Some(self.online),
             Figure::PageOnline => self.page.map(|(online, _)| online),
             Figure::PageViews(period) => self.page?.1?.get(period).copied(),
-            Figure::Of(Total::Views, period) => *self.figures.views.get(period)?,
-            Figure::Of(Total::Visits, period) => *self.figures.visits.get(period)?,
-            Figure::Of(Total::Visitors, period) => *self.figures.visitors.get(period)?,
+            Figure::Views(period) => *self.figures.views.get(period)?,
+            Figure::Visits(period) => *self.figures.visits.get(period)?,
+            Figure::Visitors(period) => *self.figures.visitors.get(period)?,
         }
     }
 }

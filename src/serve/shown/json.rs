@@ -25,7 +25,7 @@ impl<'a> BodyHead<'a> {
     /// The head of a site in its running hour, whose figures last changed at `changed_ms`.
     pub fn new(site: &'a Site, hour: &'a Hour, changed_ms: i64) -> Self {
         let at = hour.rfc3339(&site.calendar, changed_ms);
-        BodyHead { site: site.key.as_str(), at, buckets: hour.buckets() }
+        BodyHead { site: site.key.as_str(), at, buckets: &hour.buckets }
     }
 }
 

@@ -49,16 +49,13 @@ impl Labels {
 /// The labels of every language.
 #[derive(Clone, Debug)]
 pub struct Languages {
-    known: Vec<Labels>,
-    fallback: Labels,
+    /// Of some languages.
+    pub known: Vec<Labels>,
+    /// Of every other language.
+    pub fallback: Labels,
 }
 
 impl Languages {
-    /// Takes the labels of some languages, and those for every other language.
-    pub fn new(known: Vec<Labels>, fallback: Labels) -> Self {
-        Languages { known, fallback }
-    }
-
     /// The labels of a language, or of what its tag begins with: `vi-VN` is `vi`.
     pub fn find(&self, locale: &str) -> Option<&Labels> {
         let mut tag = locale;

@@ -35,8 +35,8 @@ fn digits_stand_in_groups_of_three() {
 
 #[test]
 fn a_tag_is_found_by_what_it_begins_with() {
-    let languages =
-        Languages::new(vec![labels("en", ","), labels("vi", "."), labels("pt-BR", ".")], labels("en", ","));
+    let known = vec![labels("en", ","), labels("vi", "."), labels("pt-BR", ".")];
+    let languages = Languages { known, fallback: labels("en", ",") };
     let of = |asked, locale| languages.of(asked, locale).tag.as_str();
     assert_eq!(of(None, "vi-VN"), "vi");
     assert_eq!(of(None, "VI-x-lamdong"), "vi");
