@@ -257,7 +257,7 @@ impl ConfigReader {
         }
         let known = tags.iter().map(|tag| self.labels(tag)).collect();
         let fallback = self.labels("en");
-        serve::Languages::new(known, fallback)
+        serve::Languages { known, fallback }
     }
 
     fn labels(&mut self, tag: &str) -> serve::Labels {

@@ -54,7 +54,7 @@ pub async fn serve_public(
     drain: Duration,
 ) -> io::Result<()> {
     let acceptor = acceptor(&config, &parts, config.max_connections, true);
-    let service = Arc::new(PublicService::new(&config, parts));
+    let service = Arc::new(PublicService::new(config, parts));
     let answer = {
         let service = service.clone();
         move |peer: IpAddr, request: Request<Incoming>| service.clone().answer(peer, request)

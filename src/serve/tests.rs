@@ -55,7 +55,7 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Response {
     let (head, body) = request.into_parts();
-    match routes.find(&head.method, head.uri.path()).target {
+    match routes.find(&head.method, head.uri.path()).1 {
         Target::Handler(PublicHandler::Beacon, _) => match body::read(body, &head.headers, within).await {
             Err(reason) => answer::refused(reason.into()),
             Ok(body) if body.is_empty() => answer::refused(Reason::Malformed.into()),
@@ -223,10 +223,10 @@ fn every_public_path_answers_preflights() {
 fn the_admin_paths_are_not_for_pages() {
     let routes = Routes::new(ADMIN);
     for path in ["/", "/livez", "/readyz", "/metrics"] {
-        assert!(matches!(routes.find(&hyper::Method::GET, path).target, Target::Handler(..)));
-        assert!(matches!(routes.find(&hyper::Method::HEAD, path).target, Target::Handler(..)));
-        assert!(matches!(routes.find(&hyper::Method::OPTIONS, path).target, Target::NotAllowed(..)));
-        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path).target;
+        assert!(matches!(routes.find(&hyper::Method::GET, path).1, Target::Handler(..)));
+        assert!(matches!(routes.find(&hyper::Method::HEAD, path).1, Target::Handler(..)));
+        assert!(matches!(routes.find(&hyper::Method::OPTIONS, path).1, Target::NotAllowed(..)));
+        let public = Routes::new(PUBLIC).find(&hyper::Method::GET, path).1;
         // The one path that both have: for pages it leads to the demo.
         assert!(path == "/" || matches!(public, Target::Missing), "{path}");
     }

@@ -98,17 +98,15 @@ pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::R
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let mut open = JoinSet::new();
     loop {
-        let stream = tokio::select! {
-            Some(_) = open.join_next() => continue,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a command could not be let in");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a command could not be let in");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
+        while open.try_join_next().is_some() {}
         if open.len() >= MAX_CONNECTIONS {
             continue;
         }

@@ -1,23 +1,24 @@
 //! The admin listener: metrics, probes and the overview for operators.
 
 pub mod control;
-mod overview;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::answer::{
     self, Fault, Response,
-    routes::{OPERATE, Route, RouteMatch, Routes, Target},
+    routes::{OPERATE, Route, Routes, Target},
 };
+use super::overview;
 use super::overview::health::checks;
 use super::parts::Parts;
 use crate::metrics::{Requests, Shown};
+use crate::sites::Site;
 use crate::totals::{Figures, Health};
 
 #[derive(Clone, Copy)]
@@ -34,6 +35,9 @@ pub const ROUTES: &[Route<AdminHandler>] = &[
     Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(metrics) },
     Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(readyz) },
 ];
+
+/// Most sites whose past is loaded for one reader; the next reading loads more.
+const LOADS: usize = 16;
 
 /// The type of the Prometheus text format.
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -53,12 +57,12 @@ impl AdminService {
 
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let began = Instant::now();
-        let RouteMatch { route, target } = self.routes.find(request.method(), request.uri().path());
+        let (route, target) = self.routes.find(request.method(), request.uri().path());
         let response = match target {
             Target::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, &request),
             Target::Handler(AdminHandler::Overview, _) => {
                 let others = self.routes.paths().filter(|path| *path != "/");
-                overview::overview(&self.parts, request.uri(), others).await
+                show_overview(&self.parts, request.uri(), others).await
             }
             Target::NotAllowed(_, methods) | Target::Preflight(methods) => {
                 answer::not_allowed(answer::admin_refused, methods)
@@ -68,6 +72,21 @@ impl AdminService {
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
     }
+}
+
+/// `/`: the page of figures of every site, with links to the `others` of the listener's paths.
+async fn show_overview(parts: &Parts, uri: &Uri, others: impl Iterator<Item = &str>) -> Response {
+    let sites = parts.sites.load_full();
+    let to_load: Vec<&Arc<Site>> =
+        sites.iter().filter(|site| overview::is_due(parts, site)).take(LOADS).collect();
+    for site in to_load {
+        overview::know(parts, site).await;
+    }
+    let sections: String = sites.iter().map(|site| overview::section(parts, site)).collect();
+    let links: String = others.map(|path| format!(" · <a href=\"{path}\">{path}</a>")).collect();
+    let footer = format!("footfall {}{links}", env!("CARGO_PKG_VERSION"));
+    let figures = overview::health::list(parts, true) + &sections;
+    overview::answer(overview::is_part(uri), "footfall overview", "Overview", &figures, &footer)
 }
 
 /// `/livez`: the process answers.

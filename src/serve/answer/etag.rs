@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
@@ -35,6 +36,13 @@ pub fn is_held(headers: &HeaderMap, tag: &HeaderValue) -> bool {
             candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()
         })
     })
+}
+
+/// The tag of a body, and the body unless the asker has this very one.
+pub fn unless_held(asker: &HeaderMap, body: Vec<u8>) -> (HeaderValue, Option<Bytes>) {
+    let tag = of(0, &body);
+    let body = (!is_held(asker, &tag)).then(|| body.into());
+    (tag, body)
 }
 
 #[cfg(test)]

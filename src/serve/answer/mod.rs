@@ -56,10 +56,15 @@ pub const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8")
 pub const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml; charset=utf-8");
 pub const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
+
+/// A document that may load nothing.
+pub const NO_SOURCES: HeaderValue = HeaderValue::from_static("default-src 'none'");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
+const TAKEN: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
@@ -80,15 +85,12 @@ pub fn no_content(mut headers: HeaderMap) -> Response {
 
 /// The 204 of a preflight.
 pub fn preflight(methods: Methods) -> Response {
-    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
-    headers.insert(header::ALLOW, methods.allow());
+    let mut response = fresh(StatusCode::NO_CONTENT, header::ALLOW, methods.allow(), Bytes::new());
+    let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods.allow());
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("content-type, if-none-match, cache-control"),
-    );
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, TAKEN);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    finish(StatusCode::NO_CONTENT, headers, Bytes::new())
+    response
 }
 
 /// The pixel: 200, or the status of a fault with its code.
@@ -121,8 +123,7 @@ pub fn tagged(
 
 /// A body, or 304 where the reader has this very one. Its headers take the place of the request's.
 pub fn unless_held(headers: HeaderMap, body: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {
-    let tag = etag::of(0, &body);
-    let body = (!etag::is_held(&headers, &tag)).then(|| body.into());
+    let (tag, body) = etag::unless_held(&headers, body);
     tagged(headers, body, tag, kind, cache)
 }
 
@@ -132,11 +133,15 @@ pub fn shared(mut response: Response) -> Response {
     response
 }
 
+/// Says what a document may load, and who may frame it.
+pub fn guarded(mut response: Response, policy: HeaderValue) -> Response {
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
 /// A page only for those who know its address.
 pub fn unlisted_page(html: String) -> Response {
-    let mut headers = public(HeaderMap::with_capacity(10), NO_STORE);
-    headers.insert(header::CONTENT_TYPE, HTML);
-    unlisted(finish(StatusCode::OK, headers, html.into()))
+    unlisted(fresh(StatusCode::OK, header::CONTENT_TYPE, HTML, html))
 }
 
 /// Keeps search engines away from a page, and its address hidden from the pages it links to.
@@ -148,15 +153,13 @@ pub fn unlisted(mut response: Response) -> Response {
 }
 
 pub fn redirect(location: HeaderValue) -> Response {
-    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
-    headers.insert(header::LOCATION, location);
-    finish(StatusCode::FOUND, headers, Bytes::new())
+    fresh(StatusCode::FOUND, header::LOCATION, location, Bytes::new())
 }
 
 /// Events as they happen.
 pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
-    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    let mut response = fresh(StatusCode::OK, header::CONTENT_TYPE, EVENTS, Bytes::new());
+    let headers = response.headers_mut();
     // To other answers hyper adds it.
     let date = chrono::DateTime::from_timestamp_millis(unix_ms).unwrap_or_default();
     if let Ok(date) = HeaderValue::try_from(date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
@@ -164,16 +167,14 @@ pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
     }
     // nginx would gather events until its buffer is full.
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    let mut response = Response::new(Body::Events(source));
-    *response.headers_mut() = headers;
+    *response.body_mut() = Body::Events(source);
     response
 }
 
 pub fn refused(fault: Fault) -> Response {
-    let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
-    headers.insert(header::CONTENT_TYPE, PROBLEM);
-    explain(&mut headers, fault);
-    finish(fault.status(), headers, fault.problem().into())
+    let mut response = fresh(fault.status(), header::CONTENT_TYPE, PROBLEM, fault.problem());
+    explain(response.headers_mut(), fault);
+    response
 }
 
 pub fn admin_refused(fault: Fault) -> Response {
@@ -226,6 +227,13 @@ fn gzip(body: &[u8]) -> Option<Vec<u8>> {
     let mut packer = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
     packer.write_all(body).ok()?;
     packer.finish().ok()
+}
+
+/// A public answer that is not cached, with one header more.
+fn fresh(status: StatusCode, name: HeaderName, value: HeaderValue, body: impl Into<Bytes>) -> Response {
+    let mut headers = public(HeaderMap::with_capacity(10), NO_STORE);
+    headers.insert(name, value);
+    finish(status, headers, body.into())
 }
 
 /// The headers of every public answer with a body, in place of what is in the table.

@@ -35,12 +35,6 @@ pub struct Route<H: 'static> {
     pub handler: H,
 }
 
-pub struct RouteMatch<'p, H> {
-    /// The place of the path in its table; the table's length for a path that is not in it.
-    pub route: usize,
-    pub target: Target<'p, H>,
-}
-
 /// What a path and a method lead to.
 pub enum Target<'p, H> {
     /// A handler, with what is in the path in place of the name in braces (empty without one).
@@ -77,7 +71,9 @@ impl<H: Copy> Routes<H> {
         Routes { table, first, router }
     }
 
-    pub fn find<'p>(&self, method: &Method, path: &'p str) -> RouteMatch<'p, H> {
+    /// What a path and a method lead to, and the place of the path in the table; the table's length for a
+    /// path that is not in it.
+    pub fn find<'p>(&self, method: &Method, path: &'p str) -> (usize, Target<'p, H>) {
         let (place, name) = match self.first == Some(path) {
             true => (0, ""),
             false => self.router.at(path).map_or((self.table.len(), ""), |matched| {
@@ -92,7 +88,7 @@ impl<H: Copy> Routes<H> {
             }
             Some(route) => Target::NotAllowed(route.handler, route.methods),
         };
-        RouteMatch { route: place, target }
+        (place, target)
     }
 
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {

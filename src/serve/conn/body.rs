@@ -1,6 +1,7 @@
 //! Bodies of beacons, bounded in size and time.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -28,32 +29,27 @@ pub async fn read(mut body: Incoming, headers: &HeaderMap, within: Duration) -> 
         }
         return Err(Reason::TooLarge);
     }
-    let arrived = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
-    let first = match arrived {
-        Poll::Ready(None) => return Ok(Bytes::new()),
-        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-        Poll::Ready(Some(Err(_))) => return Err(Reason::Malformed),
-        Poll::Pending => Bytes::new(),
-    };
-    if body.is_end_stream() && first.len() <= MAX_BODY {
-        return Ok(first);
+    let mut reading = pin!(read_whole(body));
+    match poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        Poll::Ready(read) => read,
+        Poll::Pending => tokio::time::timeout(within, reading).await.unwrap_or(Err(Reason::Timeout)),
     }
-    tokio::time::timeout(within, read_on(first, body)).await.unwrap_or(Err(Reason::Timeout))
 }
 
-async fn read_on(first: Bytes, mut body: Incoming) -> Result<Bytes, Reason> {
-    let mut whole = BytesMut::from(first);
-    loop {
+async fn read_whole(mut body: Incoming) -> Result<Bytes, Reason> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let data = frame.map_err(|_| Reason::Malformed)?.into_data().unwrap_or_default();
+        if whole.is_empty() && body.is_end_stream() && data.len() <= MAX_BODY {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
         if whole.len() > MAX_BODY {
             discard(&mut body).await;
             return Err(Reason::TooLarge);
         }
-        match body.frame().await {
-            None => return Ok(whole.freeze()),
-            Some(Ok(frame)) => whole.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Some(Err(_)) => return Err(Reason::Malformed),
-        }
     }
+    Ok(whole.freeze())
 }
 
 async fn discard(body: &mut Incoming) {

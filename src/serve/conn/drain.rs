@@ -4,9 +4,9 @@
 //! answer yet was opened to send one: it is waited for. A connection that was answered before is only idle,
 //! and a client that uses it again must expect to find it closed: it is closed after a short wait.
 
+use std::error::Error;
 use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -34,12 +35,6 @@ pub struct Drain {
     first: Duration,
 }
 
-/// What is known of a connection when it is to end.
-pub struct ConnectionState {
-    drain: Arc<Drain>,
-    answered: AtomicBool,
-}
-
 impl Drain {
     /// A drain that may take so long as a whole.
     pub fn within(limit: Duration) -> Self {
@@ -51,53 +46,44 @@ impl Drain {
         self.begun.store(true, Ordering::Release);
         self.told.notify_waiters();
     }
-}
 
-impl ConnectionState {
-    pub fn new(drain: Arc<Drain>) -> Self {
-        ConnectionState { drain, answered: AtomicBool::default() }
-    }
-
-    /// Notes an answer, and marks it where it is the last.
-    pub fn note<B>(&self, answer: &mut Response<B>) {
-        self.answered.store(true, Ordering::Relaxed);
-        if self.drain.begun.load(Ordering::Acquire) {
+    /// Marks an answer where it is the last.
+    pub fn mark<B>(&self, answer: &mut Response<B>) {
+        if self.begun.load(Ordering::Acquire) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-}
 
-/// Runs a connection to its end, or to what broke it.
-pub async fn run<I, S, E>(
-    state: impl AsRef<ConnectionState>,
-    connection: http1::Connection<I, S>,
-) -> Result<(), E>
-where
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>>,
-    S::Error: std::error::Error + Send + Sync + 'static,
-    E: From<hyper::Error>,
-{
-    let state = state.as_ref();
-    let drain = &state.drain;
-    let mut connection = pin!(connection);
-    let mut told = pin!(drain.told.notified());
-    // The task's waker is left with `told` once; it stays good, so that no request has to do it again.
-    poll_fn(|context| Poll::Ready(told.as_mut().poll(context).is_ready())).await;
-    let ended = poll_fn(|context| match drain.begun.load(Ordering::Acquire) {
-        true => Poll::Ready(None),
-        false => connection.as_mut().poll(context).map(Some),
-    });
-    if let Some(ended) = ended.await {
-        return Ok(ended?);
+    /// Runs a connection to its end; its service says whether any of its requests was `answered`.
+    pub async fn run<I, S>(
+        &self,
+        connection: &mut http1::Connection<I, S>,
+        answered: &AtomicBool,
+    ) -> hyper::Result<()>
+    where
+        I: Read + Write + Unpin,
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>>,
+        S::Error: Error + Send + Sync + 'static,
+    {
+        let mut connection = Pin::new(connection);
+        let mut told = pin!(self.told.notified());
+        // The task's waker is left with `told` once; it stays good, so that no request has to do it again.
+        poll_fn(|context| Poll::Ready(told.as_mut().poll(context).is_ready())).await;
+        let ended = poll_fn(|context| match self.begun.load(Ordering::Acquire) {
+            true => Poll::Ready(None),
+            false => connection.as_mut().poll(context).map(Some),
+        });
+        if let Some(ended) = ended.await {
+            return ended;
+        }
+        let patience = match answered.load(Ordering::Relaxed) {
+            true => FURTHER.min(self.first),
+            false => self.first,
+        };
+        if let Ok(ended) = tokio::time::timeout(patience, connection.as_mut()).await {
+            return ended;
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
-    let patience = match state.answered.load(Ordering::Relaxed) {
-        true => FURTHER.min(drain.first),
-        false => drain.first,
-    };
-    if let Ok(ended) = tokio::time::timeout(patience, connection.as_mut()).await {
-        return Ok(ended?);
-    }
-    connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
 }

@@ -6,9 +6,9 @@ pub mod head_timer;
 pub mod takeover;
 
 use std::error::Error;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
 use self::{
-    drain::{ConnectionState, Drain},
+    drain::Drain,
     head_timer::HeadTimer,
-    takeover::{EventStream, Takeover, TakeoverSocket},
+    takeover::{EventStream, Socket, Takeover},
 };
 use super::answer::{Response, once_a_minute::OnceAMinute};
 use crate::clock::Clock;
@@ -112,8 +112,8 @@ pub struct Acceptor {
     pub metrics: Arc<Metrics>,
 }
 
-/// What broke a connection: an error of hyper, or an I/O error of a stream of events.
-type Broken = Box<dyn Error + Send + Sync>;
+/// What a connection goes on with, or what broke it: an error of hyper, or an I/O error of a stream of events.
+type Ended = Result<Option<(EventStream, Socket)>, Box<dyn Error + Send + Sync>>;
 
 impl Acceptor {
     /// Accepts connections until `stop` and has their requests answered; then drains them for at most `drain`
@@ -165,7 +165,7 @@ impl Acceptor {
     }
 
     /// Has answers leave at once, and limits for how long the peer may take nothing of them.
-    fn prepare(&self, stream: TcpStream) -> io::Result<Pin<Box<TimeoutStream<TcpStream>>>> {
+    fn prepare(&self, stream: TcpStream) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.write_timeout));
@@ -180,14 +180,11 @@ impl Acceptor {
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
 
-    fn ended(&self, ended: Result<Result<(), Broken>, JoinError>) {
+    fn ended(&self, ended: Result<Ended, JoinError>) {
         match ended {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 let of_hyper = error.downcast_ref::<hyper::Error>();
-                if of_hyper.is_some_and(hyper::Error::is_user) {
-                    return; // It goes on as a stream of events.
-                }
                 let kind = kind(&*error, of_hyper);
                 if kind == "timeout" && of_hyper.is_none() {
                     self.metrics.live_dropped.inc();
@@ -204,9 +201,7 @@ struct Connections<'a, F> {
     http: http1::Builder,
     answer: F,
     /// Connections that hyper serves, and streams of events.
-    open: JoinSet<Result<(), Broken>>,
-    /// Where the connections that hyper gives up arrive as streams.
-    streams: (UnboundedSender<EventStream>, UnboundedReceiver<EventStream>),
+    open: JoinSet<Ended>,
     drain: Arc<Drain>,
 }
 
@@ -217,7 +212,7 @@ where
 {
     fn new(acceptor: &'a Acceptor, answer: F, drain: Duration) -> Self {
         let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain)));
-        Connections { acceptor, http: acceptor.http(), answer, open, streams: unbounded_channel(), drain }
+        Connections { acceptor, http: acceptor.http(), answer, open, drain }
     }
 
     /// Serves a connection, if there may be one more.
@@ -225,8 +220,7 @@ where
         if self.open.len() >= self.acceptor.max_connections {
             self.acceptor.metrics.bound(Bound::Connections);
         } else if let Ok(socket) = self.acceptor.prepare(stream) {
-            let takeover = Takeover::new(ConnectionState::new(self.drain.clone()));
-            let socket = TakeoverSocket::new(socket, takeover.clone(), self.streams.0.clone());
+            let takeover = Arc::new(Takeover::new(self.drain.clone()));
             let (answer, passes) = (self.answer.clone(), takeover.clone());
             let service = service_fn(move |request: Request<Incoming>| {
                 let (passes, version) = (passes.clone(), request.version());
@@ -235,7 +229,8 @@ where
             });
             let mut http = self.http.clone();
             http.timer(HeadTimer::new(self.acceptor.header_timeout));
-            self.open.spawn(drain::run(takeover, http.serve_connection(socket, service)));
+            let connection = http.serve_connection(TokioIo::new(socket), service);
+            self.open.spawn(async move { Ok(takeover.run(connection).await?) });
             self.count();
         }
     }
@@ -253,13 +248,12 @@ where
 
     /// Waits until a connection ends or goes on as a stream of events.
     async fn changed(&mut self) {
-        tokio::select! {
-            biased;
-            // First, since a stream is sent before its connection ends.
-            Some(stream) = self.streams.1.recv() => {
-                self.open.spawn(async { Ok(stream.run().await?) });
+        match self.open.join_next().await {
+            Some(Ok(Ok(Some((stream, socket))))) => {
+                self.open.spawn(async { Ok(stream.send(socket).await.map(|()| None)?) });
             }
-            Some(ended) = self.open.join_next() => self.acceptor.ended(ended),
+            Some(ended) => self.acceptor.ended(ended),
+            None => pending().await,
         }
         self.count();
     }

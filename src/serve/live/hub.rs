@@ -1,17 +1,16 @@
-//! All topics and the number of their readers.
+//! All topics and their readers.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::topic::{Seat, Snapshot, Topic, TopicKey};
 use crate::ingest::Page;
 use crate::metrics::{Bound, Metrics};
+use crate::serve::answer::events::{EventSource, Piece};
 use crate::sites::Site;
 
 /// When a reader whose connection broke comes back, milliseconds: from the first, spread over the second.
@@ -44,8 +43,8 @@ impl Hub {
             config,
             metrics,
             topics: Mutex::default(),
-            readers: AtomicUsize::new(0),
-            ending: AtomicBool::new(false),
+            readers: AtomicUsize::default(),
+            ending: AtomicBool::default(),
             jitter: foldhash::quality::RandomState::default(),
         }
     }
@@ -54,15 +53,15 @@ impl Hub {
         self.lock().values().cloned().collect()
     }
 
-    /// A seat at a topic whose counters are these, and how long its reader waits before it comes back,
-    /// milliseconds; none where there are too many readers. `held` is the event that the reader has.
-    pub(super) fn join(
-        &self,
+    /// A new reader of a site and page whose counters are these; none where there are too many readers. One
+    /// that comes back names the event that it holds, which is not sent again.
+    pub fn join(
+        self: &Arc<Self>,
         site: &Arc<Site>,
         page: Option<Page>,
         snapshot: &Snapshot,
         held: Option<&str>,
-    ) -> Option<(Arc<Topic>, (Seat, Bytes), u64)> {
+    ) -> Option<Reader> {
         let number = self.readers.fetch_add(1, Ordering::Relaxed);
         if number >= self.config.max_readers {
             self.readers.fetch_sub(1, Ordering::Relaxed);
@@ -72,13 +71,18 @@ impl Hub {
         self.metrics.live_readers.set(number as i64 + 1);
         let mut topics = self.lock();
         let key = (site.id, page.as_ref().map(Page::key));
-        let topic = topics.entry(key).or_insert_with(|| Arc::new(Topic::new(site.clone(), page)));
+        let topic = topics.entry(key).or_insert_with(|| Arc::new(Topic::new(site.clone(), page))).clone();
         topic.set(snapshot);
+        if self.ending.load(Ordering::Relaxed) {
+            topic.end();
+        }
         // Under the lock: a topic without readers is removed.
-        Some((topic.clone(), topic.join(held), self.retry_ms(RETRY_MS, number)))
+        let (seat, event) = topic.join(held);
+        let next = Some(Piece::of(&[self.retry(RETRY_MS, number).as_bytes(), &event]));
+        Some(Reader { hub: self.clone(), topic, seat, next, ended: false })
     }
 
-    pub(super) fn leave(&self, topic: &Arc<Topic>, seat: u32) {
+    fn leave(&self, topic: &Arc<Topic>, seat: u32) {
         let mut topics = self.lock();
         // A closed topic may have a successor under the same key.
         let is_there = topics.get(&topic.key()).is_some_and(|there| Arc::ptr_eq(there, topic));
@@ -102,26 +106,53 @@ impl Hub {
 
     /// Ends the events of all readers: the service stops.
     pub fn end(&self) {
-        self.ending.store(true, Ordering::Release);
+        // First, so that a topic that is not among these yet is ended by its first reader.
+        self.ending.store(true, Ordering::Relaxed);
         for topic in self.topics() {
+            topic.end();
             let mut woken = Vec::new();
             topic.take_wakers(0, usize::MAX, &mut woken);
             woken.into_iter().for_each(Waker::wake);
         }
     }
 
-    /// When a reader is to come back, milliseconds, if its events end: the service stops, or its topic has
-    /// `ended`.
-    pub(super) fn retry_after_end(&self, seat: u32, ended: bool) -> Option<u64> {
-        let ends = ended || self.ending.load(Ordering::Acquire);
-        ends.then(|| self.retry_ms(RETRY_AFTER_STOP_MS, seat as usize))
-    }
-
-    fn retry_ms(&self, (from, spread): (u64, u64), number: usize) -> u64 {
-        from + self.jitter.hash_one(number) % spread
+    /// When a reader is to come back.
+    fn retry(&self, (from, spread): (u64, u64), number: usize) -> String {
+        format!("retry: {}\n\n", from + self.jitter.hash_one(number) % spread)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Topic>>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One reader's events. They end when the service stops, or when the site is not registered any more.
+pub struct Reader {
+    hub: Arc<Hub>,
+    topic: Arc<Topic>,
+    seat: Seat,
+    /// What is sent before anything new.
+    next: Option<Piece>,
+    ended: bool,
+}
+
+impl EventSource for Reader {
+    fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>> {
+        if self.next.is_some() || self.ended {
+            return Poll::Ready(self.next.take());
+        }
+        let news = ready!(self.topic.poll_news(&mut self.seat, cx));
+        Poll::Ready(news.or_else(|| {
+            self.ended = true;
+            self.next = Some(Piece::END);
+            let retry = self.hub.retry(RETRY_AFTER_STOP_MS, self.seat.number as usize);
+            Some(Piece::of(&[retry.as_bytes()]))
+        }))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.hub.leave(&self.topic, self.seat.number);
     }
 }

@@ -19,9 +19,7 @@
 //! ```
 
 mod hub;
-mod reader;
 mod topic;
 
 pub use hub::{Config, Hub};
-pub use reader::Reader;
 pub use topic::{Snapshot, Topic};

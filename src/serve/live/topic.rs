@@ -29,28 +29,27 @@ pub struct Topic {
 }
 
 struct State {
-    /// The site is not registered any more.
+    /// Nothing follows: the site is not registered any more, or the service stops.
     ended: bool,
     /// The newest event, as it is sent.
     event: Piece,
     id: String,
-    /// Moves with every event.
-    events: u64,
+    /// The turn of the newest event.
+    event_turn: u64,
     /// Moves with every event and every heartbeat.
     turn: u64,
-    /// The turn that the waiting readers were last woken for.
-    told: u64,
     /// When it last moved.
     moved: Instant,
+    /// Whether it has moved since the waiting readers were last woken.
+    has_news: bool,
     /// By seat: who waits for the next turn.
     waiting: Vec<Option<Waker>>,
     free: Vec<u32>,
 }
 
-/// A reader's place at a topic, and what it has been sent.
+/// A reader's place at a topic, and the turn that it has been sent.
 pub struct Seat {
     pub number: u32,
-    events: u64,
     turn: u64,
 }
 
@@ -60,10 +59,10 @@ impl Topic {
             ended: false,
             event: Piece::HEARTBEAT,
             id: String::new(),
-            events: 0,
+            event_turn: 0,
             turn: 0,
-            told: 0,
             moved: Instant::now(),
+            has_news: false,
             waiting: Vec::new(),
             free: Vec::new(),
         };
@@ -80,8 +79,8 @@ impl Topic {
         if state.id != *id {
             state.event = Piece::of(&[b"id: ", id.as_bytes(), b"\nevent: counters\ndata: ", body, b"\n\n"]);
             state.id.clone_from(id);
-            state.events += 1;
             state.move_on();
+            state.event_turn = state.turn;
         }
     }
 
@@ -96,8 +95,7 @@ impl Topic {
         if state.moved.elapsed() >= heartbeat {
             state.move_on();
         }
-        let turn = state.turn;
-        std::mem::replace(&mut state.told, turn) != turn
+        std::mem::take(&mut state.has_news)
     }
 
     /// Takes the wakers of up to `most` waiting readers, from a seat on. The seat to go on from; none at the
@@ -121,7 +119,7 @@ impl Topic {
             state.waiting.push(None);
             (state.waiting.len() - 1) as u32
         });
-        (Seat { number, events: state.events, turn: state.turn }, first)
+        (Seat { number, turn: state.turn }, first)
     }
 
     /// Frees a reader's seat; whether it was the last reader.
@@ -134,23 +132,15 @@ impl Topic {
         state.free.len() == state.waiting.len()
     }
 
-    /// What is new to a reader: an event, a heartbeat, or the end of its events and after how many milliseconds
-    /// it is to come back. `retry_ms` decides on the end, knowing whether the topic has ended; it is asked under
-    /// the lock, so that no reader starts to wait after the last wake.
-    pub fn poll_news(
-        &self,
-        seat: &mut Seat,
-        cx: &Context<'_>,
-        retry_ms: impl FnOnce(bool) -> Option<u64>,
-    ) -> Poll<Result<Piece, u64>> {
+    /// What is new to a reader, an event or a heartbeat; none at the end of its events.
+    pub fn poll_news(&self, seat: &mut Seat, cx: &Context<'_>) -> Poll<Option<Piece>> {
         let mut state = self.state();
-        if let Some(retry_ms) = retry_ms(state.ended) {
-            return Poll::Ready(Err(retry_ms));
+        if state.ended {
+            return Poll::Ready(None);
         }
         if seat.turn != state.turn {
-            seat.turn = state.turn;
-            let is_event = std::mem::replace(&mut seat.events, state.events) != state.events;
-            return Poll::Ready(Ok(if is_event { state.event.clone() } else { Piece::HEARTBEAT }));
+            let is_event = std::mem::replace(&mut seat.turn, state.turn) < state.event_turn;
+            return Poll::Ready(Some(if is_event { state.event.clone() } else { Piece::HEARTBEAT }));
         }
         match state.waiting.get_mut(seat.number as usize) {
             Some(Some(waker)) if waker.will_wake(cx.waker()) => {}
@@ -169,5 +159,6 @@ impl State {
     fn move_on(&mut self) {
         self.turn += 1;
         self.moved = Instant::now();
+        self.has_news = true;
     }
 }

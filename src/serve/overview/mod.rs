@@ -7,10 +7,10 @@ pub mod health;
 mod plots;
 
 use hyper::Uri;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::HeaderValue;
 use url::form_urlencoded;
 
-use self::plots::{Bar, bars};
+use self::plots::{Bar, bars, grouped};
 use super::answer::{
     self, Response,
     html::{escaped, filled},
@@ -64,16 +64,8 @@ pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: 
         ("figures", figures),
         ("footer", footer),
     ];
-    let mut response = answer::unlisted_page(filled(PAGE, &texts));
-    if let Ok(policy) = HeaderValue::try_from(policy) {
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-    }
-    response
-}
-
-/// A figure with its digits in groups; a dash where it is not known.
-fn grouped(figure: Option<u64>) -> String {
-    figure.map_or_else(|| "–".to_owned(), plots::grouped)
+    let policy = HeaderValue::try_from(policy).unwrap_or(answer::NO_SOURCES);
+    answer::guarded(answer::unlisted_page(filled(PAGE, &texts)), policy)
 }
 
 pub fn section(parts: &Parts, site: &Site) -> String {
@@ -128,7 +120,7 @@ fn tiles(online: u64, figures: &Figures, past: Option<&Recent>) -> String {
 fn against(past: &Recent, of: fn(&Sums) -> u64) -> String {
     let Some((running, _)) = past.hours.last() else { return String::new() };
     let yesterday = past.days.iter().rev().nth(1).map_or(0, |(_, sums)| of(sums));
-    let yesterday = format!("yesterday {}", grouped(Some(yesterday)));
+    let yesterday = format!("yesterday {}", grouped(yesterday));
     let over = |today: bool| -> u64 {
         let hours = past.hours.iter().filter(|(hour, _)| (hour.day == running.day) == today);
         hours.filter(|(hour, _)| hour.hour < running.hour).map(|(_, sums)| of(sums)).sum()
@@ -138,7 +130,7 @@ fn against(past: &Recent, of: fn(&Sums) -> u64) -> String {
     }
     let (now, before) = (over(true), over(false));
     let change = change(now, before);
-    let (now, before) = (grouped(Some(now)), grouped(Some(before)));
+    let (now, before) = (grouped(now), grouped(before));
     format!("{change}{now} by {:02}:00<br>yesterday {before} by then<br>{yesterday} in all", running.hour)
 }
 
@@ -153,7 +145,7 @@ fn change(now: u64, before: u64) -> String {
         less if less < 0.0 => ("down", "−"),
         _ => ("same", "±"),
     };
-    format!("<span class=\"{class}\">{sign}{}\u{a0}%</span><br>", grouped(Some(percent.abs() as u64)))
+    format!("<span class=\"{class}\">{sign}{}\u{a0}%</span><br>", grouped(percent.abs() as u64))
 }
 
 /// The last 24 hours and 30 days.
@@ -194,8 +186,8 @@ fn most_read(parts: &Parts, site: &Site, past: &Recent, now: Moment, are_any: bo
     html += "<ol>";
     for (page, views) in rows {
         let online = parts.sessions.page_online(&page, now);
-        let online = if online > 0 { format!("{} online", grouped(Some(online))) } else { String::new() };
-        let (page, views) = (escaped(page.as_str()), grouped(Some(views)));
+        let online = if online > 0 { format!("{} online", grouped(online)) } else { String::new() };
+        let (page, views) = (escaped(page.as_str()), grouped(views));
         html += &format!(
             "<li><bdi class=\"p\">{page}</bdi> <span class=\"o\">{online}</span> <b>{views}</b></li>"
         );

@@ -15,8 +15,9 @@ pub struct Bar {
 const STEP: usize = 10;
 const HEIGHT: f64 = 100.0;
 
-pub fn grouped(number: u64) -> String {
-    labels::grouped(number, ",")
+/// A figure with its digits in groups; a dash where it is not known.
+pub fn grouped(figure: impl Into<Option<u64>>) -> String {
+    figure.into().map_or_else(|| "–".to_owned(), |figure| labels::grouped(figure, ","))
 }
 
 /// A number of things: `1 view`, `2 views`.

@@ -3,7 +3,6 @@
 //! `?total=` (`visits`, `views`, `visitors`, `online`) and `period=` choose the figure, `page=` that of a
 //! page (`views` and `online`), `label=` what stands beside it, `lang=` the language.
 
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
 use super::context::{ReadRequest, Reply};
@@ -11,10 +10,7 @@ use super::known::SiteRead;
 use crate::calendar::Period;
 use crate::ingest::Reason;
 use crate::serve::answer::{self, Fault, Response, html::escaped};
-use crate::serve::shown::{
-    figure::{Figure, Total},
-    labels::Labels,
-};
+use crate::serve::shown::{figure::Figure, labels::Labels};
 
 /// Most characters of a label; a longer one is cut.
 const MAX_LABEL: usize = 64;
@@ -56,8 +52,9 @@ impl BadgeRequest {
         }
         match self.figure {
             Figure::Online | Figure::PageOnline => &labels.online,
-            Figure::Of(Total::Views, Period::All) | Figure::PageViews(Period::All) => &labels.views,
-            Figure::Of(_, period) | Figure::PageViews(period) => match period {
+            Figure::Views(Period::All) | Figure::PageViews(Period::All) => &labels.views,
+            Figure::Views(of) | Figure::Visits(of) | Figure::Visitors(of) | Figure::PageViews(of) => match of
+            {
                 Period::Day => &labels.day,
                 Period::Week => &labels.week,
                 Period::Month => &labels.month,
@@ -84,11 +81,9 @@ fn show(read: SiteRead, asked: &BadgeRequest) -> Response {
     let text = figure.map_or_else(|| "–".to_owned(), |figure| labels.grouped(figure));
     let image = drawn(asked.label(labels), &text, &labels.tag);
     let cache = if current.stale || figure.is_none() { answer::NO_STORE } else { answer::HALF_A_MINUTE };
-    let mut response = answer::unless_held(read.headers, image.into(), answer::SVG, cache);
+    let response = answer::unless_held(read.headers, image.into(), answer::SVG, cache);
     // Opened by itself an image is a document.
-    let nothing = HeaderValue::from_static("default-src 'none'");
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, nothing);
-    answer::shared(response)
+    answer::shared(answer::guarded(response, answer::NO_SOURCES))
 }
 
 /// The image: the label on grey, the figure on green, in white letters with enough contrast on both.

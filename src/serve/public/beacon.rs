@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use hyper::{HeaderMap, Uri};
 
 use super::context::Public;
+use super::refusal_log::Refusal;
 use crate::clock::Moment;
 use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
 use crate::metrics::Outcome;
@@ -17,16 +18,10 @@ use crate::totals::Written;
 /// A view with its site, until it is written; none for a ping or a leave, which leaves nothing to wait for.
 type Taken = Option<(SiteId, Written)>;
 
-/// A refusal, with the site where it is known.
-struct Refusal {
-    site: Option<SiteId>,
-    reason: Reason,
-}
-
 pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
-    let taken = match body::read(body, &headers, public.body_timeout).await {
+    let taken = match body::read(body, &headers, public.config.body_timeout).await {
         Ok(body) => public.take(Said::from_json(&body), peer, &headers),
-        Err(reason) => Err(Refusal { site: None, reason }),
+        Err(reason) => Err((None, reason)),
     };
     match public.kept(taken).await {
         Ok(()) => answer::no_content(headers),
@@ -48,16 +43,15 @@ impl Public {
         peer: IpAddr,
         headers: &HeaderMap,
     ) -> Result<Taken, Refusal> {
-        let said = said.map_err(|reason| Refusal { site: None, reason })?;
+        let said = said.map_err(|reason| (None, reason))?;
         let now = self.parts.clock.now();
         let client = self.client(peer, headers, now);
         let salts = self.parts.totals.salts();
         let (sites, spans) = (self.parts.sites.load(), &self.parts.hours);
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
-        let beacon = ingest::accept(&said, &context)
-            .map_err(|reason| Refusal { site: site_of(&sites, &said), reason })?;
+        let beacon = ingest::accept(&said, &context).map_err(|reason| (site_of(&sites, &said), reason))?;
         let site = beacon.site;
-        self.keep(beacon).map_err(|reason| Refusal { site: Some(site), reason })
+        self.keep(beacon).map_err(|reason| (Some(site), reason))
     }
 
     fn keep(&self, beacon: Beacon) -> Result<Taken, Reason> {
@@ -74,15 +68,15 @@ impl Public {
 
     /// Waits until a beacon is kept; counts it where it is refused.
     async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<(), Reason> {
-        let Refusal { site, reason } = match taken {
+        let (site, reason) = match taken {
             Err(refusal) => refusal,
             Ok(None) => return Ok(()),
             Ok(Some((site, written))) => match written.await {
                 Ok(()) => return Ok(()),
-                Err(reason) => Refusal { site: Some(site), reason },
+                Err(reason) => (Some(site), reason),
             },
         };
-        self.refuse(site, reason);
+        self.refuse((site, reason));
         Err(reason)
     }
 

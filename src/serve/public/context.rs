@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use hyper::{HeaderMap, Uri};
 
-use super::refusal_log::RefusalLog;
-use crate::ingest::Reason;
+use super::refusal_log::{Refusal, RefusalLog};
 use crate::serve::answer::{Response, once_a_minute::OnceAMinute};
 use crate::serve::live::Hub;
 use crate::serve::parts::{Config, Parts};
 use crate::serve::shown::prefix::BodyPrefixes;
-use crate::sites::SiteId;
 
 /// How often it is looked whether lines of the log of refusals are due.
 const REFUSALS_EVERY: Duration = Duration::from_secs(5);
@@ -20,10 +18,9 @@ const REFUSALS_EVERY: Duration = Duration::from_secs(5);
 /// What the public handlers work with.
 pub struct Public {
     pub parts: Arc<Parts>,
-    pub body_timeout: Duration,
+    pub config: Config,
     pub prefixes: BodyPrefixes,
     pub live: Arc<Hub>,
-    pub mount: String,
     /// When the warning that a client header is ignored is due.
     pub ignored_header: OnceAMinute,
     refusals: RefusalLog,
@@ -52,21 +49,20 @@ pub enum Reply {
 }
 
 impl Public {
-    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
+    pub fn new(config: Config, parts: Arc<Parts>) -> Self {
         Public {
-            body_timeout: config.body_timeout,
             prefixes: BodyPrefixes::new(parts.sites.load().room()),
             live: Arc::new(Hub::new(config.live.clone(), parts.metrics.clone())),
-            mount: config.mount.clone(),
             ignored_header: OnceAMinute::default(),
             refusals: RefusalLog::default(),
             parts,
+            config,
         }
     }
 
     /// A path as the routes name it: without the mount, which a proxy may have left in it.
     pub fn below_mount<'p>(&self, path: &'p str) -> &'p str {
-        match path.strip_prefix(self.mount.as_str()) {
+        match path.strip_prefix(self.config.mount.as_str()) {
             Some("") => "/",
             Some(rest) if rest.starts_with('/') => rest,
             _ => path,
@@ -74,9 +70,9 @@ impl Public {
     }
 
     /// Counts a refused beacon and notes it for the log.
-    pub fn refuse(&self, site: Option<SiteId>, reason: Reason) {
-        self.parts.metrics.refused(reason);
-        self.refusals.note(&self.parts.sites.load(), site, reason, self.parts.clock.now());
+    pub fn refuse(&self, refusal: Refusal) {
+        self.parts.metrics.refused(refusal.1);
+        self.refusals.note(&self.parts.sites.load(), refusal, self.parts.clock.now());
     }
 
     /// Writes the log of refusals for as long as it is polled.

@@ -1,7 +1,7 @@
 //! `/demo`: an article of a newspaper that shows what the service can do, while the site `demo` is registered.
 //! Its text is Vietnamese, as that of the first newspaper.
 
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::HeaderValue;
 
 use super::context::{ReadRequest, Reply};
 use super::{known::SiteRead, widget};
@@ -64,7 +64,7 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, uri, .. } = request;
     public.parts.sites.load().get(SITE).ok_or(Fault::NotFound)?;
     // A relative location would need the slash that a browser may have left out behind the mount.
-    let mount = if uri.path().ends_with('/') { String::new() } else { public.mount.clone() + "/" };
+    let mount = if uri.path().ends_with('/') { String::new() } else { public.config.mount.clone() + "/" };
     let location = HeaderValue::try_from(mount + "demo").unwrap_or(HeaderValue::from_static("/demo"));
     Ok(Reply::Now(answer::redirect(location)))
 }
@@ -90,9 +90,8 @@ fn show(request: ReadRequest<'_>, path: &str, root: &'static str) -> Result<Repl
     let read = SiteRead { public: request.public.clone(), site, page, headers: request.headers };
     Ok(read.once_known(move |read| {
         let html = filled(&read, article, root);
-        let mut response = answer::unless_held(read.headers, html.into(), answer::HTML, answer::NO_STORE);
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
-        response
+        let response = answer::unless_held(read.headers, html.into(), answer::HTML, answer::NO_STORE);
+        answer::guarded(response, POLICY)
     }))
 }
 

@@ -8,7 +8,9 @@ use url::form_urlencoded;
 
 use super::context::{Public, ReadRequest, Reply};
 use crate::ingest::{self, Page, Reason};
-use crate::serve::{answer::Response, shown::figure::CurrentFigures};
+use crate::serve::answer::Response;
+use crate::serve::parts::Parts;
+use crate::serve::shown::figure::CurrentFigures;
 use crate::sites::Site;
 
 /// A read of a site, and of a page of it where one is asked for.
@@ -42,8 +44,15 @@ impl SiteRead {
 
     /// The figures of the site and the page as they are now.
     pub fn current_figures(&self) -> CurrentFigures {
-        let parts = &self.public.parts;
-        CurrentFigures::now(&parts.totals, &parts.sessions, &self.site, self.page.as_ref(), parts.clock.now())
+        let Parts { totals, sessions, clock, .. } = &*self.public.parts;
+        let (site, now) = (self.site.id, clock.now());
+        let figures = totals.figures(site, now);
+        let page =
+            self.page.as_ref().map(|page| (sessions.page_online(page, now), totals.page(page, site, now)));
+        let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
+        let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
+        let stale = totals.stale() || !are_known || is_page_unknown;
+        CurrentFigures { figures, online: sessions.online(site, now), page, stale }
     }
 }
 

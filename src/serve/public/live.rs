@@ -12,7 +12,7 @@ use super::counters::snapshot;
 use super::known::SiteRead;
 use crate::ingest::Page;
 use crate::serve::answer::{self, Fault, Response};
-use crate::serve::live::{Reader, Topic};
+use crate::serve::live::Topic;
 use crate::sites::SiteId;
 
 /// Time between two looks at the counters: no reader is sent more than one event in it.
@@ -31,9 +31,9 @@ pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 /// Begins the events of a reader, or says why not.
 fn follow(read: SiteRead) -> Result<Response, Fault> {
     let SiteRead { public, site, page, headers } = read;
-    let snapshot = snapshot(&public, &site, page.as_ref()).ok_or(Fault::StoreUnreachable)?;
+    let snapshot = snapshot(&public, &site, page.as_slice()).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let reader = Reader::join(&public.live, &site, page, &snapshot, held).ok_or(Fault::LiveFull)?;
+    let reader = public.live.join(&site, page, &snapshot, held).ok_or(Fault::LiveFull)?;
     Ok(answer::events(Box::new(reader), public.parts.clock.now().unix_ms))
 }
 
@@ -44,30 +44,34 @@ pub async fn tell(public: &Public) {
     loop {
         looks.tick().await;
         let mut pace = Pace::default();
-        let mut unknown = UnknownPages::default();
+        let mut unknown: HashMap<SiteId, Vec<Page>> = HashMap::new();
         for topic in public.live.topics() {
             pace.before(1).await;
             let is_registered = public.parts.sites.load().get(topic.site.key.as_str()).is_some();
             if !is_registered {
                 public.live.close(&topic);
+            } else if let Some(page) = unknown_page(public, &topic) {
+                unknown.entry(topic.site.id).or_default().push(page);
+            } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice()) {
+                topic.set(&snapshot);
             }
-            if !is_registered || has_news(public, &topic, &mut unknown) {
+            if !is_registered || public.live.has_news(&topic) {
                 pace.wake_all(&topic).await;
             }
         }
-        unknown.load(public);
+        for (site, pages) in unknown {
+            let totals = public.parts.totals.clone();
+            tokio::spawn(async move { totals.load_pages(site, pages).await });
+        }
     }
 }
 
-/// Looks at a topic; whether its readers are to be woken.
-fn has_news(public: &Public, topic: &Topic, unknown: &mut UnknownPages) -> bool {
-    // A page whose figures are unknown keeps its last event until they are loaded.
-    if !unknown.note(public, topic)
-        && let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_ref())
-    {
-        topic.set(&snapshot);
-    }
-    public.live.has_news(topic)
+/// The page of a topic, if its figures had to make room for those of other pages and can be loaded: it keeps
+/// its last event until they are.
+fn unknown_page(public: &Public, topic: &Topic) -> Option<Page> {
+    let (totals, now) = (&public.parts.totals, public.parts.clock.now());
+    let is_unknown = |page: &&Page| !totals.stale() && totals.page(page, topic.site.id, now).is_none();
+    topic.page.as_ref().filter(is_unknown).cloned()
 }
 
 /// Gives way to other tasks every [`STEP`].
@@ -95,31 +99,6 @@ impl Pace {
             let woken = self.woken.len();
             self.woken.drain(..).for_each(Waker::wake);
             self.before(woken).await;
-        }
-    }
-}
-
-/// Pages that somebody follows and whose figures had to make room for those of other pages.
-#[derive(Default)]
-struct UnknownPages(HashMap<SiteId, Vec<Page>>);
-
-impl UnknownPages {
-    /// Notes a topic's page if its figures are unknown and can be loaded; whether they are.
-    fn note(&mut self, public: &Public, topic: &Topic) -> bool {
-        let totals = &public.parts.totals;
-        let Some(page) = topic.page.as_ref().filter(|_| !totals.stale()) else { return false };
-        let unknown = totals.page(page, topic.site.id, public.parts.clock.now()).is_none();
-        if unknown {
-            self.0.entry(topic.site.id).or_default().push(page.clone());
-        }
-        unknown
-    }
-
-    /// Loads their figures for the next look.
-    fn load(self, public: &Public) {
-        for (site, pages) in self.0 {
-            let totals = public.parts.totals.clone();
-            tokio::spawn(async move { totals.load_pages(site, pages).await });
         }
     }
 }

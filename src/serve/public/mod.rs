@@ -22,8 +22,7 @@ use tokio::time::Instant;
 use self::context::{Public, ReadRequest, Reply};
 use super::answer::{
     self, Fault, Response,
-    names::Names,
-    routes::{GET, POST, READ, Route, RouteMatch, Routes, Target},
+    routes::{GET, POST, READ, Route, Routes, Target},
 };
 use super::parts::{Config, Parts};
 use crate::ingest::Reason;
@@ -58,18 +57,16 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
 
 pub struct PublicService {
     pub public: Arc<Public>,
-    names: Names,
     routes: Routes<PublicHandler>,
     requests: Requests,
 }
 
 impl PublicService {
-    pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
+    pub fn new(config: Config, parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
         PublicService {
             requests: parts.metrics.requests.of("public", routes.paths()),
             public: Arc::new(Public::new(config, parts)),
-            names: config.names.clone(),
             routes,
         }
     }
@@ -78,8 +75,8 @@ impl PublicService {
         let began = Instant::now();
         let public = &self.public;
         let (head, body) = request.into_parts();
-        let path = self.names.standard(public.below_mount(head.uri.path()));
-        let RouteMatch { route, target } = self.routes.find(&head.method, &path);
+        let path = public.config.names.standard(public.below_mount(head.uri.path()));
+        let (route, target) = self.routes.find(&head.method, &path);
         let response = match target {
             Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
             Target::Handler(Gif, _) => beacon::gif(public, peer, &head.uri, head.headers).await,
@@ -93,7 +90,7 @@ impl PublicService {
             Target::Preflight(methods) => answer::preflight(methods),
             Target::NotAllowed(handler, methods) => {
                 if matches!(handler, Beacon | Gif) {
-                    public.refuse(None, Reason::MethodNotAllowed);
+                    public.refuse((None, Reason::MethodNotAllowed));
                 }
                 answer::not_allowed(answer::refused, methods)
             }

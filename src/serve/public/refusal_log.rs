@@ -9,8 +9,8 @@ use crate::ingest::Reason;
 use crate::serve::answer::once_a_minute::OnceAMinute;
 use crate::sites::{SiteId, Sites};
 
-/// Whose refusals, and why: a site, where the beacon named a registered one.
-type Key = (Option<SiteId>, Reason);
+/// Whose beacon is refused, and why: a site, where the beacon named a registered one.
+pub type Refusal = (Option<SiteId>, Reason);
 
 #[derive(Default)]
 struct RefusalLine {
@@ -28,13 +28,13 @@ impl RefusalLine {
 
 /// The refusals that are not in the log yet.
 #[derive(Default)]
-pub struct RefusalLog(Mutex<HashMap<Key, RefusalLine>>);
+pub struct RefusalLog(Mutex<HashMap<Refusal, RefusalLine>>);
 
 impl RefusalLog {
     /// Notes a refusal; the first of its kind in a while is written at once.
-    pub fn note(&self, sites: &Sites, site: Option<SiteId>, reason: Reason, now: Moment) {
-        if let Some(number) = self.count(site, reason, now) {
-            write(sites, (site, reason), number);
+    pub fn note(&self, sites: &Sites, refusal: Refusal, now: Moment) {
+        if let Some(number) = self.count(refusal, now) {
+            write(sites, refusal, number);
         }
     }
 
@@ -52,19 +52,19 @@ impl RefusalLog {
         }
     }
 
-    fn count(&self, site: Option<SiteId>, reason: Reason, now: Moment) -> Option<u64> {
+    fn count(&self, refusal: Refusal, now: Moment) -> Option<u64> {
         let mut lines = self.lines();
-        let line = lines.entry((site, reason)).or_default();
+        let line = lines.entry(refusal).or_default();
         line.number += 1;
         line.due(now)
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Key, RefusalLine>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Refusal, RefusalLine>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn write(sites: &Sites, (site, reason): Key, number: u64) {
+fn write(sites: &Sites, (site, reason): Refusal, number: u64) {
     let site = site.and_then(|id| sites.at(id)).map_or("-", |site| site.key.as_str());
     let reason_code = reason.word();
     match reason {
@@ -86,11 +86,11 @@ mod tests {
     fn one_line_a_minute_carries_the_number() {
         let (clock, hand) = Clock::by_hand(0);
         let refusals = RefusalLog::default();
-        let note = |reason| refusals.count(Some(SiteId(0)), reason, clock.now());
+        let note = |reason| refusals.count((Some(SiteId(0)), reason), clock.now());
         assert_eq!(note(Reason::BadUrl), Some(1), "the first is told at once");
         assert_eq!(note(Reason::BadUrl), None);
         assert_eq!(note(Reason::WrongOrigin), Some(1), "another reason has its own line");
-        assert_eq!(refusals.count(None, Reason::BadUrl, clock.now()), Some(1), "and so has another site");
+        assert_eq!(refusals.count((None, Reason::BadUrl), clock.now()), Some(1), "and so has another site");
         hand.advance(Duration::from_millis(59_999));
         assert_eq!(note(Reason::BadUrl), None);
         hand.advance(Duration::from_millis(1));
@@ -103,7 +103,7 @@ mod tests {
         let (clock, hand) = Clock::by_hand(0);
         let (sites, refusals) = (Sites::default(), RefusalLog::default());
         for _ in 0..5 {
-            refusals.note(&sites, None, Reason::Malformed, clock.now());
+            refusals.note(&sites, (None, Reason::Malformed), clock.now());
         }
         let waiting = || refusals.lines().values().map(|line| line.number).sum::<u64>();
         refusals.write_due(&sites, clock.now());

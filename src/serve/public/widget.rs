@@ -15,13 +15,16 @@
 //! `fragment` (the block alone, to be put into a page by its server), `json`, `text`. With `figure=` it is
 //! that figure alone. A figure that is not known is left out.
 
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::HeaderValue;
 use url::form_urlencoded;
 
 use super::context::{ReadRequest, Reply};
 use super::known::SiteRead;
 use crate::ingest::Reason;
-use crate::serve::answer::{self, Fault, Response, html::escaped};
+use crate::serve::answer::{
+    self, Fault, Response,
+    html::{escaped, filled},
+};
 use crate::serve::shown::{
     figure::{CurrentFigures, Figure},
     labels::Labels,
@@ -29,6 +32,7 @@ use crate::serve::shown::{
 use crate::sites::Site;
 
 const CSS: &str = include_str!("widget/widget.css");
+const DOCUMENT: &str = include_str!("widget/document.html");
 
 /// Digits of the visits of all time, at least.
 const TOTAL_DIGITS: usize = 9;
@@ -108,11 +112,11 @@ fn show(read: SiteRead, asked: &WidgetRequest) -> Response {
         Format::Json => (answer::JSON, json(site, labels, &lines, current.stale)),
     };
     let cache = if current.stale { answer::NO_STORE } else { answer::HALF_A_MINUTE };
-    let mut response = answer::unless_held(read.headers, body.into(), kind, cache);
-    if asked.format == Format::Html {
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy(&site.hosts));
+    let response = answer::unless_held(read.headers, body.into(), kind, cache);
+    match asked.format {
+        Format::Html => answer::guarded(response, policy(&site.hosts)),
+        _ => response,
     }
-    response
 }
 
 /// What the document may load, and who may frame it: the site's own pages, on any port.
@@ -124,7 +128,7 @@ fn policy(hosts: &[String]) -> HeaderValue {
     for host in hosts.iter().filter(|host| !host.starts_with('[')) {
         policy += &format!(" https://{host}:* http://{host}:*");
     }
-    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+    HeaderValue::try_from(policy).unwrap_or(answer::NO_SOURCES)
 }
 
 pub struct WidgetLine<'a> {
@@ -133,13 +137,8 @@ pub struct WidgetLine<'a> {
     figure: u64,
     /// Digits it is padded to, in place of a label.
     pad: usize,
-}
-
-impl WidgetLine<'_> {
     /// The figure as the block shows it.
-    fn text(&self, labels: &Labels) -> String {
-        written(labels, self.figure, self.pad)
-    }
+    text: String,
 }
 
 /// The lines whose figures are known.
@@ -153,7 +152,8 @@ pub fn lines<'a>(current: &CurrentFigures, labels: &'a Labels) -> Vec<WidgetLine
     ]
     .into_iter()
     .filter_map(|(name, label, pad)| {
-        Some(WidgetLine { name, label, figure: current.of(Figure::named(name)?)?, pad })
+        let figure = current.of(Figure::named(name)?)?;
+        Some(WidgetLine { name, label, figure, pad, text: written(labels, figure, pad) })
     })
     .collect()
 }
@@ -175,7 +175,7 @@ fn text(
     let mut text = format!("{}\n", labels.title);
     for line in lines {
         let label = if line.pad == 0 { format!("{}: ", line.label) } else { String::new() };
-        text += &format!("  • {label}{}\n", line.text(labels));
+        text += &format!("  • {label}{}\n", line.text);
     }
     text
 }
@@ -189,8 +189,8 @@ pub fn fragment(labels: &Labels, lines: &[WidgetLine<'_>]) -> String {
     );
     for line in lines {
         let (name, label) = (line.name, escaped(line.label));
-        let (text, grouped) = (line.text(labels), labels.grouped(line.figure));
-        let (text, grouped) = (escaped(&text), escaped(&grouped));
+        let (text, grouped) = (escaped(&line.text), labels.grouped(line.figure));
+        let grouped = escaped(&grouped);
         html += &match line.pad {
             0 => format!("<li>{label}: <span data-footfall=\"{name}\">{text}</span></li>\n"),
             // It is shown padded and without a label, and read aloud with the label and without padding.
@@ -204,22 +204,20 @@ pub fn fragment(labels: &Labels, lines: &[WidgetLine<'_>]) -> String {
 }
 
 fn document(site: &Site, labels: &Labels, lines: &[WidgetLine<'_>], theme: &str) -> String {
-    let (tag, title, key) = (escaped(&labels.tag), escaped(&labels.title), &site.key);
-    let block = fragment(labels, lines);
-    format!(
-        "<!doctype html>\n<html lang=\"{tag}\" data-theme=\"{theme}\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n\
-         <link rel=\"stylesheet\" href=\"../widget.css\">\n\
-         <script defer src=\"../footfall.js\" data-site=\"{key}\" data-auto=\"off\" data-page=\"/\"></script>\n\
-         </head>\n<body>\n{block}</body>\n</html>\n"
-    )
+    let texts = [
+        ("lang", &*escaped(&labels.tag)),
+        ("theme", theme),
+        ("title", &escaped(&labels.title)),
+        ("site", site.key.as_str()),
+        ("block", &fragment(labels, lines)),
+    ];
+    filled(DOCUMENT, &texts)
 }
 
 fn json(site: &Site, labels: &Labels, lines: &[WidgetLine<'_>], stale: bool) -> String {
     let line = |line: &WidgetLine<'_>| {
         serde_json::json!({
-            "figure": line.name, "label": line.label, "value": line.figure, "text": line.text(labels),
+            "figure": line.name, "label": line.label, "value": line.figure, "text": line.text,
         })
     };
     serde_json::json!({

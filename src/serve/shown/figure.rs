@@ -1,26 +1,17 @@
-//! Figures by name, and their values as they are now.
+//! Figures by name, and their values.
 
 use crate::calendar::{PerPeriod, Period};
-use crate::clock::Moment;
-use crate::ingest::Page;
-use crate::sessions::Sessions;
-use crate::sites::Site;
-use crate::totals::{Figures, Totals};
+use crate::totals::Figures;
 
 /// A figure by its name, as `data-footfall` of a page names it: `online`, `visits.week`, `page.views.all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
     Online,
     PageOnline,
-    Of(Total, Period),
+    Views(Period),
+    Visits(Period),
+    Visitors(Period),
     PageViews(Period),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Total {
-    Views,
-    Visits,
-    Visitors,
 }
 
 impl Figure {
@@ -35,9 +26,9 @@ impl Figure {
         let period = Period::SHOWN.into_iter().find(|period| period.word() == name)?;
         match of {
             "page.views" => Some(Figure::PageViews(period)),
-            "views" => Some(Figure::Of(Total::Views, period)),
-            "visits" => Some(Figure::Of(Total::Visits, period)),
-            "visitors" => Some(Figure::Of(Total::Visitors, period)),
+            "views" => Some(Figure::Views(period)),
+            "visits" => Some(Figure::Visits(period)),
+            "visitors" => Some(Figure::Visitors(period)),
             _ => None,
         }
     }
@@ -54,27 +45,14 @@ pub struct CurrentFigures {
 }
 
 impl CurrentFigures {
-    pub fn now(totals: &Totals, sessions: &Sessions, site: &Site, page: Option<&Page>, now: Moment) -> Self {
-        let figures = totals.figures(site.id, now);
-        let page = page.map(|page| (sessions.page_online(page, now), totals.page(page, site.id, now)));
-        let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
-        let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
-        CurrentFigures {
-            figures,
-            online: sessions.online(site.id, now),
-            page,
-            stale: totals.stale() || !are_known || is_page_unknown,
-        }
-    }
-
     pub fn of(&self, figure: Figure) -> Option<u64> {
         match figure {
             Figure::Online => Some(self.online),
             Figure::PageOnline => self.page.map(|(online, _)| online),
             Figure::PageViews(period) => self.page?.1?.get(period).copied(),
-            Figure::Of(Total::Views, period) => *self.figures.views.get(period)?,
-            Figure::Of(Total::Visits, period) => *self.figures.visits.get(period)?,
-            Figure::Of(Total::Visitors, period) => *self.figures.visitors.get(period)?,
+            Figure::Views(period) => *self.figures.views.get(period)?,
+            Figure::Visits(period) => *self.figures.visits.get(period)?,
+            Figure::Visitors(period) => *self.figures.visitors.get(period)?,
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::calendar::{Calendar, Period, Span};
 /// A civil hour of a site in words: [`Hours`](crate::sites::Hours) has it made once an hour.
 pub struct Hour {
     span: Span,
-    /// The JSON object of day, week, month and year.
-    buckets: String,
+    /// The names of the running buckets: the JSON object of day, week, month and year.
+    pub buckets: String,
 }
 
 impl From<Span> for Hour {
@@ -21,11 +21,6 @@ impl From<Span> for Hour {
 }
 
 impl Hour {
-    /// The names of the running buckets: the JSON object of `buckets`.
-    pub fn buckets(&self) -> &str {
-        &self.buckets
-    }
-
     /// An instant in the site's zone, whole seconds (RFC 3339). No zone is asked within the hour.
     pub fn rfc3339(&self, calendar: &Calendar, unix_ms: i64) -> String {
         self.within_hour(unix_ms).unwrap_or_else(|| calendar.rfc3339(unix_ms))
@@ -66,11 +61,7 @@ mod tests {
             hour.within_hour(EIGHT + 59 * 60_000 + 59_000).as_deref(),
             Some("2023-09-15T08:59:59+07:00")
         );
-        assert!(
-            hour.buckets().starts_with(r#"{"day":"2023-09-15","week":"2023-W37","#),
-            "{}",
-            hour.buckets()
-        );
+        assert!(hour.buckets.starts_with(r#"{"day":"2023-09-15","week":"2023-W37","#), "{}", hour.buckets);
         assert_eq!(hour.within_hour(EIGHT - 1), None);
         assert_eq!(hour.within_hour(EIGHT + 3_600_000), None);
     }

@@ -25,7 +25,7 @@ impl<'a> BodyHead<'a> {
     /// The head of a site in its running hour, whose figures last changed at `changed_ms`.
     pub fn new(site: &'a Site, hour: &'a Hour, changed_ms: i64) -> Self {
         let at = hour.rfc3339(&site.calendar, changed_ms);
-        BodyHead { site: site.key.as_str(), at, buckets: hour.buckets() }
+        BodyHead { site: site.key.as_str(), at, buckets: &hour.buckets }
     }
 }
 
@@ -71,11 +71,9 @@ pub fn pages<'a>(
 }
 
 fn begin(body: &mut Vec<u8>, head: &BodyHead<'_>) {
-    text(body, r#"{"site":""#);
-    text(body, head.site);
-    text(body, r#"","at":""#);
-    text(body, &head.at);
-    text(body, r#"""#);
+    for part in [r#"{"site":""#, head.site, r#"","at":""#, &head.at, r#"""#] {
+        text(body, part);
+    }
 }
 
 fn tail(body: &mut Vec<u8>, stale: bool) {
