@@ -38,7 +38,9 @@ impl DataDir {
     /// # Errors
     /// Of the file system; `WouldBlock` where another process holds it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::lock(Folder::make(path)?)
+        let folder = Folder::from(path);
+        folder.exist()?;
+        Self::lock(folder)
     }
 
     /// Locks a directory.
@@ -46,7 +48,7 @@ impl DataDir {
     /// # Errors
     /// As [`DataDir::open`].
     pub fn lock(folder: Folder) -> io::Result<Self> {
-        let path = folder.path().join("LOCK");
+        let path = folder.path.join("LOCK");
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         match lock.try_lock() {
@@ -71,7 +73,7 @@ impl DataDir {
 
     /// The directory.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder.path
     }
 
     /// The same, to work with.

@@ -103,7 +103,7 @@ impl Segments {
         for number in folder.names()?.iter().filter_map(|name| segment_number(name)) {
             let file = folder.open(&segment_name(number))?;
             // Page-cache contents that never reached the disk must not be taken for durable.
-            file.sync_all()?;
+            file.sync_data()?;
             let bytes = file.bytes()?;
             if !has_head(&folder, &file, bytes, kind, number)? {
                 harmed.insert(number, Harm::Head);
@@ -267,7 +267,7 @@ impl Next {
         let make = || {
             let file = self.folder.create(&name)?;
             file.write_all_at(&header(self.kind, self.number), 0)?;
-            file.sync_all()?;
+            file.sync_data()?;
             self.folder.sync()?;
             write_list(&self.folder, &self.listed)?;
             Ok(file)
@@ -389,7 +389,7 @@ fn has_head(folder: &Folder, file: &File, bytes: u64, kind: u8, number: u64) -> 
         // A power cut took what had not been synced yet: no frame had entered it.
         return Ok(true);
     }
-    let path = folder.path().join(segment_name(number)).display().to_string();
+    let path = folder.path.join(segment_name(number)).display().to_string();
     if found.starts_with(MAGIC) && found[8] == kind && found[9] > FORMAT {
         return Err(invalid(&format!(
             "{path} is of format {}, this version reads {FORMAT}; it is left as it is",

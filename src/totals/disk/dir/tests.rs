@@ -54,7 +54,7 @@ fn a_text_is_the_old_one_or_the_new_one_whatever_fails() {
         for seed in 0..40usize {
             let (dir, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let faults = Faults::default();
-            let folder = faults.folder(dir.path());
+            let folder = Folder::on(dir.path(), &faults);
             let data = DataDir::lock(folder).unwrap();
             data.replace_kept("salts", "old\n").unwrap();
             faults.fail_after(failing);
