@@ -128,7 +128,7 @@ impl Recovered {
         let (applied, kind) = (checkpoint.applied.max(identity.floor), config.store.kind());
         let mut reach = Position::default();
         let mut newest = 0;
-        let folder = dir.folder().within("outbox");
+        let folder = dir.folder.within("outbox");
         let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
             (reach, newest) = (batch.reach, batch.sequence);
             if batch.sequence > applied {
@@ -146,7 +146,7 @@ impl Recovered {
         outbox.set_applied(applied);
 
         let after = reach.max(checkpoint.position);
-        let folder = dir.folder().within("journal");
+        let folder = dir.folder.within("journal");
         let journal =
             Journal::open(folder, after.segment, config.journal.clone(), clock.clone(), metrics.clone())?;
         let from = reach.min(checkpoint.position);
@@ -180,7 +180,7 @@ impl Recovered {
 
 /// A checkpoint that cannot be read is left out: what it costs is said in its module.
 fn read_checkpoint(dir: &DataDir) -> io::Result<Checkpoint> {
-    let Some(bytes) = dir.read(checkpoint::FILE)? else { return Ok(Checkpoint::default()) };
+    let Some(bytes) = dir.folder.read(checkpoint::FILE)? else { return Ok(Checkpoint::default()) };
     match Checkpoint::decode(&bytes) {
         Ok(checkpoint) => Ok(checkpoint),
         Err(Damaged(what)) => {

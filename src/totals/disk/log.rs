@@ -316,7 +316,7 @@ fn should_be(
     kept: &BTreeMap<u64, u64>,
     after: u64,
 ) -> io::Result<impl Iterator<Item = u64> + use<>> {
-    let listed: Option<Vec<u64>> = match dir::check(folder.read(LIST)?) {
+    let listed: Option<Vec<u64>> = match dir::check(folder.read(LIST)?.as_deref()) {
         Kept::Whole(text) => text.lines().map(|line| u64::from_str_radix(line, 16).ok()).collect(),
         Kept::Absent | Kept::Damaged => None,
     };

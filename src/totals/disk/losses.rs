@@ -63,7 +63,7 @@ struct Known {
 impl Losses {
     /// Reads what was recorded.
     pub fn open(dir: &DataDir, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let bytes = dir.read(FILE)?.unwrap_or_default();
+        let bytes = dir.folder.read(FILE)?.unwrap_or_default();
         let mut known = Known::default();
         for line in String::from_utf8_lossy(&bytes).lines() {
             let Some((_, loss)) = line.split_once(' ') else { continue };

@@ -18,11 +18,11 @@ impl<'a> Scan<'a> {
     pub fn new(number: u64, bytes: &'a [u8], from: usize) -> Self {
         let rest = bytes.get(from..).unwrap_or_default();
         let mut prefixes = Vec::with_capacity(rest.len() + 1);
-        let mut crc = !0u32;
+        let mut crc = crc32fast::Hasher::new();
         prefixes.push(0);
-        for byte in rest {
-            crc = TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8);
-            prefixes.push(!crc);
+        for byte in rest.chunks(1) {
+            crc.update(byte);
+            prefixes.push(crc.clone().finalize());
         }
         Scan { number, bytes, from, prefixes }
     }
@@ -61,19 +61,3 @@ fn append(crc: u32, zeros: u32) -> u32 {
     hasher.combine(&crc32fast::Hasher::new_with_initial_len(0, zeros.into()));
     hasher.finalize()
 }
-
-/// CRC-32 (reflected 0x04C11DB7) of one byte.
-const TABLE: [u32; 256] = {
-    let mut table = [0u32; 256];
-    let mut n = 0;
-    while n < 256 {
-        let (mut crc, mut bit) = (n as u32, 0);
-        while bit < 8 {
-            crc = if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
-            bit += 1;
-        }
-        table[n] = crc;
-        n += 1;
-    }
-    table
-};
