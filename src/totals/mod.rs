@@ -36,6 +36,7 @@ use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
+use disk::dir::DataDir;
 use tally::Tally;
 use writer::mailbox::{Mailbox, Wanted};
 use writer::status::Shared;
@@ -65,7 +66,7 @@ const LOAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether a process uses a data directory now.
 pub fn is_in_use(data_dir: &Path) -> bool {
-    disk::dir::DataDir::is_in_use(data_dir)
+    DataDir::is_in_use(data_dir)
 }
 
 /// The totals: the only face of everything durable.
@@ -90,7 +91,14 @@ impl Totals {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Totals>, OpenError> {
         let reloads = config.store.url.starts_with("redis");
-        let (shared, writer) = recovery::open(config, clock, sites, sessions.clone(), metrics).await?;
+        let path = config.data_dir.display().to_string();
+        let files = |error| OpenError::Files(path.clone(), error);
+        let dir = DataDir::open(&config.data_dir).map_err(files)?;
+        recovery::check_formats(&config, &dir).map_err(files)?;
+        let start =
+            recovery::read_back(config, dir, clock, sites, sessions.clone(), metrics).map_err(files)?;
+        let shared = start.shared.clone();
+        let writer = writer::spawn(start).await?;
         Ok(Arc::new(Totals { shared, sessions, writer, reloads }))
     }
 

@@ -26,7 +26,7 @@ use crate::totals::delivery::Delivery;
 use crate::totals::disk::faults::{Faults, Operation};
 use crate::totals::disk::files::Folder;
 use crate::totals::store::contract::{Query, Store, StoreConfig};
-use crate::totals::writer::mailbox::{ReadRequest, Wanted};
+use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
