@@ -4,6 +4,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::{io, mem};
 
+use tokio::sync::Notify;
+
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
@@ -74,8 +76,17 @@ pub fn read_back(
     let lost = |what: &str| losses.record(Cause::Salts, clock.now().unix_ms, "salts", what);
     let salts = Salts::open(&dir, identity.id_key, lost)?;
     let journal = (config.journal.sync != Sync::Memory).then_some(journal);
+    let intake = Intake {
+        journal,
+        ids: Mutex::new(ids),
+        clock: clock.clone(),
+        sites: sites.clone(),
+        metrics: metrics.clone(),
+        open: Mutex::default(),
+        wake: Notify::new(),
+    };
     let shared = Arc::new(Shared {
-        intake: Intake::new(journal, ids, clock.clone(), sites.clone(), metrics.clone()),
+        intake,
         clock: clock.clone(),
         sites: sites.clone(),
         metrics: metrics.clone(),

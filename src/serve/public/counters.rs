@@ -186,9 +186,9 @@ impl Public {
     async fn load(&self, site: &Site, pages: Vec<Page>) {
         let totals = &self.parts.totals;
         if !totals.figures(site.id, self.parts.clock.now()).are_known() {
-            totals.load_figures(site.id).await;
+            totals.fetch_figures(site.id).await;
         }
-        totals.load_pages(site.id, pages).await;
+        totals.fetch_pages(site.id, pages).await;
     }
 
     fn list(&self, site: &Site, pages: &[Page]) -> PageList {

@@ -119,7 +119,7 @@ impl UnknownPages {
     fn load(self, public: &Public) {
         for (site, pages) in self.0 {
             let totals = public.parts.totals.clone();
-            tokio::spawn(async move { totals.load_pages(site, pages).await });
+            tokio::spawn(async move { totals.fetch_pages(site, pages).await });
         }
     }
 }

@@ -31,7 +31,8 @@ use super::scan;
 const MAGIC: &[u8; 8] = b"footfall";
 const FORMAT: u8 = 1;
 const LIST: &str = "list";
-const HEADER: u64 = 24;
+/// Bytes of a segment before its first frame.
+pub const HEADER: u64 = 24;
 /// A wider gap between numbers is not that of segments that were lost.
 const MOST_MISSING: u64 = 100_000;
 
@@ -127,11 +128,6 @@ impl Segments {
         Position { segment: self.number, offset: self.end }
     }
 
-    /// Whether no frame stands before a position in its segment.
-    pub fn is_empty_at(&self, position: Position) -> bool {
-        position.offset <= HEADER
-    }
-
     /// The file that is written now, to be synced by whoever syncs.
     pub fn current(&self) -> Arc<File> {
         self.current.clone()
@@ -140,11 +136,6 @@ impl Segments {
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.kept.values().sum()
-    }
-
-    /// Bytes of the current segment.
-    pub fn current_bytes(&self) -> u64 {
-        self.end
     }
 
     /// Writes a frame: `buffer` is [`FRAME_HEADER`] bytes of room and the payload. Where it ends.
@@ -382,11 +373,9 @@ fn has_head(folder: &Folder, file: &File, bytes: u64, kind: u8, number: u64) -> 
     }
     let mut found = [0; HEADER as usize];
     file.read_exact_at(&mut found, 0)?;
-    if found == header(kind, number) {
-        return Ok(true);
-    }
-    if bytes == HEADER && found == [0; HEADER as usize] {
-        // A power cut took what had not been synced yet: no frame had entered it.
+    // Where a power cut took what had not been synced yet, no frame had entered it.
+    let is_empty = bytes == HEADER && found == [0; HEADER as usize];
+    if is_empty || found == header(kind, number) {
         return Ok(true);
     }
     let path = folder.path.join(segment_name(number)).display().to_string();
