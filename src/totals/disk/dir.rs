@@ -24,29 +24,21 @@ pub struct DataDir {
 /// What a checked text was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// There is none.
     Absent,
     /// As it was written.
     Whole(String),
-    /// Not as it was written.
     Damaged,
 }
 
 impl DataDir {
-    /// Makes the directory if need be, and locks it.
-    ///
-    /// # Errors
-    /// Of the file system; `WouldBlock` where another process holds it.
+    /// Makes the directory if need be, and locks it; `WouldBlock` where another process holds it.
     pub fn open(path: &Path) -> io::Result<Self> {
         let folder = Folder::from(path);
         folder.exist()?;
         Self::lock(folder)
     }
 
-    /// Locks a directory.
-    ///
-    /// # Errors
-    /// As [`DataDir::open`].
+    /// Locks a directory that is there.
     pub fn lock(folder: Folder) -> io::Result<Self> {
         let path = folder.path.join("LOCK");
         let mut lock =
@@ -83,7 +75,7 @@ impl DataDir {
         if let Kept::Whole(_) = first {
             return Ok(first);
         }
-        let copy = check(self.folder.read(&copy_of(name))?.as_deref());
+        let copy = check(self.folder.read(&format!("{name}.copy"))?.as_deref());
         match (&copy, bytes.map(String::from_utf8)) {
             // Written before there were copies and checksums.
             (Kept::Absent, Some(Ok(text))) => Ok(Kept::Whole(text)),
@@ -98,14 +90,11 @@ impl DataDir {
         }
     }
 
-    /// Replaces a text that is kept twice.
-    ///
-    /// # Errors
-    /// Of the file system; it is the old one or the new one, whole.
+    /// Replaces a text that is kept twice. After an error too it is the old one or the new one, whole.
     pub fn replace_kept(&self, name: &str, text: &str) -> io::Result<()> {
         let text = checked(text);
         self.folder.replace(name, text.as_bytes())?;
-        self.folder.replace(&copy_of(name), text.as_bytes())
+        self.folder.replace(&format!("{name}.copy"), text.as_bytes())
     }
 
     /// Renames a damaged file, for whoever wants to look at it.
@@ -116,10 +105,6 @@ impl DataDir {
         }
         Ok(())
     }
-}
-
-fn copy_of(name: &str) -> String {
-    format!("{name}.copy")
 }
 
 const CHECK: &str = "crc32 ";

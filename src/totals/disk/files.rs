@@ -36,10 +36,7 @@ impl Folder {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),
-            _ => fs::File::open(".")?.sync_all(),
-        }
+        sync_dir(&self.path.join(".."))
     }
 
     /// A directory in this one.
@@ -112,13 +109,11 @@ impl Folder {
         if let Some(synced) = self.disk.sync_names(&self.path) {
             return synced;
         }
-        fs::File::open(&self.path)?.sync_all()
+        sync_dir(&self.path)
     }
 
-    /// Replaces a small file: after a crash it is the old one or the new one, whole.
-    ///
-    /// # Errors
-    /// Of the file system; the old file is untouched, or is replaced but may come back.
+    /// Replaces a small file: after a crash it is the old one or the new one, whole. After an error the old
+    /// one is untouched, or is replaced but may come back.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let fresh = format!("{name}.new");
         let file = self.create(&fresh)?;
@@ -172,10 +167,7 @@ impl File {
         self.file.write_all_at(bytes, at)
     }
 
-    /// Fills the buffer from a place.
-    ///
-    /// # Errors
-    /// Of the file system; `UnexpectedEof` where the file ends before.
+    /// Fills the buffer from a place; `UnexpectedEof` where the file ends before.
     pub fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, at)
     }

@@ -38,11 +38,8 @@ pub fn body(text: &str) -> &str {
     text.strip_prefix(&first_line()).unwrap_or(text)
 }
 
-/// Checks every file of a data directory.
-///
-/// # Errors
-/// `InvalidData` for a file of another format, which names the file, what it is and what is known; of the
-/// file system.
+/// Checks every file of a data directory; `InvalidData` for one of another format, with its name, what it is
+/// and what is known.
 pub fn check(dir: &Path) -> io::Result<()> {
     let mut files = vec![dir.join("checkpoint")];
     for folder in ["journal", "outbox"] {

@@ -1,6 +1,6 @@
 //! The ids of views counted in the last ten minutes.
 
-use hashbrown::HashTable;
+use hashbrown::hash_table::{HashTable, OccupiedEntry};
 
 /// How long an id is remembered at least.
 const REMEMBER_MS: u64 = 10 * 60 * 1000;
@@ -31,16 +31,16 @@ pub struct Ids {
     max: usize,
 }
 
-/// Ids are keyed hashes already, and hashed no further.
+/// The young ids and the old ones. They are keyed hashes already, and hashed no further.
 #[derive(Default)]
-struct Part {
-    young: HashTable<u64>,
-    old: HashTable<u64>,
-}
+struct Part([HashTable<u64>; 2]);
+
+const YOUNG: usize = 0;
+const OLD: usize = 1;
 
 impl Part {
     fn holds(&self, id: u64) -> bool {
-        [&self.young, &self.old].iter().any(|ids| ids.find(id, |known| *known == id).is_some())
+        self.0.iter().any(|ids| ids.find(id, |known| *known == id).is_some())
     }
 }
 
@@ -66,7 +66,7 @@ impl Ids {
         if is_full {
             return Taken::NoRoom;
         }
-        part.young.insert_unique(id, id, |id| *id);
+        part.0[YOUNG].insert_unique(id, id, |id| *id);
         self.held += 1;
         Taken::New
     }
@@ -75,10 +75,8 @@ impl Ids {
     pub fn forget(&mut self, id: u64) {
         let part = self.part(id);
         // It may have grown old meanwhile.
-        let gone = [&mut part.young, &mut part.old].into_iter().find_map(|ids| {
-            let found = ids.find_entry(id, |known| *known == id).ok()?;
-            Some(found.remove())
-        });
+        let found = part.0.iter_mut().find_map(|ids| ids.find_entry(id, |known| *known == id).ok());
+        let gone = found.map(OccupiedEntry::remove);
         self.held -= usize::from(gone.is_some());
     }
 
@@ -89,17 +87,17 @@ impl Ids {
             return;
         }
         for part in &mut self.parts {
-            let young = std::mem::take(&mut part.young);
-            part.old = if age < TWICE_MS { young } else { HashTable::new() };
+            let young = std::mem::take(&mut part.0[YOUNG]);
+            part.0[OLD] = if age < TWICE_MS { young } else { HashTable::new() };
         }
-        self.held = self.parts.iter().map(|part| part.old.len()).sum();
+        self.held = self.parts.iter().map(|part| part.0[OLD].len()).sum();
         self.turned_ms = uptime_ms;
     }
 
     /// Copies the younger and the older ids of a part.
     pub fn export(&self, part: usize, (young, old): &mut (Vec<u64>, Vec<u64>)) {
-        young.extend(&self.parts[part].young);
-        old.extend(&self.parts[part].old);
+        young.extend(&self.parts[part].0[YOUNG]);
+        old.extend(&self.parts[part].0[OLD]);
     }
 
     /// Takes back what was exported `elapsed_ms` ago.
@@ -109,12 +107,11 @@ impl Ids {
             REMEMBER_MS..TWICE_MS => (Vec::new(), young),
             _ => return,
         };
-        let young = young.into_iter().map(|id| (id, true));
-        for (id, is_young) in young.chain(old.into_iter().map(|id| (id, false))) {
+        let young = young.into_iter().map(|id| (id, YOUNG));
+        for (id, age) in young.chain(old.into_iter().map(|id| (id, OLD))) {
             let part = self.part(id);
             if !part.holds(id) {
-                let ids = if is_young { &mut part.young } else { &mut part.old };
-                ids.insert_unique(id, id, |id| *id);
+                part.0[age].insert_unique(id, id, |id| *id);
                 self.held += 1;
             }
         }

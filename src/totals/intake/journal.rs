@@ -49,6 +49,7 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 struct SyncRequest {
     file: Arc<File>,
     upto: Position,
+    /// Read under the lock of `state`: what is written after it is younger.
     asked_ms: u64,
 }
 
@@ -151,7 +152,8 @@ impl Journal {
         let upto = state.log.end();
         if state.asked < upto {
             state.asked = upto;
-            let request = SyncRequest { file: state.log.current(), upto, asked_ms: self.now_ms() };
+            let request =
+                SyncRequest { file: state.log.current(), upto, asked_ms: self.clock.now().uptime_ms };
             // The thread lives as long as the journal.
             self.requests.send(request).ok();
         }
@@ -199,7 +201,7 @@ impl Journal {
         let upto = state.log.end();
         let file = state.log.install(fresh);
         // Through the same queue, so that no later sync is reported before this one.
-        self.requests.send(SyncRequest { file, upto, asked_ms: self.now_ms() }).ok();
+        self.requests.send(SyncRequest { file, upto, asked_ms: self.clock.now().uptime_ms }).ok();
         Ok(())
     }
 
@@ -213,11 +215,6 @@ impl Journal {
         };
         self.metrics.journal_bytes.set(bytes as i64);
         forgotten.delete()
-    }
-
-    /// Asked under the lock of `state`: what is written after it is younger.
-    fn now_ms(&self) -> u64 {
-        self.clock.now().uptime_ms
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -51,10 +51,8 @@ pub struct Open {
 }
 
 impl Intake {
-    /// Takes a view into the open group.
-    ///
-    /// # Errors
-    /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
+    /// Takes a view into the open group; `journal-full` or `overloaded` where the promise of a 204 cannot be
+    /// kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         if let Some((bound, reason)) = self.reached(view.at) {
             self.metrics.bound(bound);
