@@ -36,6 +36,7 @@ use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
+use disk::dir::DataDir;
 use tally::Tally;
 use writer::mailbox::{Mailbox, Wanted};
 use writer::status::Shared;
@@ -56,16 +57,16 @@ pub use writer::jobs::{audit_of, migrate, restore};
 pub use writer::mailbox::{Answer, Job, Order, StoreUrl};
 pub use writer::status::Health;
 
-/// A page whose figures were loaded longer ago is read again from a shared store when it is asked for,
+/// A page whose figures were fetched longer ago is fetched again from a shared store when it is asked for,
 /// monotonic milliseconds.
 const PAGE_FRESH_MS: u64 = 30_000;
 
-/// The longest wait for the store to tell of pages.
-const LOAD_PATIENCE: Duration = Duration::from_secs(1);
+/// The longest wait for figures of the store.
+const FETCH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether a process uses a data directory now.
 pub fn is_in_use(data_dir: &Path) -> bool {
-    disk::dir::DataDir::is_in_use(data_dir)
+    DataDir::is_in_use(data_dir)
 }
 
 /// The totals: the only face of everything durable.
@@ -90,7 +91,14 @@ impl Totals {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Totals>, OpenError> {
         let reloads = config.store.url.starts_with("redis");
-        let (shared, writer) = recovery::open(config, clock, sites, sessions.clone(), metrics).await?;
+        let path = config.data_dir.display().to_string();
+        let files = |error| OpenError::Files(path.clone(), error);
+        let dir = DataDir::open(&config.data_dir).map_err(files)?;
+        recovery::check_formats(&config, &dir).map_err(files)?;
+        let start =
+            recovery::read_back(config, dir, clock, sites, sessions.clone(), metrics).map_err(files)?;
+        let shared = start.shared.clone();
+        let writer = writer::spawn(start).await?;
         Ok(Arc::new(Totals { shared, sessions, writer, reloads }))
     }
 
@@ -139,37 +147,35 @@ impl Totals {
         self.look(site, now).page(page)
     }
 
-    /// Asks the store for the figures of a site; what it does not answer in time stays unknown.
-    pub async fn load_figures(&self, site: SiteId) {
-        if let Some(done) = self.writer.fetch(site, Wanted::Figures) {
-            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
-        }
-    }
-
-    /// Asks the store for pages; what it does not answer in time stays unknown.
-    pub async fn load_pages(&self, site: SiteId, pages: Vec<Page>) {
-        if self.stale() || pages.is_empty() {
-            return;
-        }
-        if let Some(done) = self.writer.fetch(site, Wanted::Pages(pages)) {
-            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
-        }
-    }
-
-    /// The hours, days and most-read pages of a site, if they are known without asking the store. `old`:
-    /// they should be loaded anew.
-    pub fn past(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
+    /// The hours, days and most-read pages of a site, if they are known without asking the store; and
+    /// whether they are old and should be fetched anew.
+    pub fn recent(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
         self.shared.recent(site, now)
     }
 
-    /// Asks the store for the past of a site and the figures of the pages it names; what it does not answer
-    /// in time stays as it is known.
-    pub async fn load_past(&self, site: SiteId) {
-        if self.stale() {
-            return;
+    /// Asks the store for the figures of a site, even where it is out of reach.
+    pub async fn fetch_figures(&self, site: SiteId) {
+        self.fetch(site, Wanted::Figures).await;
+    }
+
+    /// Asks the store for pages.
+    pub async fn fetch_pages(&self, site: SiteId, pages: Vec<Page>) {
+        if !self.stale() && !pages.is_empty() {
+            self.fetch(site, Wanted::Pages(pages)).await;
         }
-        if let Some(done) = self.writer.fetch(site, Wanted::Recent) {
-            tokio::time::timeout(LOAD_PATIENCE, done).await.ok();
+    }
+
+    /// Asks the store for the recent past of a site and the figures of the pages it names.
+    pub async fn fetch_recent(&self, site: SiteId) {
+        if !self.stale() {
+            self.fetch(site, Wanted::Recent).await;
+        }
+    }
+
+    /// What the store does not answer in time stays as it is known.
+    async fn fetch(&self, site: SiteId, wanted: Wanted) {
+        if let Some(done) = self.writer.fetch(site, wanted) {
+            tokio::time::timeout(FETCH_PATIENCE, done).await.ok();
         }
     }
 

@@ -1,8 +1,10 @@
 //! The start: reads back what the last process left, however it ended.
 
-use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::{io, mem};
+
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
@@ -10,7 +12,6 @@ use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{Registry, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
-use crate::totals::batch::part::LastParts;
 use crate::totals::delivery::Parts;
 use crate::totals::delivery::identity::Identity;
 use crate::totals::delivery::outbox::Outbox;
@@ -27,31 +28,22 @@ use crate::totals::intake::journal::{Journal, Sync};
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store::embedded::{self, Embedded};
 use crate::totals::tally::{CountedView, Tally};
+use crate::totals::writer::Start;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
 use crate::totals::writer::config::Config;
-use crate::totals::writer::mailbox::Mailbox;
 use crate::totals::writer::status::{Shared, StoreStatus};
-use crate::totals::writer::{self, OpenError, Start};
 
-/// Reads back what the last process left, and starts the writer.
-pub async fn open(
-    config: Config,
-    clock: Clock,
-    sites: Arc<Registry>,
-    sessions: Arc<Sessions>,
-    metrics: Arc<Metrics>,
-) -> Result<(Arc<Shared>, Mailbox), OpenError> {
-    let path = config.data_dir.display().to_string();
-    let files = |error| OpenError::Files(path.clone(), error);
-    let dir = DataDir::open(&config.data_dir).map_err(files)?;
-    check_formats(&config, &dir).map_err(files)?;
-    let start = read_back(config, dir, clock, sites, sessions, metrics).map_err(files)?;
-    let shared = start.shared.clone();
-    Ok((shared, writer::spawn(start).await?))
+/// Refuses files of a newer version before anything is touched.
+pub fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
+    formats::check(dir.path())?;
+    match config.store.url.as_str() {
+        "embedded" => Embedded::check(&dir.path().join(embedded::FILE)).map_err(io::Error::other),
+        _ => Ok(()),
+    }
 }
 
 /// Reads back what the last process left, for those who ask and for the writer.
-fn read_back(
+pub fn read_back(
     config: Config,
     dir: DataDir,
     clock: Clock,
@@ -59,13 +51,42 @@ fn read_back(
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
 ) -> io::Result<Start> {
-    let found = Recovered::read(&config, dir, &clock, &sites.load(), &sessions, &metrics)?;
-    let Recovered { dir, identity, outbox, last_parts, tally, ids, journal, reach, losses } = found;
-    let (dir, losses) = (Arc::new(dir), Arc::new(losses));
+    let dir = Arc::new(dir);
+    let (identity, now) = (Identity::open(&dir)?, clock.now());
+    let losses = Arc::new(Losses::open(&dir, metrics.clone())?);
+    let mut found = Recovered {
+        tally: Tally::new(config.max_pages, metrics.clone()),
+        ids: Ids::new(config.max_ids, now.uptime_ms),
+        sessions: &sessions,
+        sites: sites.load_full(),
+        now,
+        checkpoint: read_checkpoint(&dir)?,
+        reach: Position::default(),
+        views: 0,
+    };
+    found.restore_checkpoint();
+    let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
+    let folder = dir.folder.within("journal");
+    let after = found.reach.max(found.checkpoint.position).segment;
+    let journal = Journal::open(folder, after, config.journal.clone(), clock.clone(), metrics.clone())?;
+    found.read_journal(&journal, &losses)?;
+    let Recovered { tally, ids, checkpoint, reach: frozen_to, views, .. } = found;
+    tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
+
     let lost = |what: &str| losses.record(Cause::Salts, clock.now().unix_ms, "salts", what);
     let salts = Salts::open(&dir, identity.id_key, lost)?;
+    let journal = (config.journal.sync != Sync::Memory).then_some(journal);
+    let intake = Intake {
+        journal,
+        ids: Mutex::new(ids),
+        clock: clock.clone(),
+        sites: sites.clone(),
+        metrics: metrics.clone(),
+        open: Mutex::default(),
+        wake: Notify::new(),
+    };
     let shared = Arc::new(Shared {
-        intake: Intake::new(journal, ids, clock.clone(), sites.clone(), metrics.clone()),
+        intake,
         clock: clock.clone(),
         sites: sites.clone(),
         metrics: metrics.clone(),
@@ -76,147 +97,137 @@ fn read_back(
         serves: AtomicBool::new(false),
         store: StoreStatus::default(),
     });
+    let last_parts = checkpoint.last_parts;
     let parts = Parts { dir, identity, outbox, last_parts, salts, sites, clock, metrics, losses };
-    Ok(Start { config, shared, sessions, parts, frozen_to: reach })
+    Ok(Start { config, shared, sessions, parts, frozen_to })
 }
 
-/// Refuses files of a newer version before anything is touched.
-fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
-    formats::check(dir.path())?;
-    match config.store.url.as_str() {
-        "embedded" => Embedded::check(&dir.path().join(embedded::FILE)).map_err(io::Error::other),
-        _ => Ok(()),
-    }
+/// A checkpoint that cannot be read is left out: what it costs is said in its module.
+fn read_checkpoint(dir: &DataDir) -> io::Result<Checkpoint> {
+    let Some(bytes) = dir.folder.read(checkpoint::FILE)? else { return Ok(Checkpoint::default()) };
+    Checkpoint::decode(&bytes).or_else(|Damaged(what)| {
+        tracing::error!(
+            what,
+            "the checkpoint cannot be read and is set aside: visitors are online anew, counts are complete"
+        );
+        dir.set_aside(checkpoint::FILE)?;
+        Ok(Checkpoint::default())
+    })
 }
 
-/// What the last process left.
-struct Recovered {
-    dir: DataDir,
-    identity: Identity,
-    outbox: Outbox,
-    last_parts: LastParts,
+/// What is read back into memory.
+struct Recovered<'a> {
     tally: Tally,
     ids: Ids,
-    journal: Option<Arc<Journal>>,
-    losses: Losses,
+    sessions: &'a Sessions,
+    sites: Arc<Sites>,
+    now: Moment,
+    /// The last one, except what has been restored of it; its last parts are those of the outbox too.
+    checkpoint: Checkpoint,
     /// Up to where the journal is in batches.
     reach: Position,
+    /// Views of the journal that are in no batch.
+    views: u64,
 }
 
-impl Recovered {
-    fn read(
-        config: &Config,
-        dir: DataDir,
-        clock: &Clock,
-        sites: &Sites,
-        sessions: &Sessions,
-        metrics: &Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let identity = Identity::open(&dir)?;
-        let now = clock.now();
-        let losses = Losses::open(&dir, metrics.clone())?;
-        let mut tally = Tally::new(config.max_pages, metrics.clone());
-        let mut ids = Ids::new(config.max_ids, now.uptime_ms);
-        for site in sites.iter() {
-            tally.place(site, now);
-        }
-        let checkpoint = read_checkpoint(&dir)?;
-        restore_checkpoint(&checkpoint, &mut tally, &mut ids, sessions, now);
-
-        let mut last_parts = checkpoint.last_parts;
-        // What lies below the floor is not this identity's to apply.
-        let (applied, kind) = (checkpoint.applied.max(identity.floor), config.store.kind());
-        let mut reach = Position::default();
-        let mut newest = 0;
-        let folder = dir.folder().within("outbox")?;
-        let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
-            (reach, newest) = (batch.reach, batch.sequence);
-            if batch.sequence > applied {
-                tally.restore_unapplied(&batch.above(|site| identity.floor_of(kind, site)), now);
+impl Recovered<'_> {
+    fn restore_checkpoint(&mut self) {
+        let Recovered { tally, checkpoint, now, .. } = self;
+        self.sites.iter().for_each(|site| _ = tally.place(site, *now));
+        let written_ms = checkpoint.written_ms;
+        let elapsed_ms = now.unix_ms.saturating_sub(written_ms).max(0) as u64;
+        self.ids.restore(mem::take(&mut checkpoint.ids), elapsed_ms);
+        let places = checkpoint.places(|key| tally.site_id(key));
+        let place = |site: usize| places.get(site).copied().flatten();
+        for (site, stored) in mem::take(&mut checkpoint.figures) {
+            if let Some(site) = place(site) {
+                tally.learn_site(site, stored, written_ms);
             }
-            batch.advance(&mut last_parts);
+        }
+        for known in mem::take(&mut checkpoint.pages) {
+            if let Some(site) = place(known.site) {
+                tally.learn_page(site, &known.page, &known.hour, known.figures, 0);
+            }
+        }
+        let here = mem::take(&mut checkpoint.sessions).with_sites(|site| place(site.index()));
+        self.sessions.restore(&here, (elapsed_ms / 1000) as u32, *now);
+    }
+
+    fn read_outbox(
+        &mut self,
+        config: &Config,
+        dir: &DataDir,
+        identity: &Identity,
+        losses: &Losses,
+    ) -> io::Result<Outbox> {
+        // What lies below the floor is not this identity's to apply.
+        let (applied, kind) = (self.checkpoint.applied.max(identity.floor), config.store.kind());
+        let mut newest = 0;
+        let folder = dir.folder.within("outbox");
+        let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
+            (self.reach, newest) = (batch.reach, batch.sequence);
+            if batch.sequence > applied {
+                let batch = batch.above(|site| identity.floor_of(kind, site));
+                self.tally.restore_unapplied(&batch, self.now);
+            }
+            batch.advance(&mut self.checkpoint.last_parts);
         })?;
-        let lost = |what: &str| losses.record(Cause::Outbox, now.unix_ms, "outbox", what);
-        tell_of_outbox(&outbox, applied, lost);
-        if newest < checkpoint.applied {
+        tell_of_outbox(&outbox, applied, |what| {
+            losses.record(Cause::Outbox, self.now.unix_ms, "outbox", what);
+        });
+        if newest < self.checkpoint.applied {
             // Its newest batches are gone and were applied: their views must not be counted from the
             // journal. The checkpoint knows of the journal what no batch tells any more.
-            reach = reach.max(checkpoint.position);
+            self.reach = self.reach.max(self.checkpoint.position);
         }
         outbox.set_applied(applied);
+        Ok(outbox)
+    }
 
-        let after = reach.max(checkpoint.position);
-        let folder = dir.folder().within("journal")?;
-        let journal =
-            Journal::open(folder, after.segment, config.journal.clone(), clock.clone(), metrics.clone())?;
-        let from = reach.min(checkpoint.position);
+    fn read_journal(&mut self, journal: &Journal, losses: &Losses) -> io::Result<()> {
+        let (reach, position) = (self.reach, self.checkpoint.position);
+        let from = reach.min(position);
         journal.remove_before(from)?;
-        let mut views = 0u64;
         let damage = journal.replay(from, |group, at, _| {
             let each = |view: Record<'_>| {
                 if at >= reach {
-                    count_again(&view, &mut tally, now);
-                    views += 1;
+                    self.count_again(&view);
                 }
-                if at >= checkpoint.position {
-                    observe_again(&view, &mut ids, sites, sessions, now);
+                if at >= position {
+                    self.observe_again(&view);
                 }
             };
             record::decode(group, each).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         })?;
         tell_of_journal(&damage, reach, |segment, what| {
-            losses.record(Cause::Journal, now.unix_ms, &format!("journal/{segment:016x}.seg"), what);
+            let place = format!("journal/{segment:016x}.seg");
+            losses.record(Cause::Journal, self.now.unix_ms, &place, what);
         });
-        tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
-        tally.folded = journal.end();
-        if views == 0 {
+        self.tally.folded = journal.end();
+        if self.views == 0 {
             // Nothing of the old segments is needed any more.
-            reach = journal.end();
+            self.reach = journal.end();
         }
-        let journal = (config.journal.sync != Sync::Memory).then_some(journal);
-        Ok(Recovered { dir, identity, outbox, last_parts, tally, ids, journal, reach, losses })
+        Ok(())
     }
-}
 
-/// A checkpoint that cannot be read is left out: what it costs is said in its module.
-fn read_checkpoint(dir: &DataDir) -> io::Result<Checkpoint> {
-    let Some(bytes) = dir.read(checkpoint::FILE)? else { return Ok(Checkpoint::default()) };
-    match Checkpoint::decode(&bytes) {
-        Ok(checkpoint) => Ok(checkpoint),
-        Err(Damaged(what)) => {
-            tracing::error!(
-                what,
-                "the checkpoint cannot be read and is set aside: visitors are online anew, counts are complete"
-            );
-            dir.set_aside(checkpoint::FILE)?;
-            Ok(Checkpoint::default())
-        }
+    /// A view that is in no batch.
+    fn count_again(&mut self, record: &Record<'_>) {
+        self.views += 1;
+        let Some(key) = SiteKey::new(record.site) else { return };
+        let view = view_of(record, self.tally.place_of(&key, self.now), self.now);
+        self.tally.count_again(&CountedView { view, visit: record.visit });
     }
-}
 
-fn restore_checkpoint(
-    checkpoint: &Checkpoint,
-    tally: &mut Tally,
-    ids: &mut Ids,
-    sessions: &Sessions,
-    now: Moment,
-) {
-    let elapsed_ms = now.unix_ms.saturating_sub(checkpoint.written_ms).max(0) as u64;
-    ids.restore(checkpoint.ids.clone(), elapsed_ms);
-    let places = checkpoint.places(|key| tally.site_id(key));
-    let place = |site: usize| places.get(site).copied().flatten();
-    for (site, stored) in &checkpoint.figures {
-        if let Some(site) = place(*site) {
-            tally.learn_site(site, stored.clone(), checkpoint.written_ms);
+    /// A view after the checkpoint: its visitor is online, its session goes on, its id is known.
+    fn observe_again(&mut self, record: &Record<'_>) {
+        if let Some(id) = record.id {
+            self.ids.take(id);
         }
+        let Some(site) = self.sites.get(record.site) else { return };
+        let view = view_of(record, site.id, self.now);
+        self.sessions.observe(view.visitor, view.site, &view.page, view.at);
     }
-    for known in &checkpoint.pages {
-        if let Some(site) = place(known.site) {
-            tally.learn_page(site, &known.page, &known.hour, known.figures, 0);
-        }
-    }
-    let here = checkpoint.sessions.with_sites(|site| place(site.index()));
-    sessions.restore(&here, (elapsed_ms / 1000) as u32, now);
 }
 
 /// A view of the journal as it was taken.
@@ -232,23 +243,6 @@ fn view_of(record: &Record<'_>, site: SiteId, now: Moment) -> Beacon {
         at: Moment { unix_ms: record.at_ms, uptime_ms: now.uptime_ms.saturating_sub(age_ms) },
         hour: record.hour,
     }
-}
-
-/// A view that is in no batch.
-fn count_again(record: &Record<'_>, tally: &mut Tally, now: Moment) {
-    let Some(key) = SiteKey::new(record.site) else { return };
-    let view = view_of(record, tally.place_of(&key, now), now);
-    tally.count_again(&CountedView { view, visit: record.visit });
-}
-
-/// A view after the checkpoint: its visitor is online, its session goes on, its id is known.
-fn observe_again(record: &Record<'_>, ids: &mut Ids, sites: &Sites, sessions: &Sessions, now: Moment) {
-    if let Some(id) = record.id {
-        ids.take(id);
-    }
-    let Some(site) = sites.get(record.site) else { return };
-    let view = view_of(record, site.id, now);
-    sessions.observe(view.visitor, view.site, &view.page, view.at);
 }
 
 /// Says what the outbox has lost: batches by their numbers.

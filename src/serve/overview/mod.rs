@@ -29,13 +29,13 @@ const JS: &str = include_str!("overview.js");
 
 /// Whether the past of a site is not known, or is old.
 pub fn is_due(parts: &Parts, site: &Site) -> bool {
-    parts.totals.past(site.id, parts.clock.now()).is_none_or(|(_, old)| old)
+    parts.totals.recent(site.id, parts.clock.now()).is_none_or(|(_, old)| old)
 }
 
 /// Asks the store where the past of a site is due.
 pub async fn know(parts: &Parts, site: &Site) {
     if is_due(parts, site) {
-        parts.totals.load_past(site.id).await;
+        parts.totals.fetch_recent(site.id).await;
     }
 }
 
@@ -71,7 +71,7 @@ pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: 
 pub fn section(parts: &Parts, site: &Site) -> String {
     let now = parts.clock.now();
     let figures = parts.totals.figures(site.id, now);
-    let past = parts.totals.past(site.id, now).map(|(past, _)| past);
+    let past = parts.totals.recent(site.id, now).map(|(past, _)| past);
     let key = &site.key;
     let home = site.hosts.first().map_or("", String::as_str);
     let time = site.calendar.rfc3339(now.unix_ms);

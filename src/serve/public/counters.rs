@@ -80,9 +80,9 @@ fn once_known(
     Ok(Reply::Later(Box::pin(async move {
         let totals = &public.parts.totals;
         if !totals.figures(site.id, public.parts.clock.now()).are_known() {
-            totals.load_figures(site.id).await;
+            totals.fetch_figures(site.id).await;
         }
-        totals.load_pages(site.id, unknown).await;
+        totals.fetch_pages(site.id, unknown).await;
         match show(&public, &site, &pages, &headers) {
             Some(shown) => shown.answer(headers),
             None => answer::refused(Fault::StoreUnreachable),

@@ -36,7 +36,7 @@ impl SiteRead {
         match self.page.clone().filter(|page| totals.page(page, self.site.id, now).is_none()) {
             None => Reply::Now(answer(self)),
             Some(unknown) => Reply::Later(Box::pin(async move {
-                self.public.parts.totals.load_pages(self.site.id, vec![unknown]).await;
+                self.public.parts.totals.fetch_pages(self.site.id, vec![unknown]).await;
                 answer(self)
             })),
         }

@@ -61,7 +61,7 @@ pub async fn tell(public: &Public) {
         }
         for (site, pages) in unknown {
             let totals = public.parts.totals.clone();
-            tokio::spawn(async move { totals.load_pages(site, pages).await });
+            tokio::spawn(async move { totals.fetch_pages(site, pages).await });
         }
     }
 }

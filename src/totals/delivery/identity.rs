@@ -200,7 +200,7 @@ mod tests {
         let dir = DataDir::open(place.path()).unwrap();
         let old = "writer 0123456789abcdef\nid-key 000102030405060708090a0b0c0d0e0f\n\
                    dataset redis lamdong 00000000000000aa\n";
-        dir.replace(FILE, old.as_bytes()).unwrap();
+        dir.folder.replace(FILE, old.as_bytes()).unwrap();
         let mut identity = Identity::open(&dir).unwrap();
         assert_eq!((&*identity.writer.0, identity.floor), ("0123456789abcdef", 0));
         let site = SiteKey::new("lamdong").unwrap();

@@ -182,7 +182,7 @@ impl Outbox {
     /// # Errors
     /// `Undone`: it is not in the outbox. `Unknown`, or a failed sync: the process must end.
     pub fn add(&mut self, batch: &Batch) -> Result<(), AppendError> {
-        if self.log.current_bytes() > SEGMENT_BYTES.min(self.config.max_bytes / SEGMENTS) {
+        if self.log.end().offset > SEGMENT_BYTES.min(self.config.max_bytes / SEGMENTS) {
             let fresh = self.log.next().prepare();
             self.log.install(fresh.map_err(AppendError::Undone)?);
         }

@@ -17,36 +17,30 @@ use super::files::Folder;
 
 /// A data directory that this process alone uses. The lock ends with the process, however it ends.
 pub struct DataDir {
-    folder: Folder,
+    pub folder: Folder,
     _lock: fs::File,
 }
 
 /// What a checked text was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// There is none.
     Absent,
     /// As it was written.
     Whole(String),
-    /// Not as it was written.
     Damaged,
 }
 
 impl DataDir {
-    /// Makes the directory if need be, and locks it.
-    ///
-    /// # Errors
-    /// Of the file system; `WouldBlock` where another process holds it.
+    /// Makes the directory if need be, and locks it; `WouldBlock` where another process holds it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::lock(Folder::make(path)?)
+        let folder = Folder::from(path);
+        folder.exist()?;
+        Self::lock(folder)
     }
 
-    /// Locks a directory.
-    ///
-    /// # Errors
-    /// As [`DataDir::open`].
+    /// Locks a directory that is there.
     pub fn lock(folder: Folder) -> io::Result<Self> {
-        let path = folder.path().join("LOCK");
+        let path = folder.path.join("LOCK");
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         match lock.try_lock() {
@@ -71,57 +65,36 @@ impl DataDir {
 
     /// The directory.
     pub fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// The same, to work with.
-    pub fn folder(&self) -> &Folder {
-        &self.folder
-    }
-
-    /// Reads a small file; none where there is none.
-    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        self.folder.read(name)
-    }
-
-    /// Replaces a small file: after a crash it is the old one or the new one, whole.
-    ///
-    /// # Errors
-    /// Of the file system; the old file is untouched.
-    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.folder.replace(name, bytes)
+        &self.folder.path
     }
 
     /// Reads a text that is kept twice. Where one copy is damaged it is told by the other.
     pub fn read_kept(&self, name: &str) -> io::Result<Kept> {
-        let first = check(self.read(name)?);
+        let bytes = self.folder.read(name)?;
+        let first = check(bytes.as_deref());
         if let Kept::Whole(_) = first {
             return Ok(first);
         }
-        let copy = check(self.read(&copy_of(name))?);
-        if copy == Kept::Absent
-            && let Some(Ok(text)) = self.read(name)?.map(String::from_utf8)
-        {
+        let copy = check(self.folder.read(&format!("{name}.copy"))?.as_deref());
+        match (&copy, bytes.map(String::from_utf8)) {
             // Written before there were copies and checksums.
-            return Ok(Kept::Whole(text));
+            (Kept::Absent, Some(Ok(text))) => Ok(Kept::Whole(text)),
+            (Kept::Absent, None) => Ok(Kept::Absent),
+            (Kept::Whole(text), _) => {
+                tracing::warn!(name, "a file of data_dir is damaged or gone; its copy is taken");
+                self.set_aside(name)?;
+                self.folder.replace(name, checked(text).as_bytes())?;
+                Ok(copy)
+            }
+            _ => Ok(Kept::Damaged),
         }
-        if let Kept::Whole(text) = &copy {
-            tracing::warn!(name, "a file of data_dir is damaged or gone; its copy is taken");
-            self.set_aside(name)?;
-            self.folder.replace(name, checked(text).as_bytes())?;
-            return Ok(copy);
-        }
-        Ok(if first == Kept::Absent && copy == Kept::Absent { Kept::Absent } else { Kept::Damaged })
     }
 
-    /// Replaces a text that is kept twice.
-    ///
-    /// # Errors
-    /// Of the file system; it is the old one or the new one, whole.
+    /// Replaces a text that is kept twice. After an error too it is the old one or the new one, whole.
     pub fn replace_kept(&self, name: &str, text: &str) -> io::Result<()> {
         let text = checked(text);
         self.folder.replace(name, text.as_bytes())?;
-        self.folder.replace(&copy_of(name), text.as_bytes())
+        self.folder.replace(&format!("{name}.copy"), text.as_bytes())
     }
 
     /// Renames a damaged file, for whoever wants to look at it.
@@ -134,10 +107,6 @@ impl DataDir {
     }
 }
 
-fn copy_of(name: &str) -> String {
-    format!("{name}.copy")
-}
-
 const CHECK: &str = "crc32 ";
 
 /// A text with its checksum.
@@ -146,13 +115,13 @@ pub fn checked(text: &str) -> String {
 }
 
 /// Takes the checksum off a text.
-pub fn check(bytes: Option<Vec<u8>>) -> Kept {
+pub fn check(bytes: Option<&[u8]>) -> Kept {
     let Some(bytes) = bytes else { return Kept::Absent };
-    let text = String::from_utf8(bytes).ok().and_then(|whole| {
-        let text = whole.get(..whole.len().checked_sub(CHECK.len() + 9)?)?;
-        (checked(text) == whole).then(|| text.to_owned())
-    });
-    text.map_or(Kept::Damaged, Kept::Whole)
+    let end = bytes.len().saturating_sub(CHECK.len() + 9);
+    match std::str::from_utf8(&bytes[..end]) {
+        Ok(text) if checked(text).as_bytes() == bytes => Kept::Whole(text.to_owned()),
+        _ => Kept::Damaged,
+    }
 }
 
 #[cfg(test)]

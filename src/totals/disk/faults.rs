@@ -12,8 +12,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::files::Folder;
-
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -71,14 +69,8 @@ fn input_output() -> io::Error {
 }
 
 impl Faults {
-    /// The directory on this disk. What is in it is durable.
-    pub fn folder(&self, path: &Path) -> Folder {
-        fs::create_dir_all(path).unwrap();
-        self.adopt(path);
-        Folder { path: path.to_owned(), faults: Some(self.clone()) }
-    }
-
-    fn adopt(&self, path: &Path) {
+    /// What is in a directory is durable on this disk.
+    pub(super) fn adopt(&self, path: &Path) {
         for entry in fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -139,11 +131,11 @@ impl Faults {
         }
     }
 
-    pub(super) fn ask(&self, operation: Operation) -> io::Result<()> {
+    fn ask(&self, operation: Operation) -> io::Result<()> {
         if self.state().next_fails(operation) { Err(input_output()) } else { Ok(()) }
     }
 
-    pub(super) fn created(&self, path: &Path) -> Place {
+    fn created(&self, path: &Path) -> usize {
         let mut state = self.state();
         let known = state.names.get(path).copied();
         let inode = known.unwrap_or_else(|| {
@@ -153,26 +145,25 @@ impl Faults {
         // What is written anew is synced anew.
         state.inodes[inode].lost.clear();
         state.names.insert(path.to_owned(), inode);
-        Place { faults: self.clone(), inode }
+        inode
     }
 
-    pub(super) fn opened(&self, path: &Path) -> Place {
-        let inode = self.state().names.get(path).copied();
-        Place { faults: self.clone(), inode: inode.expect("every file is known") }
+    fn opened(&self, path: &Path) -> usize {
+        self.state().names.get(path).copied().expect("every file is known")
     }
 
-    pub(super) fn renamed(&self, from: &Path, to: &Path) {
+    fn renamed(&self, from: &Path, to: &Path) {
         let mut state = self.state();
         if let Some(inode) = state.names.remove(from) {
             state.names.insert(to.to_owned(), inode);
         }
     }
 
-    pub(super) fn removed(&self, path: &Path) {
+    fn removed(&self, path: &Path) {
         self.state().names.remove(path);
     }
 
-    pub(super) fn sync_names(&self, folder: &Path) -> io::Result<()> {
+    fn sync_names(&self, folder: &Path) -> io::Result<()> {
         self.ask(Operation::SyncNames)?;
         let mut state = self.state();
         let inside = |path: &Path| path.parent() == Some(folder);
@@ -183,36 +174,13 @@ impl Faults {
         Ok(())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A file of the disk.
-pub struct Place {
-    faults: Faults,
-    inode: usize,
-}
-
-impl Place {
-    pub(super) fn ask(&self, operation: Operation) -> io::Result<()> {
-        self.faults.ask(operation)
-    }
-
-    /// How much of a write that fails gets through, in percent.
-    pub(super) fn write(&self) -> Option<usize> {
-        let mut state = self.faults.state();
-        let fails = state.next_fails(Operation::Write);
-        fails.then_some([0, 40, 100][state.operations as usize % 3])
-    }
-
-    pub(super) fn sync(&self, mut file: &fs::File) -> io::Result<()> {
+    fn sync(&self, inode: usize, mut file: &fs::File) -> io::Result<()> {
         let mut live = Vec::new();
         file.rewind()?;
         file.read_to_end(&mut live)?;
-        let mut state = self.faults.state();
+        let mut state = self.state();
         let fails = state.next_fails(Operation::Sync);
-        let inode = &mut state.inodes[self.inode];
+        let inode = &mut state.inodes[inode];
         if fails {
             inode.lost.push(inode.durable.len().min(live.len())..live.len());
             return Err(input_output());
@@ -223,5 +191,61 @@ impl Place {
         }
         inode.durable = live;
         Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The disk beneath a directory: one that can fail, or the real one alone.
+#[derive(Clone, Default)]
+pub struct Disk(pub Option<Faults>);
+
+impl Disk {
+    pub(super) fn ask(&self, operation: Operation) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |faults| faults.ask(operation))
+    }
+
+    pub(super) fn created(&self, path: &Path) -> Place {
+        Place(self.0.as_ref().map(|faults| (faults.clone(), faults.created(path))))
+    }
+
+    pub(super) fn opened(&self, path: &Path) -> Place {
+        Place(self.0.as_ref().map(|faults| (faults.clone(), faults.opened(path))))
+    }
+
+    pub(super) fn renamed(&self, from: &Path, to: &Path) {
+        self.0.iter().for_each(|faults| faults.renamed(from, to));
+    }
+
+    pub(super) fn removed(&self, path: &Path) {
+        self.0.iter().for_each(|faults| faults.removed(path));
+    }
+
+    /// None where the real names are to be synced.
+    pub(super) fn sync_names(&self, folder: &Path) -> Option<io::Result<()>> {
+        self.0.as_ref().map(|faults| faults.sync_names(folder))
+    }
+}
+
+/// A file of a disk that can fail, or of the real one alone.
+pub struct Place(Option<(Faults, usize)>);
+
+impl Place {
+    pub(super) fn ask(&self, operation: Operation) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |(faults, _)| faults.ask(operation))
+    }
+
+    /// How much of a write that fails gets through, in percent.
+    pub(super) fn write(&self) -> Option<usize> {
+        let mut state = self.0.as_ref()?.0.state();
+        let fails = state.next_fails(Operation::Write);
+        fails.then_some([0, 40, 100][state.operations as usize % 3])
+    }
+
+    /// None where the real file is to be synced.
+    pub(super) fn sync(&self, file: &fs::File) -> Option<io::Result<()>> {
+        self.0.as_ref().map(|(faults, inode)| faults.sync(*inode, file))
     }
 }

@@ -5,56 +5,43 @@
 //! its directory has been. In tests every operation can be made to fail, a write to stop short, and the
 //! power to be cut, which takes all that was not synced.
 
-#[cfg(test)]
-use super::faults;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+use super::faults::{Disk, Faults, Operation, Place};
+
 /// See the module.
 #[derive(Clone)]
 pub struct Folder {
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     #[cfg(test)]
-    pub(super) faults: Option<faults::Faults>,
+    disk: Disk,
 }
 
 impl Folder {
-    /// Makes the directory (0700) if need be; its name is durable then.
-    pub fn make(path: &Path) -> io::Result<Self> {
-        let folder = Folder {
-            path: path.to_owned(),
-            #[cfg(test)]
-            faults: None,
-        };
-        folder.exist()?;
-        Ok(folder)
+    /// A directory on a disk that can fail. What is in it is durable.
+    #[cfg(test)]
+    pub fn on(path: &Path, faults: &Faults) -> Folder {
+        fs::create_dir_all(path).unwrap();
+        faults.adopt(path);
+        Folder { path: path.to_owned(), disk: Disk(Some(faults.clone())) }
     }
 
-    /// Makes the directory if need be.
+    /// Makes the directory (0700) if need be; its name is durable then.
     pub fn exist(&self) -> io::Result<()> {
         if self.path.is_dir() {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => fs::File::open(parent)?.sync_all(),
-            _ => fs::File::open(".")?.sync_all(),
-        }
+        sync_dir(&self.path.join(".."))
     }
 
-    /// A directory in this one, made if need be.
-    pub fn within(&self, name: &str) -> io::Result<Self> {
-        let mut folder = self.clone();
-        folder.path.push(name);
-        folder.exist()?;
-        Ok(folder)
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// A directory in this one.
+    pub fn within(&self, name: &str) -> Self {
+        Folder { path: self.path.join(name), ..self.clone() }
     }
 
     /// The names of its files that are text.
@@ -68,13 +55,13 @@ impl Folder {
     pub fn create(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
         #[cfg(test)]
-        self.ask(faults::Operation::Create)?;
+        self.disk.ask(Operation::Create)?;
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         Ok(File {
             file,
             #[cfg(test)]
-            place: self.faults.as_ref().map(|faults| faults.created(&path)),
+            place: self.disk.created(&path),
         })
     }
 
@@ -85,27 +72,23 @@ impl Folder {
         Ok(File {
             file,
             #[cfg(test)]
-            place: self.faults.as_ref().map(|faults| faults.opened(&path)),
+            place: self.disk.opened(&path),
         })
     }
 
     /// Reads a file; none where there is none.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        if_there(fs::read(self.path.join(name)))
     }
 
     /// Renames a file, over another one if there is one.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.path.join(from), self.path.join(to));
         #[cfg(test)]
-        self.ask(faults::Operation::Rename)?;
+        self.disk.ask(Operation::Rename)?;
         fs::rename(&from, &to)?;
         #[cfg(test)]
-        self.faults.iter().for_each(|faults| faults.renamed(&from, &to));
+        self.disk.renamed(&from, &to);
         Ok(())
     }
 
@@ -113,41 +96,31 @@ impl Folder {
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
         #[cfg(test)]
-        self.ask(faults::Operation::Remove)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        self.disk.ask(Operation::Remove)?;
+        if_there(fs::remove_file(&path))?;
         #[cfg(test)]
-        self.faults.iter().for_each(|faults| faults.removed(&path));
+        self.disk.removed(&path);
         Ok(())
     }
 
     /// Makes the names in it durable.
     pub fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
-        if let Some(faults) = &self.faults {
-            return faults.sync_names(&self.path);
+        if let Some(synced) = self.disk.sync_names(&self.path) {
+            return synced;
         }
-        fs::File::open(&self.path)?.sync_all()
+        sync_dir(&self.path)
     }
 
-    /// Replaces a small file: after a crash it is the old one or the new one, whole.
-    ///
-    /// # Errors
-    /// Of the file system; the old file is untouched, or is replaced but may come back.
+    /// Replaces a small file: after a crash it is the old one or the new one, whole. After an error the old
+    /// one is untouched, or is replaced but may come back.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let fresh = format!("{name}.new");
         let file = self.create(&fresh)?;
         file.write_all_at(bytes, 0)?;
-        file.sync_all()?;
+        file.sync_data()?;
         self.rename(&fresh, name)?;
         self.sync()
-    }
-
-    #[cfg(test)]
-    fn ask(&self, operation: faults::Operation) -> io::Result<()> {
-        self.faults.as_ref().map_or(Ok(()), |faults| faults.ask(operation))
     }
 }
 
@@ -157,8 +130,16 @@ impl From<&Path> for Folder {
         Folder {
             path: path.to_owned(),
             #[cfg(test)]
-            faults: None,
+            disk: Disk::default(),
         }
+    }
+}
+
+/// What was asked of a file; none where there is no such file.
+pub fn if_there<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        answer => answer.map(Some),
     }
 }
 
@@ -171,14 +152,14 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 pub struct File {
     file: fs::File,
     #[cfg(test)]
-    place: Option<faults::Place>,
+    place: Place,
 }
 
 impl File {
     /// Writes all of it at a place. After an error any part of it may have been written.
     pub fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         #[cfg(test)]
-        if let Some(short) = self.place.as_ref().and_then(faults::Place::write) {
+        if let Some(short) = self.place.write() {
             let some = bytes.get(..bytes.len() * short / 100).unwrap_or_default();
             self.file.write_all_at(some, at)?;
             return Err(io::Error::from(io::ErrorKind::StorageFull));
@@ -186,10 +167,7 @@ impl File {
         self.file.write_all_at(bytes, at)
     }
 
-    /// Fills the buffer from a place.
-    ///
-    /// # Errors
-    /// Of the file system; `UnexpectedEof` where the file ends before.
+    /// Fills the buffer from a place; `UnexpectedEof` where the file ends before.
     pub fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, at)
     }
@@ -202,7 +180,7 @@ impl File {
     /// Cuts it off.
     pub fn cut(&self, bytes: u64) -> io::Result<()> {
         #[cfg(test)]
-        self.ask(faults::Operation::Cut)?;
+        self.place.ask(Operation::Cut)?;
         self.file.set_len(bytes)
     }
 
@@ -210,23 +188,9 @@ impl File {
     /// written though it is not: a later sync proves nothing then.
     pub fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
-        if let Some(place) = &self.place {
-            return place.sync(&self.file);
+        if let Some(synced) = self.place.sync(&self.file) {
+            return synced;
         }
         self.file.sync_data()
-    }
-
-    /// The same, with all that is known of the file.
-    pub fn sync_all(&self) -> io::Result<()> {
-        #[cfg(test)]
-        if let Some(place) = &self.place {
-            return place.sync(&self.file);
-        }
-        self.file.sync_all()
-    }
-
-    #[cfg(test)]
-    fn ask(&self, operation: faults::Operation) -> io::Result<()> {
-        self.place.as_ref().map_or(Ok(()), |place| place.ask(operation))
     }
 }

@@ -17,10 +17,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::files::if_there;
+
 /// How a magic number and a letter begin a file: the format is the byte that follows.
 const MAGIC: &[u8] = b"footfall";
 
-/// Letters of the binary files and the format that this version writes and reads.
+/// Letters of the binary files, and the format of each that this version writes and reads.
 const BINARY: [(u8, u8); 3] = [(b'j', 1), (b'o', 1), (b'c', 1)];
 
 /// The format of `writer` and `salts`.
@@ -36,21 +38,13 @@ pub fn body(text: &str) -> &str {
     text.strip_prefix(&first_line()).unwrap_or(text)
 }
 
-/// Checks every file of a data directory.
-///
-/// # Errors
-/// `InvalidData` for a file of another format, which names the file, what it is and what is known; of the
-/// file system.
+/// Checks every file of a data directory; `InvalidData` for one of another format, with its name, what it is
+/// and what is known.
 pub fn check(dir: &Path) -> io::Result<()> {
     let mut files = vec![dir.join("checkpoint")];
     for folder in ["journal", "outbox"] {
-        match fs::read_dir(dir.join(folder)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            entries => {
-                for entry in entries? {
-                    files.push(entry?.path());
-                }
-            }
+        for entry in if_there(fs::read_dir(dir.join(folder)))?.into_iter().flatten() {
+            files.push(entry?.path());
         }
     }
     files.iter().try_for_each(|path| check_binary(path))?;
@@ -59,10 +53,8 @@ pub fn check(dir: &Path) -> io::Result<()> {
 
 fn check_binary(path: &Path) -> io::Result<()> {
     let mut head = Vec::new();
-    match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file?.take(10).read_to_end(&mut head)?,
-    };
+    let Some(file) = if_there(File::open(path))? else { return Ok(()) };
+    file.take(10).read_to_end(&mut head)?;
     // What is no file of ours, or damaged, is told of where it is read.
     let Some([letter, found]) = head.strip_prefix(MAGIC) else { return Ok(()) };
     match BINARY.iter().find(|(known, _)| known == letter) {
@@ -72,10 +64,7 @@ fn check_binary(path: &Path) -> io::Result<()> {
 }
 
 fn check_text(path: &Path) -> io::Result<()> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        bytes => bytes?,
-    };
+    let bytes = if_there(fs::read(path))?.unwrap_or_default();
     let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match first.strip_prefix(b"format ").map(String::from_utf8_lossy) {
         Some(found) if found != TEXT => Err(refused(path, &found, TEXT)),

@@ -18,20 +18,20 @@
 //! enters it, and struck off before its file is deleted. So one that is missing is found out, be it the
 //! first or the last. Where the list itself is gone, only a gap between numbers can be seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use super::dir::{self, Kept};
 use super::files::{File, Folder};
-use super::frame::{FRAME_HEADER, MAX_PAYLOAD, Position, checksum_at, frame_at, seal, split_header};
-use super::scan;
+use super::frame::{FRAME_HEADER, MAX_PAYLOAD, Position, Scan, checksum_at, frame_at, seal, split_header};
 
 const MAGIC: &[u8; 8] = b"footfall";
 const FORMAT: u8 = 1;
 const LIST: &str = "list";
-const HEADER: u64 = 24;
+/// Bytes of a segment before its first frame.
+pub const HEADER: u64 = 24;
 /// A wider gap between numbers is not that of segments that were lost.
 const MOST_MISSING: u64 = 100_000;
 
@@ -92,10 +92,8 @@ pub struct Segments {
 impl Segments {
     /// Opens the log in a folder, whose files bear the letter `kind`: what is there is kept for reading,
     /// and a new segment is begun for writing. Its number is beyond `after` too: the log's files may have
-    /// been deleted, the positions that others remember have not.
-    ///
-    /// # Errors
-    /// Of the file system; or a file of another kind or format, which is left as it is.
+    /// been deleted, the positions that others remember have not. A file of another kind or format is
+    /// refused, and left as it is.
     pub fn open(folder: Folder, kind: u8, after: u64) -> io::Result<Self> {
         folder.exist()?;
         let mut kept = BTreeMap::new();
@@ -103,7 +101,7 @@ impl Segments {
         for number in folder.names()?.iter().filter_map(|name| segment_number(name)) {
             let file = folder.open(&segment_name(number))?;
             // Page-cache contents that never reached the disk must not be taken for durable.
-            file.sync_all()?;
+            file.sync_data()?;
             let bytes = file.bytes()?;
             if !has_head(&folder, &file, bytes, kind, number)? {
                 harmed.insert(number, Harm::Head);
@@ -113,8 +111,7 @@ impl Segments {
         for number in should_be(&folder, &kept, after)?.filter(|number| !kept.contains_key(number)) {
             harmed.insert(number, Harm::Missing);
         }
-        let last = kept.last_key_value().map_or(0, |(last, _)| *last);
-        let last = last.max(harmed.last_key_value().map_or(0, |(last, _)| *last)).max(after);
+        let last = kept.keys().chain(harmed.keys()).copied().fold(after, u64::max);
         let number = last.checked_add(1).ok_or_else(|| invalid("no segment number is left"))?;
         let next = Next { folder: folder.clone(), kind, number, listed: kept.keys().copied().collect() };
         let current = Arc::new(next.prepare()?);
@@ -127,11 +124,6 @@ impl Segments {
         Position { segment: self.number, offset: self.end }
     }
 
-    /// Whether no frame stands before a position in its segment.
-    pub fn is_empty_at(&self, position: Position) -> bool {
-        position.offset <= HEADER
-    }
-
     /// The file that is written now, to be synced by whoever syncs.
     pub fn current(&self) -> Arc<File> {
         self.current.clone()
@@ -140,11 +132,6 @@ impl Segments {
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.kept.values().sum()
-    }
-
-    /// Bytes of the current segment.
-    pub fn current_bytes(&self) -> u64 {
-        self.end
     }
 
     /// Writes a frame: `buffer` is [`FRAME_HEADER`] bytes of room and the payload. Where it ends.
@@ -199,26 +186,18 @@ impl Segments {
 
     /// Reads every frame that begins at or after `from`, in order; `each` is given its payload and where
     /// it begins and ends. What was damaged.
-    ///
-    /// # Errors
-    /// Of the file system, or of `each`.
     pub fn replay(
         &self,
         from: Position,
         mut each: impl FnMut(&[u8], Position, Position) -> io::Result<()>,
     ) -> io::Result<Vec<Damage>> {
         let mut damage = Vec::new();
-        let kept =
-            self.kept.range(from.segment.min(self.number)..self.number).map(|(number, _)| (*number, None));
-        let harmed = self.harmed.range(from.segment..).map(|(number, harm)| (*number, Some(*harm)));
-        let mut all: Vec<_> = kept.chain(harmed).collect();
-        // A damaged head is told before what follows it.
-        all.sort_by_key(|(number, harm)| (*number, harm.is_none()));
-        for (number, harm) in all {
-            if let Some(harm) = harm {
+        let kept = self.kept.range(from.segment.min(self.number)..self.number).map(|(number, _)| *number);
+        let harmed = self.harmed.range(from.segment..).map(|(number, _)| *number);
+        for number in kept.chain(harmed).collect::<BTreeSet<u64>>() {
+            if let Some(harm) = self.harmed.get(&number).copied() {
                 let bytes = if harm == Harm::Head { HEADER } else { 0 };
                 damage.push(Damage { at: Position { segment: number, offset: 0 }, bytes, harm });
-                continue;
             }
             let bytes = self.folder.read(&segment_name(number))?.unwrap_or_default();
             let start = if number == from.segment { from.offset.max(HEADER) } else { HEADER };
@@ -227,10 +206,7 @@ impl Segments {
         Ok(damage)
     }
 
-    /// Reads the payload of the frame that begins at a position.
-    ///
-    /// # Errors
-    /// Of the file system; `InvalidData` where no valid frame stands.
+    /// Reads the payload of the frame that begins at a position; `InvalidData` where no valid one does.
     pub fn read(&self, at: Position) -> io::Result<Vec<u8>> {
         let file = self.folder.open(&segment_name(at.segment))?;
         let mut header = [0; FRAME_HEADER];
@@ -258,16 +234,14 @@ pub struct Next {
 
 impl Next {
     /// Makes it: file, name and its line in the list are on disk before the first frame enters it.
-    ///
-    /// # Errors
-    /// Of the file system; nothing of it is left.
+    /// Where that fails nothing of it is left.
     pub fn prepare(mut self) -> io::Result<File> {
         let name = segment_name(self.number);
         self.listed.push(self.number);
         let make = || {
             let file = self.folder.create(&name)?;
             file.write_all_at(&header(self.kind, self.number), 0)?;
-            file.sync_all()?;
+            file.sync_data()?;
             self.folder.sync()?;
             write_list(&self.folder, &self.listed)?;
             Ok(file)
@@ -290,10 +264,7 @@ pub struct Forgotten {
 }
 
 impl Forgotten {
-    /// Deletes their files.
-    ///
-    /// # Errors
-    /// Of the file system; those that are left are of no account.
+    /// Deletes their files. Those that are left by a failure are of no account.
     pub fn delete(self) -> io::Result<()> {
         if self.numbers.is_empty() {
             return Ok(());
@@ -316,7 +287,7 @@ fn should_be(
     kept: &BTreeMap<u64, u64>,
     after: u64,
 ) -> io::Result<impl Iterator<Item = u64> + use<>> {
-    let listed: Option<Vec<u64>> = match dir::check(folder.read(LIST)?) {
+    let listed: Option<Vec<u64>> = match dir::check(folder.read(LIST)?.as_deref()) {
         Kept::Whole(text) => text.lines().map(|line| u64::from_str_radix(line, 16).ok()).collect(),
         Kept::Absent | Kept::Damaged => None,
     };
@@ -347,7 +318,7 @@ fn read_segment(
             offset = next;
             continue;
         }
-        let next = scan.get_or_insert_with(|| scan::Scan::new(number, bytes, offset)).next_frame(offset + 1);
+        let next = scan.get_or_insert_with(|| Scan::new(number, bytes, offset)).next_frame(offset + 1);
         let until = next.unwrap_or(bytes.len());
         let harm = if next.is_none() { Harm::TornTail } else { Harm::Unreadable };
         damage.push(Damage { at, bytes: (until - offset) as u64, harm });
@@ -382,14 +353,12 @@ fn has_head(folder: &Folder, file: &File, bytes: u64, kind: u8, number: u64) -> 
     }
     let mut found = [0; HEADER as usize];
     file.read_exact_at(&mut found, 0)?;
-    if found == header(kind, number) {
+    // Where a power cut took what had not been synced yet, no frame had entered it.
+    let is_empty = bytes == HEADER && found == [0; HEADER as usize];
+    if is_empty || found == header(kind, number) {
         return Ok(true);
     }
-    if bytes == HEADER && found == [0; HEADER as usize] {
-        // A power cut took what had not been synced yet: no frame had entered it.
-        return Ok(true);
-    }
-    let path = folder.path().join(segment_name(number)).display().to_string();
+    let path = folder.path.join(segment_name(number)).display().to_string();
     if found.starts_with(MAGIC) && found[8] == kind && found[9] > FORMAT {
         return Err(invalid(&format!(
             "{path} is of format {}, this version reads {FORMAT}; it is left as it is",
@@ -397,7 +366,7 @@ fn has_head(folder: &Folder, file: &File, bytes: u64, kind: u8, number: u64) -> 
         )));
     }
     let bytes = folder.read(&segment_name(number))?.unwrap_or_default();
-    if scan::Scan::new(number, &bytes, HEADER as usize).next_frame(HEADER as usize).is_some() {
+    if Scan::new(number, &bytes, HEADER as usize).next_frame(HEADER as usize).is_some() {
         return Ok(false);
     }
     Err(invalid(&format!(

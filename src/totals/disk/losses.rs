@@ -11,9 +11,6 @@
 //! The place has no space in it; the extent is words for people: which batches, bytes or times. A loss that is
 //! found again (a damaged segment is read at each start) is the same line and recorded once. Whoever has
 //! read it may move the file away while the service is stopped.
-//!
-//! To record one: `losses.record(Cause::Journal, now_ms, "journal/00000017", "bytes 4096 to 8192")`, for
-//! several found at once one call each; it writes and syncs the file, so not on the event loop.
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
@@ -63,7 +60,7 @@ struct Known {
 impl Losses {
     /// Reads what was recorded.
     pub fn open(dir: &DataDir, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let bytes = dir.read(FILE)?.unwrap_or_default();
+        let bytes = dir.folder.read(FILE)?.unwrap_or_default();
         let mut known = Known::default();
         for line in String::from_utf8_lossy(&bytes).lines() {
             let Some((_, loss)) = line.split_once(' ') else { continue };
@@ -78,7 +75,7 @@ impl Losses {
         Ok(Losses { path: dir.path().join(FILE), metrics, known: Mutex::new(known) })
     }
 
-    /// Records a loss, unless it is known.
+    /// Records a loss, unless it is known. The file is written and synced: not for the event loop.
     pub fn record(&self, cause: Cause, now_ms: i64, place: &str, extent: &str) {
         let cause = LOSS_CAUSES[cause as usize];
         let loss = format!("{cause} {} {}", place.replace(' ', "_"), extent.replace('\n', " "));

@@ -10,4 +10,3 @@ pub mod formats;
 pub mod frame;
 pub mod log;
 pub mod losses;
-mod scan;

@@ -2,7 +2,7 @@
 //! answered together.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::ingest::Reason;
@@ -40,17 +40,14 @@ impl Group {
 
 /// How a group ended, and who waits to know.
 #[derive(Default)]
-pub struct Done {
-    outcome: OnceLock<Result<(), Reason>>,
-    wakers: Mutex<Vec<Waker>>,
-}
+pub struct Done(Mutex<(Option<Result<(), Reason>>, Vec<Waker>)>);
 
 impl Done {
     /// Tells everyone.
     pub fn finish(&self, outcome: Result<(), Reason>) {
-        // A group ends once.
-        self.outcome.set(outcome).ok();
-        let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = (Some(outcome), Vec::new());
+        let (_, wakers) =
+            std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), ended);
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -75,12 +72,8 @@ impl Future for Written {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Written { group, place } = &mut *self;
-        if let Some(outcome) = group.outcome.get() {
-            return Poll::Ready(*outcome);
-        }
-        let mut wakers = group.wakers.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may have ended, and taken the wakers, before the lock was ours.
-        if let Some(outcome) = group.outcome.get() {
+        let (outcome, wakers) = &mut *group.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(outcome) = outcome {
             return Poll::Ready(*outcome);
         }
         match place.and_then(|place| wakers.get_mut(place)) {

@@ -1,5 +1,7 @@
 //! The ids of views counted in the last ten minutes.
 
+use hashbrown::hash_table::{HashTable, OccupiedEntry};
+
 /// How long an id is remembered at least.
 const REMEMBER_MS: u64 = 10 * 60 * 1000;
 
@@ -17,84 +19,28 @@ pub enum Taken {
     NoRoom,
 }
 
-/// Parts of the table, chosen by an id's highest bits. Each grows by itself, so that no view waits for
-/// the whole table to be copied.
+/// Parts of the table, so that no view waits for the whole of it to grow or to be copied.
 pub const PARTS: usize = 256;
 
 /// Two generations: the young one takes new ids, the old one is dropped whole when the young one is ten
 /// minutes old. So an id is remembered for ten to twenty minutes and none is ever looked for to expire it.
-///
-/// An id is a keyed hash already. It is kept as it is, except its highest bit, which tells whether the
-/// generation's number is odd: so a look-up waits for memory once, whatever it finds.
 pub struct Ids {
     parts: Vec<Part>,
-    /// The number of the young generation.
-    generation: u64,
-    young: usize,
-    old: usize,
+    held: usize,
     turned_ms: u64,
     max: usize,
 }
 
-/// Ids in open addressing with linear probing: the word 0 is a free place.
+/// The young ids and the old ones. They are keyed hashes already, and hashed no further.
 #[derive(Default)]
-struct Part {
-    words: Box<[u64]>,
-    held: usize,
-    /// The young generation when it was last rid of what is forgotten.
-    generation: u64,
-}
+struct Part([HashTable<u64>; 2]);
 
-/// The bit that is set in ids of a generation with an odd number.
-const ODD: u64 = 1 << 63;
-
-/// An id without that bit, never 0.
-fn bare(id: u64) -> u64 {
-    match id & !ODD {
-        0 => ODD >> 1,
-        bare => bare,
-    }
-}
-
-/// An id as a word of a generation.
-fn word(id: u64, generation: u64) -> u64 {
-    bare(id) | generation << 63
-}
-
-/// Whether a word is of a generation, rather than of the one beside it.
-fn is_of(word: u64, generation: u64) -> bool {
-    word >> 63 == generation & 1
-}
+const YOUNG: usize = 0;
+const OLD: usize = 1;
 
 impl Part {
-    /// Where a bare id is, or where it would be put. The part is not full.
-    fn place(&self, bare: u64) -> usize {
-        let mask = self.words.len() - 1;
-        let mut place = bare as usize & mask;
-        while self.words[place] & !ODD != bare && self.words[place] != 0 {
-            place = (place + 1) & mask;
-        }
-        place
-    }
-
-    /// The words of generations that are remembered, `generation` being the young one now.
-    fn remembered(&self, generation: u64) -> impl Iterator<Item = u64> {
-        let age = generation - self.generation;
-        self.words
-            .iter()
-            .copied()
-            .filter(move |word| *word != 0 && (age == 0 || (age == 1 && is_of(*word, self.generation))))
-    }
-
-    /// Keeps what is remembered and `keep` wants, with room for one more.
-    fn rebuild(&mut self, generation: u64, keep: impl Fn(u64) -> bool) {
-        let words: Vec<u64> = self.remembered(generation).filter(|word| keep(*word)).collect();
-        let room = ((words.len() + 1) * 2).next_power_of_two().max(8);
-        *self = Part { words: vec![0; room].into(), held: words.len(), generation };
-        for word in words {
-            let place = self.place(word & !ODD);
-            self.words[place] = word;
-        }
+    fn holds(&self, id: u64) -> bool {
+        self.0.iter().any(|ids| ids.find(id, |known| *known == id).is_some())
     }
 }
 
@@ -102,80 +48,56 @@ impl Ids {
     /// Remembers at most `max` ids.
     pub fn new(max: usize, uptime_ms: u64) -> Self {
         let parts = (0..PARTS).map(|_| Part::default()).collect();
-        Ids { parts, generation: 0, young: 0, old: 0, turned_ms: uptime_ms, max }
+        Ids { parts, held: 0, turned_ms: uptime_ms, max }
     }
 
-    /// The part of an id, ready to be looked into and to take one more.
+    /// The part of an id: by bits in its middle, because tables tell ids apart by the highest and the lowest.
     fn part(&mut self, id: u64) -> &mut Part {
-        let part = &mut self.parts[(bare(id) >> 55) as usize];
-        if part.generation != self.generation || part.held * 4 >= part.words.len() * 3 {
-            part.rebuild(self.generation, |_| true);
-        }
-        part
+        &mut self.parts[(id >> 40) as usize % PARTS]
     }
 
     /// Takes the id of a view whose group is about to be written.
     pub fn take(&mut self, id: u64) -> Taken {
-        let (young, full) = (self.generation, self.young + self.old >= self.max);
+        let is_full = self.held >= self.max;
         let part = self.part(id);
-        let place = part.place(bare(id));
-        if part.words[place] != 0 {
+        if part.holds(id) {
             return Taken::Known;
         }
-        if full {
+        if is_full {
             return Taken::NoRoom;
         }
-        part.words[place] = word(id, young);
-        part.held += 1;
-        self.young += 1;
+        part.0[YOUNG].insert_unique(id, id, |id| *id);
+        self.held += 1;
         Taken::New
-    }
-
-    /// Puts an id into a generation, unless it is in one.
-    fn put(&mut self, id: u64, young: bool) {
-        let generation = if young { self.generation } else { self.generation + 1 };
-        let part = self.part(id);
-        let place = part.place(bare(id));
-        if part.words[place] == 0 {
-            part.words[place] = word(id, generation);
-            part.held += 1;
-            let held = if young { &mut self.young } else { &mut self.old };
-            *held += 1;
-        }
     }
 
     /// The group was undone.
     pub fn forget(&mut self, id: u64) {
-        let generation = self.generation;
         let part = self.part(id);
-        let gone = part.words[part.place(bare(id))];
-        if gone == 0 {
-            return;
-        }
-        part.rebuild(generation, |word| word != gone);
         // It may have grown old meanwhile.
-        let held = if is_of(gone, generation) { &mut self.young } else { &mut self.old };
-        *held -= 1;
+        let found = part.0.iter_mut().find_map(|ids| ids.find_entry(id, |known| *known == id).ok());
+        let gone = found.map(OccupiedEntry::remove);
+        self.held -= usize::from(gone.is_some());
     }
 
-    /// Drops what is old enough. A part lets go of it when it is next looked into.
+    /// Drops what is old enough.
     pub fn turn(&mut self, uptime_ms: u64) {
         let age = uptime_ms.saturating_sub(self.turned_ms);
         if age < REMEMBER_MS {
             return;
         }
-        let both = age >= TWICE_MS;
-        self.generation += if both { 2 } else { 1 };
-        self.old = if both { 0 } else { self.young };
-        self.young = 0;
+        for part in &mut self.parts {
+            let young = std::mem::take(&mut part.0[YOUNG]);
+            part.0[OLD] = if age < TWICE_MS { young } else { HashTable::new() };
+        }
+        self.held = self.parts.iter().map(|part| part.0[OLD].len()).sum();
         self.turned_ms = uptime_ms;
     }
 
     /// Copies the younger and the older ids of a part.
     pub fn export(&self, part: usize, (young, old): &mut (Vec<u64>, Vec<u64>)) {
-        for word in self.parts[part].remembered(self.generation) {
-            if is_of(word, self.generation) { young.push(word) } else { old.push(word) }
-        }
+        young.extend(&self.parts[part].0[YOUNG]);
+        old.extend(&self.parts[part].0[OLD]);
     }
 
     /// Takes back what was exported `elapsed_ms` ago.
@@ -185,8 +107,14 @@ impl Ids {
             REMEMBER_MS..TWICE_MS => (Vec::new(), young),
             _ => return,
         };
-        young.into_iter().for_each(|id| self.put(id, true));
-        old.into_iter().for_each(|id| self.put(id, false));
+        let young = young.into_iter().map(|id| (id, YOUNG));
+        for (id, age) in young.chain(old.into_iter().map(|id| (id, OLD))) {
+            let part = self.part(id);
+            if !part.holds(id) {
+                part.0[age].insert_unique(id, id, |id| *id);
+                self.held += 1;
+            }
+        }
     }
 }
 
@@ -263,7 +191,7 @@ mod tests {
             let (mut ids, mut model, mut now) = (Ids::new(max, 0), Model::default(), 0);
             for (step, n, turns) in steps {
                 // Few parts, and many ids that want the same place.
-                let id = ((n % 3) << 56) | ((n / 3) << 20);
+                let id = ((n % 3) << 40) | ((n / 3) << 20);
                 match step {
                     0 => {
                         now += turns * REMEMBER_MS;
@@ -277,16 +205,18 @@ mod tests {
                     }
                     1 | 2 => {
                         ids.forget(id);
-                        model.0.iter_mut().for_each(|set| _ = set.remove(&bare(id)));
+                        model.0.iter_mut().for_each(|set| _ = set.remove(&id));
                     }
                     3 => {
                         let mut later = Ids::new(max, now);
                         later.restore(exported(&ids), 0);
                         ids = later;
                     }
-                    _ => prop_assert_eq!(ids.take(id), model.take(bare(id), max)),
+                    _ => prop_assert_eq!(ids.take(id), model.take(id, max)),
                 }
-                prop_assert_eq!([ids.young, ids.old], model.0.each_ref().map(HashSet::len));
+                let (young, old) = exported(&ids);
+                prop_assert_eq!(ids.held, young.len() + old.len());
+                prop_assert_eq!([young, old].map(HashSet::from_iter), model.0.clone());
             }
         }
     }

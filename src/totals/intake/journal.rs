@@ -17,7 +17,7 @@ use crate::metrics::{Bound, Metrics};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::{File, Folder};
 use crate::totals::disk::frame::Position;
-use crate::totals::disk::log::{AppendError, Damage, Segments};
+use crate::totals::disk::log::{AppendError, Damage, HEADER, Segments};
 
 /// When an accepted view is safe: what a 204 promises (G1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,26 +49,27 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 struct SyncRequest {
     file: Arc<File>,
     upto: Position,
+    /// Read under the lock of `state`: what is written after it is younger.
     asked_ms: u64,
 }
 
 struct State {
     log: Segments,
-    /// When the oldest bytes were written that no sync has covered; monotonic milliseconds.
-    unsynced_ms: Option<u64>,
     /// A sync up to here has been asked for.
     asked: Position,
 }
 
-/// The open segment is written here; what a view's check needs is copied out of `state`.
+/// The open segment is written here; what is checked for every view is beside `state`, to be read without
+/// its lock.
 pub struct Journal {
-    config: JournalConfig,
+    pub config: JournalConfig,
     clock: Clock,
     state: Mutex<State>,
     requests: mpsc::Sender<SyncRequest>,
     synced: watch::Receiver<Position>,
-    /// Copies of what `state` holds, for the check of every view. `u64::MAX`: nothing is unsynced.
+    /// When the oldest bytes were written that no sync has covered, monotonic milliseconds; `u64::MAX`: none.
     unsynced_ms: AtomicU64,
+    /// Bytes of all segments.
     bytes: AtomicU64,
     metrics: Arc<Metrics>,
 }
@@ -89,11 +90,10 @@ impl Journal {
         let (synced_sender, synced) = watch::channel(log.end());
         let bytes = AtomicU64::new(log.bytes());
         metrics.journal_bytes.set(log.bytes() as i64);
-        let state = State { asked: log.end(), log, unsynced_ms: None };
         let journal = Arc::new(Journal {
             config,
             clock,
-            state: Mutex::new(state),
+            state: Mutex::new(State { asked: log.end(), log }),
             requests,
             synced,
             unsynced_ms: AtomicU64::new(u64::MAX),
@@ -117,11 +117,10 @@ impl Journal {
         }
         let took_ms = self.clock.now().uptime_ms - began.uptime_ms;
         self.metrics.journal_sync_seconds.observe(took_ms as f64 / 1000.0);
-        let mut state = self.state();
+        let state = self.state();
         // What was written since the request is younger than it.
-        let all = state.log.end() <= request.upto;
-        state.unsynced_ms = if all { None } else { Some(request.asked_ms) };
-        self.unsynced_ms.store(state.unsynced_ms.unwrap_or(u64::MAX), Ordering::Release);
+        let unsynced_ms = if state.log.end() <= request.upto { u64::MAX } else { request.asked_ms };
+        self.unsynced_ms.store(unsynced_ms, Ordering::Release);
         drop(state);
         synced.send_replace(request.upto);
     }
@@ -140,10 +139,7 @@ impl Journal {
     pub fn write(&self, group: &mut [u8], now_ms: u64) -> Result<Position, AppendError> {
         let mut state = self.state();
         let end = state.log.append(group)?;
-        if state.unsynced_ms.is_none() {
-            state.unsynced_ms = Some(now_ms);
-            self.unsynced_ms.store(now_ms, Ordering::Release);
-        }
+        self.unsynced_ms.fetch_min(now_ms, Ordering::Release);
         let bytes = self.bytes.fetch_add(group.len() as u64, Ordering::Relaxed) + group.len() as u64;
         self.metrics.journal_bytes.set(bytes as i64);
         self.metrics.journal_groups.inc();
@@ -156,7 +152,8 @@ impl Journal {
         let upto = state.log.end();
         if state.asked < upto {
             state.asked = upto;
-            let request = SyncRequest { file: state.log.current(), upto, asked_ms: self.now_ms() };
+            let request =
+                SyncRequest { file: state.log.current(), upto, asked_ms: self.clock.now().uptime_ms };
             // The thread lives as long as the journal.
             self.requests.send(request).ok();
         }
@@ -173,11 +170,6 @@ impl Journal {
             // The thread that syncs has ended, and with it the process: nothing is promised any more.
             std::future::pending::<()>().await;
         }
-    }
-
-    /// What a 204 promises.
-    pub fn mode(&self) -> Sync {
-        self.config.sync
     }
 
     /// Where the next group will begin.
@@ -197,12 +189,11 @@ impl Journal {
     /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something. Where that
     /// fails, the current segment is kept.
     pub fn roll(&self, anyway: bool) -> io::Result<()> {
-        let (next, bytes, empty) = {
+        let (next, end) = {
             let state = self.state();
-            let end = state.log.end();
-            (state.log.next(), state.log.current_bytes(), state.log.is_empty_at(end))
+            (state.log.next(), state.log.end().offset)
         };
-        if bytes < SEGMENT_BYTES && (!anyway || empty) {
+        if end < SEGMENT_BYTES && (!anyway || end <= HEADER) {
             return Ok(());
         }
         let fresh = next.prepare()?;
@@ -210,7 +201,7 @@ impl Journal {
         let upto = state.log.end();
         let file = state.log.install(fresh);
         // Through the same queue, so that no later sync is reported before this one.
-        self.requests.send(SyncRequest { file, upto, asked_ms: self.now_ms() }).ok();
+        self.requests.send(SyncRequest { file, upto, asked_ms: self.clock.now().uptime_ms }).ok();
         Ok(())
     }
 
@@ -224,11 +215,6 @@ impl Journal {
         };
         self.metrics.journal_bytes.set(bytes as i64);
         forgotten.delete()
-    }
-
-    /// Asked under the lock of `state`: what is written after it is younger.
-    fn now_ms(&self) -> u64 {
-        self.clock.now().uptime_ms
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

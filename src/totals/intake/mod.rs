@@ -10,7 +10,6 @@ pub mod journal;
 pub mod record;
 
 use std::io::ErrorKind::{FileTooLarge, StorageFull};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -32,50 +31,28 @@ use crate::totals::tally::{self, CountedView, Tally};
 pub struct Intake {
     /// None where the journal is memory.
     pub journal: Option<Arc<Journal>>,
-    open: Mutex<Open>,
-    ids: Mutex<Ids>,
+    pub ids: Mutex<Ids>,
+    pub clock: Clock,
+    pub sites: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
+    pub open: Mutex<Open>,
     /// The open group has its first view.
-    wake: Notify,
-    /// Groups that have ended, and those of them that were undone.
-    ended: AtomicU64,
-    undone: AtomicU64,
-    clock: Clock,
-    sites: Arc<Registry>,
-    metrics: Arc<Metrics>,
+    pub wake: Notify,
 }
 
-/// The group that takes views now, and how many were taken from here to be written.
+/// The group that takes views now, and how many were taken from here to be written, have ended, and were
+/// undone.
 #[derive(Default)]
-struct Open {
+pub struct Open {
     group: Group,
     taken: u64,
+    ended: u64,
+    undone: u64,
 }
 
 impl Intake {
-    pub fn new(
-        journal: Option<Arc<Journal>>,
-        ids: Ids,
-        clock: Clock,
-        sites: Arc<Registry>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Intake {
-            journal,
-            open: Mutex::default(),
-            ids: Mutex::new(ids),
-            wake: Notify::new(),
-            ended: AtomicU64::new(0),
-            undone: AtomicU64::new(0),
-            clock,
-            sites,
-            metrics,
-        }
-    }
-
-    /// Takes a view into the open group.
-    ///
-    /// # Errors
-    /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
+    /// Takes a view into the open group; `journal-full` or `overloaded` where the promise of a 204 cannot be
+    /// kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         if let Some((bound, reason)) = self.reached(view.at) {
             self.metrics.bound(bound);
@@ -116,7 +93,7 @@ impl Intake {
             self.wake.notified().await;
             while self.take_group(&mut spare) {
                 self.commit_group(&mut spare, sessions, tally).await;
-                self.ended.fetch_add(1, Ordering::Release);
+                self.open().ended += 1;
                 spare.renew();
             }
         }
@@ -195,7 +172,7 @@ impl Intake {
             return Ok(None);
         };
         let end = journal.write(&mut group.records, self.clock.now().uptime_ms)?;
-        if journal.mode() == Sync::Always {
+        if journal.config.sync == Sync::Always {
             journal.synced_to(end).await;
         }
         Ok(Some(end))
@@ -210,19 +187,19 @@ impl Intake {
         visits.filter_map(|visit| visit.view.visitor).for_each(|visitor| sessions.uncount(visitor.today));
         // After all that: whoever copies ids and sessions, and sees the same number before and after, has
         // copied nothing that is undone.
-        self.undone.fetch_add(1, Ordering::Release);
+        self.open().undone += 1;
     }
 
     /// Whether views wait for their group.
     pub fn is_writing(&self) -> bool {
         let open = self.open();
-        !open.group.views.is_empty() || open.taken > self.ended.load(Ordering::Acquire)
+        !open.group.views.is_empty() || open.taken > open.ended
     }
 
     /// Groups that have ended, and how many of them were undone.
     pub fn groups(&self) -> (u64, u64) {
-        let ended = self.ended.load(Ordering::Acquire);
-        (ended, self.undone.load(Ordering::Acquire))
+        let open = self.open();
+        (open.ended, open.undone)
     }
 
     /// The ids for the checkpoint: younger, older. Those of groups that are not yet written are among them.

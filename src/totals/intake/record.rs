@@ -22,13 +22,12 @@ const ID: u8 = 8;
 /// A view read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Key of the site.
+    /// Its key.
     pub site: &'a str,
     /// When it was accepted, Unix milliseconds.
     pub at_ms: i64,
     /// The civil hour it counts in.
     pub hour: CivilHour,
-    /// Whether it is a visit too.
     pub visit: bool,
     /// The visitor under the day's salt.
     pub visitor: Option<u64>,
@@ -36,7 +35,6 @@ pub struct Record<'a> {
     pub beside: Option<u64>,
     /// The hash of its id.
     pub id: Option<u64>,
-    /// The page.
     pub page: &'a str,
 }
 
@@ -57,10 +55,7 @@ pub fn encode(group: &mut Vec<u8>, site: &str, view: &Beacon, visit: bool) {
     group.put_text(view.page.as_str());
 }
 
-/// Reads the views of a group.
-///
-/// # Errors
-/// [`Damaged`], though its checksum was right: written by another version.
+/// Reads the views of a group. [`Damaged`], though its checksum was right: written by another version.
 pub fn decode<'a>(group: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<(), Damaged> {
     let mut take = Take(group);
     while !take.0.is_empty() {

@@ -24,8 +24,9 @@ use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::delivery::Delivery;
 use crate::totals::disk::faults::{Faults, Operation};
+use crate::totals::disk::files::Folder;
 use crate::totals::store::contract::{Query, Store, StoreConfig};
-use crate::totals::writer::mailbox::{ReadRequest, Wanted};
+use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
@@ -291,8 +292,12 @@ impl Run {
     async fn start(&mut self) {
         let config = settings(self.dir(), self.max_pages, self.sync);
         self.process = Some(
-            Process::start(&config, DataDir::lock(self.faults.folder(self.dir())).unwrap(), &self.clock)
-                .await,
+            Process::start(
+                &config,
+                DataDir::lock(Folder::on(self.dir(), &self.faults)).unwrap(),
+                &self.clock,
+            )
+            .await,
         );
         (self.began_ms, self.outcomes) = (self.clock.now().unix_ms, (0, 0));
         self.check(true);

@@ -7,7 +7,6 @@ pub mod recent;
 pub mod running;
 
 use std::collections::HashMap;
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::NaiveDate;
@@ -51,29 +50,11 @@ struct SiteTally {
     /// When the span's day began: its figures changed then, if not later.
     midnight_ms: i64,
     pages: Pages,
-    totals: Revised<RunningTotals>,
+    totals: RunningTotals,
+    /// How often `totals` may have changed.
+    revision: u64,
     recent: RecentBuckets,
     pending: Option<(CivilHour, Sums)>,
-}
-
-/// A value and how often it may have changed: whenever somebody had it to change.
-struct Revised<T> {
-    value: T,
-    revision: u64,
-}
-
-impl<T> Deref for Revised<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-impl<T> DerefMut for Revised<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.revision += 1;
-        &mut self.value
-    }
 }
 
 impl SiteTally {
@@ -85,7 +66,8 @@ impl SiteTally {
             calendar,
             span,
             pages,
-            totals: Revised { value: RunningTotals::new(), revision: 0 },
+            totals: RunningTotals::new(),
+            revision: 0,
             recent: RecentBuckets::default(),
             pending: None,
         }
@@ -100,13 +82,19 @@ impl SiteTally {
     fn turn_to(&mut self, now: Moment) {
         self.span = self.calendar.span(now.unix_ms);
         self.midnight_ms = self.calendar.day_begins_ms(self.span.hour.day);
-        self.totals.revision += 1;
+        self.revision += 1;
+    }
+
+    /// The totals, to be changed.
+    fn change(&mut self) -> &mut RunningTotals {
+        self.revision += 1;
+        &mut self.totals
     }
 
     fn add(&mut self, hour: &CivilHour, sums: Sums, at_ms: i64) {
         let (_, pending) = self.pending.get_or_insert((*hour, Sums::default()));
         *pending += sums;
-        self.totals.count(hour, sums, at_ms);
+        self.change().count(hour, sums, at_ms);
         self.recent.add(hour, sums);
     }
 
@@ -210,7 +198,7 @@ impl Tally {
                 self.metrics.bound(Bound::Pages);
             }
             if let Some(visitor) = view.visitor {
-                site.totals.see(&first.hour, visitor.today.0, again);
+                site.change().see(&first.hour, visitor.today.0, again);
             }
         }
         site.add(&first.hour, sums, last.at.unix_ms);
@@ -237,7 +225,7 @@ impl Tally {
     pub fn applied(&mut self, batch: &Batch) {
         for sums in &batch.sums {
             let Some(site) = self.site_id(&sums.site).and_then(|id| self.site(id)) else { continue };
-            site.totals.applied(&sums.hour, sums.sums);
+            site.change().applied(&sums.hour, sums.sums);
             site.recent.applied(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
                 site.pages.applied(page, &sums.hour, *views);
@@ -250,7 +238,7 @@ impl Tally {
         for sums in &batch.sums {
             let id = self.place_of(&sums.site, now);
             let Some(site) = self.site(id) else { continue };
-            site.totals.restore_unapplied(&sums.hour, sums.sums, &sums.day_registers);
+            site.change().restore_unapplied(&sums.hour, sums.sums, &sums.day_registers);
             site.recent.add(&sums.hour, sums.sums);
             for (page, views) in &sums.pages {
                 site.pages.restore_unapplied(page, &sums.hour, *views);
@@ -262,7 +250,7 @@ impl Tally {
     pub fn learn_site(&mut self, id: SiteId, stored: Stored, now_ms: i64) {
         // A week that another calendar cut is not known by this one.
         if let Some(site) = self.site(id).filter(|site| site.cuts(&stored.hour)) {
-            site.totals.learn(stored, now_ms);
+            site.change().learn(stored, now_ms);
         }
     }
 
@@ -311,7 +299,7 @@ impl Tally {
     /// How often the figures of a site may have changed: what [`Tally::figures`] gives is the same while
     /// this is.
     pub fn revision(&mut self, id: SiteId, now: Moment) -> u64 {
-        self.site_at(id, now).map_or(0, |site| site.totals.revision)
+        self.site_at(id, now).map_or(0, |site| site.revision)
     }
 
     /// The figures of a page and when they were loaded, monotonic milliseconds.

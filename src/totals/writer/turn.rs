@@ -243,7 +243,7 @@ impl Writer {
         self.checkpoint_at = Some(Instant::now());
         let Some(checkpoint) = self.make_checkpoint().await else { return };
         let position = checkpoint.position.min(self.frozen_to);
-        if let Err(error) = self.dir.replace(checkpoint::FILE, &checkpoint.encode()) {
+        if let Err(error) = self.dir.folder.replace(checkpoint::FILE, &checkpoint.encode()) {
             tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
             return;
         }

@@ -10,15 +10,15 @@ fn names(dir: &Path) -> Vec<String> {
 #[test]
 fn a_text_with_any_bit_flipped_or_any_byte_cut_off_is_not_believed() {
     let whole = checked("writer 1234\nid-key 5678\n").into_bytes();
-    assert_eq!(check(Some(whole.clone())), Kept::Whole("writer 1234\nid-key 5678\n".to_owned()));
+    assert_eq!(check(Some(&whole)), Kept::Whole("writer 1234\nid-key 5678\n".to_owned()));
     assert_eq!(check(None), Kept::Absent);
     for bit in 0..whole.len() * 8 {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(check(Some(bytes)), Kept::Damaged, "bit {bit}");
+        assert_eq!(check(Some(&bytes)), Kept::Damaged, "bit {bit}");
     }
     for cut in 0..whole.len() {
-        assert_eq!(check(Some(whole[..cut].to_vec())), Kept::Damaged, "cut at {cut}");
+        assert_eq!(check(Some(&whole[..cut])), Kept::Damaged, "cut at {cut}");
     }
 }
 
@@ -54,7 +54,7 @@ fn a_text_is_the_old_one_or_the_new_one_whatever_fails() {
         for seed in 0..40usize {
             let (dir, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
             let faults = Faults::default();
-            let folder = faults.folder(dir.path());
+            let folder = Folder::on(dir.path(), &faults);
             let data = DataDir::lock(folder).unwrap();
             data.replace_kept("salts", "old\n").unwrap();
             faults.fail_after(failing);

@@ -241,7 +241,7 @@ fn segments_before_a_position_are_given_up_and_the_current_one_never() {
     assert_eq!(forget(&mut log, beyond), [2]);
     assert!(forget(&mut log, beyond).is_empty());
     append(&mut log, b"on");
-    assert_eq!(log.bytes(), log.current_bytes());
+    assert_eq!(log.bytes(), log.end().offset);
 }
 
 #[test]
@@ -431,7 +431,7 @@ struct Model {
 impl Model {
     fn new(seed: u32) -> Self {
         let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
-        let log = Segments::open(faults.folder(dir.path()), KIND, 0).unwrap();
+        let log = Segments::open(Folder::on(dir.path(), &faults), KIND, 0).unwrap();
         Model { dirs: vec![dir], faults, log, frames: BTreeMap::new(), dice: seed }
     }
 
@@ -510,7 +510,7 @@ impl Model {
         self.dirs.push(dir);
         self.faults = Faults::default();
         let last = self.log.end().segment;
-        let folder = self.faults.folder(self.dirs.last().unwrap().path());
+        let folder = Folder::on(self.dirs.last().unwrap().path(), &self.faults);
         self.log = Segments::open(folder, KIND, 0).unwrap();
         let (found, damage) = self.read();
         for (at, (payload, durable)) in &self.frames {
