@@ -18,7 +18,7 @@ pub fn run(config: &Config, out: &mut impl Write) -> io::Result<ExitCode> {
     }
     let sites = config.sites.iter().len();
     let noun = if sites == 1 { "site" } else { "sites" };
-    let store = config.shown_store();
+    let store = &config.totals.store.url;
     writeln!(out, "ok: {sites} {noun}, store {store}, data in {}", config.totals.data_dir.display())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::order;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Copying, Order, StoreUrl};
+use crate::totals::{Copying, Order, StoreUrl, UrlFault};
 
 /// Makes a backup in a new directory, by way of the service where one runs.
 pub fn backup(config: &Config, into: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
@@ -33,7 +33,7 @@ pub fn migrate(
         (Ok(from), Ok(to)) => (from, to),
         (Err(why), _) | (_, Err(why)) => return order::print(Err(why), out),
     };
-    if from.0 == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
+    if from == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
         return order::run(config, &Order::Copy(Copying::Migrate { to, resumes }), out);
     }
     order::print(app::migrate(config, &from, &to, resumes), out)
@@ -42,20 +42,17 @@ pub fn migrate(
 /// The store that an argument names: `store` for the configured one, `@FILE` for a file with the URL, so that
 /// no password appears in the list of processes.
 fn url(config: &Config, named: &str) -> Result<StoreUrl, String> {
+    let parse = |text: &str| text.parse().map_err(|fault: UrlFault| fault.to_string());
     let url = match named.strip_prefix('@') {
         Some(path) => {
             let read = std::fs::read_to_string(path);
-            read.map_err(|error| format!("{path}: {error}"))?.trim().to_owned()
+            parse(read.map_err(|error| format!("{path}: {error}"))?.trim())?
         }
         None if named == "store" => config.totals.store.url.clone(),
-        None => named.to_owned(),
+        None => parse(named)?,
     };
     // The service has a working directory of its own.
-    match url.strip_prefix("embedded:") {
-        Some(path) => {
-            let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
-            Ok(StoreUrl(format!("embedded:{}", path.display())))
-        }
-        None => Ok(StoreUrl(url)),
-    }
+    let StoreUrl::EmbeddedFile(path) = url else { return Ok(url) };
+    let path = std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(StoreUrl::EmbeddedFile(path))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::order;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Audit, Copying, Order, StoreUrl};
+use crate::totals::{Audit, Copying, Order, UrlFault};
 
 /// What to audit, and how to print it.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -43,8 +43,10 @@ pub fn run(config: &Config, asked: &Verify, out: &mut impl Write) -> io::Result<
 
 /// Where a service has the store's file open, it is asked.
 fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, String> {
-    let url = asked.store.as_ref().unwrap_or(&config.totals.store.url);
-    if let Some(audits) = app::audit(config, &StoreUrl(url.clone()), asked.site.as_deref())? {
+    let configured = &config.totals.store.url;
+    let url = asked.store.as_ref().map_or_else(|| Ok(configured.clone()), |url| url.parse());
+    let url = url.map_err(|fault: UrlFault| fault.to_string())?;
+    if let Some(audits) = app::audit(config, &url, asked.site.as_deref())? {
         return Ok(audits);
     }
     let answer = order::carry_out(config, &Order::Copy(Copying::Verify { site: asked.site.clone() }))?;

@@ -52,12 +52,13 @@ pub use intake::group::Written;
 pub use recovery::OpenError;
 pub use store::contract::{StoreConfig, StoreError};
 pub use store::redis::check_authorities;
+pub use store::url::{StoreUrl, UrlFault, without_secret};
 pub use tally::pages::PageFigures;
 pub use tally::recent::Past;
 pub use tally::running::Figures;
 pub use upkeep::audit::{Audit, Disagreement};
 pub use writer::decisions::{Answer, Order};
-pub use writer::jobs::{Copying, StoreUrl, audit_of, migrate, restore};
+pub use writer::jobs::{Copying, audit_of, migrate, restore};
 
 /// When an accepted view is safe: what a 204 promises (G1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use crate::totals::disk::losses::{Cause, Losses};
 use crate::totals::intake::journal::Journal;
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store::contract::{Store, StoreError};
-use crate::totals::store::embedded::{self, Embedded};
+use crate::totals::store::embedded::Embedded;
 use crate::totals::tally::Ledger;
 use crate::totals::writer::answers::Load;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
@@ -78,9 +78,9 @@ pub async fn open(
 /// Refuses files of a newer version before anything is touched.
 fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
     formats::check(dir.path())?;
-    match config.store.url.as_str() {
-        "embedded" => Embedded::check(&dir.path().join(embedded::FILE)).map_err(io::Error::other),
-        _ => Ok(()),
+    match config.store.url.file(dir.path()) {
+        Some(path) => Embedded::check(&path).map_err(io::Error::other),
+        None => Ok(()),
     }
 }
 
@@ -116,7 +116,7 @@ fn read_back(
     let (loads, queue) = mpsc::channel(LOAD_QUEUE);
     let (orders, asked) = mpsc::channel(ORDER_QUEUE);
     let (registrations, wanted) = mpsc::channel(1);
-    let reloads = config.store.url.starts_with("redis");
+    let reloads = config.store.url.kind() == "redis";
     let parts = Parts {
         shared: shared.clone(),
         sessions: sessions.clone(),
@@ -237,7 +237,7 @@ impl Recovered {
 
         let mut last_parts = checkpoint.last_parts;
         // What lies below the floor is not this identity's to apply.
-        let (applied, kind) = (checkpoint.applied.max(identity.floor), config.store.kind());
+        let (applied, kind) = (checkpoint.applied.max(identity.floor), config.store.url.kind());
         let mut reach = Position::default();
         let mut newest = 0;
         let folder = dir.folder().within("outbox")?;

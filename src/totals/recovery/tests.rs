@@ -21,6 +21,7 @@ use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::disk::faults::{Faults, Operation};
 use crate::totals::store::contract::{Query, StoreConfig};
+use crate::totals::store::url::StoreUrl;
 use crate::totals::tally::running::PERIODS;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
 
@@ -58,7 +59,7 @@ fn settings(dir: &Path, max_pages: usize, sync: Sync) -> Config {
         journal: JournalConfig { sync, max_unsynced: seconds(3600 * 1000), max_bytes: 1 << 30 },
         outbox: OutboxConfig { retention: seconds(72 * 3600), max_bytes: 1 << 30 },
         store: StoreConfig {
-            url: "embedded".to_owned(),
+            url: StoreUrl::Embedded,
             tls_ca_file: None,
             flush_interval: seconds(1),
             timeout: seconds(5),

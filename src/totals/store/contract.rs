@@ -22,10 +22,11 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::embedded::{self, Embedded};
+use super::embedded::Embedded;
 #[cfg(test)]
 use super::model;
 use super::redis::Redis;
+use super::url::StoreUrl;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
@@ -33,8 +34,8 @@ use crate::totals::batch::sketch::Sketch;
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// `embedded`, `redis://…` or `rediss://…`. Holds a secret: never logged.
-    pub url: String,
+    /// Which store.
+    pub url: StoreUrl,
     /// A PEM file of the authorities that a `rediss://` server is checked against, instead of the
     /// public ones.
     pub tls_ca_file: Option<std::path::PathBuf>,
@@ -45,9 +46,10 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// What kind of store it is, in a word.
-    pub fn kind(&self) -> &'static str {
-        if self.url.starts_with("redis") { "redis" } else { "embedded" }
+    /// The same settings for another store.
+    pub fn at(&self, url: StoreUrl) -> StoreConfig {
+        let tls_ca_file = self.tls_ca_file.clone().filter(|_| url.is_encrypted());
+        StoreConfig { url, tls_ca_file, ..self.clone() }
     }
 }
 
@@ -223,15 +225,10 @@ impl Store {
     /// # Errors
     /// A URL that names no store, an unreadable CA file, a store file that cannot be opened.
     pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Store, StoreError> {
-        if config.url == "embedded" {
-            return Embedded::open(&data_dir.join(embedded::FILE)).await.map(Store::Embedded);
+        match config.url.file(data_dir) {
+            Some(path) => Embedded::open(&path).await.map(Store::Embedded),
+            None => Redis::open(config).map(Store::Redis),
         }
-        if config.url.starts_with("redis://") || config.url.starts_with("rediss://") {
-            return Redis::open(config).map(Store::Redis);
-        }
-        // The URL may hold a password, so it is not repeated.
-        let text = "store.url names no store: it is `embedded`, `redis://…` or `rediss://…`";
-        Err(StoreError::Refused(text.to_owned()))
     }
 
     /// Registers the writer with a site's data, which is born if there is none. With an empty `zone` the one

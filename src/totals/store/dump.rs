@@ -65,7 +65,7 @@ impl Contents {
     /// # Errors
     /// See [`Store::open`]; a file that is not there.
     pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Self, StoreError> {
-        match embedded_path(&config.url, data_dir) {
+        match config.url.file(data_dir) {
             Some(path) if !path.exists() => {
                 Err(StoreError::Refused(format!("{} is not there", path.display())))
             }
@@ -295,15 +295,6 @@ impl Store {
             #[cfg(test)]
             Store::Model(model) => Err(model.is_not_copied()),
         }
-    }
-}
-
-/// The file that a URL names, if it names the embedded store.
-pub fn embedded_path(url: &str, data_dir: &Path) -> Option<std::path::PathBuf> {
-    match url.strip_prefix("embedded") {
-        Some("") => Some(data_dir.join(super::embedded::FILE)),
-        Some(path) => path.strip_prefix(':').map(std::path::PathBuf::from),
-        None => None,
     }
 }
 

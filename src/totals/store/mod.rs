@@ -8,3 +8,4 @@ pub mod model;
 pub mod redis;
 #[cfg(test)]
 pub mod tests;
+pub mod url;

@@ -29,6 +29,7 @@ use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
 use crate::totals::store::contract::StoreConfig;
 use crate::totals::store::dump::Contents;
+use crate::totals::store::url::StoreUrl;
 
 const MANIFEST: &str = "MANIFEST";
 const TOTALS: &str = "totals.redb";
@@ -70,7 +71,7 @@ pub async fn backup(
     }
     let unfinished = unfinished(into)?;
     DirBuilder::new().mode(0o700).create(&unfinished).map_err(at(&unfinished))?;
-    let url = format!("embedded:{}", unfinished.join(TOTALS).display());
+    let url = StoreUrl::EmbeddedFile(unfinished.join(TOTALS));
     let target = Target::open(StoreConfig { url, ..store.clone() }, Path::new(""), false).await?;
     let audits = copy::copy(from, target, false).await?;
     let (into, manifest) = (into.to_owned(), sites_of(&audits));
@@ -131,11 +132,11 @@ pub async fn restore(config: &Config, from: &Path) -> Result<Vec<Audit>, BackupE
         return Err(BackupError::NotEmpty(data_dir.clone(), "a backup is restored into an empty data_dir"));
     }
     let totals = from.join(TOTALS);
-    let file = StoreConfig { url: format!("embedded:{}", totals.display()), ..config.store.clone() };
+    let file = StoreConfig { url: StoreUrl::EmbeddedFile(totals.clone()), ..config.store.clone() };
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
     let contents = Contents::open(&file, Path::new("")).await.map_err(refused)?;
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
-    if config.store.url != "embedded" {
+    if config.store.url != StoreUrl::Embedded {
         let target = Target::open(config.store.clone(), data_dir, false).await?;
         return Ok(copy::copy(&contents, target, false).await?);
     }

@@ -20,7 +20,7 @@ use super::audit::{self, Audit};
 use crate::sites::SiteKey;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Contents, Fields, HASHES, STEP, StoredName, embedded_path};
+use crate::totals::store::dump::{Contents, Fields, HASHES, STEP, StoredName};
 use crate::totals::store::embedded::Embedded;
 use crate::totals::store::redis::{self, Redis};
 
@@ -81,7 +81,7 @@ impl Target {
     /// # Errors
     /// See [`CopyError`].
     pub async fn open(config: StoreConfig, data_dir: &Path, resumes: bool) -> Result<Self, CopyError> {
-        let Some(path) = embedded_path(&config.url, data_dir) else {
+        let Some(path) = config.url.file(data_dir) else {
             let store = Store::Redis(Redis::open(&config).map_err(target)?);
             return Ok(Target { store, config, file: None, resumes });
         };

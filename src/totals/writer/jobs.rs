@@ -3,7 +3,6 @@
 //! Of the embedded store they read a snapshot, and nobody waits. A Redis is read while this service sends it
 //! nothing: views are taken and kept in the outbox until the copy has ended.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,8 @@ use super::decisions::{Answer, Asked};
 use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Contents, embedded_path};
+use crate::totals::store::dump::Contents;
+use crate::totals::store::url::StoreUrl;
 use crate::totals::upkeep::audit::{self, Audit};
 use crate::totals::upkeep::backup;
 use crate::totals::upkeep::copy::{self, CopyError, Target};
@@ -46,18 +46,6 @@ pub enum Copying {
         /// Take up a copy that was broken off.
         resumes: bool,
     },
-}
-
-/// The URL of a store: it may hold a password, which no log shows.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StoreUrl(pub String);
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.0.split(':').next().unwrap_or_default();
-        write!(f, "{kind}…")
-    }
 }
 
 impl Writer {
@@ -104,8 +92,7 @@ impl Writer {
     /// The copy will not be taken for a data set that came in place of the one this service had in a store of
     /// that kind.
     fn welcome_in(&mut self, to: &StoreUrl) -> io::Result<()> {
-        let kind = if embedded_path(&to.0, self.dir.path()).is_some() { "embedded" } else { "redis" };
-        let ours = self.store.kind();
+        let (ours, kind) = (self.store.kind(), to.kind());
         if kind == ours { Ok(()) } else { self.identity.copy_datasets(&self.dir, ours, kind) }
     }
 
@@ -156,8 +143,7 @@ async fn carry_out(
             Ok(format!("{}{} holds all that was counted before", told(&audits), into.display()))
         }
         Copying::Migrate { to, resumes } => {
-            let to = with_url(&store, &to.0);
-            let audits = migrate_into(&contents, to, data_dir, resumes).await;
+            let audits = migrate_into(&contents, store.at(to), data_dir, resumes).await;
             let audits = audits.map_err(|error| error.to_string())?;
             Ok(format!(
                 "{}the same is in both stores; now set store.url to the new one and restart the service: what \
@@ -182,9 +168,9 @@ async fn migrate_into(
 /// # Errors
 /// In words.
 pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
-    let contents = Contents::open(&with_url(&config.store, &from.0), &config.data_dir).await;
+    let contents = Contents::open(&config.store.at(from.clone()), &config.data_dir).await;
     let contents = contents.map_err(|error| error.to_string())?;
-    let to = with_url(&config.store, &to.0);
+    let to = config.store.at(to.clone());
     let audits = migrate_into(&contents, to, &config.data_dir, resumes).await;
     Ok(format!("{}the same is in both stores", told(&audits.map_err(|error| error.to_string())?)))
 }
@@ -198,11 +184,11 @@ pub async fn audit_of(
     url: &StoreUrl,
     site: Option<&str>,
 ) -> Result<Option<Vec<Audit>>, StoreError> {
-    let is_the_services = url.0 == "embedded" && config.store.url == "embedded";
+    let is_the_services = *url == StoreUrl::Embedded && config.store.url == StoreUrl::Embedded;
     if is_the_services && is_in_use(&config.data_dir) {
         return Ok(None);
     }
-    let contents = Contents::open(&with_url(&config.store, &url.0), &config.data_dir).await?;
+    let contents = Contents::open(&config.store.at(url.clone()), &config.data_dir).await?;
     audit(&contents, site).await.map(Some)
 }
 
@@ -238,9 +224,4 @@ fn told(audits: &[Audit]) -> String {
 pub async fn restore(config: &Config, from: &Path) -> Answer {
     let audits = backup::restore(config, from).await.map_err(|error| error.to_string())?;
     Ok(format!("{}restored; the next start of the service goes on from here", told(&audits)))
-}
-
-fn with_url(store: &StoreConfig, url: &str) -> StoreConfig {
-    let tls_ca_file = store.tls_ca_file.clone().filter(|_| url.starts_with("rediss://"));
-    StoreConfig { url: url.to_owned(), tls_ca_file, ..store.clone() }
 }

@@ -121,7 +121,7 @@ impl World {
 
     fn settings(&self, index: usize) -> Config {
         let mut config = settings(self.instances[index].dir.path(), 1000, self.kind.sync);
-        config.store.url = "redis://model".to_owned();
+        config.store.url = "redis://model".parse().unwrap();
         let days = if self.kind.forgets { 1 } else { 10_000 };
         config.outbox.retention = Duration::from_secs(days * 24 * 3600);
         if self.kind.forgets {

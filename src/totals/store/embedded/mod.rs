@@ -32,9 +32,6 @@ pub const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("
 /// `<site>/zone`, `<site>/writer:<id>` (last attached).
 pub const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
-/// Its name in the data directory.
-pub const FILE: &str = "totals.redb";
-
 /// The embedded store.
 pub struct Embedded(pub File);
 

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::totals::store::contract::{StoreConfig, StoreError};
+use crate::totals::store::url::StoreUrl;
 
 /// The way to the server.
 pub struct Link {
@@ -142,14 +143,12 @@ impl Link {
 /// # Errors
 /// What is wrong with it, in words.
 pub fn check_authorities(config: &StoreConfig) -> Result<(), String> {
-    match &config.tls_ca_file {
-        Some(_) if config.url.starts_with("redis://") => {
-            Err("store.url is redis://, which is not encrypted".to_owned())
-        }
-        Some(path) if config.url.starts_with("rediss://") => {
+    match (&config.tls_ca_file, &config.url) {
+        (Some(path), StoreUrl::Redis(_)) if config.url.is_encrypted() => {
             let info = connection_info(config).map_err(|error| error.to_string())?;
             trusting(info, path).map(drop)
         }
+        (Some(_), StoreUrl::Redis(_)) => Err("store.url is redis://, which is not encrypted".to_owned()),
         _ => Ok(()),
     }
 }
@@ -159,14 +158,14 @@ fn client(config: &StoreConfig) -> Result<Client, StoreError> {
     let Some(path) = &config.tls_ca_file else {
         return Client::open(info).map_err(|err| unusable(&err));
     };
-    if !config.url.starts_with("rediss://") {
+    if !config.url.is_encrypted() {
         return Err(StoreError::Refused("store.tls_ca_file is for rediss:// only".to_owned()));
     }
     trusting(info, path).map_err(|why| StoreError::Refused(format!("{}: {why}", path.display())))
 }
 
 fn connection_info(config: &StoreConfig) -> Result<ConnectionInfo, StoreError> {
-    let info = config.url.as_str().into_connection_info().map_err(|err| unusable(&err))?;
+    let info = config.url.reveal().into_connection_info().map_err(|err| unusable(&err))?;
     Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 
