@@ -25,7 +25,8 @@ use crate::totals::disk::losses::{Cause, Losses};
 use crate::totals::intake::journal::Journal;
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store::contract::{Store, StoreError};
-use crate::totals::store::embedded::Embedded;
+use crate::totals::store::measured::Measured;
+use crate::totals::store::{self, Opened};
 use crate::totals::tally::Ledger;
 use crate::totals::writer::answers::Load;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
@@ -78,10 +79,7 @@ pub async fn open(
 /// Refuses files of a newer version before anything is touched.
 fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
     formats::check(dir.path())?;
-    match config.store.url.file(dir.path()) {
-        Some(path) => Embedded::check(&path).map_err(io::Error::other),
-        None => Ok(()),
-    }
+    store::check(&config.store, dir.path()).map_err(io::Error::other)
 }
 
 /// Reads back what the last process left, for those who ask and for the writer, which `end` stops.
@@ -161,25 +159,40 @@ impl Parts {
     ) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async move {
-            let store = match Store::open(&config.store, &config.data_dir).await {
-                Ok(store) => store,
-                Err(error) => return opened.send(Err(error.into())).unwrap_or_default(),
-            };
-            let mut writer = match self.writer(store, config) {
-                Ok(writer) => writer,
-                Err(error) => {
-                    let error = OpenError::Files("cannot be written".to_owned(), error);
-                    return opened.send(Err(error)).unwrap_or_default();
+            let metrics = self.shared.metrics.clone();
+            match store::open(&config.store, &config.data_dir).await {
+                Ok(Opened::Embedded(store)) => {
+                    self.write_into(Measured::new(store, metrics), config, opened, stopping).await;
                 }
-            };
-            writer.begin(STORE_PATIENCE).await;
-            opened.send(Ok(())).ok();
-            writer.run(stopping).await;
+                Ok(Opened::Redis(store)) => {
+                    self.write_into(Measured::new(store, metrics), config, opened, stopping).await;
+                }
+                Err(error) => opened.send(Err(error.into())).unwrap_or_default(),
+            }
         });
         Ok(())
     }
 
-    fn writer(self, store: Store, config: Config) -> io::Result<Writer> {
+    async fn write_into(
+        self,
+        store: impl Store,
+        config: Config,
+        opened: oneshot::Sender<Result<(), OpenError>>,
+        stopping: oneshot::Receiver<Duration>,
+    ) {
+        let mut writer = match self.writer(store, config) {
+            Ok(writer) => writer,
+            Err(error) => {
+                let error = OpenError::Files("cannot be written".to_owned(), error);
+                return opened.send(Err(error)).unwrap_or_default();
+            }
+        };
+        writer.begin(STORE_PATIENCE).await;
+        opened.send(Ok(())).ok();
+        writer.run(stopping).await;
+    }
+
+    fn writer<S: Store>(self, store: S, config: Config) -> io::Result<Writer<S>> {
         let Parts { shared, dir, mut identity, outbox, mut last_parts, .. } = self;
         identity.begin_run(&dir, outbox.next_sequence() - 1)?;
         let kind = store.kind();

@@ -19,10 +19,9 @@ use tokio::time::Instant;
 
 use super::apply::FlushError;
 use super::identity::{Change, Dataset};
-use crate::metrics::Operation;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part};
-use crate::totals::store::contract::{Claim, Marker, Standing, WriterId};
+use crate::totals::store::contract::{Claim, Marker, Standing, Store, WriterId};
 use crate::totals::writer::turn::Writer;
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
@@ -40,7 +39,7 @@ fn vanished(site: &SiteKey) -> String {
     )
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Registers with the store, site by site, and agrees on salts.
     ///
     /// # Errors
@@ -71,11 +70,10 @@ impl Writer {
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
-        let operations = &self.shared.metrics.store;
         let (days, serving) = (&self.pace.salts_drawn, self.pace.serving);
         let in_force = self.shared.sites.load_full();
         let in_use = |site: &SiteKey| serving && in_force.get(site.as_str()).is_some();
-        self.salts.share(&self.store, operations, &self.dir, days, in_use).await?;
+        self.salts.share(&self.store, &self.dir, days, in_use).await?;
         self.pace.generation = generation.unwrap_or_default();
         self.pace.attached = true;
         self.pace.attached_at = Some(Instant::now());
@@ -85,7 +83,7 @@ impl Writer {
 
     /// Looks at the settings of the store's server: some refuse it, some are told.
     async fn look_at_settings(&mut self) -> Result<(), FlushError> {
-        let concerns = self.shared.metrics.store.watch(Operation::Attach, self.store.concerns()).await?;
+        let concerns = self.store.concerns().await?;
         let refused = concerns.iter().find(|concern| concern.refused).map(|concern| concern.text.clone());
         self.shared.be_concerned(concerns.into_iter().map(|concern| concern.text).collect());
         refused.map_or(Ok(()), |why| Err(FlushError::Held(format!("{why}; views are kept, nothing is sent"))))
@@ -108,8 +106,7 @@ impl Writer {
             None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
-        let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim);
-        let attached = self.shared.metrics.store.watch(Operation::Attach, attached).await?;
+        let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
         self.pace.fork = attached.fork.or(self.pace.fork);
         Ok((attached.standing, attached.dataset, attached.since))
     }
@@ -162,8 +159,7 @@ impl Writer {
         };
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();
-        let applied = self.store.apply(&self.identity.writer, parts, Vec::new());
-        self.shared.metrics.store.watch(Operation::Apply, applied).await?;
+        self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
         self.identity.left = None;
         self.identity.save(&self.dir)?;
         Ok(())

@@ -21,6 +21,7 @@ use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::disk::faults::{Faults, Operation};
 use crate::totals::store::contract::{Query, StoreConfig};
+use crate::totals::store::tests::AnyStore;
 use crate::totals::store::url::StoreUrl;
 use crate::totals::tally::running::PERIODS;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
@@ -139,7 +140,7 @@ struct Process {
     totals: Arc<Totals>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
-    writer: Writer,
+    writer: Writer<AnyStore>,
     committing: tokio::task::JoinHandle<()>,
     /// What was shown before the store was asked.
     at_start: Vec<Figures>,
@@ -149,13 +150,13 @@ impl Process {
     async fn start(config: &Config, dir: DataDir, clock: &Clock) -> Process {
         let sites = Arc::new(Registry::new(Sites::new((0..SITES).map(site).collect())));
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
-        let store = async || Store::open(&config.store, &config.data_dir).await.unwrap();
+        let store = async || AnyStore::open(&config.store, &config.data_dir).await.unwrap();
         // However busy the machine is: what is known after the start is compared.
         Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics).await
     }
 
     async fn start_on(
-        store: impl AsyncFnOnce() -> Store,
+        store: impl AsyncFnOnce() -> AnyStore,
         patience: Duration,
         config: &Config,
         dir: DataDir,

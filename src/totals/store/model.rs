@@ -13,8 +13,10 @@ use chrono::NaiveDate;
 use tokio::sync::Notify;
 
 use super::contract::{
-    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreError, WriterId, random_id,
+    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, WriterId, check,
 };
+use super::embedded::Snapshot;
+use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
@@ -174,11 +176,6 @@ impl Model {
         away()
     }
 
-    /// What a copy of it is answered.
-    pub fn is_not_copied(&self) -> StoreError {
-        StoreError::Refused("a model of a store is not copied".to_owned())
-    }
-
     /// A call that changes nothing that a marker guards.
     async fn call<T>(&self, work: impl FnOnce(&mut Data) -> T) -> Result<T, StoreError> {
         match self.befalls()? {
@@ -191,28 +188,6 @@ impl Model {
         }
     }
 
-    /// See [`Store::generation`](super::contract::Store::generation).
-    pub fn generation(&self) -> u64 {
-        self.went_back.load(Ordering::Relaxed)
-    }
-
-    /// See [`Store::attach`](super::contract::Store::attach).
-    pub async fn attach(
-        &self,
-        site: &SiteKey,
-        writer: &WriterId,
-        today: NaiveDate,
-        claim: &Claim,
-    ) -> Result<Attached, StoreError> {
-        let proposed = claim.birth.clone().map_or_else(|| random_id().map(Arc::from), Ok)?;
-        let attached = self.call(|data| data.attach(site, writer, today, claim, proposed)).await?;
-        if matches!(attached.standing, Standing::Born | Standing::Ours) {
-            let run = claim.runs.last().map(|run| run.id.clone());
-            self.claims.lock().unwrap().insert(site.clone(), (attached.dataset.clone(), run));
-        }
-        Ok(attached)
-    }
-
     /// Whether a site's data is what this connection attached to.
     fn holds(&self, data: &Data, site: &SiteKey, writer: &WriterId) -> Result<(), StoreError> {
         let Some((dataset, run)) = self.claims.lock().unwrap().get(site).cloned() else { return Ok(()) };
@@ -221,14 +196,78 @@ impl Model {
         let ours = run.is_none_or(|run| bearer == Some(&run));
         if same && ours { Ok(()) } else { Err(StoreError::Detached) }
     }
+}
 
-    /// See [`Store::apply`](super::contract::Store::apply).
-    pub async fn apply(
+impl Store for Model {
+    /// It is not read by tools.
+    type Dump = Snapshot;
+
+    fn kind(&self) -> &'static str {
+        "model"
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn generation(&self) -> u64 {
+        self.went_back.load(Ordering::Relaxed)
+    }
+
+    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn attach(
+        &self,
+        site: &SiteKey,
+        _zone: &str,
+        writer: &WriterId,
+        today: NaiveDate,
+        claim: &Claim,
+    ) -> Result<Attached, StoreError> {
+        let proposed = claim.birth.clone().unwrap_or_else(|| random::id().into());
+        let attached = self.call(|data| data.attach(site, writer, today, claim, proposed)).await?;
+        if matches!(attached.standing, Standing::Born | Standing::Ours) {
+            let run = claim.runs.last().map(|run| run.id.clone());
+            self.claims.lock().unwrap().insert(site.clone(), (attached.dataset.clone(), run));
+        }
+        Ok(attached)
+    }
+
+    async fn writers(&self, _site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn retire(&self, _site: &SiteKey, _writers: &[WriterId]) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn note_calendar(
+        &self,
+        _calendar: &str,
+        _at: &str,
+        _week: HashName,
+        _days: Vec<HashName>,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    async fn top(&self, _hash: &HashName, _most: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn dump(&self) -> Result<Snapshot, StoreError> {
+        Err(StoreError::Refused("a model of a store is not copied".to_owned()))
+    }
+
+    async fn apply(
         &self,
         writer: &WriterId,
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
     ) -> Result<Vec<Outcome>, StoreError> {
+        check(&parts)?;
         let fault = self.befalls()?;
         let reached = fault.map_or(parts.len(), |fault| fault.parts.min(parts.len()));
         let outcomes = {
@@ -259,8 +298,7 @@ impl Model {
         }
     }
 
-    /// See [`Store::read`](super::contract::Store::read).
-    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         self.call(|data| {
             let answer = |query: &Query| {
                 let hash = data.hashes.get(&query.hash);
@@ -273,19 +311,16 @@ impl Model {
         .await
     }
 
-    /// See [`Store::sketches`](super::contract::Store::sketches).
-    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
         self.call(|data| names.iter().map(|name| data.sketch(name)).collect()).await
     }
 
-    /// See [`Store::visitors`](super::contract::Store::visitors).
-    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
         let of = |data: &Data, name: &HashName| data.sketch(name).map_or(0, |sketch| sketch.estimate());
         self.call(|data| names.iter().map(|name| of(data, name)).collect()).await
     }
 
-    /// See [`Store::salt`](super::contract::Store::salt); it never deletes one.
-    pub async fn salt(
+    async fn salt(
         &self,
         site: &SiteKey,
         day: NaiveDate,

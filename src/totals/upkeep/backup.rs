@@ -23,12 +23,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::audit::{self, Audit};
-use super::copy::{self, CopyError, Target};
+use super::copy::{self, CopyError, Manner};
 use crate::totals::Config;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
-use crate::totals::store::contract::StoreConfig;
-use crate::totals::store::dump::Contents;
+use crate::totals::store::Snapshot;
+use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
 
 const MANIFEST: &str = "MANIFEST";
@@ -60,20 +60,13 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BackupError {
 ///
 /// # Errors
 /// See [`BackupError`]; there is no directory of that name then, or it is empty as before.
-pub async fn backup(
-    from: &Contents,
-    store: &StoreConfig,
-    into: &Path,
-    made: &str,
-) -> Result<Vec<Audit>, BackupError> {
+pub async fn backup(from: &impl Dump, into: &Path, made: &str) -> Result<Vec<Audit>, BackupError> {
     if !is_empty(into).map_err(at(into))? {
         return Err(BackupError::NotEmpty(into.to_owned(), "a backup is made into a new directory"));
     }
     let unfinished = unfinished(into)?;
     DirBuilder::new().mode(0o700).create(&unfinished).map_err(at(&unfinished))?;
-    let url = StoreUrl::EmbeddedFile(unfinished.join(TOTALS));
-    let target = Target::open(StoreConfig { url, ..store.clone() }, Path::new(""), false).await?;
-    let audits = copy::copy(from, target, false).await?;
+    let audits = copy::copy_into_file(from, unfinished.join(TOTALS), Manner::default()).await?;
     let (into, manifest) = (into.to_owned(), sites_of(&audits));
     let head = format!("footfall backup {FORMAT}\nversion {}\nmade {made}\n", env!("CARGO_PKG_VERSION"));
     let finished = tokio::task::spawn_blocking(move || finish(&unfinished, &into, head + &manifest)).await;
@@ -132,17 +125,15 @@ pub async fn restore(config: &Config, from: &Path) -> Result<Vec<Audit>, BackupE
         return Err(BackupError::NotEmpty(data_dir.clone(), "a backup is restored into an empty data_dir"));
     }
     let totals = from.join(TOTALS);
-    let file = StoreConfig { url: StoreUrl::EmbeddedFile(totals.clone()), ..config.store.clone() };
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
-    let contents = Contents::open(&file, Path::new("")).await.map_err(refused)?;
+    let dump = Snapshot::of_file(&totals).await.map_err(refused)?;
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
     if config.store.url != StoreUrl::Embedded {
-        let target = Target::open(config.store.clone(), data_dir, false).await?;
-        return Ok(copy::copy(&contents, target, false).await?);
+        return Ok(copy::copy(&dump, &config.store, data_dir, Manner::default()).await?);
     }
     let mut audits = Vec::new();
-    for site in contents.sites().await.map_err(refused)? {
-        audits.push(audit::audit(&contents, &site).await.map_err(refused)?);
+    for site in dump.sites().await.map_err(refused)? {
+        audits.push(audit::audit(&dump, &site).await.map_err(refused)?);
     }
     copy_file(&totals, data_dir).map_err(at(data_dir))?;
     Ok(audits)

@@ -8,15 +8,13 @@ use tokio::sync::oneshot;
 use super::turn::Writer;
 use crate::calendar::{Bucket, CivilHour, Period};
 use crate::ingest::Page;
-use crate::metrics::{Operation, StoreOperations};
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::store::contract::{Found, Marker, Query, Store, StoreError, WriterId};
-use crate::totals::store::dump::StoredName;
 use crate::totals::tally::pages::{OTHER, PageFigures};
-use crate::totals::tally::recent::{self, MostRead, StoredPast};
+use crate::totals::tally::recent::{self, MOST_READ, StoredPast};
 use crate::totals::tally::running::{PERIODS, SiteFigures, Stored};
 
 /// A request for figures that are not known, or old.
@@ -39,24 +37,18 @@ pub enum Wanted {
     Past,
 }
 
-/// Most steps in which the pages of a day are read for those read most: the writer is not to be kept from its
-/// work, whatever the number of pages.
-const MAX_STEPS: usize = 200;
-
 /// What hashes bear.
 pub type Bears = Vec<(HashName, Option<Marker>)>;
 
 /// See the module.
-pub struct Reader<'a> {
+pub struct Reader<'a, S> {
     /// The store.
-    pub store: &'a Store,
+    pub store: &'a S,
     /// Who asks.
     pub writer: &'a WriterId,
-    /// Counts what is asked.
-    pub operations: &'a StoreOperations,
 }
 
-impl Reader<'_> {
+impl<S: Store> Reader<'_, S> {
     /// The figures of a site in the buckets of an hour, and the markers of the hashes they were read from.
     ///
     /// # Errors
@@ -71,23 +63,18 @@ impl Reader<'_> {
         let hashes = PERIODS.map(|period| HashName::new(site, hour.bucket(period), HashKind::Sums));
         let queries =
             hashes.iter().map(|hash| Query { hash: hash.clone(), fields: fields.clone() }).collect();
-        let found = self.read(queries).await?;
+        let found = self.store.read(self.writer, queries).await?;
         let mut sums = [Sums::default(); 5];
         for (sums, found) in sums.iter_mut().zip(&found) {
             let sum = |i: usize| found.sums.get(i).copied().flatten().unwrap_or(0);
             *sums = Sums { views: sum(0), visits: sum(1) };
         }
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
-        let sketches = self.store.sketches(vec![sketch]);
-        let sketches = self.operations.watch(Operation::Read, sketches).await?;
+        let sketches = self.store.sketches(vec![sketch]).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_else(Sketch::new);
         let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
         let markers = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
         Ok((Stored { hour: *hour, sums, earlier_visitors, sketch }, markers))
-    }
-
-    async fn read(&self, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
-        self.operations.watch(Operation::Read, self.store.read(self.writer, queries)).await
     }
 
     /// What the store holds of the past of a site, and the markers of the hashes it was read from.
@@ -107,25 +94,18 @@ impl Reader<'_> {
         let hashes: Vec<HashName> = buckets.iter().map(hash).collect();
         let fields: Vec<Arc<str>> = vec!["views".into(), "visits".into()];
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
-        let found = self.read(hashes.iter().map(query).collect()).await?;
+        let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
         let sums = |found: &Found| {
             let sum = |i: usize| found.sums.get(i).copied().flatten().unwrap_or(0);
             Sums { views: sum(0), visits: sum(1) }
         };
         let sums = buckets.into_iter().zip(found.iter().map(sums)).collect();
-        let mut most = MostRead::default();
-        let pages = StoredName::from(&HashName::new(site, Bucket::Day(day), HashKind::Pages));
-        let tell = |page: String, views: String| {
-            if let Ok(views) = views.parse()
-                && page != OTHER
-                && !page.starts_with('#')
-            {
-                most.tell(page, views);
-            }
-        };
-        self.operations.watch(Operation::Read, self.store.walk(&pages, MAX_STEPS, tell)).await?;
+        // One of them may be `(other)`.
+        let pages = HashName::new(site, Bucket::Day(day), HashKind::Pages);
+        let pages = self.store.top(&pages, MOST_READ + 1).await?.into_iter().map(|(page, _)| page);
+        let most_read = pages.filter(|page| page != OTHER).take(MOST_READ).map(Arc::from).collect();
         let bears = hashes.into_iter().zip(found.into_iter().map(|found| found.marker)).collect();
-        Ok((StoredPast { sums, day, most_read: most.pages() }, bears))
+        Ok((StoredPast { sums, day, most_read }, bears))
     }
 
     /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
@@ -138,8 +118,7 @@ impl Reader<'_> {
         let [week, month, year, all] = SiteFigures::earlier_days(hour, since);
         // The last one holds all the others.
         let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
-        let counts = self.store.visitors(all.iter().map(name).collect());
-        let counts = self.operations.watch(Operation::Read, counts).await?;
+        let counts = self.store.visitors(all.iter().map(name).collect()).await?;
         let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
         Ok([sum(&week), sum(&month), sum(&year), sum(&all)])
     }
@@ -163,7 +142,7 @@ impl Reader<'_> {
         let hash = |bucket| HashName::new(site, bucket, HashKind::Pages);
         let hashes: Vec<HashName> = buckets.chain([Bucket::All]).map(hash).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
-        let found = self.read(hashes.iter().map(query).collect()).await?;
+        let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
         let figures = |page: usize| {
             let sums: Vec<u64> =
                 found.iter().map(|hash| hash.sums.get(page).copied().flatten().unwrap_or(0)).collect();
@@ -177,7 +156,7 @@ impl Reader<'_> {
     }
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Reads figures for those who ask, and for all who ask at the same time.
     pub async fn answer(&mut self, first: Load) {
         let mut loads = vec![first];

@@ -19,7 +19,7 @@ use crate::sites::SiteKey;
 use crate::totals::Totals;
 use crate::totals::delivery::identity::{Change, Dataset};
 use crate::totals::disk::losses::Cause;
-use crate::totals::store::contract::{Standing, WriterId};
+use crate::totals::store::contract::{Standing, Store, WriterId};
 
 /// A writer that attached so recently is taken to live: a running one attaches each minute. Seconds.
 const LIVES_S: i64 = 15 * 60;
@@ -96,7 +96,7 @@ struct Strayed {
     found: Option<Arc<str>>,
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Carries out an order.
     pub async fn obey(&mut self, asked: Asked) {
         tracing::info!(order = ?asked.order, "an operator orders");

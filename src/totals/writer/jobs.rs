@@ -14,11 +14,12 @@ use super::decisions::{Answer, Asked};
 use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::Contents;
+use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
+use crate::totals::store::{Keyspace, Snapshot};
 use crate::totals::upkeep::audit::{self, Audit};
 use crate::totals::upkeep::backup;
-use crate::totals::upkeep::copy::{self, CopyError, Target};
+use crate::totals::upkeep::copy::{self, Manner};
 use crate::totals::{Config, is_in_use};
 
 /// How often a store that does not answer is asked before a copy of it is given up, and the rest in between.
@@ -48,17 +49,17 @@ pub enum Copying {
     },
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Begins what is ordered, which goes on by itself and answers when it has ended.
     pub async fn begin_copying(&mut self, copying: Copying, asked: Asked) {
-        let (contents, quiet) = match self.begin_reading(&copying).await {
+        let (dump, quiet) = match self.begin_reading(&copying).await {
             Ok(begun) => begun,
             Err(why) => return Asked::answer(asked.done, Err(why)),
         };
         let (store, data_dir) = (self.config.store.clone(), self.dir.path().to_owned());
         let made = Calendar::utc().rfc3339(self.shared.clock.now().unix_ms);
         tokio::spawn(async move {
-            let answer = carry_out(copying, contents, store, &data_dir, &made).await;
+            let answer = carry_out(copying, dump, store, &data_dir, &made).await;
             // The store is written to again from here on.
             drop(quiet);
             Asked::answer(asked.done, answer);
@@ -67,7 +68,7 @@ impl Writer {
 
     /// What the store holds, and what keeps it so: for a copy with all that was counted until now, while an
     /// audit takes it as it is.
-    async fn begin_reading(&mut self, copying: &Copying) -> Result<(Contents, Option<Arc<()>>), String> {
+    async fn begin_reading(&mut self, copying: &Copying) -> Result<(S::Dump, Option<Arc<()>>), String> {
         let quiet = match copying {
             Copying::Verify { .. } => None,
             Copying::Backup { .. } | Copying::Migrate { .. } => {
@@ -80,13 +81,8 @@ impl Writer {
         if let Copying::Migrate { to, .. } = copying {
             self.welcome_in(to).map_err(|error| error.to_string())?;
         }
-        let contents = match &self.store {
-            Store::Embedded(store) => Contents::of(store).await,
-            Store::Redis(_) => Contents::open(&self.config.store, self.dir.path()).await,
-            #[cfg(test)]
-            Store::Model(model) => Err(model.is_not_copied()),
-        };
-        Ok((contents.map_err(|error| error.to_string())?, quiet))
+        let dump = self.store.dump().await.map_err(|error| error.to_string())?;
+        Ok((dump, quiet))
     }
 
     /// The copy will not be taken for a data set that came in place of the one this service had in a store of
@@ -121,29 +117,29 @@ impl Writer {
 
     /// Whether the store must stay as it is.
     pub fn rests(&self) -> bool {
-        self.pace.copying.strong_count() > 0 && matches!(self.store, Store::Redis(_))
+        self.pace.copying.strong_count() > 0 && self.store.is_shared()
     }
 }
 
 async fn carry_out(
     copying: Copying,
-    contents: Contents,
+    dump: impl Dump,
     store: StoreConfig,
     data_dir: &Path,
     made: &str,
 ) -> Answer {
     match copying {
         Copying::Verify { site } => {
-            let audits = audit(&contents, site.as_deref()).await.map_err(|error| error.to_string())?;
+            let audits = audit(&dump, site.as_deref()).await.map_err(|error| error.to_string())?;
             serde_json::to_string(&audits).map_err(|error| error.to_string())
         }
         Copying::Backup { into } => {
-            let audits =
-                backup::backup(&contents, &store, &into, made).await.map_err(|error| error.to_string())?;
+            let audits = backup::backup(&dump, &into, made).await.map_err(|error| error.to_string())?;
             Ok(format!("{}{} holds all that was counted before", told(&audits), into.display()))
         }
         Copying::Migrate { to, resumes } => {
-            let audits = migrate_into(&contents, store.at(to), data_dir, resumes).await;
+            let manner = Manner { resumes, with_salts: true };
+            let audits = copy::copy(&dump, &store.at(to), data_dir, manner).await;
             let audits = audits.map_err(|error| error.to_string())?;
             Ok(format!(
                 "{}the same is in both stores; now set store.url to the new one and restart the service: what \
@@ -154,24 +150,18 @@ async fn carry_out(
     }
 }
 
-async fn migrate_into(
-    contents: &Contents,
-    to: StoreConfig,
-    data_dir: &Path,
-    resumes: bool,
-) -> Result<Vec<Audit>, CopyError> {
-    copy::copy(contents, Target::open(to, data_dir, resumes).await?, true).await
-}
-
 /// Copies the totals of one store into another, neither of which a service of this `data_dir` writes to.
 ///
 /// # Errors
 /// In words.
 pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
-    let contents = Contents::open(&config.store.at(from.clone()), &config.data_dir).await;
-    let contents = contents.map_err(|error| error.to_string())?;
-    let to = config.store.at(to.clone());
-    let audits = migrate_into(&contents, to, &config.data_dir, resumes).await;
+    let (from, to, dir) = (config.store.at(from.clone()), config.store.at(to.clone()), &config.data_dir);
+    let manner = Manner { resumes, with_salts: true };
+    let in_words = |error: StoreError| error.to_string();
+    let audits = match from.url.file(dir) {
+        Some(path) => copy::copy(&Snapshot::of_file(&path).await.map_err(in_words)?, &to, dir, manner).await,
+        None => copy::copy(&Keyspace::open(&from).map_err(in_words)?, &to, dir, manner).await,
+    };
     Ok(format!("{}the same is in both stores", told(&audits.map_err(|error| error.to_string())?)))
 }
 
@@ -188,13 +178,15 @@ pub async fn audit_of(
     if is_the_services && is_in_use(&config.data_dir) {
         return Ok(None);
     }
-    let contents = Contents::open(&config.store.at(url.clone()), &config.data_dir).await?;
-    audit(&contents, site).await.map(Some)
+    match url.file(&config.data_dir) {
+        Some(path) => audit(&Snapshot::of_file(&path).await?, site).await.map(Some),
+        None => audit(&Keyspace::open(&config.store.at(url.clone()))?, site).await.map(Some),
+    }
 }
 
 /// Audits one site or all.
-async fn audit(contents: &Contents, site: Option<&str>) -> Result<Vec<Audit>, StoreError> {
-    let mut sites = contents.sites().await?;
+async fn audit(dump: &impl Dump, site: Option<&str>) -> Result<Vec<Audit>, StoreError> {
+    let mut sites = dump.sites().await?;
     if let Some(named) = site {
         sites.retain(|site| site.as_str() == named);
         if sites.is_empty() {
@@ -203,7 +195,7 @@ async fn audit(contents: &Contents, site: Option<&str>) -> Result<Vec<Audit>, St
     }
     let mut audits = Vec::new();
     for site in &sites {
-        audits.push(audit::audit(contents, site).await?);
+        audits.push(audit::audit(dump, site).await?);
     }
     Ok(audits)
 }

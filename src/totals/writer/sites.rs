@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::turn::Writer;
 use crate::sites::{NoPlace, Sites};
+use crate::totals::store::contract::Store;
 use crate::totals::{STORE_PATIENCE, Totals};
 
 /// Sites on their way to the writer.
@@ -32,7 +33,7 @@ impl Totals {
     }
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Takes other sites in and puts them in force.
     pub async fn register(&mut self, Registration { wanted, done }: Registration) {
         let now = self.shared.clock.now();

@@ -18,7 +18,7 @@ use super::decisions::Asked;
 use super::sites::Registration;
 use crate::calendar::{Bucket, Calendar, CivilHour};
 use crate::clock::Moment;
-use crate::metrics::{Bound, Operation};
+use crate::metrics::Bound;
 use crate::sessions::{Export, Sessions};
 use crate::sites::{Site, SiteKey, Sites};
 use crate::totals::batch::Batch;
@@ -57,7 +57,7 @@ const HASHES_AT_A_TIME: usize = 1000;
 const LAST_PARTS_KEPT_MS: i64 = 3 * 24 * 3_600_000;
 
 /// See the module.
-pub struct Writer {
+pub struct Writer<S> {
     pub shared: Arc<Shared>,
     /// The sites in force or about to be, and those that were removed: what waits of them is applied too.
     pub sites: Arc<Sites>,
@@ -68,7 +68,7 @@ pub struct Writer {
     pub salts: Salts,
     pub outbox: Outbox,
     pub last_parts: LastParts,
-    pub store: Store,
+    pub store: S,
     pub loads: mpsc::Receiver<Load>,
     pub orders: mpsc::Receiver<Asked>,
     pub registrations: mpsc::Receiver<Registration>,
@@ -126,7 +126,7 @@ impl Pace {
     }
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// What was read back from the journal becomes a batch at once: a synced copy of it, before anything
     /// of it is sent. Then gives the store a chance to answer before the first request does.
     pub async fn begin(&mut self, patience: Duration) {
@@ -344,17 +344,15 @@ impl Writer {
         hashes: &[HashName],
     ) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: Vec::new() };
-        let found = self.store.read(writer, hashes.iter().map(query).collect());
-        let found = self.shared.metrics.store.watch(Operation::Read, found).await?;
+        let found = self.store.read(writer, hashes.iter().map(query).collect()).await?;
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
     }
 
-    pub fn reader(&self) -> Reader<'_> {
-        let operations = &self.shared.metrics.store;
-        Reader { store: &self.store, writer: &self.identity.writer, operations }
+    pub fn reader(&self) -> Reader<'_, S> {
+        Reader { store: &self.store, writer: &self.identity.writer }
     }
 
-    pub fn flush(&self) -> Flush<'_> {
+    pub fn flush(&self) -> Flush<'_, S> {
         Flush {
             store: &self.store,
             writer: &self.identity.writer,

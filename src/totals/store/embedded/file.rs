@@ -13,11 +13,11 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
-use crate::totals::store::contract::StoreError;
+use super::tables::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
+use crate::totals::store::error::StoreError;
 
 /// The layout of the tables.
-pub const FORMAT: &str = "1";
+const FORMAT: &str = "1";
 /// Memory for pages of the file, those being written included.
 const CACHE_BYTES: usize = 64 << 20;
 
@@ -38,7 +38,7 @@ impl File {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
         blocking(move || {
-            let database = birth_or_open(&path).map_err(|err| in_file(&path, fault(err)))?;
+            let database = birth_or_open(&path).map_err(|err| fault(err).within(path.display()))?;
             Ok(Self::with(&path, open_file, Some(Arc::new(database))))
         })
         .await
@@ -60,7 +60,7 @@ impl File {
             if let Err(StoreError::Unreachable(_)) = outcome {
                 handle.forget();
             }
-            outcome.map_err(|fault| in_file(&handle.path, fault))
+            outcome.map_err(|fault| fault.within(handle.path.display()))
         })
         .await
     }
@@ -147,7 +147,7 @@ pub fn read_only(path: &Path) -> Result<Option<ReadOnlyDatabase>, StoreError> {
         Err(DatabaseError::RepairAborted) => Ok(None),
         Err(err) => Err(err.into()),
     };
-    opened.map_err(|err| in_file(path, fault(err)))
+    opened.map_err(|err| fault(err).within(path.display()))
 }
 
 fn open_file(path: &Path) -> Result<Database, DatabaseError> {
@@ -211,15 +211,6 @@ fn fault(err: Error) -> StoreError {
         }
         Error::Corrupted(text) => StoreError::Refused(text),
         err => StoreError::Refused(err.to_string()),
-    }
-}
-
-fn in_file(path: &Path, fault: StoreError) -> StoreError {
-    let path = path.display();
-    match fault {
-        StoreError::Unreachable(text) => StoreError::Unreachable(format!("{path}: {text}")),
-        StoreError::Refused(text) => StoreError::Refused(format!("{path}: {text}")),
-        StoreError::Detached => StoreError::Detached,
     }
 }
 

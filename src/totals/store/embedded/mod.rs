@@ -2,38 +2,35 @@
 //!
 //! A call of `apply` is one transaction, on disk when it returns.
 
-pub mod dump;
-pub mod file;
+mod dump;
+mod file;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use chrono::{NaiveDate, NaiveTime};
-use redb::{Error, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Error, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
+pub use self::dump::Snapshot;
 use self::file::{File, begin};
-use super::contract::{
-    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreError, WriterId, random_id,
+use self::tables::{
+    MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, field_of, hash_key, key, marker_key, marker_of, of_hash,
+    sketch_of, stored_key, text_of,
 };
+use super::contract::{
+    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top,
+    WriterId, check,
+};
+use super::dump::{Fields, Fill, StoredName, seen_as_day};
+use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_SUM, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
-/// `<site>/<name>\0<field>` → sum.
-pub const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
-/// `<site>/<name>\0<writer>` → marker.
-pub const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
-/// `<site>/<name>` → a sketch as Redis would keep it.
-pub const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
-/// `<site>/<day>` → when it may go (Unix seconds), the salt.
-pub const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
-/// `format`; `<site>/calendar`, `<site>/calendar:<instant>` (a change of it), `<site>/dataset`, `<site>/since`,
-/// `<site>/zone`, `<site>/writer:<id>` (last attached).
-pub const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
-
 /// The embedded store.
-pub struct Embedded(pub File);
+pub struct Embedded(File);
 
 impl Embedded {
     /// Opens the file, or makes it.
@@ -53,9 +50,28 @@ impl Embedded {
     pub fn check(path: &Path) -> Result<(), StoreError> {
         if path.exists() { file::read_only(path).map(|_| ()) } else { Ok(()) }
     }
+}
 
-    /// See [`Store::attach`](super::contract::Store::attach).
-    pub async fn attach(
+impl Store for Embedded {
+    type Dump = Snapshot;
+
+    fn kind(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn attach(
         &self,
         site: &SiteKey,
         zone: &str,
@@ -65,33 +81,33 @@ impl Embedded {
     ) -> Result<Attached, StoreError> {
         let (site, zone, writer) = (site.clone(), zone.to_owned(), writer.clone());
         let expected = claim.dataset.clone();
-        let proposed = claim.birth.as_deref().map_or_else(random_id, |id| Ok(id.to_owned()))?;
+        let proposed = claim.birth.as_deref().map_or_else(random::id, str::to_owned);
         self.0
             .work(move |database| {
                 let tx = begin(database)?;
                 let attached = {
                     let mut meta = tx.open_table(META)?;
-                    let held = text_of(&meta, &format!("{site}/dataset"))?;
+                    let held = text_of(&meta, &key(&site, "dataset"))?;
                     if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
                         let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
                         return Ok(Attached { dataset, since: today, standing, fork: None });
                     }
                     let mut keep = |name: &str, value: &str| -> Result<(), Error> {
-                        meta.insert(format!("{site}/{name}").as_str(), value)?;
+                        meta.insert(key(&site, name).as_str(), value)?;
                         Ok(())
                     };
                     if !zone.is_empty() {
                         keep("zone", &zone)?;
                     }
                     keep(&format!("writer:{}", writer.0), &today.to_string())?;
-                    let since = match text_of(&meta, &format!("{site}/since"))? {
+                    let since = match text_of(&meta, &key(&site, "since"))? {
                         Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
                         None => today,
                     };
                     let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
                     let dataset = held.unwrap_or(proposed);
-                    meta.insert(format!("{site}/dataset").as_str(), dataset.as_str())?;
-                    meta.insert(format!("{site}/since").as_str(), since.to_string().as_str())?;
+                    meta.insert(key(&site, "dataset").as_str(), dataset.as_str())?;
+                    meta.insert(key(&site, "since").as_str(), since.to_string().as_str())?;
                     Attached { dataset: dataset.into(), since, standing, fork: None }
                 };
                 tx.commit()?;
@@ -100,9 +116,8 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::writers`](super::contract::Store::writers).
-    pub async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-        let prefix = format!("{site}/writer:");
+    async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        let prefix = key(site, "writer:");
         self.0
             .work(move |database| {
                 let meta = database.begin_read()?.open_table(META)?;
@@ -119,21 +134,20 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::retire`](super::contract::Store::retire).
-    pub async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
         let (site, writers) = (site.clone(), writers.to_vec());
         self.0
             .work(move |database| {
                 let tx = begin(database)?;
                 let mut removed = 0;
                 for writer in &writers {
-                    let (prefix, ending) = (format!("{site}/"), format!("\0{}", writer.0));
+                    let (prefix, ending) = (key(&site, ""), format!("\0{}", writer.0));
                     tx.open_table(MARKERS)?.retain(|key, _| {
                         let goes = key.starts_with(&prefix) && key.ends_with(&ending);
                         removed += u64::from(goes);
                         !goes
                     })?;
-                    tx.open_table(META)?.remove(format!("{site}/writer:{}", writer.0).as_str())?;
+                    tx.open_table(META)?.remove(key(&site, format!("writer:{}", writer.0)).as_str())?;
                 }
                 tx.commit()?;
                 Ok(removed)
@@ -141,13 +155,13 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::apply`](super::contract::Store::apply).
-    pub async fn apply(
+    async fn apply(
         &self,
         writer: &WriterId,
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
     ) -> Result<Vec<Outcome>, StoreError> {
+        check(&parts)?;
         let writer = writer.clone();
         self.0
             .work(move |database| {
@@ -165,8 +179,7 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::note_calendar`](super::contract::Store::note_calendar).
-    pub async fn note_calendar(
+    async fn note_calendar(
         &self,
         calendar: &str,
         at: &str,
@@ -188,8 +201,7 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::read`](super::contract::Store::read).
-    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         let writer = writer.clone();
         self.0
             .work(move |database| {
@@ -207,8 +219,22 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::sketches`](super::contract::Store::sketches).
-    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+    async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        let (from, until) = of_hash(&hash_key(hash));
+        self.0
+            .work(move |database| {
+                let sums = database.begin_read()?.open_table(SUMS)?;
+                let mut top = Top::new(most);
+                for entry in sums.range(from.as_bytes()..until.as_bytes())?.take(TOP_OF) {
+                    let (key, sum) = entry?;
+                    top.tell(field_of(key.value(), &from), sum.value());
+                }
+                Ok(top.sorted())
+            })
+            .await
+    }
+
+    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
         self.0
             .work(move |database| {
                 let sketches = database.begin_read()?.open_table(SKETCHES)?;
@@ -217,21 +243,19 @@ impl Embedded {
             .await
     }
 
-    /// See [`Store::visitors`](super::contract::Store::visitors).
-    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
         let sketches = self.sketches(names).await?;
         Ok(sketches.iter().map(|sketch| sketch.as_ref().map_or(0, Sketch::estimate)).collect())
     }
 
-    /// See [`Store::salt`](super::contract::Store::salt).
-    pub async fn salt(
+    async fn salt(
         &self,
         site: &SiteKey,
         day: NaiveDate,
         proposed: [u8; 16],
         keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
-        let key = format!("{site}/{day}");
+        let key = key(site, day);
         self.0
             .work(move |database| {
                 let held = database.begin_read()?.open_table(SALTS)?.get(key.as_str())?;
@@ -260,6 +284,69 @@ impl Embedded {
             })
             .await
     }
+
+    async fn dump(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::of(&self.0).await
+    }
+}
+
+impl Fill for Embedded {
+    async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                {
+                    let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+                    for (hash, fields) in &hashes {
+                        let hash = stored_key(hash);
+                        for (field, value) in fields {
+                            let plain = || Error::Corrupted(format!("{hash} {field} is {value:?}"));
+                            if let Some(writer) = field.strip_prefix('#') {
+                                markers.insert(format!("{hash}\0{writer}").as_str(), value.as_str())?;
+                            } else {
+                                let sum: u64 = value.parse().map_err(|_| plain())?;
+                                sums.insert(format!("{hash}\0{field}").as_bytes(), sum)?;
+                            }
+                        }
+                    }
+                }
+                Ok(tx.commit()?)
+            })
+            .await
+    }
+
+    async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                {
+                    let mut table = tx.open_table(SKETCHES)?;
+                    for (name, bytes) in &sketches {
+                        table.insert(stored_key(name).as_str(), bytes.as_slice())?;
+                    }
+                }
+                Ok(tx.commit()?)
+            })
+            .await
+    }
+
+    async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
+        let site = site.clone();
+        self.0
+            .work(move |database| {
+                let tx = begin(database)?;
+                {
+                    let mut table = tx.open_table(META)?;
+                    for (name, value) in meta.iter().filter(|(name, _)| name != "format") {
+                        let is_writer = name.starts_with("writer:");
+                        let value = if is_writer { seen_as_day(value) } else { value.clone() };
+                        table.insert(key(&site, name).as_str(), value.as_str())?;
+                    }
+                }
+                Ok(tx.commit()?)
+            })
+            .await
+    }
 }
 
 /// The calendar before; nothing is changed where it is the same.
@@ -272,7 +359,7 @@ fn change_calendar(
 ) -> Result<Option<String>, Error> {
     let mut meta = tx.open_table(META)?;
     let site = &week.site;
-    let before = text_of(&meta, &format!("{site}/calendar"))?;
+    let before = text_of(&meta, &key(site, "calendar"))?;
     if before.as_deref() == Some(calendar) {
         return Ok(before);
     }
@@ -282,9 +369,9 @@ fn change_calendar(
             sum_days(&mut tx.open_table(SUMS)?, week, days)?;
         }
         let change = format!("{before} to {calendar}");
-        meta.insert(format!("{site}/calendar:{at}").as_str(), change.as_str())?;
+        meta.insert(key(site, format!("calendar:{at}")).as_str(), change.as_str())?;
     }
-    meta.insert(format!("{site}/calendar").as_str(), calendar)?;
+    meta.insert(key(site, "calendar").as_str(), calendar)?;
     Ok(before)
 }
 
@@ -359,57 +446,6 @@ fn merge(tx: &WriteTransaction, parts: &[SketchPart]) -> Result<bool, Error> {
         }
     }
     Ok(any)
-}
-
-fn sketch_of(
-    sketches: &impl ReadableTable<&'static str, &'static [u8]>,
-    name: &HashName,
-) -> Result<Option<Sketch>, Error> {
-    let key = hash_key(name);
-    let Some(bytes) = sketches.get(key.as_str())? else { return Ok(None) };
-    Sketch::from_bytes(bytes.value()).map(Some).map_err(|err| Error::Corrupted(format!("{key}: {err}")))
-}
-
-fn marker_of(
-    markers: &impl ReadableTable<&'static str, &'static str>,
-    key: &str,
-) -> Result<Option<Marker>, Error> {
-    Ok(markers.get(key)?.map(|marker| Marker::from(marker.value())))
-}
-
-fn text_of(
-    table: &impl ReadableTable<&'static str, &'static str>,
-    key: &str,
-) -> Result<Option<String>, Error> {
-    Ok(table.get(key)?.map(|text| text.value().to_owned()))
-}
-
-/// The keys of the sums of one hash, built in one buffer.
-struct SumKey {
-    bytes: Vec<u8>,
-    prefix: usize,
-}
-
-impl SumKey {
-    fn new(hash: &HashName) -> Self {
-        let mut bytes = hash_key(hash).into_bytes();
-        bytes.push(0);
-        SumKey { prefix: bytes.len(), bytes }
-    }
-
-    fn of(&mut self, field: &str) -> &[u8] {
-        self.bytes.truncate(self.prefix);
-        self.bytes.extend_from_slice(field.as_bytes());
-        &self.bytes
-    }
-}
-
-pub fn hash_key(hash: &HashName) -> String {
-    format!("{}/{hash}", hash.site)
-}
-
-fn marker_key(hash: &HashName, writer: &WriterId) -> String {
-    format!("{}/{hash}\0{}", hash.site, writer.0)
 }
 
 fn damaged(what: &str, value: &str) -> Error {

@@ -12,17 +12,18 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    Pipeline, RedisError, RedisResult, TlsCertificates, Value,
 };
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::totals::store::contract::{StoreConfig, StoreError};
+use crate::totals::store::dump::{Fields, STEP};
 use crate::totals::store::url::StoreUrl;
 
-/// The way to the server.
-pub struct Link {
+/// The way to the server. What is made anew after a fault is the connection of TCP in it.
+pub struct Connection {
     client: Client,
     timeout: Duration,
     /// The password, to keep it out of texts.
@@ -42,7 +43,7 @@ struct Slot {
 /// An answer for each command.
 pub type Replies = Vec<RedisResult<Value>>;
 
-impl Link {
+impl Connection {
     /// Takes the settings; does not connect.
     pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
         // Another part of the process may have installed it before: the result does not matter.
@@ -50,7 +51,19 @@ impl Link {
         let client = client(config)?;
         let secret = client.get_connection_info().redis_settings().password();
         let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
-        Ok(Link { client, timeout: config.timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) })
+        Ok(Connection {
+            client,
+            timeout: config.timeout,
+            secret,
+            slot: Mutex::default(),
+            made: AtomicU64::new(0),
+        })
+    }
+
+    /// Another connection to the same server, not made yet.
+    pub fn another(&self) -> Self {
+        let (client, secret) = (self.client.clone(), self.secret.clone());
+        Connection { client, timeout: self.timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) }
     }
 
     /// How many connections have been made.
@@ -59,7 +72,9 @@ impl Link {
     }
 
     /// Sends one command and reads its answer.
-    pub async fn only<T: FromRedisValue>(&self, pipe: Pipeline) -> Result<T, StoreError> {
+    pub async fn only<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let mut pipe = Pipeline::with_capacity(1);
+        pipe.add_command(command.clone());
         let reply = self.ask(pipe).await?.pop().unwrap_or(Ok(Value::Nil));
         let value = reply.and_then(|value| Ok(T::from_redis_value(value)?));
         value.map_err(|err| self.fault(&err))
@@ -96,6 +111,41 @@ impl Link {
         }
     }
 
+    /// Sends commands of which none may fail.
+    pub async fn all(&self, pipe: Pipeline) -> Result<Vec<Value>, StoreError> {
+        let replies = self.ask(pipe).await?.into_iter();
+        replies.map(|reply| reply.map_err(|err| self.fault(&err))).collect()
+    }
+
+    /// About [`STEP`] keys that match a pattern, of one type or of any, and where to go on.
+    pub async fn keys(
+        &self,
+        pattern: &str,
+        of_type: Option<&str>,
+        from: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), StoreError> {
+        let from = from.unwrap_or_else(|| "0".to_owned());
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(from).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
+        if let Some(name) = of_type {
+            scan.arg("TYPE").arg(name);
+        }
+        let (next, keys): (String, _) = self.only(&scan).await?;
+        Ok((keys, (next != "0").then_some(next)))
+    }
+
+    /// About [`STEP`] fields of a hash, and where to go on.
+    pub async fn fields(
+        &self,
+        key: &str,
+        from: Option<String>,
+    ) -> Result<(Fields, Option<String>), StoreError> {
+        let from = from.unwrap_or_else(|| "0".to_owned());
+        let mut scan = redis::cmd("HSCAN");
+        let (next, fields): (String, _) = self.only(scan.arg(key).arg(from).arg("COUNT").arg(STEP)).await?;
+        Ok((fields, (next != "0").then_some(next)))
+    }
+
     /// The connection and its number, made if there is none. One task makes it, others wait for it.
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
         let mut slot = self.slot.lock().await;
@@ -130,11 +180,7 @@ impl Link {
             Some(secret) => text.replace(secret, "(password)"),
             None => text,
         };
-        match fault(err) {
-            StoreError::Unreachable(text) => StoreError::Unreachable(clean(text)),
-            StoreError::Refused(text) => StoreError::Refused(clean(text)),
-            StoreError::Detached => StoreError::Detached,
-        }
+        fault(err).map_text(clean)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::store::contract::StoreError;
-use crate::totals::store::dump::{Contents, HASHES, Held, StoredName};
+use crate::totals::store::dump::{Dump, HASHES, Held, StoredName};
 
 /// How often what does not agree is read again, and how long it rests in between.
 const TRIES: u32 = 30;
@@ -106,9 +106,9 @@ enum Suspicion {
 ///
 /// # Errors
 /// See [`StoreError`].
-pub async fn audit(contents: &Contents, site: &SiteKey) -> Result<Audit, StoreError> {
+pub async fn audit(dump: &impl Dump, site: &SiteKey) -> Result<Audit, StoreError> {
     let mut auditor = Auditor {
-        contents,
+        dump,
         site,
         sums: BTreeMap::new(),
         parts: BTreeMap::new(),
@@ -126,8 +126,8 @@ pub async fn audit(contents: &Contents, site: &SiteKey) -> Result<Audit, StoreEr
     Ok(audit)
 }
 
-struct Auditor<'a> {
-    contents: &'a Contents,
+struct Auditor<'a, D> {
+    dump: &'a D,
     site: &'a SiteKey,
     sums: BTreeMap<Bucket, Sums>,
     /// The buckets that a longer one is made of.
@@ -156,7 +156,7 @@ fn named(site: &SiteKey, name: &str) -> Named {
     }
 }
 
-impl Auditor<'_> {
+impl<D: Dump> Auditor<'_, D> {
     fn stored(&self, name: &str) -> StoredName {
         StoredName { site: self.site.clone(), name: name.into() }
     }
@@ -189,7 +189,7 @@ impl Auditor<'_> {
     /// Reads what is small, and checks how everything is written.
     async fn read(&mut self) -> Result<(), StoreError> {
         let (mut hashes, mut sketches, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for name in self.contents.names(self.site).await? {
+        for name in self.dump.names(self.site).await? {
             match named(self.site, &name) {
                 Named::Sums(bucket) => hashes.push((bucket, self.stored(&name))),
                 Named::Pages(bucket) => {
@@ -201,13 +201,13 @@ impl Auditor<'_> {
         }
         for some in hashes.chunks(HASHES) {
             let names: Vec<StoredName> = some.iter().map(|(_, hash)| hash.clone()).collect();
-            for ((bucket, hash), held) in some.iter().zip(self.contents.whole(&names).await?) {
+            for ((bucket, hash), held) in some.iter().zip(self.dump.whole(&names).await?) {
                 let sums = self.sums_in(&hash.name, held);
                 self.sums.insert(*bucket, sums);
             }
         }
         for some in sketches.chunks(HASHES) {
-            for (name, held) in some.iter().zip(self.contents.sketches(some).await?) {
+            for (name, held) in some.iter().zip(self.dump.sketches(some).await?) {
                 let fault = match held {
                     Ok(bytes) => Sketch::from_bytes(&bytes.unwrap_or_default()).err().map(|e| e.to_string()),
                     Err(fault) => Some(fault),
@@ -218,7 +218,7 @@ impl Auditor<'_> {
             }
         }
         for hash in others {
-            let (fields, _) = match self.contents.step(&hash, None).await {
+            let (fields, _) = match self.dump.scan(&hash, None).await {
                 Err(StoreError::Refused(what)) => (vec![("(not a hash)".to_owned(), what)], None),
                 step => step?,
             };
@@ -336,7 +336,7 @@ impl Auditor<'_> {
     /// Reads again what is suspected, until it agrees or is found to disagree.
     async fn look_into(&mut self) -> Result<(), StoreError> {
         let mut suspicions = std::mem::take(&mut self.suspicions);
-        let tries = if self.contents.stands_still() { 1 } else { TRIES };
+        let tries = if self.dump.stands_still() { 1 } else { TRIES };
         for last in (0..tries).rev() {
             let mut left = Vec::new();
             for suspicion in suspicions {
@@ -380,7 +380,7 @@ impl Auditor<'_> {
         let of = if kind == HashKind::Pages && whole == Bucket::All { &self.months() } else { of };
         let hashes: Vec<StoredName> =
             of.iter().chain([&whole]).map(|bucket| self.hash(*bucket, kind)).collect();
-        let mut values = self.contents.field(&hashes, field).await?;
+        let mut values = self.dump.field(&hashes, field).await?;
         let found = values.pop().flatten();
         let expected = values.iter().map(|v| v.as_deref().and_then(plain).unwrap_or(0)).sum();
         let number = found.as_deref().and_then(plain).unwrap_or(0);
