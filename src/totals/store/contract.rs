@@ -21,6 +21,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 use super::dump::Dump;
+use super::error::Reply;
 pub use super::error::StoreError;
 use super::url::StoreUrl;
 use crate::sites::SiteKey;
@@ -53,7 +54,7 @@ impl StoreConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WriterId(pub Arc<str>);
 
-/// What a hash bears of a writer.
+/// What a hash says of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Marker {
     /// The last part applied to it.
@@ -80,11 +81,11 @@ impl fmt::Display for Marker {
 /// What became of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The hash bore `prev`: the sums were added and it bears the part.
+    /// The hash held the marker `prev`: the sums were added, and its marker is the part now.
     Applied,
-    /// The hash bore the part already: nothing was written.
+    /// Its marker was the part already: nothing was written.
     Already,
-    /// It bore something else, or nothing: nothing was written.
+    /// Its marker was another one, or it had none: nothing was written.
     Found(Option<Marker>),
 }
 
@@ -122,7 +123,7 @@ pub struct Claim {
     pub dataset: Option<Arc<str>>,
     /// The id of the data set if it is born; none: a random one.
     pub birth: Option<Arc<str>>,
-    /// The runs of the writer's directory, oldest first; the last is this process. Redis lets one run bear
+    /// The runs of the writer's directory, oldest first; the last is this process. Redis lets one run hold
     /// a writer, the last that attached, and lets it go to a later run of the same directory only. Empty:
     /// anyone may apply as this writer.
     pub runs: Vec<Run>,
@@ -137,7 +138,7 @@ pub enum Standing {
     Ours,
     /// It is another data set than the one expected, or gone. Nothing was written.
     Other,
-    /// A run of another directory bears the writer: a copy of this one. Nothing was written.
+    /// A run of another directory holds the writer: a copy of this one. Nothing was written.
     Twin,
 }
 
@@ -150,7 +151,7 @@ pub struct Attached {
     pub since: NaiveDate,
     /// How the writer stands to it.
     pub standing: Standing,
-    /// Where the writer passed from one run to another that need not be of the same directory, or is borne
+    /// Where the writer passed from one run to another that need not be of the same directory, or is held
     /// by a twin: batches up to this one are the same in both.
     pub fork: Option<u64>,
 }
@@ -190,7 +191,7 @@ pub trait Store: Send + Sync + 'static {
     fn generation(&self) -> u64;
 
     /// What in the server's settings endangers counts.
-    fn concerns(&self) -> impl Future<Output = Result<Vec<Concern>, StoreError>> + Send;
+    fn concerns(&self) -> impl Reply<Vec<Concern>>;
 
     /// Registers the writer with a site's data, which is born if there is none. With an empty `zone` the one
     /// that is there stays.
@@ -206,21 +207,14 @@ pub trait Store: Send + Sync + 'static {
         writer: &WriterId,
         today: NaiveDate,
         claim: &Claim,
-    ) -> impl Future<Output = Result<Attached, StoreError>> + Send;
+    ) -> impl Reply<Attached>;
 
     /// The writers that a site's data knows, and when each last attached: Unix seconds.
-    fn writers(
-        &self,
-        site: &SiteKey,
-    ) -> impl Future<Output = Result<Vec<(WriterId, i64)>, StoreError>> + Send;
+    fn writers(&self, site: &SiteKey) -> impl Reply<Vec<(WriterId, i64)>>;
 
     /// Removes writers' markers from every hash of a site, and has the bearer of one, should it come back, take
     /// itself for a twin. How many markers.
-    fn retire(
-        &self,
-        site: &SiteKey,
-        writers: &[WriterId],
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> impl Reply<u64>;
 
     /// Applies parts in order, each atomically with its marker. On return with `Ok`, each outcome is
     /// what the store did, and the embedded store has it on disk. Sketches are merged too, before the
@@ -239,7 +233,7 @@ pub trait Store: Send + Sync + 'static {
         writer: &WriterId,
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
-    ) -> impl Future<Output = Result<Vec<Outcome>, StoreError>> + Send;
+    ) -> impl Reply<Vec<Outcome>>;
 
     /// Notes the calendar of a site, as `<zone> <first day of the week>`, with a mark of the change at an
     /// instant, if it was another one, which is answered. Where its weeks begin on another day the hash of the
@@ -250,33 +244,22 @@ pub trait Store: Send + Sync + 'static {
         at: &str,
         week: HashName,
         days: Vec<HashName>,
-    ) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
+    ) -> impl Reply<Option<String>>;
 
     /// Reads sums, each hash at one instant. The answers are in the order of the queries.
-    fn read(
-        &self,
-        writer: &WriterId,
-        queries: Vec<Query>,
-    ) -> impl Future<Output = Result<Vec<Found>, StoreError>> + Send;
+    fn read(&self, writer: &WriterId, queries: Vec<Query>) -> impl Reply<Vec<Found>>;
 
     /// The fields of a hash with the largest sums, largest first and those of one sum by name; at most `most`,
     /// which are kept in memory alone. Only about [`TOP_OF`] fields of the hash are read: the writer must get
     /// on, whatever the number of pages.
-    fn top(
-        &self,
-        hash: &HashName,
-        most: usize,
-    ) -> impl Future<Output = Result<Vec<(String, u64)>, StoreError>> + Send;
+    fn top(&self, hash: &HashName, most: usize) -> impl Reply<Vec<(String, u64)>>;
 
     /// Reads sketches, in the order of the names; none where there is none.
-    fn sketches(
-        &self,
-        names: Vec<HashName>,
-    ) -> impl Future<Output = Result<Vec<Option<Sketch>>, StoreError>> + Send;
+    fn sketches(&self, names: Vec<HashName>) -> impl Reply<Vec<Option<Sketch>>>;
 
     /// Estimates of sketches, in the order of the names, without sending their registers; 0 where
     /// there is none.
-    fn visitors(&self, names: Vec<HashName>) -> impl Future<Output = Result<Vec<u64>, StoreError>> + Send;
+    fn visitors(&self, names: Vec<HashName>) -> impl Reply<Vec<u64>>;
 
     /// The salt of a site's civil day: the one that is there, else the proposed one, which is kept
     /// from now for `keep`. Of several writers that propose at once, one is heard by all.
@@ -290,10 +273,10 @@ pub trait Store: Send + Sync + 'static {
         day: NaiveDate,
         proposed: [u8; 16],
         keep: Duration,
-    ) -> impl Future<Output = Result<[u8; 16], StoreError>> + Send;
+    ) -> impl Reply<[u8; 16]>;
 
     /// All that it holds.
-    fn dump(&self) -> impl Future<Output = Result<Self::Dump, StoreError>> + Send;
+    fn dump(&self) -> impl Reply<Self::Dump>;
 }
 
 /// Fields that [`Store::top`] reads.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use super::error::StoreError;
+use super::error::Reply;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::HashName;
 
@@ -55,89 +55,70 @@ pub trait Dump: Send + Sync + 'static {
     fn stands_still(&self) -> bool;
 
     /// The sites that have a data set.
-    fn sites(&self) -> impl Future<Output = Result<BTreeSet<SiteKey>, StoreError>> + Send;
+    fn sites(&self) -> impl Reply<BTreeSet<SiteKey>>;
 
     /// What is known of a site beside its sums: `format`, `dataset`, `since`, `zone`, `writer:<id>` …
-    fn meta(&self, site: &SiteKey) -> impl Future<Output = Result<Fields, StoreError>> + Send;
+    fn meta(&self, site: &SiteKey) -> impl Reply<Fields>;
 
     /// The names of a site's hashes and sketches, without `meta` and salts.
-    fn names(&self, site: &SiteKey) -> impl Future<Output = Result<BTreeSet<Arc<str>>, StoreError>> + Send;
+    fn names(&self, site: &SiteKey) -> impl Reply<BTreeSet<Arc<str>>>;
 
     /// All fields of small hashes, each hash at one instant; at most [`HASHES`] at a time.
-    fn whole(&self, hashes: &[StoredName]) -> impl Future<Output = Result<Vec<Held>, StoreError>> + Send;
+    fn whole(&self, hashes: &[StoredName]) -> impl Reply<Vec<Held>>;
 
     /// About [`STEP`] fields of a hash, and where to go on. One that changes meanwhile may be told twice.
     /// `Refused` where the name holds something else.
-    fn scan(
-        &self,
-        hash: &StoredName,
-        from: Option<String>,
-    ) -> impl Future<Output = Result<(Fields, Option<String>), StoreError>> + Send;
+    fn scan(&self, hash: &StoredName, from: Option<String>) -> impl Reply<(Fields, Option<String>)>;
 
-    /// Some fields of a hash; at most [`STEP`].
-    fn fields(
-        &self,
-        hash: &StoredName,
-        fields: &[String],
-    ) -> impl Future<Output = Result<Vec<Option<String>>, StoreError>> + Send;
+    /// Fields of hashes, all of them as nearly at one instant as the store can: for each hash its fields in their
+    /// order. Of a few hashes, and at most [`STEP`] fields; what is no hash has none.
+    fn get(&self, hashes: &[StoredName], fields: &[String]) -> impl Reply<Vec<Vec<Option<String>>>>;
 
-    /// One field of each of a few hashes, all of them as nearly at one instant as the store can.
-    fn field(
-        &self,
-        hashes: &[StoredName],
-        field: &str,
-    ) -> impl Future<Output = Result<Vec<Option<String>>, StoreError>> + Send;
+    /// One field of each hash.
+    fn field(&self, hashes: &[StoredName], field: &str) -> impl Reply<Vec<Option<String>>> {
+        async move {
+            let held = self.get(hashes, &[field.to_owned()]).await?;
+            Ok(held.into_iter().map(|fields| fields.into_iter().next().flatten()).collect())
+        }
+    }
+
+    /// Fields of one hash; at most [`STEP`].
+    fn fields(&self, hash: &StoredName, fields: &[String]) -> impl Reply<Vec<Option<String>>> {
+        async move { Ok(self.get(std::slice::from_ref(hash), fields).await?.pop().unwrap_or_default()) }
+    }
 
     /// The markers of a hash, of every writer that `meta` names.
-    fn markers(
-        &self,
-        hash: &StoredName,
-        writers: &[String],
-    ) -> impl Future<Output = Result<Fields, StoreError>> + Send {
+    fn markers(&self, hash: &StoredName, writers: &[String]) -> impl Reply<Fields> {
         async move {
             let names: Vec<String> = writers.iter().map(|writer| format!("#{writer}")).collect();
-            let mut markers = Fields::new();
-            for some in names.chunks(STEP) {
-                let found = self.fields(hash, some).await?;
-                let named = some.iter().cloned().zip(found);
-                markers.extend(named.filter_map(|(name, marker)| Some((name, marker?))));
-            }
-            Ok(markers)
+            let found = self.fields(hash, &names).await?;
+            Ok(names.into_iter().zip(found).filter_map(|(name, marker)| Some((name, marker?))).collect())
         }
     }
 
     /// The bytes of sketches, or why there are none (in words); at most [`HASHES`] at a time.
-    fn sketches(
-        &self,
-        names: &[StoredName],
-    ) -> impl Future<Output = Result<Vec<SketchBytes>, StoreError>> + Send;
+    fn sketches(&self, names: &[StoredName]) -> impl Reply<Vec<SketchBytes>>;
 
     /// The salts that are kept.
-    fn salts(&self, site: &SiteKey) -> impl Future<Output = Result<Vec<KeptSalt>, StoreError>> + Send;
+    fn salts(&self, site: &SiteKey) -> impl Reply<Vec<KeptSalt>>;
 }
 
 /// A store that is made like another. Not for counting: everything is set, nothing is added.
 pub trait Fill: Send + Sync {
     /// Sets fields of a hash.
-    fn put(&self, hash: &StoredName, fields: Fields) -> impl Future<Output = Result<(), StoreError>> + Send {
+    fn put(&self, hash: &StoredName, fields: Fields) -> impl Reply<()> {
         self.put_all(vec![(hash.clone(), fields)])
     }
 
     /// Sets fields of small hashes together, at most [`HASHES`].
-    fn put_all(
-        &self,
-        hashes: Vec<(StoredName, Fields)>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> impl Reply<()>;
 
     /// Sets sketches.
-    fn put_sketches(
-        &self,
-        sketches: Vec<(StoredName, Vec<u8>)>,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> impl Reply<()>;
 
     /// Sets what is known of a site. In Redis `format` is what keeps a service away from data that is
     /// not yet complete; the embedded store has one format for the whole file, which is left as it is.
-    fn put_meta(&self, site: &SiteKey, meta: Fields) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn put_meta(&self, site: &SiteKey, meta: Fields) -> impl Reply<()>;
 }
 
 /// When a writer was last seen as the embedded store keeps it: a day.

@@ -1,4 +1,4 @@
-//! What may go wrong with a store.
+//! What a store replies, and what may go wrong with it.
 
 use std::fmt::Display;
 
@@ -14,7 +14,7 @@ pub enum StoreError {
     /// It refuses, and will until someone acts (format of another version, wrong type, no rights).
     #[error("the store refuses: {0}")]
     Refused(String),
-    /// The data set is no longer the one attached, or another process bears the writer: nothing was written.
+    /// The data set is no longer the one attached, or another process holds the writer: nothing was written.
     /// Attach anew.
     #[error("the data set or the bearer of the writer has changed")]
     Detached,
@@ -35,3 +35,8 @@ impl StoreError {
         }
     }
 }
+
+/// The reply of a store, which may be awaited on any thread.
+pub trait Reply<T>: Future<Output = Result<T, StoreError>> + Send {}
+
+impl<T, F: Future<Output = Result<T, StoreError>> + Send> Reply<T> for F {}

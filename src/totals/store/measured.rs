@@ -11,8 +11,7 @@ use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
-/// A store whose operations are counted and timed. What keeps house in the data of a site (calendar, writers) is
-/// counted with attaching.
+/// A store whose operations are counted and timed.
 pub struct Measured<S> {
     store: S,
     metrics: Arc<Metrics>,
@@ -22,14 +21,15 @@ impl<S: Store> Measured<S> {
     pub fn new(store: S, metrics: Arc<Metrics>) -> Self {
         Measured { store, metrics }
     }
+}
 
-    async fn watch<T>(
-        &self,
-        operation: Operation,
-        work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        self.metrics.store.watch(operation, work).await
-    }
+/// Methods that are passed on, each under the operation that it is counted as.
+macro_rules! counted {
+    ($($operation:ident: $name:ident($($argument:ident: $type:ty),*) -> $reply:ty;)*) => {$(
+        async fn $name(&self, $($argument: $type),*) -> Result<$reply, StoreError> {
+            self.metrics.store.watch(Operation::$operation, self.store.$name($($argument),*)).await
+        }
+    )*};
 }
 
 impl<S: Store> Store for Measured<S> {
@@ -47,75 +47,21 @@ impl<S: Store> Store for Measured<S> {
         self.store.generation()
     }
 
-    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
-        self.watch(Operation::Attach, self.store.concerns()).await
+    counted! {
+        Attach: concerns() -> Vec<Concern>;
+        Attach: attach(site: &SiteKey, zone: &str, writer: &WriterId, today: NaiveDate, claim: &Claim) -> Attached;
+        Attach: writers(site: &SiteKey) -> Vec<(WriterId, i64)>;
+        Attach: retire(site: &SiteKey, writers: &[WriterId]) -> u64;
+        Attach: note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
+        Apply: apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
+        Read: read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;
+        Read: top(hash: &HashName, most: usize) -> Vec<(String, u64)>;
+        Read: sketches(names: Vec<HashName>) -> Vec<Option<Sketch>>;
+        Read: visitors(names: Vec<HashName>) -> Vec<u64>;
+        Salt: salt(site: &SiteKey, day: NaiveDate, proposed: [u8; 16], keep: Duration) -> [u8; 16];
     }
 
-    async fn attach(
-        &self,
-        site: &SiteKey,
-        zone: &str,
-        writer: &WriterId,
-        today: NaiveDate,
-        claim: &Claim,
-    ) -> Result<Attached, StoreError> {
-        self.watch(Operation::Attach, self.store.attach(site, zone, writer, today, claim)).await
-    }
-
-    async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-        self.watch(Operation::Attach, self.store.writers(site)).await
-    }
-
-    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
-        self.watch(Operation::Attach, self.store.retire(site, writers)).await
-    }
-
-    async fn apply(
-        &self,
-        writer: &WriterId,
-        parts: Vec<Part>,
-        sketches: Vec<SketchPart>,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        self.watch(Operation::Apply, self.store.apply(writer, parts, sketches)).await
-    }
-
-    async fn note_calendar(
-        &self,
-        calendar: &str,
-        at: &str,
-        week: HashName,
-        days: Vec<HashName>,
-    ) -> Result<Option<String>, StoreError> {
-        self.watch(Operation::Attach, self.store.note_calendar(calendar, at, week, days)).await
-    }
-
-    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
-        self.watch(Operation::Read, self.store.read(writer, queries)).await
-    }
-
-    async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
-        self.watch(Operation::Read, self.store.top(hash, most)).await
-    }
-
-    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        self.watch(Operation::Read, self.store.sketches(names)).await
-    }
-
-    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
-        self.watch(Operation::Read, self.store.visitors(names)).await
-    }
-
-    async fn salt(
-        &self,
-        site: &SiteKey,
-        day: NaiveDate,
-        proposed: [u8; 16],
-        keep: Duration,
-    ) -> Result<[u8; 16], StoreError> {
-        self.watch(Operation::Salt, self.store.salt(site, day, proposed, keep)).await
-    }
-
-    /// Not measured: it is read beside the writer's work, by tools.
+    /// Not counted: tools read it beside the writer's work.
     async fn dump(&self) -> Result<S::Dump, StoreError> {
         self.store.dump().await
     }

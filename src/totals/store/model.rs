@@ -15,13 +15,14 @@ use tokio::sync::Notify;
 use super::contract::{
     Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, WriterId, check,
 };
+use super::dump::{Fields, Fill, StoredName};
 use super::embedded::Snapshot;
 use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
-/// See the module. Clones are connections to the same store.
+/// The store. Clones are connections to the same one.
 #[derive(Default)]
 pub struct Model {
     shared: Arc<Shared>,
@@ -31,7 +32,7 @@ pub struct Model {
     claims: Mutex<HashMap<SiteKey, Held>>,
 }
 
-/// A data set, and the run that bears the writer.
+/// A data set, and the run that holds the writer.
 type Held = (Arc<str>, Option<Arc<str>>);
 
 impl Clone for Model {
@@ -66,7 +67,7 @@ pub struct Data {
     /// The registers that are not zero.
     sketches: BTreeMap<HashName, Arc<BTreeMap<u16, u8>>>,
     sites: BTreeMap<SiteKey, (Arc<str>, NaiveDate)>,
-    /// The run that bears each writer.
+    /// The run that holds each writer.
     bearers: HashMap<(SiteKey, WriterId), Arc<str>>,
     salts: BTreeMap<(SiteKey, NaiveDate), [u8; 16]>,
     /// A part that was applied to a hash that had it in it already.
@@ -258,7 +259,7 @@ impl Store for Model {
     }
 
     async fn dump(&self) -> Result<Snapshot, StoreError> {
-        Err(StoreError::Refused("a model of a store is not copied".to_owned()))
+        Err(is_not_copied())
     }
 
     async fn apply(
@@ -328,6 +329,20 @@ impl Store for Model {
         _keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
         self.call(|data| *data.salts.entry((site.clone(), day)).or_insert(proposed)).await
+    }
+}
+
+impl Fill for Model {
+    async fn put_all(&self, _hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
+        Err(is_not_copied())
+    }
+
+    async fn put_sketches(&self, _sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
+        Err(is_not_copied())
+    }
+
+    async fn put_meta(&self, _site: &SiteKey, _meta: Fields) -> Result<(), StoreError> {
+        Err(is_not_copied())
     }
 }
 
@@ -403,4 +418,8 @@ impl Data {
 
 fn away() -> StoreError {
     StoreError::Unreachable("the model is told not to".to_owned())
+}
+
+fn is_not_copied() -> StoreError {
+    StoreError::Refused("a model of a store is not copied".to_owned())
 }

@@ -15,7 +15,7 @@
 //! totals.redb   an embedded store (see `embedded`)
 //! ```
 //!
-//! The directory bears another name until everything in it is synced: what is called by its name is whole.
+//! The directory has another name until everything in it is synced: one that has its own name is whole.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -6,7 +6,7 @@
 //! one from its outbox, as to any store that went back in time.
 //!
 //! A site is copied in rounds, each of which copies what differs; the last finds nothing. Of a hash of pages
-//! the markers are compared, and written last: one that was copied half bears none. All of it is set,
+//! the markers are compared, and written last: one that was copied by half has none. All of it is set,
 //! never added, so a copy that was broken off is taken up again by doing it again.
 //!
 //! Until all is copied and compared nobody takes the target for a store: the file has a name of its own
@@ -73,7 +73,7 @@ struct Target<S> {
     resumes: bool,
 }
 
-/// What is copied beside the totals, and into what.
+/// How a copy is made.
 #[derive(Clone, Copy, Default)]
 pub struct Manner {
     /// Takes up a copy that was broken off.
@@ -131,8 +131,8 @@ impl<S: Store + Fill> Target<S> {
         self.store.dump().await.map_err(target)
     }
 
-    /// Whether a site was copied before, in a copy that was broken off when it was being ended. Refuses a site
-    /// that has anything here but for what such a copy left.
+    /// Whether a site was copied before, in a copy that was broken off at its very end. Refuses a site of which
+    /// the target has anything except what such a copy left.
     async fn has(&self, site: &SiteKey, dataset: &str) -> Result<bool, CopyError> {
         let here = self.dump().await?;
         let meta = here.meta(site).await.map_err(target)?;
@@ -154,13 +154,14 @@ impl<S: Store + Fill> Target<S> {
     }
 
     async fn put_meta(&self, site: &SiteKey, mut meta: Fields, format: &str) -> Result<(), CopyError> {
-        // Which process bears a writer is of the store that it is attached to.
+        // Which process holds a writer concerns only the store that it is attached to.
         let of_a_process = |name: &str| name.starts_with("run:") || name.starts_with("forks:");
         meta.retain(|(name, _)| name != "format" && !of_a_process(name));
         meta.push(("format".to_owned(), format.to_owned()));
         self.store.put_meta(site, meta).await.map_err(target)
     }
 
+    /// Copies every site and compares, then gives everything its name.
     async fn fill(self, from: &impl Dump, with_salts: bool) -> Result<Vec<Audit>, CopyError> {
         let (mut metas, mut sites) = (Vec::new(), 0);
         for site in from.sites().await.map_err(source)? {
@@ -207,6 +208,7 @@ impl<S: Store + Fill> Target<S> {
     }
 }
 
+/// Copies one site.
 struct Copier<'a, D, S> {
     from: &'a D,
     to: &'a S,
@@ -259,8 +261,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
         let theirs = there.whole(hashes).await.map_err(target)?;
         let mut differing = Vec::new();
         for ((hash, ours), theirs) in hashes.iter().zip(ours).zip(theirs) {
-            let mut ours =
-                ours.map_err(|what| source(StoreError::Refused(format!("{}: {what}", hash.name))))?;
+            let mut ours = ours.map_err(|what| source(StoreError::Refused(what).within(&hash.name)))?;
             let mut theirs = theirs.unwrap_or_default();
             ours.sort();
             theirs.sort();
@@ -280,7 +281,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
         let theirs = there.sketches(names).await.map_err(target)?;
         let mut differing = Vec::new();
         for ((name, ours), theirs) in names.iter().zip(ours).zip(theirs) {
-            let ours = ours.map_err(|what| source(StoreError::Refused(format!("{}: {what}", name.name))))?;
+            let ours = ours.map_err(|what| source(StoreError::Refused(what).within(&name.name)))?;
             if let Some(bytes) = ours.filter(|ours| !theirs.is_ok_and(|theirs| theirs.as_ref() == Some(ours)))
             {
                 differing.push((name.clone(), bytes));

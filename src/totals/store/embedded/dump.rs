@@ -171,14 +171,17 @@ impl Dump for Snapshot {
         .await
     }
 
-    async fn field(&self, hashes: &[StoredName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
-        let (hashes, field) = (hashes.to_vec(), field.to_owned());
-        self.read(move |tx| hashes.iter().map(|hash| value_of(tx, hash, &field)).collect()).await
-    }
-
-    async fn fields(&self, hash: &StoredName, fields: &[String]) -> Result<Vec<Option<String>>, StoreError> {
-        let (hash, fields) = (hash.clone(), fields.to_vec());
-        self.read(move |tx| fields.iter().map(|field| value_of(tx, &hash, field)).collect()).await
+    async fn get(
+        &self,
+        hashes: &[StoredName],
+        fields: &[String],
+    ) -> Result<Vec<Vec<Option<String>>>, StoreError> {
+        let (hashes, fields) = (hashes.to_vec(), fields.to_vec());
+        self.read(move |tx| {
+            let of = |hash| fields.iter().map(|field| value_of(tx, hash, field)).collect();
+            hashes.iter().map(of).collect()
+        })
+        .await
     }
 
     async fn sketches(&self, names: &[StoredName]) -> Result<Vec<SketchBytes>, StoreError> {

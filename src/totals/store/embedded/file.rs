@@ -21,7 +21,7 @@ const FORMAT: &str = "1";
 /// Memory for pages of the file, those being written included.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// How a database is opened: [`open_file`], save in tests.
+/// How a database is opened: [`open_file`], except in tests.
 pub type Opener = fn(&Path) -> Result<Database, DatabaseError>;
 
 /// The store's file.
@@ -70,12 +70,6 @@ impl File {
         let handle = self.0.clone();
         blocking(move || handle.database()).await
     }
-
-    /// Lets go of the database: the next call opens it anew.
-    #[cfg(test)]
-    pub fn forget(&self) {
-        self.0.forget();
-    }
 }
 
 impl Handle {
@@ -96,9 +90,44 @@ impl Handle {
         Ok(database)
     }
 
+    /// Lets go of the database: the next call opens it anew.
     fn forget(&self) {
         *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Reads the file as it is at one instant.
+pub async fn read<T: Send + 'static>(
+    file: &File,
+    job: impl FnOnce(&ReadTransaction) -> Result<T, Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    file.work(move |database| job(&database.begin_read()?)).await
+}
+
+/// Changes the file in one transaction, which is on disk when this returns.
+pub async fn write<T: Send + 'static>(
+    file: &File,
+    job: impl FnOnce(&WriteTransaction) -> Result<T, Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    write_if(file, move |tx| Ok((job(tx)?, true))).await
+}
+
+/// The same for a job that says whether it has changed anything: if not, nothing is synced.
+pub async fn write_if<T: Send + 'static>(
+    file: &File,
+    job: impl FnOnce(&WriteTransaction) -> Result<(T, bool), Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    file.work(move |database| {
+        let tx = begin(database)?;
+        let (done, changed) = job(&tx)?;
+        if changed {
+            tx.commit()?
+        } else {
+            tx.abort()?
+        }
+        Ok(done)
+    })
+    .await
 }
 
 /// Begins a transaction whose commit is durable when it returns. It saves the allocator's state, too
@@ -150,7 +179,7 @@ pub fn read_only(path: &Path) -> Result<Option<ReadOnlyDatabase>, StoreError> {
     opened.map_err(|err| fault(err).within(path.display()))
 }
 
-fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+pub fn open_file(path: &Path) -> Result<Database, DatabaseError> {
     builder().open(path)
 }
 

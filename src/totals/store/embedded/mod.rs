@@ -11,10 +11,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{NaiveDate, NaiveTime};
-use redb::{Error, ReadableDatabase, ReadableTable, Table, WriteTransaction};
+use redb::{Error, ReadableTable, Table, WriteTransaction};
 
 pub use self::dump::Snapshot;
-use self::file::{File, begin};
+use self::file::{File, read, write, write_if};
 use self::tables::{
     MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, field_of, hash_key, key, marker_key, marker_of, of_hash,
     sketch_of, stored_key, text_of,
@@ -42,11 +42,7 @@ impl Embedded {
         File::open(path).await.map(Embedded)
     }
 
-    /// Refuses a file of another format before anything beside it is touched. One that was not closed
-    /// properly is looked at when it is opened.
-    ///
-    /// # Errors
-    /// See [`Embedded::open`].
+    /// Refuses a file as `open` does, but leaves it closed; one that was not closed properly passes.
     pub fn check(path: &Path) -> Result<(), StoreError> {
         if path.exists() { file::read_only(path).map(|_| ()) } else { Ok(()) }
     }
@@ -82,77 +78,64 @@ impl Store for Embedded {
         let (site, zone, writer) = (site.clone(), zone.to_owned(), writer.clone());
         let expected = claim.dataset.clone();
         let proposed = claim.birth.as_deref().map_or_else(random::id, str::to_owned);
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let attached = {
-                    let mut meta = tx.open_table(META)?;
-                    let held = text_of(&meta, &key(&site, "dataset"))?;
-                    if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
-                        let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
-                        return Ok(Attached { dataset, since: today, standing, fork: None });
-                    }
-                    let mut keep = |name: &str, value: &str| -> Result<(), Error> {
-                        meta.insert(key(&site, name).as_str(), value)?;
-                        Ok(())
-                    };
-                    if !zone.is_empty() {
-                        keep("zone", &zone)?;
-                    }
-                    keep(&format!("writer:{}", writer.0), &today.to_string())?;
-                    let since = match text_of(&meta, &key(&site, "since"))? {
-                        Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
-                        None => today,
-                    };
-                    let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
-                    let dataset = held.unwrap_or(proposed);
-                    meta.insert(key(&site, "dataset").as_str(), dataset.as_str())?;
-                    meta.insert(key(&site, "since").as_str(), since.to_string().as_str())?;
-                    Attached { dataset: dataset.into(), since, standing, fork: None }
-                };
-                tx.commit()?;
-                Ok(attached)
-            })
-            .await
+        write_if(&self.0, move |tx| {
+            let mut meta = tx.open_table(META)?;
+            let held = text_of(&meta, &key(&site, "dataset"))?;
+            if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
+                let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
+                return Ok((Attached { dataset, since: today, standing, fork: None }, false));
+            }
+            let since = match text_of(&meta, &key(&site, "since"))? {
+                Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
+                None => today,
+            };
+            let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
+            let dataset = held.unwrap_or(proposed);
+            let mut keep = |name: &str, value: &str| meta.insert(key(&site, name).as_str(), value).map(drop);
+            if !zone.is_empty() {
+                keep("zone", &zone)?;
+            }
+            keep(&format!("writer:{}", writer.0), &today.to_string())?;
+            keep("dataset", &dataset)?;
+            keep("since", &since.to_string())?;
+            Ok((Attached { dataset: dataset.into(), since, standing, fork: None }, true))
+        })
+        .await
     }
 
     async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
         let prefix = key(site, "writer:");
-        self.0
-            .work(move |database| {
-                let meta = database.begin_read()?.open_table(META)?;
-                let mut writers = Vec::new();
-                for entry in meta.range(prefix.as_str()..)? {
-                    let (name, day) = entry?;
-                    let Some(id) = name.value().strip_prefix(&prefix) else { break };
-                    let day: Option<NaiveDate> = day.value().parse().ok();
-                    let seen = day.map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
-                    writers.push((WriterId(id.into()), seen));
-                }
-                Ok(writers)
-            })
-            .await
+        read(&self.0, move |tx| {
+            let meta = tx.open_table(META)?;
+            let mut writers = Vec::new();
+            for entry in meta.range(prefix.as_str()..)? {
+                let (name, day) = entry?;
+                let Some(id) = name.value().strip_prefix(&prefix) else { break };
+                let day: Option<NaiveDate> = day.value().parse().ok();
+                let seen = day.map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
+                writers.push((WriterId(id.into()), seen));
+            }
+            Ok(writers)
+        })
+        .await
     }
 
     async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
         let (site, writers) = (site.clone(), writers.to_vec());
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let mut removed = 0;
-                for writer in &writers {
-                    let (prefix, ending) = (key(&site, ""), format!("\0{}", writer.0));
-                    tx.open_table(MARKERS)?.retain(|key, _| {
-                        let goes = key.starts_with(&prefix) && key.ends_with(&ending);
-                        removed += u64::from(goes);
-                        !goes
-                    })?;
-                    tx.open_table(META)?.remove(key(&site, format!("writer:{}", writer.0)).as_str())?;
-                }
-                tx.commit()?;
-                Ok(removed)
-            })
-            .await
+        write(&self.0, move |tx| {
+            let mut removed = 0;
+            for writer in &writers {
+                let (prefix, ending) = (key(&site, ""), format!("\0{}", writer.0));
+                tx.open_table(MARKERS)?.retain(|key, _| {
+                    let goes = key.starts_with(&prefix) && key.ends_with(&ending);
+                    removed += u64::from(goes);
+                    !goes
+                })?;
+                tx.open_table(META)?.remove(key(&site, format!("writer:{}", writer.0)).as_str())?;
+            }
+            Ok(removed)
+        })
+        .await
     }
 
     async fn apply(
@@ -163,20 +146,13 @@ impl Store for Embedded {
     ) -> Result<Vec<Outcome>, StoreError> {
         check(&parts)?;
         let writer = writer.clone();
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let merged = merge(&tx, &sketches)?;
-                let outcomes = add(&tx, &writer, &parts)?;
-                // A call that changes nothing was on disk before: it costs no sync.
-                if merged || outcomes.contains(&Outcome::Applied) {
-                    tx.commit()?;
-                } else {
-                    tx.abort()?;
-                }
-                Ok(outcomes)
-            })
-            .await
+        write_if(&self.0, move |tx| {
+            let merged = merge(tx, &sketches)?;
+            let outcomes = add(tx, &writer, &parts)?;
+            let changed = merged || outcomes.contains(&Outcome::Applied);
+            Ok((outcomes, changed))
+        })
+        .await
     }
 
     async fn note_calendar(
@@ -187,60 +163,50 @@ impl Store for Embedded {
         days: Vec<HashName>,
     ) -> Result<Option<String>, StoreError> {
         let (calendar, at) = (calendar.to_owned(), at.to_owned());
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let before = change_calendar(&tx, &calendar, &at, &week, &days)?;
-                if before.as_ref() == Some(&calendar) {
-                    tx.abort()?;
-                    return Ok(None);
-                }
-                tx.commit()?;
-                Ok(before)
-            })
-            .await
+        write_if(&self.0, move |tx| {
+            let before = change_calendar(tx, &calendar, &at, &week, &days)?;
+            let changed = before.as_ref() != Some(&calendar);
+            Ok((before.filter(|_| changed), changed))
+        })
+        .await
     }
 
     async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         let writer = writer.clone();
-        self.0
-            .work(move |database| {
-                let tx = database.begin_read()?;
-                let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-                let answer = |query: &Query| {
-                    let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
-                    let mut key = SumKey::new(&query.hash);
-                    let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
-                    let sums = query.fields.iter().map(|field| &**field).map(sum);
-                    Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
-                };
-                queries.iter().map(answer).collect()
-            })
-            .await
+        read(&self.0, move |tx| {
+            let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+            let answer = |query: &Query| {
+                let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
+                let mut key = SumKey::new(&query.hash);
+                let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
+                let sums = query.fields.iter().map(|field| &**field).map(sum);
+                Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
+            };
+            queries.iter().map(answer).collect()
+        })
+        .await
     }
 
     async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
         let (from, until) = of_hash(&hash_key(hash));
-        self.0
-            .work(move |database| {
-                let sums = database.begin_read()?.open_table(SUMS)?;
-                let mut top = Top::new(most);
-                for entry in sums.range(from.as_bytes()..until.as_bytes())?.take(TOP_OF) {
-                    let (key, sum) = entry?;
-                    top.tell(field_of(key.value(), &from), sum.value());
-                }
-                Ok(top.sorted())
-            })
-            .await
+        read(&self.0, move |tx| {
+            let sums = tx.open_table(SUMS)?;
+            let mut top = Top::new(most);
+            for entry in sums.range(from.as_bytes()..until.as_bytes())?.take(TOP_OF) {
+                let (key, sum) = entry?;
+                top.tell(field_of(key.value(), &from), sum.value());
+            }
+            Ok(top.sorted())
+        })
+        .await
     }
 
     async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        self.0
-            .work(move |database| {
-                let sketches = database.begin_read()?.open_table(SKETCHES)?;
-                names.iter().map(|name| sketch_of(&sketches, name)).collect()
-            })
-            .await
+        read(&self.0, move |tx| {
+            let sketches = tx.open_table(SKETCHES)?;
+            names.iter().map(|name| sketch_of(&sketches, name)).collect()
+        })
+        .await
     }
 
     async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
@@ -256,33 +222,27 @@ impl Store for Embedded {
         keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
         let key = key(site, day);
-        self.0
-            .work(move |database| {
-                let held = database.begin_read()?.open_table(SALTS)?.get(key.as_str())?;
-                if let Some(salt) = held {
-                    return Ok(salt.value().1);
-                }
-                let begins = day.and_time(NaiveTime::MIN).and_utc().timestamp();
-                let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
-                let expires = begins.saturating_add(24 * 3600).saturating_add(keep);
-                let tx = begin(database)?;
-                let salt = {
-                    let mut salts = tx.open_table(SALTS)?;
-                    salts.retain(|_, (expires, _)| expires > begins)?;
-                    // Another call may have been faster since the look above.
-                    let held = salts.get(key.as_str())?.map(|held| held.value().1);
-                    match held {
-                        Some(salt) => salt,
-                        None => {
-                            salts.insert(key.as_str(), (expires, proposed))?;
-                            proposed
-                        }
-                    }
-                };
-                tx.commit()?;
-                Ok(salt)
-            })
-            .await
+        let asked = key.clone();
+        let held = read(&self.0, move |tx| {
+            Ok(tx.open_table(SALTS)?.get(asked.as_str())?.map(|held| held.value().1))
+        });
+        if let Some(salt) = held.await? {
+            return Ok(salt);
+        }
+        let begins = day.and_time(NaiveTime::MIN).and_utc().timestamp();
+        let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+        let expires = begins.saturating_add(24 * 3600).saturating_add(keep);
+        write(&self.0, move |tx| {
+            let mut salts = tx.open_table(SALTS)?;
+            salts.retain(|_, (expires, _)| expires > begins)?;
+            // Another call may have been faster since the look above.
+            let held = salts.get(key.as_str())?.map(|held| held.value().1);
+            if held.is_none() {
+                salts.insert(key.as_str(), (expires, proposed))?;
+            }
+            Ok(held.unwrap_or(proposed))
+        })
+        .await
     }
 
     async fn dump(&self) -> Result<Snapshot, StoreError> {
@@ -292,60 +252,47 @@ impl Store for Embedded {
 
 impl Fill for Embedded {
     async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                {
-                    let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-                    for (hash, fields) in &hashes {
-                        let hash = stored_key(hash);
-                        for (field, value) in fields {
-                            let plain = || Error::Corrupted(format!("{hash} {field} is {value:?}"));
-                            if let Some(writer) = field.strip_prefix('#') {
-                                markers.insert(format!("{hash}\0{writer}").as_str(), value.as_str())?;
-                            } else {
-                                let sum: u64 = value.parse().map_err(|_| plain())?;
-                                sums.insert(format!("{hash}\0{field}").as_bytes(), sum)?;
-                            }
-                        }
+        write(&self.0, move |tx| {
+            let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+            for (hash, fields) in &hashes {
+                let hash = stored_key(hash);
+                for (field, value) in fields {
+                    if let Some(writer) = field.strip_prefix('#') {
+                        markers.insert(format!("{hash}\0{writer}").as_str(), value.as_str())?;
+                        continue;
                     }
+                    let sum: u64 = value.parse().map_err(|_| damaged(&format!("{hash} {field}"), value))?;
+                    sums.insert(format!("{hash}\0{field}").as_bytes(), sum)?;
                 }
-                Ok(tx.commit()?)
-            })
-            .await
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                {
-                    let mut table = tx.open_table(SKETCHES)?;
-                    for (name, bytes) in &sketches {
-                        table.insert(stored_key(name).as_str(), bytes.as_slice())?;
-                    }
-                }
-                Ok(tx.commit()?)
-            })
-            .await
+        write(&self.0, move |tx| {
+            let mut table = tx.open_table(SKETCHES)?;
+            for (name, bytes) in &sketches {
+                table.insert(stored_key(name).as_str(), bytes.as_slice())?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
         let site = site.clone();
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                {
-                    let mut table = tx.open_table(META)?;
-                    for (name, value) in meta.iter().filter(|(name, _)| name != "format") {
-                        let is_writer = name.starts_with("writer:");
-                        let value = if is_writer { seen_as_day(value) } else { value.clone() };
-                        table.insert(key(&site, name).as_str(), value.as_str())?;
-                    }
-                }
-                Ok(tx.commit()?)
-            })
-            .await
+        write(&self.0, move |tx| {
+            let mut table = tx.open_table(META)?;
+            for (name, value) in meta.iter().filter(|(name, _)| name != "format") {
+                let is_writer = name.starts_with("writer:");
+                let value = if is_writer { seen_as_day(value) } else { value.clone() };
+                table.insert(key(&site, name).as_str(), value.as_str())?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 

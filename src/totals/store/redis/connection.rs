@@ -5,6 +5,7 @@
 //! that turned the login down is asked anew the next time. A connection found broken is made again once
 //! within the same deadline, so that a restart of the server between two calls is not seen.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -117,21 +118,20 @@ impl Connection {
         replies.map(|reply| reply.map_err(|err| self.fault(&err))).collect()
     }
 
-    /// About [`STEP`] keys that match a pattern, of one type or of any, and where to go on.
-    pub async fn keys(
-        &self,
-        pattern: &str,
-        of_type: Option<&str>,
-        from: Option<String>,
-    ) -> Result<(Vec<String>, Option<String>), StoreError> {
-        let from = from.unwrap_or_else(|| "0".to_owned());
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(from).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
-        if let Some(name) = of_type {
-            scan.arg("TYPE").arg(name);
+    /// The keys that match a pattern, of one type or of any.
+    pub async fn keys(&self, pattern: &str, of_type: Option<&str>) -> Result<BTreeSet<String>, StoreError> {
+        let (mut found, mut cursor) = (BTreeSet::new(), "0".to_owned());
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
+            of_type.into_iter().for_each(|name| _ = scan.arg("TYPE").arg(name));
+            let (next, keys): (String, Vec<String>) = self.only(&scan).await?;
+            found.extend(keys);
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
         }
-        let (next, keys): (String, _) = self.only(&scan).await?;
-        Ok((keys, (next != "0").then_some(next)))
     }
 
     /// About [`STEP`] fields of a hash, and where to go on.

@@ -24,17 +24,6 @@ impl Keyspace {
         Connection::new(config).map(Keyspace)
     }
 
-    /// Does something with all keys that match a pattern.
-    async fn each_key(&self, pattern: &str, mut each: impl FnMut(String)) -> Result<(), StoreError> {
-        let mut from = Some(None);
-        while let Some(cursor) = from {
-            let (keys, next) = self.0.keys(pattern, None, cursor).await?;
-            keys.into_iter().for_each(&mut each);
-            from = next.map(Some);
-        }
-        Ok(())
-    }
-
     /// An answer for each command: what the server has against one of them is not a fault of all.
     async fn each<T: FromRedisValue>(&self, pipe: Pipeline) -> Result<Vec<Result<T, String>>, StoreError> {
         let replies = self.0.ask(pipe).await?;
@@ -56,13 +45,8 @@ impl Dump for Keyspace {
     }
 
     async fn sites(&self) -> Result<BTreeSet<SiteKey>, StoreError> {
-        let mut sites = BTreeSet::new();
-        let each = |key: String| {
-            let site = key.strip_prefix("footfall:{").and_then(|rest| rest.strip_suffix("}:meta"));
-            sites.extend(site.and_then(SiteKey::new));
-        };
-        self.each_key("footfall:{*}:meta", each).await?;
-        Ok(sites)
+        let site = |key: &String| SiteKey::new(key.strip_prefix("footfall:{")?.strip_suffix("}:meta")?);
+        Ok(self.0.keys("footfall:{*}:meta", None).await?.iter().filter_map(site).collect())
     }
 
     async fn meta(&self, site: &SiteKey) -> Result<Fields, StoreError> {
@@ -70,16 +54,13 @@ impl Dump for Keyspace {
     }
 
     async fn names(&self, site: &SiteKey) -> Result<BTreeSet<Arc<str>>, StoreError> {
-        let mut names = BTreeSet::new();
         let prefix = key(site, "");
-        let each = |key: String| {
-            let name = key.strip_prefix(&prefix).unwrap_or_default();
-            if !APART.iter().any(|apart| name == *apart || apart.ends_with(':') && name.starts_with(apart)) {
-                names.insert(name.into());
-            }
+        let is_apart = |name: &str| {
+            APART.iter().any(|apart| name == *apart || apart.ends_with(':') && name.starts_with(apart))
         };
-        self.each_key(&format!("{prefix}*"), each).await?;
-        Ok(names)
+        let keys = self.0.keys(&format!("{prefix}*"), None).await?;
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
+        Ok(names.filter(|name| !is_apart(name)).map(Arc::from).collect())
     }
 
     async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
@@ -98,24 +79,21 @@ impl Dump for Keyspace {
         self.0.fields(&stored_key(hash), from).await
     }
 
-    async fn field(&self, hashes: &[StoredName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
+    async fn get(
+        &self,
+        hashes: &[StoredName],
+        fields: &[String],
+    ) -> Result<Vec<Vec<Option<String>>>, StoreError> {
         let mut found = Vec::with_capacity(hashes.len());
         for some in hashes.chunks(HASHES) {
             let mut pipe = redis::pipe();
             for hash in some {
-                pipe.cmd("HGET").arg(stored_key(hash)).arg(field);
+                pipe.cmd("HMGET").arg(stored_key(hash)).arg(fields);
             }
-            // What is of another type is told of where it is read whole.
-            found.extend(self.each(pipe).await?.into_iter().map(Result::unwrap_or_default));
+            let none = |_| vec![None; fields.len()];
+            found.extend(self.each(pipe).await?.into_iter().map(|held| held.unwrap_or_else(none)));
         }
         Ok(found)
-    }
-
-    async fn fields(&self, hash: &StoredName, fields: &[String]) -> Result<Vec<Option<String>>, StoreError> {
-        if fields.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.0.only(redis::cmd("HMGET").arg(stored_key(hash)).arg(fields)).await
     }
 
     async fn sketches(&self, names: &[StoredName]) -> Result<Vec<SketchBytes>, StoreError> {
@@ -127,13 +105,8 @@ impl Dump for Keyspace {
     }
 
     async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {
-        let mut keys = BTreeSet::new();
-        self.each_key(&key(site, "salt:*"), |key| {
-            keys.insert(key);
-        })
-        .await?;
         let mut salts = Vec::new();
-        for name in keys {
+        for name in self.0.keys(&key(site, "salt:*"), None).await? {
             let salt: Option<String> = self.0.only(redis::cmd("GET").arg(&name)).await?;
             let seconds: i64 = self.0.only(redis::cmd("TTL").arg(&name)).await?;
             let day = name.rsplit(':').next().and_then(|day| day.parse().ok());

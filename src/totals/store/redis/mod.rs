@@ -2,8 +2,8 @@
 //!
 //! A hash holds its sums and a field `#<writer>` with each writer's marker; `apply.lua` changes them together.
 //!
-//! A call that was given up may still be carried out by the server, later and beside its repetition:
-//! everything sent here bears that.
+//! A call that was given up may still be carried out by the server, later or at the same time as its repetition.
+//! Everything that is sent here allows for that.
 
 mod connection;
 mod dump;
@@ -127,7 +127,7 @@ impl Redis {
         for (n, part) in sketches.iter().enumerate() {
             let mut sketch = Sketch::new();
             sketch.raise(&part.registers);
-            let part_key = key(&part.name.site, &format!("merge:{once}:{n}"));
+            let part_key = key(&part.name.site, format!("merge:{once}:{n}"));
             pipe.cmd("SET").arg(&part_key).arg(sketch.to_bytes()).arg("EX").arg(MERGE_EXPIRY_S);
             pipe.cmd("PFMERGE").arg(hash_key(&part.name)).arg(&part_key);
             pipe.cmd("DEL").arg(&part_key);
@@ -328,7 +328,7 @@ impl Store for Redis {
         proposed: [u8; 16],
         keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
-        let key = key(site, &format!("salt:{day}"));
+        let key = key(site, format!("salt:{day}"));
         let hex = format!("{:032x}", u128::from_be_bytes(proposed));
         let mut set = redis::cmd("SET");
         set.arg(&key).arg(hex).arg("NX").arg("GET").arg("EX").arg(keep.as_secs().max(1));

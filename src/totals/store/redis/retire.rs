@@ -9,6 +9,7 @@ use super::keys::{key, marker_field};
 use crate::sites::SiteKey;
 use crate::totals::batch::part::PartId;
 use crate::totals::store::contract::{StoreError, WriterId};
+use crate::totals::store::dump::STEP;
 
 /// Stands for the run of a writer that was retired: no run of a directory is called so.
 const RETIRED: &str = "retired";
@@ -32,8 +33,9 @@ pub async fn retire(
     let run = |writer: &WriterId| (format!("run:{}", writer.0), RETIRED.to_owned());
     note(connection, site, writers.iter().map(run).collect()).await?;
     // Then it is noted how far each came, should it come back; only then do the markers go.
+    let keys = Vec::from_iter(connection.keys(&key(site, "*"), Some("hash")).await?);
     let mut last = vec![None; writers.len()];
-    for held in of_hashes(connection, "HMGET", site, writers).await? {
+    for held in of_hashes(connection, "HMGET", &keys, writers).await? {
         let markers = Vec::<Option<String>>::from_redis_value(held).unwrap_or_default();
         for (last, marker) in last.iter_mut().zip(markers) {
             let id: Option<PartId> = marker.and_then(|marker| marker.parse().ok());
@@ -45,7 +47,7 @@ pub async fn retire(
     };
     note(connection, site, writers.iter().zip(last).filter_map(runs).collect()).await?;
     let mut removed = 0;
-    for gone in of_hashes(connection, "HDEL", site, writers).await? {
+    for gone in of_hashes(connection, "HDEL", &keys, writers).await? {
         removed += u64::from_redis_value(gone).map_err(|error| connection.fault(&error.into()))?;
     }
     let mut forget = redis::cmd("HDEL");
@@ -70,25 +72,21 @@ async fn note(
     connection.only::<i64>(&set).await.map(drop)
 }
 
-/// Asks one thing of writers' markers in every hash of a site.
+/// Asks one thing of writers' markers in hashes.
 async fn of_hashes(
     connection: &Connection,
     command: &str,
-    site: &SiteKey,
+    keys: &[String],
     writers: &[WriterId],
 ) -> Result<Vec<Value>, StoreError> {
-    let (mut from, mut told) = (Some(None), Vec::new());
-    while let Some(cursor) = from {
-        let (keys, next) = connection.keys(&key(site, "*"), Some("hash"), cursor).await?;
-        from = next.map(Some);
+    let mut told = Vec::new();
+    for some in keys.chunks(STEP) {
         let mut pipe = redis::pipe();
-        for key in &keys {
+        for key in some {
             pipe.cmd(command).arg(key);
             writers.iter().for_each(|writer| _ = pipe.arg(marker_field(writer)));
         }
-        if !keys.is_empty() {
-            told.append(&mut connection.all(pipe).await?);
-        }
+        told.append(&mut connection.all(pipe).await?);
     }
     Ok(told)
 }

@@ -23,7 +23,7 @@ pub enum AnyStore {
 
 pub enum AnyDump {
     Embedded(Snapshot),
-    Redis(Keyspace),
+    Redis(Box<Keyspace>),
 }
 
 impl AnyStore {
@@ -40,19 +40,31 @@ impl AnyDump {
     pub async fn open(config: &StoreConfig) -> Result<AnyDump, StoreError> {
         match config.url.file(Path::new("")) {
             Some(path) => Snapshot::of_file(&path).await.map(AnyDump::Embedded),
-            None => Keyspace::open(config).map(AnyDump::Redis),
+            None => Keyspace::open(config).map(|dump| AnyDump::Redis(Box::new(dump))),
         }
     }
 }
 
-/// The same call on whichever store it is.
-macro_rules! on {
-    ($self:ident, $store:ident => $call:expr) => {
-        match $self {
-            AnyStore::Embedded($store) => $call,
-            AnyStore::Redis($store) => $call,
-            AnyStore::Model($store) => $call,
+/// Methods that are passed on to whichever it is.
+macro_rules! passed_on {
+    ($any:ident: $($kind:ident)*; $($name:ident($($argument:ident: $type:ty),*) -> $reply:ty;)*) => {
+        passed_on!(@each [$any $($kind)*] $(($name [$($argument: $type),*] $reply))*);
+    };
+    (@each $kinds:tt $($method:tt)*) => {
+        $(passed_on!(@method $kinds $method);)*
+    };
+    (@method [$any:ident $($kind:ident)*] ($name:ident [$($argument:ident: $type:ty),*] $reply:ty)) => {
+        async fn $name(&self, $($argument: $type),*) -> Result<$reply, StoreError> {
+            passed_on!(@match self, $name [$($argument),*] $any $($kind)*)
         }
+    };
+    (@match $self:ident, $name:ident $arguments:tt $any:ident $($kind:ident)*) => {
+        match $self {
+            $($any::$kind(one) => passed_on!(@call one, $name $arguments),)*
+        }
+    };
+    (@call $one:ident, $name:ident [$($argument:ident),*]) => {
+        $one.$name($($argument),*).await
     };
 }
 
@@ -60,171 +72,72 @@ impl Store for AnyStore {
     type Dump = AnyDump;
 
     fn kind(&self) -> &'static str {
-        on!(self, store => store.kind())
+        match self {
+            AnyStore::Embedded(store) => store.kind(),
+            AnyStore::Redis(store) => store.kind(),
+            AnyStore::Model(store) => store.kind(),
+        }
     }
 
     fn is_shared(&self) -> bool {
-        on!(self, store => store.is_shared())
+        !matches!(self, AnyStore::Embedded(_))
     }
 
     fn generation(&self) -> u64 {
-        on!(self, store => store.generation())
+        match self {
+            AnyStore::Embedded(store) => store.generation(),
+            AnyStore::Redis(store) => store.generation(),
+            AnyStore::Model(store) => store.generation(),
+        }
     }
 
-    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
-        on!(self, store => store.concerns().await)
-    }
-
-    async fn attach(
-        &self,
-        site: &SiteKey,
-        zone: &str,
-        writer: &WriterId,
-        today: NaiveDate,
-        claim: &Claim,
-    ) -> Result<Attached, StoreError> {
-        on!(self, store => store.attach(site, zone, writer, today, claim).await)
-    }
-
-    async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-        on!(self, store => store.writers(site).await)
-    }
-
-    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
-        on!(self, store => store.retire(site, writers).await)
-    }
-
-    async fn apply(
-        &self,
-        writer: &WriterId,
-        parts: Vec<Part>,
-        sketches: Vec<SketchPart>,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        on!(self, store => store.apply(writer, parts, sketches).await)
-    }
-
-    async fn note_calendar(
-        &self,
-        calendar: &str,
-        at: &str,
-        week: HashName,
-        days: Vec<HashName>,
-    ) -> Result<Option<String>, StoreError> {
-        on!(self, store => store.note_calendar(calendar, at, week, days).await)
-    }
-
-    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
-        on!(self, store => store.read(writer, queries).await)
-    }
-
-    async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
-        on!(self, store => store.top(hash, most).await)
-    }
-
-    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        on!(self, store => store.sketches(names).await)
-    }
-
-    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
-        on!(self, store => store.visitors(names).await)
-    }
-
-    async fn salt(
-        &self,
-        site: &SiteKey,
-        day: NaiveDate,
-        proposed: [u8; 16],
-        keep: Duration,
-    ) -> Result<[u8; 16], StoreError> {
-        on!(self, store => store.salt(site, day, proposed, keep).await)
+    passed_on! {
+        AnyStore: Embedded Redis Model;
+        concerns() -> Vec<Concern>;
+        attach(site: &SiteKey, zone: &str, writer: &WriterId, today: NaiveDate, claim: &Claim) -> Attached;
+        writers(site: &SiteKey) -> Vec<(WriterId, i64)>;
+        retire(site: &SiteKey, writers: &[WriterId]) -> u64;
+        note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
+        apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
+        read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;
+        top(hash: &HashName, most: usize) -> Vec<(String, u64)>;
+        sketches(names: Vec<HashName>) -> Vec<Option<Sketch>>;
+        visitors(names: Vec<HashName>) -> Vec<u64>;
+        salt(site: &SiteKey, day: NaiveDate, proposed: [u8; 16], keep: Duration) -> [u8; 16];
     }
 
     async fn dump(&self) -> Result<AnyDump, StoreError> {
         match self {
             AnyStore::Embedded(store) => store.dump().await.map(AnyDump::Embedded),
-            AnyStore::Redis(store) => store.dump().await.map(AnyDump::Redis),
+            AnyStore::Redis(store) => store.dump().await.map(|dump| AnyDump::Redis(Box::new(dump))),
             AnyStore::Model(store) => store.dump().await.map(AnyDump::Embedded),
         }
     }
 }
 
-/// The same call on whichever store can be filled.
-macro_rules! fill {
-    ($self:ident, $store:ident => $call:expr) => {
-        match $self {
-            AnyStore::Embedded($store) => $call,
-            AnyStore::Redis($store) => $call,
-            AnyStore::Model(_) => panic!("a model is not filled"),
-        }
-    };
-}
-
 impl Fill for AnyStore {
-    async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
-        fill!(self, store => store.put_all(hashes).await)
+    passed_on! {
+        AnyStore: Embedded Redis Model;
+        put_all(hashes: Vec<(StoredName, Fields)>) -> ();
+        put_sketches(sketches: Vec<(StoredName, Vec<u8>)>) -> ();
+        put_meta(site: &SiteKey, meta: Fields) -> ();
     }
-
-    async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
-        fill!(self, store => store.put_sketches(sketches).await)
-    }
-
-    async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
-        fill!(self, store => store.put_meta(site, meta).await)
-    }
-}
-
-/// The same call on whichever is read.
-macro_rules! of {
-    ($self:ident, $dump:ident => $call:expr) => {
-        match $self {
-            AnyDump::Embedded($dump) => $call,
-            AnyDump::Redis($dump) => $call,
-        }
-    };
 }
 
 impl Dump for AnyDump {
     fn stands_still(&self) -> bool {
-        of!(self, dump => dump.stands_still())
+        matches!(self, AnyDump::Embedded(_))
     }
 
-    async fn sites(&self) -> Result<BTreeSet<SiteKey>, StoreError> {
-        of!(self, dump => dump.sites().await)
-    }
-
-    async fn meta(&self, site: &SiteKey) -> Result<Fields, StoreError> {
-        of!(self, dump => dump.meta(site).await)
-    }
-
-    async fn names(&self, site: &SiteKey) -> Result<BTreeSet<Arc<str>>, StoreError> {
-        of!(self, dump => dump.names(site).await)
-    }
-
-    async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
-        of!(self, dump => dump.whole(hashes).await)
-    }
-
-    async fn scan(
-        &self,
-        hash: &StoredName,
-        from: Option<String>,
-    ) -> Result<(Fields, Option<String>), StoreError> {
-        of!(self, dump => dump.scan(hash, from).await)
-    }
-
-    async fn fields(&self, hash: &StoredName, fields: &[String]) -> Result<Vec<Option<String>>, StoreError> {
-        of!(self, dump => dump.fields(hash, fields).await)
-    }
-
-    async fn field(&self, hashes: &[StoredName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
-        of!(self, dump => dump.field(hashes, field).await)
-    }
-
-    async fn sketches(&self, names: &[StoredName]) -> Result<Vec<SketchBytes>, StoreError> {
-        of!(self, dump => dump.sketches(names).await)
-    }
-
-    async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {
-        of!(self, dump => dump.salts(site).await)
+    passed_on! {
+        AnyDump: Embedded Redis;
+        sites() -> BTreeSet<SiteKey>;
+        meta(site: &SiteKey) -> Fields;
+        names(site: &SiteKey) -> BTreeSet<Arc<str>>;
+        whole(hashes: &[StoredName]) -> Vec<Held>;
+        scan(hash: &StoredName, from: Option<String>) -> (Fields, Option<String>);
+        get(hashes: &[StoredName], fields: &[String]) -> Vec<Vec<Option<String>>>;
+        sketches(names: &[StoredName]) -> Vec<SketchBytes>;
+        salts(site: &SiteKey) -> Vec<KeptSalt>;
     }
 }

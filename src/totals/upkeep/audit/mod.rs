@@ -36,9 +36,9 @@ use crate::totals::batch::sketch::Sketch;
 use crate::totals::store::contract::StoreError;
 use crate::totals::store::dump::{Dump, HASHES, Held, StoredName};
 
-/// How often what does not agree is read again, and how long it rests in between.
+/// How often what does not agree is read again, and the pause before each time.
 const TRIES: u32 = 30;
-const REST: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most suspicions of a site that are looked into, and the most disagreements that are told one by one.
 const MOST: usize = 20_000;
@@ -351,7 +351,7 @@ impl<D: Dump> Auditor<'_, D> {
             if suspicions.is_empty() {
                 break;
             }
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
