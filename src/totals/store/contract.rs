@@ -178,7 +178,7 @@ pub struct Concern {
 /// merging sketches, attaching, retiring and asking for a salt change nothing the second time. What cannot be
 /// read as it should be written (a sum that is not plain digits, bytes that are no sketch) is `Refused`.
 pub trait Store: Send + Sync + 'static {
-    /// See [`Store::dump`].
+    /// All that it holds, for tools.
     type Dump: Dump;
 
     /// What kind of store it is, in a word.
@@ -212,7 +212,7 @@ pub trait Store: Send + Sync + 'static {
     /// The writers that a site's data knows, and when each last attached: Unix seconds.
     fn writers(&self, site: &SiteKey) -> impl Reply<Vec<(WriterId, i64)>>;
 
-    /// Removes writers' markers from every hash of a site, and has the bearer of one, should it come back, take
+    /// Removes writers' markers from every hash of a site, and has the process of one, should it come back, take
     /// itself for a twin. How many markers.
     fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> impl Reply<u64>;
 
@@ -249,9 +249,9 @@ pub trait Store: Send + Sync + 'static {
     /// Reads sums, each hash at one instant. The answers are in the order of the queries.
     fn read(&self, writer: &WriterId, queries: Vec<Query>) -> impl Reply<Vec<Found>>;
 
-    /// The fields of a hash with the largest sums, largest first and those of one sum by name; at most `most`,
-    /// which are kept in memory alone. Only about [`TOP_OF`] fields of the hash are read: the writer must get
-    /// on, whatever the number of pages.
+    /// The fields of a hash with the largest sums, at most `most`: largest first, and those with the same sum by
+    /// name. Only about [`TOP_OF`] fields of the hash are read: the writer has other work, however many pages
+    /// there are.
     fn top(&self, hash: &HashName, most: usize) -> impl Reply<Vec<(String, u64)>>;
 
     /// Reads sketches, in the order of the names; none where there is none.
@@ -275,7 +275,7 @@ pub trait Store: Send + Sync + 'static {
         keep: Duration,
     ) -> impl Reply<[u8; 16]>;
 
-    /// All that it holds.
+    /// All that it holds: the embedded store as it is now, Redis over a connection of its own.
     fn dump(&self) -> impl Reply<Self::Dump>;
 }
 

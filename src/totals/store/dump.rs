@@ -1,5 +1,4 @@
-//! What a store holds, listed in steps and written as it is: the ground of `verify`, `backup`, `restore`
-//! and `migrate`.
+//! What a store holds, listed in steps and written as it is, for `verify`, `backup`, `restore` and `migrate`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

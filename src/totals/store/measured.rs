@@ -66,3 +66,52 @@ impl<S: Store> Store for Measured<S> {
         self.store.dump().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sites::Sites;
+    use crate::totals::store::model::Model;
+    use crate::totals::store::tests::{day, hash, site, writer};
+
+    #[tokio::test]
+    async fn every_operation_is_counted_and_timed() {
+        let metrics = Arc::new(Metrics::new(&Sites::default(), 1).unwrap());
+        let model = Model::default();
+        let store = Measured::new(model.clone(), metrics.clone());
+        let all = async || {
+            let (site, by, day) = (site(), writer("w"), day("2026-11-23"));
+            [
+                store.concerns().await.is_ok(),
+                store.attach(&site, "UTC", &by, day, &Claim::default()).await.is_ok(),
+                store.writers(&site).await.is_ok(),
+                store.retire(&site, &[]).await.is_ok(),
+                store.note_calendar("UTC monday", "", hash("week:2026-W48"), vec![]).await.is_ok(),
+                store.apply(&by, vec![], vec![]).await.is_ok(),
+                store.read(&by, vec![]).await.is_ok(),
+                store.top(&hash("all:pages"), 1).await.is_ok(),
+                store.sketches(vec![]).await.is_ok(),
+                store.visitors(vec![]).await.is_ok(),
+                store.salt(&site, day, [1; 16], Duration::from_secs(1)).await.is_ok(),
+            ]
+        };
+        assert_eq!(all().await, [true; 11]);
+        model.set_down(true);
+        assert!(!all().await[5]);
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        for line in [
+            "operation_seconds_count{operation=\"salt\"} 1",
+            "operations_total{operation=\"apply\",outcome=\"error\"} 1",
+            "operations_total{operation=\"apply\",outcome=\"ok\"} 1",
+            "operations_total{operation=\"salt\",outcome=\"error\"} 1",
+        ] {
+            assert!(text.contains(&format!("footfall_store_{line}\n")), "{line} is not in {text}");
+        }
+        let sum = |operation: &str| -> u64 {
+            let begins = format!("footfall_store_operations_total{{operation=\"{operation}\"");
+            let counts = text.lines().filter_map(|line| line.strip_prefix(&begins)?.split(' ').nth(1));
+            counts.map(|count| count.parse::<u64>().unwrap()).sum()
+        };
+        assert_eq!(["attach", "apply", "read", "salt"].map(sum), [10, 2, 8, 2]);
+    }
+}

@@ -321,6 +321,27 @@ async fn sketches_merge_and_count() {
 }
 
 #[tokio::test]
+async fn the_fields_with_the_largest_sums_are_told_and_no_marker() {
+    for place in [Place::embedded().await, Place::redis().await] {
+        let store = &place.store;
+        assert_eq!(store.top(&hash("all:pages"), 3).await.unwrap(), []);
+        let fields: Vec<String> = (0..2500).map(|n| format!("/{n:04}")).collect();
+        let sums: Vec<(&str, u64)> =
+            fields.iter().map(String::as_str).zip((0..2500).map(|n| n / 2)).collect();
+        let (mut prev, mut number) = (None, 0);
+        for some in sums.chunks(MAX_FIELDS) {
+            number += 1;
+            let then = format!("m{number}");
+            apply(store, "w", &[part("all:pages", prev.as_deref(), &then, some)]).await;
+            prev = Some(then);
+        }
+        let top = store.top(&hash("all:pages"), 3).await.unwrap();
+        let expected = [("/2498", 1249), ("/2499", 1249), ("/2496", 1248)];
+        assert_eq!(top, expected.map(|(field, sum)| (field.to_owned(), sum)));
+    }
+}
+
+#[tokio::test]
 async fn the_first_salt_is_heard_by_all() {
     let keep = Duration::from_secs(48 * 3600);
     for place in all().await {

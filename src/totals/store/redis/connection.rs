@@ -23,7 +23,7 @@ use crate::totals::store::contract::{StoreConfig, StoreError};
 use crate::totals::store::dump::{Fields, STEP};
 use crate::totals::store::url::StoreUrl;
 
-/// The way to the server. What is made anew after a fault is the connection of TCP in it.
+/// The connection to the server, which is made anew after a fault.
 pub struct Connection {
     client: Client,
     timeout: Duration,
@@ -49,22 +49,18 @@ impl Connection {
     pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
         // Another part of the process may have installed it before: the result does not matter.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = client(config)?;
-        let secret = client.get_connection_info().redis_settings().password();
-        let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
-        Ok(Connection {
-            client,
-            timeout: config.timeout,
-            secret,
-            slot: Mutex::default(),
-            made: AtomicU64::new(0),
-        })
+        Ok(Self::with(client(config)?, config.timeout))
     }
 
-    /// Another connection to the same server, not made yet.
+    /// Another one to the same server, for work that must not hold up this one.
     pub fn another(&self) -> Self {
-        let (client, secret) = (self.client.clone(), self.secret.clone());
-        Connection { client, timeout: self.timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) }
+        Self::with(self.client.clone(), self.timeout)
+    }
+
+    fn with(client: Client, timeout: Duration) -> Self {
+        let secret = client.get_connection_info().redis_settings().password();
+        let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
+        Connection { client, timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) }
     }
 
     /// How many connections have been made.

@@ -138,24 +138,6 @@ struct Auditor<'a, D> {
     audit: Audit,
 }
 
-/// What a name stands for.
-enum Named {
-    Sums(Bucket),
-    Pages(Bucket),
-    Visitors,
-    Other,
-}
-
-fn named(site: &SiteKey, name: &str) -> Named {
-    let keeps_pages = |bucket: Bucket| matches!(bucket, Bucket::Day(_) | Bucket::Month(..) | Bucket::All);
-    match HashName::parse(site, name) {
-        Some(HashName { bucket, kind: HashKind::Sums, .. }) => Named::Sums(bucket),
-        Some(HashName { bucket, kind: HashKind::Pages, .. }) if keeps_pages(bucket) => Named::Pages(bucket),
-        Some(HashName { kind: HashKind::Visitors, .. }) => Named::Visitors,
-        _ => Named::Other,
-    }
-}
-
 impl<D: Dump> Auditor<'_, D> {
     fn stored(&self, name: &str) -> StoredName {
         StoredName { site: self.site.clone(), name: name.into() }
@@ -190,13 +172,14 @@ impl<D: Dump> Auditor<'_, D> {
     async fn read(&mut self) -> Result<(), StoreError> {
         let (mut hashes, mut sketches, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for name in self.dump.names(self.site).await? {
-            match named(self.site, &name) {
-                Named::Sums(bucket) => hashes.push((bucket, self.stored(&name))),
-                Named::Pages(bucket) => {
+            let stored = self.stored(&name);
+            match HashName::parse(self.site, &name).map(|hash| (hash.kind, hash.bucket)) {
+                Some((HashKind::Sums, bucket)) => hashes.push((bucket, stored)),
+                Some((HashKind::Pages, bucket @ (Bucket::Day(_) | Bucket::Month(..) | Bucket::All))) => {
                     self.paged.insert(bucket);
                 }
-                Named::Visitors => sketches.push(self.stored(&name)),
-                Named::Other => others.push(self.stored(&name)),
+                Some((HashKind::Visitors, _)) => sketches.push(stored),
+                _ => others.push(stored),
             }
         }
         for some in hashes.chunks(HASHES) {
