@@ -7,9 +7,9 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked --bin footfall \
+    cargo build --profile dist --locked --bin footfall \
     && mkdir -p /image/data \
-    && cp target/release/footfall /image/footfall
+    && cp target/dist/footfall /image/footfall
 
 FROM scratch
 COPY --from=build /image/footfall /footfall

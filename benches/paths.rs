@@ -150,7 +150,7 @@ struct Open {
 impl Open {
     /// Opens them, and waits until the writer has nothing more to do for five minutes.
     async fn on(directory: &Path, store: &str) -> Open {
-        // The clock stands still: no view waits too long for a sync that is nobody's business here.
+        // The clock does not advance, so no view waits too long for a sync, which is not measured here.
         let (clock, _hand) = Clock::by_hand(MORNING_MS);
         let (sessions, metrics, sites) = table(clock.now());
         let config = totals::Config {
@@ -285,7 +285,7 @@ struct Redis {
 }
 
 impl Redis {
-    /// Starts it; none where it does not come up.
+    /// Starts it; none if it does not answer.
     fn start() -> Option<Redis> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?.port();
         let mut command = Command::new("redis-server");

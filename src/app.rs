@@ -20,11 +20,10 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ingest::Spans;
 use crate::metrics::Metrics;
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
-use crate::sites::Registry;
+use crate::sites::{Hours, Registry};
 use crate::totals::{self, Answer, Audit, OpenError, Order, StoreUrl, Totals};
 
 /// Sessions that expire before other tasks get their turn.
@@ -47,7 +46,7 @@ pub enum StartError {
     System(#[from] std::io::Error),
 }
 
-/// What an operator can do where an address cannot be listened on.
+/// What an operator can do about an address that cannot be listened on.
 fn listen_hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
@@ -96,12 +95,12 @@ impl App {
         Ok(App { public, admin, control, config, parts })
     }
 
-    /// Where pages and readers come in.
+    /// The address of the public listener.
     pub fn public_addr(&self) -> SocketAddr {
         self.public.1
     }
 
-    /// Where operators come in.
+    /// The address of the admin listener.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin.1
     }
@@ -114,8 +113,8 @@ impl App {
         Some(format!("{base}/demo"))
     }
 
-    /// Serves until `stop`; then turns unready, lets open requests end, brings what is pending to the store
-    /// and writes a checkpoint, all within `stop_timeout`.
+    /// Serves until `stop`. Then it turns unready, lets open requests end, brings pending views to the store and
+    /// writes a checkpoint, all within `stop_timeout`.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let App { public: (public, _), admin: (admin, _), control, config, parts } = self;
         let (control, orders) = control.unzip();
@@ -168,16 +167,16 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     metrics.reloaded(true, clock.now());
     let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
-    let (settings, spans) = (config.totals.clone(), Spans::new(sites));
+    let (settings, hours) = (config.totals.clone(), Hours::new(sites));
     let sites = Arc::new(Registry::new(sites.clone()));
     let totals =
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
-    Ok(Arc::new(Parts { clock, sites, lists, spans, sessions, totals, metrics, ready }))
+    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, ready }))
 }
 
-/// Carries out an order where no service runs: opens the parts, has the order carried out, and stops.
+/// Carries out an order without a running service: opens the parts, has the order carried out, and stops.
 pub fn obey(config: Config, order: Order) -> Result<Answer, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -263,7 +262,7 @@ async fn tick(parts: Arc<Parts>) {
 
 /// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read `again`, and the
 /// settings that can change while the service runs do.
-pub fn run(config: Config, again: impl reload::Read) -> Result<(), StartError> {
+pub fn run(config: Config, again: impl reload::ReadConfig) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};

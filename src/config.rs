@@ -29,7 +29,7 @@ use settings::{Settings, Value};
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config/footfall.toml");
 
-/// Where a file is looked for when none is named, in this order.
+/// The files to look for when none is named, in this order.
 const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"];
 
 /// The directory beside the configuration file whose files add sites.
@@ -88,7 +88,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, Faults> {
         let (settings, faults) = Settings::gather(DEFAULTS, files, env);
-        Reader { settings, faults }.config()
+        ConfigReader { settings, faults }.config()
     }
 
     /// Reads the configuration of this process: the named file, else the one that `FOOTFALL_CONFIG`
@@ -180,12 +180,12 @@ fn unreadable(path: &Path, fault: &std::io::Error, remedy: &str) -> Faults {
 
 /// Reads typed values. A refused one becomes a fault and reads as its default, so that all others are read
 /// too.
-struct Reader {
+struct ConfigReader {
     settings: Settings,
     faults: Vec<Fault>,
 }
 
-impl Reader {
+impl ConfigReader {
     fn config(mut self) -> Result<Config, Faults> {
         let public_url = self.text("public_url", values::public_url);
         let serve = self.serve(&public_url);

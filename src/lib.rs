@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!            beacon                       view                      batch
-//! page ──▶ serve ──▶ ingest ──▶ sessions ──▶ totals ─ journal ─▶ ledger ─ outbox ─▶ store
+//! page ──▶ serve ──▶ ingest ──▶ sessions ──▶ totals ─ journal ─▶ tally ─ outbox ─▶ store
 //! page ◀── serve ◀───────────── online ◀──┴─── figures ◀──────────┘
 //! ```
 //!

@@ -9,7 +9,8 @@ use footfall::app;
 use footfall::commands::{Arguments, Command, EXIT_CONFIG};
 use footfall::config::{Config, Log, LogFormat};
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -71,9 +72,10 @@ fn refuse(fault: &str) -> ExitCode {
 /// Sends the log to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as set.
 fn start_log(log: Log) -> Result<(), String> {
     let set = |name| std::env::var(name).ok().filter(|filter| !filter.trim().is_empty()).map(|f| (name, f));
-    let filter = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
-        None => EnvFilter::new(log.level.to_string()),
-        Some((name, filter)) => EnvFilter::try_new(&filter)
+    let filter: Targets = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
+        None => Targets::new().with_default(log.level),
+        Some((name, filter)) => filter
+            .parse()
             .map_err(|fault| format!("{name} = {filter:?}: {fault}; write it like info,footfall=debug"))?,
     };
     let json = match log.format {
@@ -83,11 +85,11 @@ fn start_log(log: Log) -> Result<(), String> {
     };
     // A line that cannot be written (the log's disk is full) is lost. By default that would be reported on the
     // standard error, which is where it could not be written, and panic.
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let log = tracing_subscriber::registry();
     match json {
-        true => lines.json().flatten_event(true).try_init(),
-        false => lines.try_init(),
+        true => log.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
+        false => log.with(lines.with_filter(filter)).try_init(),
     }
     .map_err(|fault| fault.to_string())
 }

@@ -1,8 +1,7 @@
 //! Every Prometheus series: its name, its labels and its help, in one struct made once a process.
 //!
-//! No label holds text of a visitor's making (a page, an address, a referrer); sites are labels
-//! because they are configured. All label values that are known at the start are shown from the
-//! start, at 0.
+//! No label holds text that a visitor can choose (a page, an address, a referrer); sites are labels because
+//! they are configured. Label values that are known at the start are shown from then on, at 0.
 
 mod requests;
 mod sites;
@@ -54,7 +53,7 @@ const BOUNDS: [(Bound, &str); 8] = [
     (Bound::Unsynced, "unsynced"),
 ];
 
-/// What became of a beacon that was not refused.
+/// What happened to a beacon that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A view, written and counted.
@@ -72,8 +71,8 @@ const SECONDS: [f64; 14] =
 /// Where something may be lost: the labels of `footfall_losses_total`.
 pub const LOSS_CAUSES: [&str; 4] = ["store", "journal", "outbox", "salts"];
 
-/// Declares a struct of series: each a field, how it is made ([`Register`]), its name, and its help, which is
-/// also the comment of the field. Those after `with` are handed in.
+/// Declares a struct of series. Each is a field with its type, how it is made (a function of [`Register`]), its
+/// name, and its help, which is also the comment of the field. Fields after `with` are handed in.
 macro_rules! series {
     (
         $(#[$about:meta])* $visibility:vis struct $struct:ident {
@@ -88,7 +87,10 @@ macro_rules! series {
         }
 
         impl $struct {
-            fn register_with(r: &Register<'_>, $($($made: $made_type),+)?) -> Result<Self, prometheus::Error> {
+            fn register_with(
+                r: &Register<'_>,
+                ($($($made,)+)?): ($($($made_type,)+)?),
+            ) -> Result<Self, prometheus::Error> {
                 Ok($struct {
                     $($field: r.$kind($($argument),+, $help)?,)+
                     $($($made,)+)?
@@ -171,9 +173,8 @@ impl Metrics {
             r.counters("footfall_beacons_total", &["outcome"], "Beacons by what became of them.")?;
         let bounds =
             r.counters("footfall_bounds_reached_total", &["bound"], "Times a bound rejected something new.")?;
-        let metrics = Metrics::register_with(
-            r,
-            Healing::register_with(r)?,
+        let made = (
+            Healing::register_with(r, ())?,
             StoreOperations::new(r)?,
             sites::SiteSeries::new(r, sites)?,
             requests::RequestFamilies::new(r)?,
@@ -181,7 +182,8 @@ impl Metrics {
             Reason::ALL.map(|reason| beacons.with_label_values(&[reason.code()])),
             BOUNDS.map(|(_, name)| bounds.with_label_values(&[name])),
             registry.clone(),
-        )?;
+        );
+        let metrics = Metrics::register_with(r, made)?;
         for cause in LOSS_CAUSES {
             metrics.healing.losses.with_label_values(&[cause]);
         }
@@ -206,7 +208,7 @@ impl Metrics {
         self.bounds[bound as usize].inc();
     }
 
-    /// Has series for sites that a reload added.
+    /// Adds series for sites that a reload added.
     pub fn register(&self, sites: &Sites) {
         self.sites.register(sites);
     }
@@ -221,7 +223,7 @@ impl Metrics {
         self.sites.show(sites);
     }
 
-    /// The series of a listener's requests, whose routes stand in this order.
+    /// The series of a listener's requests, with its routes in this order.
     pub fn requests(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
         self.requests.of(listener, routes)
     }

@@ -329,7 +329,7 @@ mod tests {
         )
     }
 
-    /// Gives places as the ledger does: to each key the same, and place 2 to no site.
+    /// Gives places as the tally does: to each key the same, and place 2 to no site.
     fn places() -> impl FnMut(&Site) -> usize {
         let mut keys = vec!["a".to_owned(), "b".to_owned(), "(taken)".to_owned()];
         move |site| {

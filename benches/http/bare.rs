@@ -1,4 +1,4 @@
-//! The measure of all rows: a hyper server that reads the body and answers, and does nothing else.
+//! What all rows are compared with: a hyper server that reads the body and answers, and does nothing else.
 
 use std::convert::Infallible;
 use std::io::Read;
@@ -31,7 +31,7 @@ pub async fn serve(body: usize) -> Result<(), Fault> {
         let body = body.clone();
         let service = service_fn(move |request| answer(request, body.clone()));
         tokio::spawn(async move {
-            // A client that goes away is no fault of the server's.
+            // A client that goes away is not a failure of the server.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }

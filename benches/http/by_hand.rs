@@ -1,4 +1,4 @@
-//! footfall on a clock that is set by hand, so that a day passes as quickly as its views can be sent.
+//! footfall with a clock that is set by hand, so that a day passes as quickly as its views can be sent.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::Fault;
 /// 2026-11-23T00:00+07:00.
 const BEGINS_MS: i64 = 1_795_366_800_000;
 
-/// Serves until its standard input ends. Each line of it is a number of milliseconds that pass.
+/// Serves until its standard input ends. Each line of it is a number of milliseconds to advance by.
 pub async fn serve(config: &Path) -> Result<(), Fault> {
     let config = Config::of_process(Some(config))?;
     let (clock, hand) = Clock::by_hand(BEGINS_MS);

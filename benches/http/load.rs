@@ -66,7 +66,7 @@ impl Load {
     /// Each connection sends its next request when the last one is answered.
     ///
     /// The client stays awake: to wake another core costs a server more than some of what is measured, and
-    /// the slower server, whose client sleeps more often, would bear more of it.
+    /// the slower server, whose client sleeps more often, would have more of it.
     pub async fn closed_loop(plan: Plan) -> Result<Load, Fault> {
         let mut load = Load::start(plan, None).await?;
         load.awake.spawn_local(async {
@@ -212,7 +212,7 @@ fn read_head(head: &str) -> Result<(u16, usize), Fault> {
     Ok((status, 0))
 }
 
-/// Tells when each request is due until nobody listens. The same `first`, the same gaps.
+/// Tells when each request is due until the receiver is gone. The same `first`, the same gaps.
 fn keep_schedule(to: &UnboundedSender<Instant>, first: u64, rate: f64) {
     let mut due = Instant::now();
     for k in first.. {

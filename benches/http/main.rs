@@ -1,6 +1,6 @@
-//! Processor time of the server per request, beside a bare hyper server: same client, same request
-//! bytes, same run, alternated. Throughput and latency depend on the machine's mood; the processor
-//! time that a server spends on one request is steady to a few percent, and so is its ratio.
+//! CPU time of the server per request, beside a bare hyper server: same client, same request
+//! bytes, same run, alternated. Throughput and latency vary with what else the machine does; the CPU time
+//! that a server spends on one request is steady to a few percent, and so is its ratio.
 //!
 //! `cargo bench --bench http` measures every row in about seven minutes and prints a table of the bars.
 //! Rows: 1 beacons, saturated · 2 beacons at a fixed rate with flushes and store commits inside, on the
@@ -14,11 +14,11 @@
 //! footfall's place: a run whose ratios must come out at 1, and whose distance from 1 is the error to expect.
 //!
 //! A slice in which server or client was kept from its core by others is marked `disturbed`: on a busy
-//! machine latencies mean little, and processor time suffers from caches that others have emptied.
+//! machine latencies mean little, and CPU time grows because others have emptied the caches.
 //!
 //! The servers run on one core, the client (and Redis) on another, where there are two cores and
-//! `taskset`. Both servers bear the same allocator, so that the ratio speaks of the service alone.
-//! Needs Linux: processor time, memory and written bytes are read from `/proc`.
+//! `taskset`. Both servers use the same allocator, so that the ratio compares nothing else.
+//! Needs Linux: CPU time, memory and written bytes are read from `/proc`.
 #![allow(clippy::print_stdout, reason = "the table is what it is run for")]
 
 mod bare;
@@ -64,10 +64,10 @@ struct Arguments {
     /// Measures the bare server in footfall's place.
     #[arg(long)]
     bare_twice: bool,
-    /// What cargo adds; means nothing here.
+    /// Added by cargo, and not used.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Serves as footfall on a clock that goes on by the milliseconds that it reads.
+    /// Serves as footfall, with a clock that advances by the milliseconds read from standard input.
     #[arg(long, hide = true, requires = "config")]
     serve_by_hand: bool,
     /// The configuration of that.

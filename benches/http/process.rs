@@ -10,9 +10,9 @@ use crate::Fault;
 /// A clock tick of `/proc/<pid>/stat` (USER_HZ is 100 on every Linux).
 const TICK: Duration = Duration::from_millis(10);
 
-/// Processor time of a process up to one instant, by both of the kernel's accounts.
+/// CPU time of a process up to one instant, by both of the kernel's accounts.
 #[derive(Clone, Copy)]
-pub struct ProcessorTime {
+pub struct CpuTime {
     /// The living threads, exact to the nanosecond.
     exact: Duration,
     /// How long they were ready to run and did not, because something else did.
@@ -21,7 +21,7 @@ pub struct ProcessorTime {
     coarse: Duration,
 }
 
-impl ProcessorTime {
+impl CpuTime {
     /// Reads both accounts.
     pub fn of(pid: u32) -> Result<Self, Fault> {
         let (mut exact, mut waited) = (0, 0);
@@ -42,11 +42,11 @@ impl ProcessorTime {
         let ticks = nth(fields, 11)? + nth(fields, 12)?;
         let coarse = TICK.saturating_mul(u32::try_from(ticks)?);
         let (exact, waited) = (Duration::from_nanos(exact), Duration::from_nanos(waited));
-        Ok(ProcessorTime { exact, waited, coarse })
+        Ok(CpuTime { exact, waited, coarse })
     }
 
     /// What was spent since `earlier`: the exact account, unless it missed threads that ended.
-    pub fn since(self, earlier: ProcessorTime) -> Duration {
+    pub fn since(self, earlier: CpuTime) -> Duration {
         let coarse = self.coarse.saturating_sub(earlier.coarse);
         match self.exact.checked_sub(earlier.exact) {
             Some(exact) if exact.abs_diff(coarse) <= 3 * TICK => exact,
@@ -55,7 +55,7 @@ impl ProcessorTime {
     }
 
     /// How long threads were kept from running since `earlier`.
-    pub fn waited_since(self, earlier: ProcessorTime) -> Duration {
+    pub fn waited_since(self, earlier: CpuTime) -> Duration {
         self.waited.saturating_sub(earlier.waited)
     }
 }

@@ -9,8 +9,8 @@ use crate::load::Tally;
 pub struct Slice {
     /// Its length.
     pub length: Duration,
-    /// Processor time of the server.
-    pub processor: Duration,
+    /// CPU time of the server.
+    pub cpu: Duration,
     /// The longer of how long the server and how long the client was kept from its core by others.
     pub waited: Duration,
     /// What was answered.
@@ -23,16 +23,16 @@ impl Slice {
         self.tally.latencies.len() as f64
     }
 
-    /// Microseconds of processor time per answer.
+    /// Microseconds of CPU time per answer.
     pub fn cost(&self) -> f64 {
-        micros(self.processor) / self.answers()
+        micros(self.cpu) / self.answers()
     }
 
     /// One line.
     pub fn print(&self, label: &str) {
         let seconds = self.length.as_secs_f64();
         let rate = self.answers() / seconds;
-        let busy = 100.0 * self.processor.as_secs_f64() / seconds;
+        let busy = 100.0 * self.cpu.as_secs_f64() / seconds;
         let cost = self.cost();
         let waited = 100.0 * self.waited.div_duration_f64(self.length);
         let noise = if waited > 3.0 { format!("  disturbed {waited:.0} %") } else { String::new() };

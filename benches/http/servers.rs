@@ -62,14 +62,14 @@ pub enum UnderTest {
     Footfall(PathBuf),
     /// The bare server once more.
     Bare,
-    /// This crate's service on a clock that is set by hand.
+    /// This crate's service with a clock that is set by hand.
     ByHand,
 }
 
 /// What the rows set of footfall's configuration.
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
-    /// Where totals rest; none: in files of its own.
+    /// Where totals are stored; none: in files of its own.
     pub redis: Option<&'a Redis>,
     /// `journal.sync`.
     pub sync: &'static str,
@@ -176,7 +176,7 @@ impl Server {
         self.process.wait_until(&log, || get(admin, "/readyz").is_ok_and(|(status, _)| status == 200))
     }
 
-    /// A figure of its own metrics.
+    /// A value of its own metrics.
     pub fn metric(&self, series: &str) -> Result<f64, Fault> {
         let text = String::from_utf8(get(self.admin, "/metrics")?.1)?;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

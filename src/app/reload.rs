@@ -13,12 +13,12 @@ use crate::serve::Parts;
 use crate::sites::{Site, Sites};
 
 /// Reads the configuration as the start did.
-pub trait Read: Fn() -> Result<Config, Faults> + Clone + Send + 'static {}
+pub trait ReadConfig: Fn() -> Result<Config, Faults> + Clone + Send + 'static {}
 
-impl<F: Fn() -> Result<Config, Faults> + Clone + Send + 'static> Read for F {}
+impl<F: Fn() -> Result<Config, Faults> + Clone + Send + 'static> ReadConfig for F {}
 
 /// Reloads at each signal, for as long as it is polled.
-pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Config, again: impl Read) {
+pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Config, again: impl ReadConfig) {
     while hangups.recv().await.is_some() {
         supervisor::reloading();
         let taken = reload(&parts, &started, again.clone()).await;
@@ -28,7 +28,7 @@ pub(super) async fn on_each(mut hangups: Signal, parts: Arc<Parts>, started: Con
 }
 
 /// Reads the configuration and applies the settings that can change. Returns whether it was taken.
-async fn reload(parts: &Parts, started: &Config, again: impl Read) -> bool {
+async fn reload(parts: &Parts, started: &Config, again: impl ReadConfig) -> bool {
     // Files are read on another thread: the event loop goes on taking views.
     let fresh = match tokio::task::spawn_blocking(again).await {
         Ok(Ok(fresh)) => fresh,

@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use super::order;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Copying, Order, StoreUrl, UrlFault};
+use crate::totals::{Job, Order, StoreUrl, UrlFault};
 
 /// Makes a backup in a new directory, by way of the service where one runs.
 pub fn backup(config: &Config, into: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
     // The service has a working directory of its own.
     let into = std::path::absolute(into)?;
-    order::run(config, &Order::Copy(Copying::Backup { into }), out)
+    order::run(config, &Order::Job(Job::Backup { into }), out)
 }
 
 /// Restores a backup.
@@ -34,7 +34,7 @@ pub fn migrate(
         (Err(why), _) | (_, Err(why)) => return order::print(Err(why), out),
     };
     if from == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
-        return order::run(config, &Order::Copy(Copying::Migrate { to, resumes }), out);
+        return order::run(config, &Order::Job(Job::Migrate { to, resumes }), out);
     }
     order::print(app::migrate(config, &from, &to, resumes), out)
 }

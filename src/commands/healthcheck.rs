@@ -29,7 +29,7 @@ pub fn run(config: &Config, out: &mut impl Write) -> io::Result<ExitCode> {
     Ok(code)
 }
 
-/// Where a listener is reached from its own machine.
+/// The address of a listener for its own machine.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -8,99 +8,71 @@ use crate::config::Config;
 use crate::serve::{LATEST, Names, integrity};
 use crate::sites::{Identity, Signal, Site};
 
-/// Prints the script's line, the counters, what stands in for scripts, and the policy's lines. A site that
-/// is not registered is named on the standard error with those that are.
+/// Prints the script's line, the counters, what replaces scripts, and the policy's lines. For a site that is not
+/// registered, the standard error names those that are.
 pub fn run(config: &Config, key: &str, out: &mut impl Write) -> io::Result<ExitCode> {
     let Some(site) = config.sites.get(key) else {
         let keys: Vec<&str> = config.sites.iter().map(|site| site.key.as_str()).collect();
         writeln!(io::stderr(), "footfall: no site {key:?} is registered; there is {}", keys.join(", "))?;
         return Ok(EXIT_CONFIG.into());
     };
-    let at = Address::of(config);
-    let attributes = attributes(site, &config.serve.names);
-    if config.public_url.is_empty() {
-        writeln!(out, "<!-- public_url is not set: put the service's own URL for {} -->\n", at.base)?;
-    }
-    writeln!(out, "<!-- Into the head of every page: -->")?;
-    if site.identity == Identity::Browser {
-        writeln!(out, "{}", at.script("more.js", ""))?;
-    }
-    writeln!(out, "{}\n", at.script("js", &attributes))?;
-    writeln!(
-        out,
-        "<!-- Where the counters are to stand; a figure that is not known yet shows as written here: -->"
-    )?;
-    out.write_all(counters(config, site).as_bytes())?;
-    writeln!(out, "\n<!-- For readers without scripts, on each page with its own URL, percent-encoded: -->")?;
-    writeln!(out, "{}\n", at.noscript(site))?;
-    at.fixed(out, &attributes)?;
-    at.policy(out)?;
+    out.write_all(text(config, site).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where browsers reach the service, and under which names.
-struct Address<'a> {
-    /// The URL without a slash at its end.
-    base: String,
-    names: &'a Names,
-}
-
-impl<'a> Address<'a> {
-    fn of(config: &'a Config) -> Self {
-        let base = match config.public_url.as_str() {
-            "" => format!("http://{}", config.serve.listen),
-            url => url.to_owned(),
-        };
-        Address { base, names: &config.serve.names }
-    }
-
-    /// The line of a file, named by what follows the script's name.
-    fn script(&self, file: &str, attributes: &str) -> String {
-        format!(r#"<script defer src="{}/{}.{file}"{attributes}></script>"#, self.base, self.names.script)
-    }
-
-    fn noscript(&self, site: &Site) -> String {
-        let host = site.hosts.first().map_or("", String::as_str);
-        format!(
-            "<noscript><img width=\"1\" height=\"1\" alt=\"\"\n  src=\"{}/{}.gif?site={}&amp;url=https%3A%2F%2F{host}%2F\"></noscript>",
-            self.base, self.names.beacon, site.key
-        )
-    }
-
-    /// The version of today for ever, with its hashes.
-    fn fixed(&self, out: &mut impl Write, attributes: &str) -> io::Result<()> {
-        writeln!(
-            out,
-            "<!-- Or, for pages that pin what they load, this version for ever. The first line is for"
-        )?;
-        writeln!(out, "     pages with live counters, lists, foreign element names or opt-out buttons: -->")?;
-        for (file, attributes) in [("more.js", ""), ("js", attributes)] {
-            let file = format!("{LATEST}.{file}");
-            let hash = integrity(&file).unwrap_or_default();
-            let pinned = format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}");
-            writeln!(out, "{}", self.script(&file, &pinned))?;
+fn text(config: &Config, site: &Site) -> String {
+    let names = &config.serve.names;
+    let (base, warning) = match config.public_url.as_str() {
+        "" => {
+            let base = format!("http://{}", config.serve.listen);
+            let warning = format!("<!-- public_url is not set: put the service's own URL for {base} -->\n\n");
+            (base, warning)
         }
-        Ok(())
-    }
+        url => (url.to_owned(), String::new()),
+    };
+    let script = |file: &str, attributes: &str| {
+        format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, names.script)
+    };
+    let pinned = |file: &str, attributes: &str| {
+        let file = format!("{LATEST}.{file}");
+        let hash = integrity(&file).unwrap_or_default();
+        script(&file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
+    };
+    let attributes = attributes(site, names);
+    let more = if site.identity == Identity::Browser { script("more.js", "") + "\n" } else { String::new() };
+    let origin =
+        url::Url::parse(&base).map_or_else(|_| base.clone(), |url| url.origin().ascii_serialization());
+    format!(
+        r#"{warning}<!-- Into the head of every page: -->
+{more}{line}
 
-    /// What a Content-Security-Policy must allow.
-    fn policy(&self, out: &mut impl Write) -> io::Result<()> {
-        let origin = url::Url::parse(&self.base)
-            .map_or_else(|_| self.base.clone(), |url| url.origin().ascii_serialization());
-        writeln!(out, "\n<!-- A Content-Security-Policy needs these sources beside its own:")?;
-        for directive in ["script-src", "connect-src", "img-src"] {
-            writeln!(out, "       {directive} {origin};")?;
-        }
-        writeln!(
-            out,
-            "     With nonces give each script line its nonce instead of the first. With Trusted Types, or"
-        )?;
-        writeln!(
-            out,
-            "     nonces without 'strict-dynamic', paste the line of {}.more.js too, first. -->",
-            self.names.script
-        )
-    }
+<!-- Where the counters are to be shown; one that is not known yet stays as written here: -->
+{counters}
+<!-- For readers without scripts, on each page with its own URL, percent-encoded: -->
+<noscript><img width="1" height="1" alt=""
+  src="{base}/{beacon}.gif?site={key}&amp;url=https%3A%2F%2F{host}%2F"></noscript>
+
+<!-- Or, for pages that pin what they load, this version for ever. The first line is for
+     pages with live counters, lists, foreign element names or opt-out buttons: -->
+{pinned_more}
+{pinned_line}
+
+<!-- A Content-Security-Policy needs these sources beside its own:
+       script-src {origin};
+       connect-src {origin};
+       img-src {origin};
+     With nonces give each script line its nonce instead of the first. With Trusted Types, or
+     nonces without 'strict-dynamic', paste the line of {name}.more.js too, first. -->
+"#,
+        line = script("js", &attributes),
+        counters = counters(config, site),
+        beacon = names.beacon,
+        key = site.key,
+        host = site.hosts.first().map_or("", String::as_str),
+        pinned_more = pinned("more.js", ""),
+        pinned_line = pinned("js", &attributes),
+        name = names.script,
+    )
 }
 
 /// The attributes by which the script knows the site and what it has configured.
@@ -124,33 +96,25 @@ fn attributes(site: &Site, names: &Names) -> String {
     text
 }
 
-/// The counters in the words of the site's language.
+/// The counters with the labels of the site's language.
 fn counters(config: &Config, site: &Site) -> String {
-    let Some(words) =
-        config.serve.lists.languages.find(&site.locale).or_else(|| config.serve.lists.languages.find("en"))
-    else {
+    let languages = &config.serve.lists.languages;
+    let Some(labels) = languages.find(&site.locale).or_else(|| languages.find("en")) else {
         return String::new();
     };
-    let line =
-        |word: &str, name: &str| format!("  <li>{word}: <span data-footfall=\"{name}\">–</span></li>\n");
-    let lines = [
-        line(&words.online, "online"),
-        line(&words.week, "visits.week"),
-        line(&words.month, "visits.month"),
-        line(&words.year, "visits.year"),
-    ];
     format!(
         r#"<div lang="{}">
 <p>{}: <span data-footfall="page.views.all">–</span></p>
 <p>{}</p>
 <ul>
   <li><span data-footfall="visits.all" data-footfall-pad="9">–</span></li>
-{}</ul>
+  <li>{}: <span data-footfall="online">–</span></li>
+  <li>{}: <span data-footfall="visits.week">–</span></li>
+  <li>{}: <span data-footfall="visits.month">–</span></li>
+  <li>{}: <span data-footfall="visits.year">–</span></li>
+</ul>
 </div>
 "#,
-        words.tag,
-        words.views,
-        words.title,
-        lines.concat()
+        labels.tag, labels.views, labels.title, labels.online, labels.week, labels.month, labels.year
     )
 }

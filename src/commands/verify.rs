@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::order;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{Audit, Copying, Order, UrlFault};
+use crate::totals::{Audit, Job, Order, UrlFault};
 
 /// What to audit, and how to print it.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -41,7 +41,7 @@ pub fn run(config: &Config, asked: &Verify, out: &mut impl Write) -> io::Result<
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where a service has the store's file open, it is asked.
+/// Audits the store, or asks the service that has its file open.
 fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, String> {
     let configured = &config.totals.store.url;
     let url = asked.store.as_ref().map_or_else(|| Ok(configured.clone()), |url| url.parse());
@@ -49,7 +49,7 @@ fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, String> {
     if let Some(audits) = app::audit(config, &url, asked.site.as_deref())? {
         return Ok(audits);
     }
-    let answer = order::carry_out(config, &Order::Copy(Copying::Verify { site: asked.site.clone() }))?;
+    let answer = order::carry_out(config, &Order::Job(Job::Verify { site: asked.site.clone() }))?;
     serde_json::from_str(&answer).map_err(|error| format!("the service's answer: {error}"))
 }
 

@@ -100,7 +100,7 @@ impl Settings {
         (settings, faults)
     }
 
-    /// The value of a key; where a required one is missing, the default's.
+    /// The value of a key; for a required one that is missing, the default.
     pub fn value(&self, key: &str) -> &Value {
         let entry = self.entries.get(key).unwrap_or_else(|| self.default_entry(key));
         &entry.value
@@ -166,7 +166,7 @@ impl Settings {
         self.is_given(key) && self.value(key) != self.default_value(key)
     }
 
-    /// Shows a word as what it stands for.
+    /// Replaces a word by its meaning, such as `auto`.
     pub fn resolve(&mut self, key: &str, word: &str, meaning: &str) {
         if let Some(entry) = self.entries.get_mut(key)
             && entry.value == Value::Text(word.to_owned())
@@ -326,7 +326,7 @@ impl Settings {
         } else if self.defaults.keys().any(|known| known.starts_with(&section)) {
             format!("it is a section: write its keys under [{key}]")
         } else {
-            // A variable with one underscore for two reads as one long key.
+            // A variable with one underscore instead of two is one long key.
             let flat = |key: &str| if is_variable { key.replace('.', "_") } else { pattern(key) };
             let known: BTreeMap<String, &String> = self.defaults.keys().map(|key| (flat(key), key)).collect();
             match nearest(&flat(key), known.keys().map(String::as_str)).and_then(|near| known.get(near)) {
@@ -412,8 +412,7 @@ fn is_foreign(name: &str) -> bool {
     NOT_KEYS.contains(&name) || (link && !name.contains("__"))
 }
 
-/// The leaves of a TOML text in its order: key, line, and the value or, where it is of no known type,
-/// its text.
+/// A leaf of a TOML text: key, line, and the value, or its text if it is of no known type.
 type Leaf = (String, usize, Result<Value, String>);
 
 fn leaves((name, text): (&str, &str), faults: &mut Vec<Fault>) -> Vec<Leaf> {

@@ -89,7 +89,7 @@ pub struct Beacon {
     pub site: SiteId,
     /// The page.
     pub page: Page,
-    /// Who; none where the site's identity is `none`.
+    /// Its visitor; none if the site's identity is `none`.
     pub visitor: Option<Visitor>,
     /// The salted hash of site, page and the beacon's `id`; none without an `id`.
     pub id: Option<u64>,

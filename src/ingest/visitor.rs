@@ -92,22 +92,22 @@ impl SaltTable {
 }
 
 /// What tells a visitor apart, before it is salted.
-enum Told<'a> {
+enum UnsaltedIdentity<'a> {
     Address { address: IpAddr, user_agent: &'a [u8] },
     Browser { id: &'a str },
 }
 
-impl Told<'_> {
+impl UnsaltedIdentity<'_> {
     fn salted(&self, site: &Site, salt: &[u8; 16]) -> VisitorId {
         let key = site.key.as_str().as_bytes();
         VisitorId(match self {
-            Told::Address { address: IpAddr::V4(v4), user_agent } => {
+            UnsaltedIdentity::Address { address: IpAddr::V4(v4), user_agent } => {
                 hashed(salt, Subject::Address, [key, &v4.octets(), user_agent])
             }
-            Told::Address { address: IpAddr::V6(v6), user_agent } => {
+            UnsaltedIdentity::Address { address: IpAddr::V6(v6), user_agent } => {
                 hashed(salt, Subject::Address, [key, &v6.octets(), user_agent])
             }
-            Told::Browser { id } => hashed(salt, Subject::Browser, [key, id.as_bytes(), b""]),
+            UnsaltedIdentity::Browser { id } => hashed(salt, Subject::Browser, [key, id.as_bytes(), b""]),
         })
     }
 }
@@ -161,8 +161,8 @@ pub(super) fn identified(
     let user_agent = || headers.get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
     let told = match (site.identity, browser) {
         (Identity::None, _) => return None,
-        (Identity::Browser, Some(id)) => Told::Browser { id },
-        _ => Told::Address { address, user_agent: user_agent() },
+        (Identity::Browser, Some(id)) => UnsaltedIdentity::Browser { id },
+        _ => UnsaltedIdentity::Address { address, user_agent: user_agent() },
     };
     let salts = salts.site(site.id)?;
     let today = told.salted(site, salts.of(hour.day).or_else(|| salts.nearest(hour.day))?);

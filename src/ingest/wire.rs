@@ -1,11 +1,9 @@
 //! The beacon's shape on the wire.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess};
 
 use super::Reason;
 
@@ -44,8 +42,7 @@ impl<'a> Said<'a> {
     /// ignored. `malformed`: not UTF-8, not a JSON object of these members and types, or a member twice.
     pub fn from_json(body: &'a [u8]) -> Result<Self, Reason> {
         let body = std::str::from_utf8(body).map_err(|_| Reason::Malformed)?;
-        let members = Members::plain(body).map_or_else(|| serde_json::from_str(body), Ok);
-        members.map_err(|_| Reason::Malformed)?.checked()
+        Members::plain(body).or_else(|| Members::parsed(body)).ok_or(Reason::Malformed)?.checked()
     }
 
     /// Reads the query of `GET /api/v1/beacon.gif`; always a view. `malformed`: no `url`, an `id` that is too
@@ -61,7 +58,7 @@ impl<'a> Said<'a> {
                 _ => continue,
             };
             let value = form_decoded(value).ok_or(Reason::Malformed)?;
-            if slot.replace(Some(value)).is_some() {
+            if slot.replace(Text(value)).is_some() {
                 return Err(Reason::Malformed);
             }
         }
@@ -78,20 +75,28 @@ fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(&text).decode_utf8().ok().map(|decoded| decoded.into_owned().into())
 }
 
-/// Present, perhaps as null; or absent.
-type Member<'a> = Option<Option<Cow<'a, str>>>;
-
 /// The members as they were sent.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 struct Members<'a> {
-    site: Member<'a>,
-    url: Member<'a>,
-    kind: Member<'a>,
-    id: Member<'a>,
-    visitor: Member<'a>,
+    #[serde(borrow)]
+    site: Option<Text<'a>>,
+    url: Option<Text<'a>>,
+    kind: Option<Text<'a>>,
+    id: Option<Text<'a>>,
+    visitor: Option<Text<'a>>,
 }
 
+/// A string, borrowed from the body unless it has escapes. (Serde borrows a `Cow` only as a field, not inside
+/// an `Option`.)
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 impl<'a> Members<'a> {
+    /// By the JSON parser, which refuses a member that comes twice. It would take an array for an object.
+    fn parsed(body: &'a str) -> Option<Self> {
+        body.trim_start().starts_with('{').then(|| serde_json::from_str(body).ok())?
+    }
+
     /// The quick way for nearly every beacon: known members, each a string without escapes, and no white
     /// space between them. None if it may be any other JSON.
     fn plain(body: &'a str) -> Option<Self> {
@@ -112,7 +117,7 @@ impl<'a> Members<'a> {
                 "visitor" => &mut members.visitor,
                 _ => return None,
             };
-            if slot.replace(Some(value.into())).is_some() {
+            if slot.replace(Text(value.into())).is_some() {
                 return None;
             }
             match after.strip_prefix(',') {
@@ -123,18 +128,19 @@ impl<'a> Members<'a> {
     }
 
     fn checked(self) -> Result<Said<'a>, Reason> {
-        let kind = match self.kind.flatten().as_deref() {
+        let text = |member: Option<Text<'a>>| member.map(|text| text.0);
+        let kind = match text(self.kind).as_deref() {
             None | Some("view") => Kind::View,
             Some("ping") => Kind::Ping,
             Some("leave") => Kind::Leave,
             Some(_) => return Err(Reason::Malformed),
         };
         Ok(Said {
-            site: self.site.flatten().filter(|site| !site.is_empty()),
-            url: self.url.flatten().ok_or(Reason::Malformed)?,
+            site: text(self.site).filter(|site| !site.is_empty()),
+            url: text(self.url).ok_or(Reason::Malformed)?,
             kind,
-            id: named(self.id.flatten())?,
-            visitor: named(self.visitor.flatten())?,
+            id: named(text(self.id))?,
+            visitor: named(text(self.visitor))?,
         })
     }
 }
@@ -154,63 +160,6 @@ fn named(text: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Reason> {
     }
 }
 
-/// A string, borrowed from the body unless it has escapes. (Serde borrows a `Cow` only as a field, not inside
-/// an `Option`.)
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
-enum Name {
-    Site,
-    Url,
-    Kind,
-    Id,
-    Visitor,
-    #[serde(other)]
-    Unknown,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A derived one would take an array for an object.
-        deserializer.deserialize_map(Shape)
-    }
-}
-
-/// The object that serde reads members from.
-struct Shape;
-
-impl<'de> de::Visitor<'de> for Shape {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a beacon")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Members::default();
-        while let Some(name) = map.next_key::<Name>()? {
-            let slot = match name {
-                Name::Site => &mut members.site,
-                Name::Url => &mut members.url,
-                Name::Kind => &mut members.kind,
-                Name::Id => &mut members.id,
-                Name::Visitor => &mut members.visitor,
-                Name::Unknown => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            let value = map.next_value::<Option<Text<'de>>>()?.map(|text| text.0);
-            if slot.replace(value).is_some() {
-                return Err(de::Error::custom("a member comes twice"));
-            }
-        }
-        Ok(members)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -219,7 +168,7 @@ mod tests {
 
     fn check(body: &str) -> Result<(), TestCaseError> {
         if let Some(quick) = Members::plain(body) {
-            prop_assert_eq!(Some(quick), serde_json::from_str(body).ok(), "{}", body);
+            prop_assert_eq!(Some(quick), Members::parsed(body), "{}", body);
         }
         Ok(())
     }

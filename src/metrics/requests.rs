@@ -34,7 +34,7 @@ impl RequestFamilies {
         })
     }
 
-    /// The series of a listener, whose routes stand in this order.
+    /// The series of a listener, with its routes in this order.
     pub(super) fn of(&self, listener: &str, routes: impl Iterator<Item = &'static str>) -> Requests {
         let series = |route: &str| RouteSeries {
             codes: CODES.map(|code| self.requests.with_label_values(&[listener, route, code])),

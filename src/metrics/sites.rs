@@ -79,7 +79,7 @@ impl SiteSeries {
         Ok(shown)
     }
 
-    /// Has series for sites that have none yet.
+    /// Adds series for sites that have none yet.
     pub(super) fn register(&self, sites: &Sites) {
         for site in sites.iter() {
             let labels = &[label(site)];

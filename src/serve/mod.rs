@@ -1,8 +1,8 @@
 //! Serves: HTTP and nothing that is not HTTP.
 //!
-//! A connection enters by [`conn`]. A request finds its handler in the table of its listener, [`public`] or
+//! Connections come in by [`conn`]. A request finds its handler in the table of its listener, [`public`] or
 //! [`admin`], and is answered in the forms of [`answer`]. What a reader is [`shown`] is written once for all
-//! who ask; [`live`] knows who follows it as it changes; [`overview`] is a page of it for people.
+//! readers; [`live`] knows who follows it as it changes; [`overview`] is a page of it for people.
 //!
 //! hyper itself refuses what is no HTTP, before a handler sees it: that is counted by kind only. Of a
 //! request with both `Transfer-Encoding` and `Content-Length` it reads the first alone and closes the
@@ -37,9 +37,7 @@ pub use public::demo::SITE as DEMO_SITE;
 pub use public::script::{LATEST, integrity};
 pub use shown::labels::{Labels, Languages};
 
-use self::admin::AdminService;
-use self::conn::Acceptor;
-use self::public::PublicService;
+use self::{admin::AdminService, conn::Acceptor, public::PublicService};
 
 /// Most connections of the admin listener: a few scrapers, probes and people.
 const MAX_ADMIN_CONNECTIONS: usize = 128;

@@ -9,12 +9,12 @@ use arc_swap::ArcSwap;
 
 use super::answer::names::Names;
 use super::live;
-use super::shown::labels::Languages;
+use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
-use crate::ingest::{Proxies, Spans};
+use crate::ingest::Proxies;
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
-use crate::sites::Registry;
+use crate::sites::{Hours, Registry};
 use crate::totals::Totals;
 
 /// Settings of the listeners.
@@ -46,7 +46,7 @@ pub struct Config {
 /// Settings that a reload changes, beside the sites.
 #[derive(Clone, Debug)]
 pub struct Lists {
-    /// The proxies whose word on the client's address is taken.
+    /// The proxies that are trusted to tell the client's address.
     pub proxies: Proxies,
     /// The labels of the footer block, by language.
     pub languages: Languages,
@@ -60,8 +60,8 @@ pub struct Parts {
     pub sites: Arc<Registry>,
     /// The lists in force.
     pub lists: ArcSwap<Lists>,
-    /// The civil hours of the sites.
-    pub spans: Spans,
+    /// The running hour of each site, in words.
+    pub hours: Hours<Hour>,
     /// Who is online.
     pub sessions: Arc<Sessions>,
     /// The totals.

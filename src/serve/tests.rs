@@ -12,9 +12,10 @@ use hyper::{HeaderMap, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use super::admin::ROUTES as ADMIN;
-use super::answer::fault::Fault;
-use super::answer::routes::{Routes, Target};
-use super::answer::{self, Response};
+use super::answer::{
+    self, Fault, Response,
+    routes::{Routes, Target},
+};
 use super::conn::{Acceptor, bind, body};
 use super::public::{PublicHandler, ROUTES as PUBLIC};
 use crate::clock::Clock;

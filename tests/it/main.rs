@@ -9,10 +9,12 @@ mod support {
     pub mod harness;
     pub mod http;
     pub mod load;
+    pub mod meddled;
     pub mod prometheus;
     pub mod proxy;
     pub mod servers;
     pub mod service;
+    pub mod wait;
 }
 
 /// What is counted, and what is not.
@@ -71,6 +73,7 @@ mod load {
     mod restarts;
     mod stopping;
     mod store_faults;
+    mod twins;
 }
 
 mod tidy;

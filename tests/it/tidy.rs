@@ -1,27 +1,69 @@
 //! The rules of the house that neither the compiler nor clippy checks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who stands above whom: a part imports parts of a lower rank only.
+/// Who stands above whom: in a folder of `src`, a file or a folder imports those of a lower rank only.
 ///
-/// `metrics` stands above `sites` and `ingest`: its labels are the sites' keys and the reasons'
-/// codes, so that both are written once.
-const RANKS: [(&str, u8); 13] = [
-    ("clock", 0),
-    ("random", 0),
-    ("calendar", 0),
-    ("sites", 1),
-    ("ingest", 2),
-    ("metrics", 3),
-    ("sessions", 4),
-    ("totals", 5),
-    ("serve", 6),
-    ("config", 7),
-    ("app", 8),
-    ("commands", 9),
-    ("main", 10),
+/// Of the whole: `metrics` stands above `sites` and `ingest`, since its labels are the sites' keys and the
+/// reasons' codes, so that both are written once.
+const RANKS: &[(&str, &[(&str, u8)])] = &[
+    (
+        "",
+        &[
+            ("clock", 0),
+            ("random", 0),
+            ("calendar", 0),
+            ("sites", 1),
+            ("ingest", 2),
+            ("metrics", 3),
+            ("sessions", 4),
+            ("totals", 5),
+            ("serve", 6),
+            ("config", 7),
+            ("app", 8),
+            ("commands", 9),
+            ("main", 10),
+            ("lib", 11),
+        ],
+    ),
+    (
+        "totals",
+        &[
+            ("disk", 0),
+            ("batch", 1),
+            ("store", 2),
+            ("tally", 2),
+            ("intake", 3),
+            ("delivery", 3),
+            ("upkeep", 3),
+            ("writer", 4),
+            ("recovery", 5),
+            ("mod", 6),
+        ],
+    ),
+    (
+        "serve",
+        &[
+            ("answer", 0),
+            ("conn", 1),
+            ("live", 1),
+            ("shown", 1),
+            ("parts", 2),
+            ("overview", 3),
+            ("public", 4),
+            ("admin", 4),
+            ("mod", 5),
+        ],
+    ),
+];
+
+/// What never imports what, though its rank would allow it.
+const NEVERS: &[(&str, &str)] = &[
+    ("totals/store", "totals/disk/log"),
+    ("serve/overview", "serve/conn"),
+    ("serve/overview", "serve/live"),
 ];
 
 /// What may stand at the top of the repository beside dotfiles; `target` and `data` are made by
@@ -85,52 +127,124 @@ fn sources() -> Vec<PathBuf> {
 /// A file's code without comments and without the tests at its end.
 fn code(path: &Path) -> String {
     let text = read(&root().join(path));
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let tests = text.match_indices("#[cfg(test)]\n").map(|(at, found)| (at, &text[at + found.len()..]));
+    let mut inline =
+        tests.filter(|(_, rest)| rest.lines().next().is_some_and(|line| line.ends_with("mod tests {")));
+    let code = &text[..inline.next().map_or(text.len(), |(at, _)| at)];
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// The part that a file belongs to: `src/totals/store.rs` to `totals`.
-fn part(path: &Path) -> String {
-    let first = path.components().nth(1).unwrap();
-    Path::new(&first).file_stem().unwrap().to_string_lossy().into_owned()
+/// The place of a file below `src`, as a module: `["totals", "store"]` of `src/totals/store.rs` and of
+/// `src/totals/store/mod.rs`, nothing of `src/lib.rs`.
+fn module(path: &Path) -> Vec<String> {
+    let below = path.strip_prefix("src").unwrap().with_extension("");
+    let mut names: Vec<String> = below.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    if names.last().is_some_and(|name| name == "mod") || names == ["lib"] {
+        names.pop();
+    }
+    names
 }
 
-/// The first names of all paths that begin with `start`, also those in braces: for
-/// `use crate::{a, b::{c, d}};` they are `a` and `b`.
-fn imports(code: &str, start: &str) -> BTreeSet<String> {
-    let word = |text: &str| -> String {
-        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+/// The file of each module.
+fn modules() -> BTreeMap<Vec<String>, PathBuf> {
+    sources().into_iter().map(|path| (module(&path), path)).collect()
+}
+
+/// All paths in a code that begin with `start`, names in braces written out: for
+/// `use crate::{a, b::{c, d}};` they are `a`, `b::c` and `b::d`.
+fn paths(code: &str, start: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices(start) {
+        let is_inside = |before: char| before.is_alphanumeric() || before == '_' || before == ':';
+        if !code[..at].ends_with(is_inside) {
+            tree(&code[at + start.len()..], &mut Vec::new(), &mut found);
+        }
+    }
+    found
+}
+
+/// Finds the paths that a text begins with, below the names `above`. What follows them.
+fn tree<'c>(text: &'c str, above: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'c str {
+    let text = text.trim_start();
+    if let Some(mut list) = text.strip_prefix('{') {
+        while !list.trim_start().starts_with('}') && !list.is_empty() {
+            let rest = tree(list, above, found);
+            // What is imported under another name is imported.
+            list = &rest[rest.find([',', '}']).unwrap_or(rest.len())..];
+            list = list.strip_prefix(',').unwrap_or(list);
+        }
+        return list.trim_start().strip_prefix('}').unwrap_or_default();
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    above.push(name.to_owned());
+    let goes_on = |rest: &&str| rest.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '{');
+    let rest = match rest.strip_prefix("::").filter(goes_on) {
+        Some(rest) => tree(rest, above, found),
+        None => {
+            found.push(above.clone());
+            rest
+        }
+    };
+    above.pop();
+    rest
+}
+
+/// The modules that a module's code names: its children, and those that its paths lead through at last.
+fn imported(own: &[String], code: &str, modules: &BTreeMap<Vec<String>, PathBuf>) -> BTreeSet<Vec<String>> {
+    let is_module = |path: &[String]| modules.contains_key(path);
+    let longest = |path: &[String]| {
+        (0..=path.len()).rev().map(|length| path[..length].to_vec()).find(|path| is_module(path)).unwrap()
     };
     let mut found = BTreeSet::new();
-    for (at, _) in code.match_indices(start) {
-        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
-            continue;
+    // Names that stand for modules: children, and what is imported as a whole.
+    let mut aliases = BTreeMap::new();
+    for line in code.lines().filter_map(|line| line.trim().strip_suffix(';')) {
+        let child = line.split(' ').collect::<Vec<_>>();
+        if let [.., "mod", name] = child[..] {
+            aliases.insert(name.to_owned(), [own, &[name.to_owned()]].concat());
         }
-        let rest = &code[at + start.len()..];
-        let Some(list) = rest.strip_prefix('{') else {
-            found.insert(word(rest));
-            continue;
-        };
-        let mut depth = 0;
-        let mut item = String::new();
-        for c in list.chars() {
-            match c {
-                '{' => depth += 1,
-                '}' if depth == 0 => break,
-                '}' => depth -= 1,
-                ',' if depth == 0 => {
-                    found.insert(word(&item));
-                    item.clear();
-                    continue;
-                }
-                _ => {}
-            }
-            item.push(c);
-        }
-        found.insert(word(&item));
     }
-    found.remove("");
+    found.extend(aliases.values().filter(|path| is_module(path)).cloned());
+    let parent = &own[..own.len().saturating_sub(1)];
+    let starts = [("crate::", &[][..]), ("footfall::", &[]), ("self::", own), ("super::", parent)];
+    for (start, from) in starts {
+        for path in paths(code, start) {
+            let climbs = path.iter().take_while(|name| *name == "super").count();
+            let path = [&from[..from.len() - climbs.min(from.len())], &path[climbs..]].concat();
+            let path: Vec<String> = path.into_iter().take_while(|name| name != "self").collect();
+            if is_module(&path)
+                && let Some(name) = path.last()
+            {
+                aliases.insert(name.clone(), path.clone());
+            }
+            found.insert(longest(&path));
+        }
+    }
+    for (name, alias) in &aliases {
+        for path in paths(code, &format!("{name}::")) {
+            found.insert(longest(&[&alias[..], &path].concat()));
+        }
+    }
+    found.remove(own);
     found
+}
+
+/// The files that each file imports.
+fn imports() -> BTreeMap<PathBuf, BTreeSet<PathBuf>> {
+    let modules = modules();
+    let of = |(own, path): (&Vec<String>, &PathBuf)| {
+        let found = imported(own, &code(path), &modules);
+        (path.clone(), found.iter().map(|module| modules[module].clone()).collect())
+    };
+    modules.iter().map(of).collect()
+}
+
+/// What a file belongs to in a folder of `src`, if it is in it: `store` for `src/totals/store/redis.rs` in
+/// `totals`.
+fn room(path: &Path, folder: &str) -> Option<String> {
+    let first = path.strip_prefix(Path::new("src").join(folder)).ok()?.iter().next()?;
+    Some(Path::new(first).file_stem()?.to_string_lossy().into_owned())
 }
 
 /// The longest chain of `super::` in a code, and how long one may be before it leaves the part.
@@ -143,21 +257,22 @@ fn climbs(path: &Path, code: &str) -> (usize, usize) {
 
 #[test]
 fn imports_go_down_by_rank() {
-    let rank = |part: &str| RANKS.iter().find(|(name, _)| *name == part).map(|(_, rank)| *rank);
     let mut wrong = Vec::new();
-    for path in sources().into_iter().filter(|path| !path.ends_with("lib.rs")) {
-        let (part, code) = (part(&path), code(&path));
-        let Some(own) = rank(&part) else {
-            wrong.push(format!("{}: {part} has no rank", path.display()));
-            continue;
-        };
-        let start = if part == "main" { "footfall::" } else { "crate::" };
-        for import in imports(&code, start).into_iter().filter(|import| *import != part) {
-            if rank(&import).is_none_or(|rank| rank >= own) {
-                wrong.push(format!("{}: {part} imports {import}", path.display()));
+    for (path, imported) in imports() {
+        for (folder, ranks) in RANKS {
+            let rank = |room: &str| ranks.iter().find(|(name, _)| *name == room).map(|(_, rank)| *rank);
+            let Some(own) = room(&path, folder) else { continue };
+            let Some(own_rank) = rank(&own) else {
+                wrong.push(format!("{}: {own} has no rank", path.display()));
+                continue;
+            };
+            for import in imported.iter().filter_map(|import| room(import, folder)) {
+                if import != own && rank(&import).is_none_or(|rank| rank >= own_rank) {
+                    wrong.push(format!("{}: {own} imports {import}", path.display()));
+                }
             }
         }
-        let (longest, allowed) = climbs(&path, &code);
+        let (longest, allowed) = climbs(&path, &code(&path));
         if longest > allowed {
             wrong.push(format!("{}: `super::` leaves the part; write `crate::`", path.display()));
         }
@@ -166,11 +281,54 @@ fn imports_go_down_by_rank() {
 }
 
 #[test]
+fn some_never_import_others() {
+    let is_in = |path: &Path, room: &str| path.with_extension("").starts_with(Path::new("src").join(room));
+    for (path, imported) in imports() {
+        for (own, never) in NEVERS.iter().filter(|(own, _)| is_in(&path, own)) {
+            let found = imported.iter().find(|import| is_in(import, never));
+            assert!(found.is_none(), "{}: {own} never imports {never}", path.display());
+        }
+    }
+    for room in NEVERS.iter().flat_map(|(own, never)| [own, never]) {
+        assert!(sources().iter().any(|path| is_in(path, room)), "{room} is not where this test looks");
+    }
+}
+
+#[test]
+fn no_two_files_import_each_other_in_a_loop() {
+    let imports = imports();
+    let reached = |from: &PathBuf| {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![from];
+        while let Some(path) = open.pop() {
+            open.extend(imports[path].iter().filter(|import| reached.insert((*import).clone())));
+        }
+        reached
+    };
+    let looping: Vec<String> = imports
+        .keys()
+        .filter(|path| reached(path).contains(*path))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(looping.is_empty(), "these are in loops:\n{}", looping.join("\n"));
+}
+
+#[test]
 fn imports_are_found_in_every_spelling() {
-    let code =
-        "use crate::{a, b::{c, d},\n  e::F as G};\nuse crate::h::i;\n fn x() { crate::j::k(); mycrate::l() }";
-    let found: Vec<String> = imports(code, "crate::").into_iter().collect();
-    assert_eq!(found, ["a", "b", "e", "h", "j"]);
+    let code = "use crate::{a, b::{c, d as x},\n  e::F as G};\nuse crate::h::{self, i};\nmod child;\n\
+                fn x() { crate::j::k(); mycrate::l(); h::m::n(); h::<u8>(); super::super::o::p() }";
+    let spelled: Vec<String> = paths(code, "crate::").iter().map(|path| path.join(" ")).collect();
+    assert_eq!(spelled, ["a", "b c", "b d", "e F", "h self", "h i", "j k"]);
+
+    let file = |path: &str| (module(Path::new(path)), PathBuf::from(path));
+    let files =
+        ["src/lib.rs", "src/a.rs", "src/b/mod.rs", "src/b/c.rs", "src/h.rs", "src/h/m.rs", "src/q/r/s.rs"];
+    let modules =
+        files.map(file).into_iter().chain([file("src/q/r/s/child.rs"), file("src/q/o.rs")]).collect();
+    let own = module(Path::new("src/q/r/s.rs"));
+    let found: Vec<String> = imported(&own, code, &modules).iter().map(|path| path.join("/")).collect();
+    // That which no file has is of the crate's own.
+    assert_eq!(found, ["", "a", "b", "b/c", "h", "h/m", "q/o", "q/r/s/child"]);
 }
 
 #[test]
@@ -213,6 +371,22 @@ fn nothing_is_left_over() {
             for marker in &markers {
                 assert!(!line.contains(marker), "{}:{}: {marker}", path.display(), number + 1);
             }
+        }
+    }
+}
+
+/// A sleep that stands for an event is too short on a busy machine and too long on any other.
+#[test]
+fn tests_wait_with_their_support_alone() {
+    let support = ["tests/it/support", "tests/browser/service.mjs", "tests/browser/support.mjs"];
+    for path in files("tests").into_iter().filter(|path| !support.iter().any(|own| path.starts_with(own))) {
+        if path.extension().is_none_or(|extension| extension != "rs" && extension != "mjs") {
+            continue;
+        }
+        for (number, line) in read(&root().join(&path)).lines().enumerate() {
+            let sleeps =
+                [concat!("sle", "ep("), concat!("setTime", "out(")].iter().any(|call| line.contains(call));
+            assert!(!sleeps, "{}:{}: wait for what must happen", path.display(), number + 1);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rows 10 and 11: what a site needs of a machine, by its views a day.
 //!
 //! A day's course is that of a newspaper: 1 % of its views in the quietest hour, 10 % in the busiest. A visit is
-//! three views. Pages are read by Zipf's law, a twentieth of them new each day. Row 10: the processor's time in
+//! three views. Pages are read by Zipf's law, a twentieth of them new each day. Row 10: the CPU time in
 //! half a minute of the busiest hour, in which each view brings two reads of the counters and a ping, as from the
 //! page script. Row 11: memory and disk after two days, which pass as quickly as their views can be sent.
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LEAD_IN, first, send};
 use crate::load::{CONNECTIONS, Load, Plan};
-use crate::process::{ProcessorTime, resident_bytes};
+use crate::process::{CpuTime, resident_bytes};
 use crate::report::Bar;
 use crate::requests::{Headers, Pages, Requests, Views, Visitors, pings, reads};
 use crate::servers::{Redis, Server, Settings, UnderTest};
@@ -67,7 +67,7 @@ pub async fn days(bench: &Bench) -> Result<Vec<Bar>, Fault> {
 }
 
 impl Size {
-    /// The views of a day. The pages of a day are those of the day before but for the oldest.
+    /// The views of a day. The pages of a day are those of the day before except for the oldest.
     fn requests(&self, day: u64) -> Requests {
         let (visitors, headers) = (Visitors::EachFor(3), Headers::Browser);
         let pages = Pages::zipf(self.pages).from(day * u64::from(self.pages) / 20);
@@ -78,7 +78,7 @@ impl Size {
         format!("{} views a day, {} pages, {}", self.views, self.pages, redis.map_or("embedded", |_| "Redis"))
     }
 
-    /// The processor's time in the busiest hour, as a share of one core, and the outbox' growth.
+    /// The CPU time in the busiest hour, as a share of one core, and the outbox' growth.
     async fn busiest_hour(&self, bench: &Bench, redis: Option<&Redis>) -> Result<(), Fault> {
         let server =
             Server::under_test(&bench.cores, &bench.under_test, Settings { redis, ..Settings::default() })?;
@@ -90,19 +90,19 @@ impl Size {
             (reads(pages), 2.0 * rate, 200),
             (pings(self.views / 60), rate, 204),
         ] {
-            // As many as do not idle for so long that the server closes them.
+            // Few enough that none idles for so long that the server closes it.
             let (to, connections) = (server.address, (rate as usize).clamp(1, CONNECTIONS));
             let plan = Plan { to, requests, first: first(1), count: None, connections, expect };
             loads.push(Load::scheduled(plan, rate).await?);
         }
         sleep(LEAD_IN).await;
-        let (begun, before) = (Instant::now(), ProcessorTime::of(server.pid())?);
-        let of_redis = || redis.map_or(Ok(None), |redis| ProcessorTime::of(redis.pid()).map(Some));
+        let (begun, before) = (Instant::now(), CpuTime::of(server.pid())?);
+        let of_redis = || redis.map_or(Ok(None), |redis| CpuTime::of(redis.pid()).map(Some));
         let redis_before = of_redis()?;
         sleep(WATCHED).await;
         let watched = begun.elapsed();
         let share = |spent: Duration| 100.0 * spent.div_duration_f64(watched);
-        let spent = ProcessorTime::of(server.pid())?.since(before);
+        let spent = CpuTime::of(server.pid())?.since(before);
         let redis_spent = of_redis()?.zip(redis_before).map(|(after, before)| after.since(before));
         for load in loads {
             if let Some((status, number)) = load.take()?.unexpected.first_key_value() {

@@ -1,11 +1,11 @@
-//! Rows 2 and 5: a fixed rate of views with flushes and store commits inside, and what the store
-//! makes of them.
+//! Rows 2 and 5: a fixed rate of views with flushes and store commits inside, and the store's work for
+//! them.
 
 use std::time::Duration;
 
 use super::{LEAD_IN, RATE, first, watch};
 use crate::load::{CONNECTIONS, Load, Plan};
-use crate::process::{ProcessorTime, written_bytes};
+use crate::process::{CpuTime, written_bytes};
 use crate::report::{Bar, Slice, Slices, median, micros};
 use crate::requests::{Headers, Pages, Requests, Views, Visitors};
 use crate::servers::{Redis, Server, Settings};
@@ -14,7 +14,7 @@ use crate::{Bench, Fault};
 /// Slices of each server.
 const ROUNDS: u64 = 2;
 
-/// Measures the rows. Each slice of a tested server stands between two of the bare one.
+/// Measures the rows. Each slice of a tested server is between two of the bare one.
 pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     println!("\nrow 2: {RATE} views/s on {CONNECTIONS} connections; 100,000 visitors, 20,000 pages (Zipf)");
     let views = Views {
@@ -39,11 +39,11 @@ struct FixedRate<'a> {
     bare: Server,
 }
 
-/// What the rounds of one store came to.
+/// The results of all rounds of one store.
 struct Rounds {
     /// Of the server under test.
     tested: Slices,
-    /// Processor time beside the bare server's slices before and after; the mean.
+    /// CPU time beside the bare server's slices before and after; the mean.
     ratio: f64,
     /// Views that were sent, those of the lead-ins included.
     views: f64,
@@ -76,12 +76,12 @@ impl FixedRate<'_> {
         let server =
             Server::under_test(cores, under_test, Settings { redis: Some(redis), ..Settings::default() })?;
         self.slice(&server, "Redis, warm-up", 0, *slice).await?;
-        let (before, appended) = (ProcessorTime::of(redis.pid())?, redis.append_bytes()?);
+        let (before, appended) = (CpuTime::of(redis.pid())?, redis.append_bytes()?);
         let rounds = self.rounds(&server, "Redis", 6 * *slice).await?;
-        let work = micros(ProcessorTime::of(redis.pid())?.since(before)) / rounds.views;
+        let work = micros(CpuTime::of(redis.pid())?.since(before)) / rounds.views;
         let append = (redis.append_bytes()? - appended) as f64 / rounds.views;
         let mut bars = rounds.bars("Redis");
-        bars.push(Bar::at_most(5, "Redis: its processor time per view", work, 4.0, "µs"));
+        bars.push(Bar::at_most(5, "Redis: its CPU time per view", work, 4.0, "µs"));
         bars.push(Bar::at_most(5, "Redis: append file per view", append, 150.0, "B"));
         Ok(bars)
     }
@@ -137,7 +137,7 @@ impl Rounds {
         let what = format!("beacon at {RATE}/s, {store}");
         let latency = self.tested.latency().p999;
         vec![
-            Bar::at_most(2, format!("{what}: processor time"), self.ratio, 1.5, "× bare"),
+            Bar::at_most(2, format!("{what}: CPU time"), self.ratio, 1.5, "× bare"),
             Bar::at_most(2, format!("{what}: p99.9 from due"), latency, 25.0, "ms"),
             Bar::as_expected(2, &what, &self.tested),
         ]

@@ -15,7 +15,7 @@ const FEW: (u64, u64) = (5_000, 2_000);
 const MANY: (u64, u64) = (2_000_000, 1_000_000);
 
 /// Measures the row: two servers, each filled before. All visitors and pages are equally likely, so that
-/// hardly anything that a beacon needs of the large tables is in the processor's caches. No flush falls into
+/// hardly anything that a beacon needs of the large tables is in the CPU's caches. No flush falls into
 /// the slices: what the store has to do grows with the pages that are viewed between two, and is row 5's.
 pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     println!("\nrow 7: beacons on {CONNECTIONS} connections, saturated, as pages and sessions grow");
@@ -31,7 +31,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     }
     let ratio = with_many.ratio(&with_few);
     Ok(vec![
-        Bar::at_most(7, "beacon, millions beside thousands: processor time", ratio, 1.2, "×"),
+        Bar::at_most(7, "beacon, millions beside thousands: CPU time", ratio, 1.2, "×"),
         Bar::as_expected(7, "beacon, millions", &with_many),
     ])
 }
@@ -48,7 +48,7 @@ async fn filled(bench: &Bench, (visitors, pages): (u64, u64)) -> Result<(Server,
     let views = |visitors, ids| {
         Views { visitors, pages: Pages::Uniform(pages), headers: Headers::Few, ids }.requests()
     };
-    // Those of the slices, one after another.
+    // The slices' requests, one after another.
     send(&server, &views(Visitors::Distinct, false), 0, visitors).await?;
     println!("  {visitors} visitors, {pages} pages: filled");
     let requests = views(Visitors::Among(visitors), true);

@@ -1,4 +1,4 @@
-//! Row 9: readers of live counters, their memory and the processor time of an event.
+//! Row 9: readers of live counters, their memory and the CPU time of an event.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -35,7 +35,7 @@ const REQUEST: &str = "GET /api/v1/sites/bench/live?page=/0 HTTP/1.1\r\nhost: st
     user-agent: Mozilla/5.0 (Linux; Android 13; SM-A135F) AppleWebKit/537.36 (KHTML, like Gecko) \
     Chrome/140.0.0.0 Mobile Safari/537.36\r\n\r\n";
 
-/// Measures the row. The processor time of the events is all that the server spends while they are sent,
+/// Measures the row. The CPU time of the events is all that the server spends while they are sent,
 /// less what it spends on the same views without readers.
 pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     println!("\nrow 9: {READERS} readers of live counters, {VIEWS} views/s beside");
@@ -76,8 +76,8 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     load.stop().await;
     readers.shutdown().await;
 
-    let spent = micros(beside.processor)
-        - micros(alone.processor) * beside.length.as_secs_f64() / alone.length.as_secs_f64();
+    let spent =
+        micros(beside.cpu) - micros(alone.cpu) * beside.length.as_secs_f64() / alone.length.as_secs_f64();
     println!("  {each:.1} KiB a reader; {sent:.0} events in {:.1} s", beside.length.as_secs_f64());
     Slices(vec![alone]).print("views alone");
     Slices(vec![beside]).print("beside readers");
@@ -87,7 +87,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     }
     Ok(vec![
         Bar::at_most(9, "memory per live reader", each, 16.0, "KiB"),
-        Bar::at_most(9, "processor time per live reader and event", spent / sent, 10.0, "µs"),
+        Bar::at_most(9, "CPU time per live reader and event", spent / sent, 10.0, "µs"),
         Bar::at_most(9, "live readers that were cut off", gone as f64, 0.0, "readers"),
     ])
 }

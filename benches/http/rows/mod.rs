@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Fault;
 use crate::load::{CONNECTIONS, Load, Plan};
-use crate::process::ProcessorTime;
+use crate::process::CpuTime;
 use crate::report::Slice;
 use crate::requests::Requests;
 use crate::servers::Server;
@@ -32,18 +32,18 @@ fn first(slice: u64) -> u64 {
     (slice + 1) << 32
 }
 
-/// Watches one slice of a running load.
+/// Measures one slice of a running load.
 async fn watch(server: &Server, load: &Load, length: Duration) -> Result<Slice, Fault> {
     sleep(LEAD_IN).await;
     load.take()?;
     let own = std::process::id();
     let begun = Instant::now();
-    let before = (ProcessorTime::of(server.pid())?, ProcessorTime::of(own)?);
+    let before = (CpuTime::of(server.pid())?, CpuTime::of(own)?);
     sleep(length).await;
-    let after = (ProcessorTime::of(server.pid())?, ProcessorTime::of(own)?);
-    let processor = after.0.since(before.0);
+    let after = (CpuTime::of(server.pid())?, CpuTime::of(own)?);
+    let cpu = after.0.since(before.0);
     let waited = after.0.waited_since(before.0).max(after.1.waited_since(before.1));
-    Ok(Slice { length: begun.elapsed(), processor, waited, tally: load.take()? })
+    Ok(Slice { length: begun.elapsed(), cpu, waited, tally: load.take()? })
 }
 
 /// One slice of as many views as a server takes.

@@ -46,7 +46,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     let ratios = of_tested.costs.iter().zip(&of_bare.costs).map(|(tested, bare)| tested / bare);
     let ratio = median(ratios.collect());
     Ok(vec![
-        Bar::at_most(4, format!("counters beside {RATE} beacons/s: processor time"), ratio, 1.25, "× bare"),
+        Bar::at_most(4, format!("counters beside {RATE} beacons/s: CPU time"), ratio, 1.25, "× bare"),
         Bar::as_expected(4, "counters", &of_tested.reads),
         Bar::as_expected(4, "beacons before and beside them", &of_tested.beacons),
     ])
@@ -55,9 +55,9 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
 /// What one server did.
 #[derive(Default)]
 struct Side {
-    /// Processor time per read, microseconds, the beacons' share taken off.
+    /// CPU time per read, microseconds, the beacons' share taken off.
     costs: Vec<f64>,
-    /// The reads; their processor time is that of reads and beacons.
+    /// The reads; their CPU time is that of reads and beacons.
     reads: Slices,
     /// The beacons, alone and beside the reads.
     beacons: Slices,
@@ -88,7 +88,7 @@ impl Reads<'_> {
 
         // The beacons were counted from the lead-in on.
         let among = beside.answers() * both.length.div_duration_f64(beside.length);
-        let cost = (micros(both.processor) - alone.cost() * among) / both.answers();
+        let cost = (micros(both.cpu) - alone.cost() * among) / both.answers();
         alone.print(&format!("{name}, beacons"));
         both.print(&format!("{name}, both"));
         println!("  {:<18} {cost:>20.2} µs a read", "");

@@ -38,7 +38,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     Ok(bars)
 }
 
-/// A journal of which nothing is in a batch.
+/// Starts with a journal of which nothing is in a batch.
 async fn journal(bench: &Bench, binary: &Path) -> Result<Bar, Fault> {
     let settings = Settings { flush_interval: "5m", ..Settings::default() };
     let mut server = Server::under_test(&bench.cores, &bench.under_test, settings)?;
@@ -49,7 +49,7 @@ async fn journal(bench: &Bench, binary: &Path) -> Result<Bar, Fault> {
     Ok(Bar::at_least(8, "recovery: journal records", rate, 2.0, "million/s"))
 }
 
-/// An outbox that is full of batches, because the store has been away. It is back when the server starts.
+/// Starts with an outbox that is full of batches, because the store was away; it is back at the start.
 async fn outbox(bench: &Bench, binary: &Path, redis: &Redis) -> Result<Bar, Fault> {
     // Views come twenty times as fast as elsewhere: with checkpoints that much closer, those after the last
     // one are about as many.

@@ -40,7 +40,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     of_bare.print("bare");
     of_tested.print("footfall");
     Ok(vec![
-        Bar::at_most(1, "beacon, saturated: processor time", of_tested.ratio(&of_bare), 1.25, "× bare"),
+        Bar::at_most(1, "beacon, saturated: CPU time", of_tested.ratio(&of_bare), 1.25, "× bare"),
         Bar::as_expected(1, "beacon, saturated", &of_tested),
     ])
 }

@@ -11,7 +11,7 @@ use crate::requests::{Headers, Pages, Views, Visitors};
 use crate::servers::{Server, Settings, directory};
 use crate::{Bench, Fault};
 
-/// As many views wait for one sync.
+/// Views that wait for one sync.
 const CONNECTIONS: usize = 512;
 
 /// Slices of each server.
@@ -55,7 +55,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     let (ratio, p99) = (of_tested.ratio(&of_bare), of_tested.latency().p99);
     let most = ((3.0 * sync + 5.0) * 10.0).round() / 10.0;
     Ok(vec![
-        Bar::at_most(3, "beacon, synced: processor time", ratio, 1.8, "× bare"),
+        Bar::at_most(3, "beacon, synced: CPU time", ratio, 1.8, "× bare"),
         Bar::at_most(3, "beacon, synced: p99 (3 × fdatasync + 5 ms)", p99, most, "ms"),
         Bar::as_expected(3, "beacon, synced", &of_tested),
     ])

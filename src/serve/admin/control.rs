@@ -1,5 +1,5 @@
-//! The control socket, `data_dir/control.sock`: how commands reach a running service. Never TCP; its mode
-//! lets the service's own user in and nobody else.
+//! The control socket, `data_dir/control.sock`: how commands reach a running service. It is never TCP, and
+//! its mode lets in the service's own user alone.
 //!
 //! `POST /orders` with the JSON of an [`Order`]: 200 and what was done, or 409 and why not, as text.
 
@@ -31,13 +31,12 @@ pub const SOCKET: &str = "control.sock";
 /// Most commands at a time; a further one is closed at once.
 const MAX_CONNECTIONS: usize = 16;
 
-/// The longest order, bytes.
 const MAX_ORDER: usize = 64 * 1024;
 
-/// A command that says nothing for so long is let go.
+/// A connection without a complete head for so long is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest path of a socket that the system takes, bytes (`sun_path` with its closing 0).
+/// The longest path of a socket that the system takes, bytes: `sun_path` without its closing 0.
 const MAX_PATH: usize = 107;
 
 /// A bound socket; its file is removed when this is dropped.
@@ -60,7 +59,7 @@ impl ControlSocket {
     /// # Errors
     /// Of the file system; some take no sockets.
     pub fn bind(data_dir: &Path) -> io::Result<(ControlSocket, UnixListener)> {
-        // It is made where nobody else may look, and only then, with its mode, put in its place.
+        // It is made in a directory that nobody else may enter, given its mode, and only then moved here.
         let private = data_dir.join("control.new");
         match fs::remove_dir_all(&private) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -125,21 +124,24 @@ pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::R
 }
 
 async fn answer(totals: &Totals, request: Request<Incoming>) -> Response {
-    if request.uri().path() != "/orders" {
-        return answer::admin_text(StatusCode::NOT_FOUND, "orders go to /orders\n");
-    }
-    if request.method() != Method::POST {
-        return answer::admin_text(StatusCode::METHOD_NOT_ALLOWED, "orders are POSTed\n");
-    }
-    let body = match Limited::new(request.into_body(), MAX_ORDER).collect().await {
+    let (status, text) = match (request.uri().path(), request.method()) {
+        ("/orders", &Method::POST) => order(totals, request.into_body()).await,
+        ("/orders", _) => (StatusCode::METHOD_NOT_ALLOWED, "orders are POSTed".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "orders go to /orders".to_owned()),
+    };
+    answer::admin_text(status, text + "\n")
+}
+
+async fn order(totals: &Totals, body: Incoming) -> (StatusCode, String) {
+    let body = match Limited::new(body, MAX_ORDER).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return answer::admin_text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()),
     };
     match serde_json::from_slice::<Order>(&body) {
-        Err(error) => answer::admin_text(StatusCode::BAD_REQUEST, format!("not an order: {error}\n")),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("not an order: {error}")),
         Ok(order) => match totals.order(order).await {
-            Ok(done) => answer::admin_text(StatusCode::OK, format!("{done}\n")),
-            Err(why) => answer::admin_text(StatusCode::CONFLICT, format!("{why}\n")),
+            Ok(done) => (StatusCode::OK, done.to_string()),
+            Err(why) => (StatusCode::CONFLICT, why.to_string()),
         },
     }
 }

@@ -11,15 +11,15 @@ use hyper::header::HeaderValue;
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
-use super::answer::fault::Fault;
-use super::answer::routes::{OPERATE, Route, RouteMatch, Routes, Target};
-use super::answer::{self, Response};
+use super::answer::{
+    self, Fault, Response,
+    routes::{OPERATE, Route, RouteMatch, Routes, Target},
+};
 use super::overview::health::checks;
 use super::parts::Parts;
 use crate::metrics::{Requests, Shown};
 use crate::totals::{Figures, Health};
 
-/// Who answers a route.
 #[derive(Clone, Copy)]
 pub enum AdminHandler {
     /// From memory.
@@ -28,7 +28,6 @@ pub enum AdminHandler {
     Overview,
 }
 
-/// The routes.
 pub const ROUTES: &[Route<AdminHandler>] = &[
     Route { path: "/", methods: OPERATE, handler: AdminHandler::Overview },
     Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(livez) },
@@ -39,7 +38,6 @@ pub const ROUTES: &[Route<AdminHandler>] = &[
 /// The type of the Prometheus text format.
 const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Answers the requests of operators.
 pub struct AdminService {
     parts: Arc<Parts>,
     routes: Routes<AdminHandler>,
@@ -47,14 +45,12 @@ pub struct AdminService {
 }
 
 impl AdminService {
-    /// Sets up.
     pub fn new(parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
         let requests = parts.metrics.requests("admin", routes.paths());
         AdminService { parts, routes, requests }
     }
 
-    /// Answers a request.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let began = Instant::now();
         let RouteMatch { route, target } = self.routes.find(request.method(), request.uri().path());
@@ -85,7 +81,13 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let sites = parts.sites.load();
     parts.metrics.show_sites(sites.iter().map(|site| {
         let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
-        Shown { site, online: parts.sessions.online(site.id, now), views, visits, visitors }
+        Shown {
+            site,
+            online: parts.sessions.online(site.id, now),
+            views: views.into(),
+            visits: visits.into(),
+            visitors: visitors.into(),
+        }
     }));
     parts.metrics.sessions.set(parts.sessions.len() as i64);
     match parts.metrics.text() {
@@ -94,7 +96,7 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     }
 }
 
-/// `/readyz`: whether views can be taken and kept. A store that is down costs freshness alone.
+/// `/readyz`: whether views can be taken and kept. With a store that is down they are.
 fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
     let verbose =
         request.uri().query().is_some_and(|query| query.split('&').any(|name| name.starts_with("verbose")));
@@ -108,7 +110,6 @@ fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, Stri
     for (check, fault, unready) in checks(running, health) {
         match fault {
             Some(fault) if verbose || unready => text += &format!("[-]{check} {fault}\n"),
-            None if verbose && check == "losses" => {}
             None if verbose => text += &format!("[+]{check} ok\n"),
             _ => {}
         }
@@ -116,13 +117,9 @@ fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, Stri
     for concern in health.concerns.iter().filter(|_| verbose) {
         text += &format!("[-]store-settings {concern}\n");
     }
-    if ready {
-        text += "ok\n";
-        (StatusCode::OK, text)
-    } else {
-        text += "not ready\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text)
-    }
+    let (status, last) =
+        if ready { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") };
+    (status, text + last)
 }
 
 #[cfg(test)]

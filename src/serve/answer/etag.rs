@@ -6,13 +6,13 @@ use foldhash::quality::FixedState;
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, IF_NONE_MATCH};
 
-/// The hash of what many bodies begin with.
+/// The hash of a text that many bodies begin with.
 pub fn hash(beginning: &[u8]) -> u64 {
     FixedState::default().hash_one(beginning)
 }
 
-/// The strong tag of a body that begins with what has this hash: the quoted hex of a hash of both parts,
-/// the same from every process of a release.
+/// The strong tag of a body, from the hash of its beginning and from its rest: quoted hex digits, the same in
+/// every process of a release.
 pub fn of(beginning: u64, rest: &[u8]) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let hash = FixedState::with_seed(beginning).hash_one(rest);

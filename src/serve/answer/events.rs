@@ -1,10 +1,10 @@
-//! The body of an answer that goes on: server-sent events, in pieces that many readers share.
+//! Server-sent events, in pieces that many readers share.
 
 use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Where the pieces of such a body come from.
+/// Where the pieces of a body of events come from.
 pub trait EventSource: Send {
     /// The next piece to send; none at the end.
     fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>>;
@@ -22,10 +22,8 @@ impl Piece {
     /// A comment, which readers ignore: it tells the proxies between that the connection is in use.
     pub const HEARTBEAT: Piece = Piece { chunk: Bytes::from_static(b"3\r\n:\n\n\r\n"), text_at: 3 };
 
-    /// The end of a body in chunks.
     pub const END: Piece = Piece { chunk: Bytes::from_static(b"0\r\n\r\n"), text_at: 3 };
 
-    /// The piece that is made of these texts.
     pub fn of(texts: &[&[u8]]) -> Piece {
         let length: usize = texts.iter().map(|text| text.len()).sum();
         let size = format!("{length:x}\r\n");

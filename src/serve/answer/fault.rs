@@ -10,13 +10,11 @@ use crate::ingest::Reason;
 pub enum Fault {
     /// A beacon's reason, or a read's of the same name.
     Refused(Reason),
-    /// No such path.
     NotFound,
     /// No figure of the site is known and the store does not answer.
     StoreUnreachable,
-    /// The token of a page is missing or another.
+    /// The token of a page is missing or wrong.
     WrongToken,
-    /// As many live readers as there may be.
     LiveFull,
 }
 
@@ -27,7 +25,7 @@ impl From<Reason> for Fault {
 }
 
 impl Fault {
-    /// The stable code.
+    /// The code by which programs know it.
     pub fn code(self) -> &'static str {
         match self {
             Fault::Refused(reason) => reason.code(),
@@ -67,12 +65,11 @@ impl Fault {
         }
     }
 
-    /// The status.
     pub fn status(self) -> StatusCode {
         self.meaning().0
     }
 
-    /// When it is worth trying again, seconds.
+    /// After how many seconds it is worth trying again.
     pub fn retry_after(self) -> Option<HeaderValue> {
         match self {
             Fault::Refused(Reason::JournalFull) | Fault::LiveFull => Some(HeaderValue::from_static("30")),

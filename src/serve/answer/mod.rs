@@ -2,7 +2,7 @@
 
 pub mod etag;
 pub mod events;
-pub mod fault;
+mod fault;
 pub mod html;
 pub mod names;
 pub mod once_a_minute;
@@ -15,15 +15,12 @@ use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use self::events::EventSource;
-use self::fault::Fault;
-use self::routes::Methods;
+pub use self::fault::Fault;
+use self::{events::EventSource, routes::Methods};
 use crate::ingest::Reason;
 
-/// An answer.
 pub type Response = hyper::Response<Body>;
 
-/// The body of an answer.
 pub enum Body {
     /// All of it is there: hyper sends it.
     Whole(Full<Bytes>),
@@ -32,7 +29,7 @@ pub enum Body {
 }
 
 impl Body {
-    /// The body that hyper sends: nothing of events.
+    /// The body as hyper sends it; events are not for hyper.
     pub fn whole(self) -> Full<Bytes> {
         match self {
             Body::Whole(body) => body,
@@ -52,7 +49,6 @@ pub const HALF_A_MINUTE: HeaderValue =
 /// `Cache-Control` of what changes with the version only.
 pub const AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
-/// Types of bodies.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -60,17 +56,13 @@ pub const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8")
 pub const SVG: HeaderValue = HeaderValue::from_static("image/svg+xml; charset=utf-8");
 pub const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
-const PREFLIGHT_HEADERS: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
-const A_DAY: HeaderValue = HeaderValue::from_static("86400");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
@@ -91,8 +83,11 @@ pub fn preflight(methods: Methods) -> Response {
     let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
     headers.insert(header::ALLOW, methods.allow());
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods.allow());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, PREFLIGHT_HEADERS);
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, A_DAY);
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("content-type, if-none-match, cache-control"),
+    );
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     finish(StatusCode::NO_CONTENT, headers, Bytes::new())
 }
 
@@ -137,14 +132,14 @@ pub fn shared(mut response: Response) -> Response {
     response
 }
 
-/// A page for those who know its address.
+/// A page only for those who know its address.
 pub fn unlisted_page(html: String) -> Response {
     let mut headers = public(HeaderMap::with_capacity(10), NO_STORE);
     headers.insert(header::CONTENT_TYPE, HTML);
     unlisted(finish(StatusCode::OK, headers, html.into()))
 }
 
-/// Keeps search engines away from a page, and its address from the pages it leads to.
+/// Keeps search engines away from a page, and its address hidden from the pages it links to.
 pub fn unlisted(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -152,7 +147,6 @@ pub fn unlisted(mut response: Response) -> Response {
     response
 }
 
-/// The way to another path.
 pub fn redirect(location: HeaderValue) -> Response {
     let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
     headers.insert(header::LOCATION, location);
@@ -162,7 +156,7 @@ pub fn redirect(location: HeaderValue) -> Response {
 /// Events as they happen.
 pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
     let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
-    headers.insert(header::CONTENT_TYPE, EVENTS);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // To other answers hyper adds it.
     let date = chrono::DateTime::from_timestamp_millis(unix_ms).unwrap_or_default();
     if let Ok(date) = HeaderValue::try_from(date.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
@@ -175,7 +169,6 @@ pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
     response
 }
 
-/// A fault on the public listener.
 pub fn refused(fault: Fault) -> Response {
     let mut headers = public(HeaderMap::with_capacity(8), NO_STORE);
     headers.insert(header::CONTENT_TYPE, PROBLEM);
@@ -183,7 +176,6 @@ pub fn refused(fault: Fault) -> Response {
     finish(fault.status(), headers, fault.problem().into())
 }
 
-/// A fault on the admin listener.
 pub fn admin_refused(fault: Fault) -> Response {
     admin(fault.status(), PROBLEM, fault.problem())
 }
@@ -195,12 +187,11 @@ pub fn not_allowed(refused: fn(Fault) -> Response, methods: Methods) -> Response
     response
 }
 
-/// Text for operators.
 pub fn admin_text(status: StatusCode, text: impl Into<Bytes>) -> Response {
     admin(status, TEXT, text)
 }
 
-/// An answer on the admin listener, packed for who can unpack it.
+/// An answer on the admin listener, in gzip for askers that take it.
 pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
     let packed = takes_gzip(asker).then(|| gzip(&body)).flatten();
     let encoded = packed.is_some();
@@ -222,8 +213,8 @@ fn admin(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Respo
 
 /// Whether an asker takes gzip (RFC 9110 §12.5.3).
 fn takes_gzip(asker: &HeaderMap) -> bool {
-    let said = asker.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
-    said.flat_map(|value| value.split(',')).any(|coding| {
+    let values = asker.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
         let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
         name.trim().eq_ignore_ascii_case("gzip") && !refused
@@ -237,14 +228,14 @@ fn gzip(body: &[u8]) -> Option<Vec<u8>> {
     packer.finish().ok()
 }
 
-/// What every public answer with a body begins with, in place of what is in the table.
+/// The headers of every public answer with a body, in place of what is in the table.
 fn public(mut headers: HeaderMap, cache: HeaderValue) -> HeaderMap {
     share(&mut headers, cache);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers
 }
 
-/// What every public answer has, in place of what is in the table: any page may read it.
+/// The headers of every public answer, in place of what is in the table: any page may read it.
 fn share(headers: &mut HeaderMap, cache: HeaderValue) {
     headers.clear();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
@@ -252,13 +243,13 @@ fn share(headers: &mut HeaderMap, cache: HeaderValue) {
     headers.insert(header::CACHE_CONTROL, cache);
 }
 
-/// What a fault adds.
+/// Adds the headers of a fault.
 fn explain(headers: &mut HeaderMap, fault: Fault) {
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds);
     }
     if fault.closes() {
-        headers.insert(header::CONNECTION, CLOSE);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-/// Names of the page script and of the beacon that a deployment has chosen. The standard ones go on
-/// beside them, so that no page that was pasted before stops counting.
+/// Names of the page script and of the beacon that a deployment has chosen. The standard ones stay valid, so
+/// that pages with the old snippet go on counting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// What stands for `footfall` in `/footfall.js` and its kin.
+    /// What stands for `footfall` in `/footfall.js` and in the names of the other scripts.
     pub script: String,
-    /// The path of the beacon, without a slash at its begin: stands for `api/v1/beacon`.
+    /// The path of the beacon without its first slash: stands for `api/v1/beacon`.
     pub beacon: String,
 }
 
@@ -18,7 +18,7 @@ impl Names {
     /// The beacon's path where nothing is chosen.
     pub const BEACON: &str = "api/v1/beacon";
 
-    /// The standard path for a path as it came.
+    /// The standard path for the path of a request.
     pub fn standard<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let rest = |name: &str| path.strip_prefix('/')?.strip_prefix(name);
         if self.beacon != Names::BEACON

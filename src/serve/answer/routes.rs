@@ -14,7 +14,6 @@ pub const READ: Methods =
 pub const OPERATE: Methods =
     Methods { taken: &[Method::GET, Method::HEAD], allow: "GET, HEAD", preflight: false };
 
-/// The methods of a path.
 #[derive(Clone, Copy)]
 pub struct Methods {
     taken: &'static [Method],
@@ -24,7 +23,6 @@ pub struct Methods {
 }
 
 impl Methods {
-    /// The value of `Allow`.
     pub fn allow(self) -> HeaderValue {
         HeaderValue::from_static(self.allow)
     }
@@ -37,7 +35,6 @@ pub struct Route<H: 'static> {
     pub handler: H,
 }
 
-/// What a request leads to.
 pub struct RouteMatch<'p, H> {
     /// The place of the path in its table; the table's length for a path that is not in it.
     pub route: usize,
@@ -56,7 +53,6 @@ pub enum Target<'p, H> {
     Missing,
 }
 
-/// A table of routes, ready to be asked.
 pub struct Routes<H: 'static> {
     table: &'static [Route<H>],
     /// The path asked for most, which is compared before the router is asked.
@@ -81,7 +77,6 @@ impl<H: Copy> Routes<H> {
         Routes { table, first, router }
     }
 
-    /// Finds who answers.
     pub fn find<'p>(&self, method: &Method, path: &'p str) -> RouteMatch<'p, H> {
         let (place, name) = match self.first == Some(path) {
             true => (0, ""),
@@ -100,7 +95,6 @@ impl<H: Copy> Routes<H> {
         RouteMatch { route: place, target }
     }
 
-    /// The paths of the table.
     pub fn paths(&self) -> impl Iterator<Item = &'static str> {
         self.table.iter().map(|route| route.path)
     }

@@ -54,7 +54,6 @@ impl Drain {
 }
 
 impl ConnectionState {
-    /// Of a connection that nothing has been answered on.
     pub fn new(drain: Arc<Drain>) -> Self {
         ConnectionState { drain, answered: AtomicBool::default() }
     }

@@ -14,7 +14,6 @@ use hyper::rt::{Sleep, Timer};
 
 type Alarm = Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>;
 
-/// The timer of one connection.
 pub struct HeadTimer(Alarm);
 
 impl HeadTimer {

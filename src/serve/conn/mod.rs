@@ -5,6 +5,7 @@ pub mod drain;
 pub mod head_timer;
 pub mod takeover;
 
+use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -20,11 +21,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
-use self::drain::{ConnectionState, Drain};
-use self::head_timer::HeadTimer;
-use self::takeover::{EventStream, Takeover, TakeoverSocket};
-use super::answer::Response;
-use super::answer::once_a_minute::OnceAMinute;
+use self::{
+    drain::{ConnectionState, Drain},
+    head_timer::HeadTimer,
+    takeover::{EventStream, Takeover, TakeoverSocket},
+};
+use super::answer::{Response, once_a_minute::OnceAMinute};
 use crate::clock::Clock;
 use crate::metrics::{Bound, Metrics};
 
@@ -98,33 +100,20 @@ impl Listener {
     }
 }
 
-/// How connections are accepted.
 pub struct Acceptor {
     /// A further connection is closed at once.
     pub max_connections: usize,
-    /// Longest wait for a complete head.
     pub header_timeout: Duration,
     /// Longest time in which a peer may take nothing of an answer.
     pub write_timeout: Duration,
-    /// Whether the gauge of open connections is this listener's.
+    /// Whether its connections are counted in the gauge of open connections.
     pub public: bool,
-    /// The time.
     pub clock: Clock,
-    /// Counts bounds and faults.
     pub metrics: Arc<Metrics>,
 }
 
-/// What ended a connection.
-enum Broken {
-    Http(hyper::Error),
-    Stream(io::Error),
-}
-
-impl From<hyper::Error> for Broken {
-    fn from(error: hyper::Error) -> Self {
-        Broken::Http(error)
-    }
-}
+/// What broke a connection: an error of hyper, or an I/O error of a stream of events.
+type Broken = Box<dyn Error + Send + Sync>;
 
 impl Acceptor {
     /// Accepts connections until `stop` and has their requests answered; then drains them for at most `drain`
@@ -157,7 +146,7 @@ impl Acceptor {
                 Err(error) => self.pause_after(&error, &failing).await,
             }
         }
-        // Those who wait at a listener that outlives this process are served by the next one.
+        // Connections that wait at a listener that outlives this process are served by the next one.
         if !outlives {
             connections.open_waiting(listener.into_std()?);
         }
@@ -194,11 +183,13 @@ impl Acceptor {
     fn ended(&self, ended: Result<Result<(), Broken>, JoinError>) {
         match ended {
             Ok(Ok(())) => {}
-            // The connection goes on as a stream of events.
-            Ok(Err(Broken::Http(error))) if error.is_user() => {}
             Ok(Err(error)) => {
-                let kind = kind(&error);
-                if kind == "timeout" && matches!(error, Broken::Stream(_)) {
+                let of_hyper = error.downcast_ref::<hyper::Error>();
+                if of_hyper.is_some_and(hyper::Error::is_user) {
+                    return; // It goes on as a stream of events.
+                }
+                let kind = kind(&*error, of_hyper);
+                if kind == "timeout" && of_hyper.is_none() {
                     self.metrics.live_dropped.inc();
                 }
                 self.metrics.connection_errors.with_label_values(&[kind]).inc();
@@ -208,7 +199,6 @@ impl Acceptor {
     }
 }
 
-/// The connections that are open.
 struct Connections<'a, F> {
     acceptor: &'a Acceptor,
     http: http1::Builder,
@@ -265,9 +255,9 @@ where
     async fn changed(&mut self) {
         tokio::select! {
             biased;
-            // First, as it is sent before its connection ends.
+            // First, since a stream is sent before its connection ends.
             Some(stream) = self.streams.1.recv() => {
-                self.open.spawn(async { stream.run().await.map_err(Broken::Stream) });
+                self.open.spawn(async { Ok(stream.run().await?) });
             }
             Some(ended) = self.open.join_next() => self.acceptor.ended(ended),
         }
@@ -311,23 +301,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// What ended a connection, as a label.
-fn kind(error: &Broken) -> &'static str {
-    let error = match error {
-        Broken::Http(error) => error,
-        Broken::Stream(error) if error.kind() == io::ErrorKind::TimedOut => return "timeout",
-        Broken::Stream(_) => return "io",
+/// What broke a connection, as a label.
+fn kind(error: &(dyn Error + 'static), of_hyper: Option<&hyper::Error>) -> &'static str {
+    let is_timeout = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
     };
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::TimedOut) {
-            return "timeout";
-        }
-        cause = inner.source();
-    }
-    match error {
-        error if error.is_timeout() => "timeout",
-        error if error.is_parse() => "parse",
+    let timed_out = std::iter::successors(Some(error), |&cause| cause.source()).any(is_timeout);
+    match of_hyper {
+        _ if timed_out => "timeout",
+        Some(error) if error.is_timeout() => "timeout",
+        Some(error) if error.is_parse() => "parse",
         _ => "io",
     }
 }

@@ -25,8 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_io_timeout::TimeoutStream;
 
 use super::drain::ConnectionState;
-use crate::serve::answer::events::EventSource;
-use crate::serve::answer::{Body, Response};
+use crate::serve::answer::{Body, Response, events::EventSource};
 
 /// A socket whose peer may take nothing for a limited time.
 type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
@@ -60,7 +59,6 @@ impl AsRef<ConnectionState> for Takeover {
 }
 
 impl Takeover {
-    /// Of a new connection.
     pub fn new(state: ConnectionState) -> Self {
         Takeover(Arc::new(Shared { state, events: Mutex::default() }))
     }
@@ -104,16 +102,15 @@ fn head(status: StatusCode, headers: &HeaderMap, chunked: bool) -> Bytes {
     head.into()
 }
 
-/// The socket as hyper uses it. Where hyper drops it with events to come, it is sent on as a stream.
+/// The socket as hyper uses it. When hyper drops it and there are events to send, it goes on as a stream.
 pub struct TakeoverSocket {
-    /// There until it is dropped.
+    /// None only while it is dropped.
     socket: Option<TokioIo<Socket>>,
     takeover: Takeover,
     streams: UnboundedSender<EventStream>,
 }
 
 impl TakeoverSocket {
-    /// Wraps the socket of a connection.
     pub fn new(socket: Socket, takeover: Takeover, streams: UnboundedSender<EventStream>) -> Self {
         TakeoverSocket { socket: Some(TokioIo::new(socket)), takeover, streams }
     }
@@ -197,12 +194,12 @@ impl EventStream {
     fn is_gone(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut space = [0; 256];
         loop {
-            let mut said = ReadBuf::new(&mut space);
-            match self.socket.as_mut().poll_read(cx, &mut said) {
+            let mut read = ReadBuf::new(&mut space);
+            match self.socket.as_mut().poll_read(cx, &mut read) {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(read) => read?,
+                Poll::Ready(result) => result?,
             }
-            if said.filled().is_empty() {
+            if read.filled().is_empty() {
                 return Ok(true);
             }
         }

@@ -29,7 +29,6 @@ pub struct Config {
     pub heartbeat: Duration,
 }
 
-/// All topics.
 pub struct Hub {
     config: Config,
     metrics: Arc<Metrics>,
@@ -40,7 +39,6 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// No readers yet.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
         Hub {
             config,
@@ -52,7 +50,6 @@ impl Hub {
         }
     }
 
-    /// Every topic that somebody follows.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
         self.lock().values().cloned().collect()
     }
@@ -81,7 +78,6 @@ impl Hub {
         Some((topic.clone(), topic.join(held), self.retry_ms(RETRY_MS, number)))
     }
 
-    /// A reader has gone.
     pub(super) fn leave(&self, topic: &Arc<Topic>, seat: u32) {
         let mut topics = self.lock();
         // A closed topic may have a successor under the same key.

@@ -1,6 +1,6 @@
 //! Live counters: who follows which site and page.
 //!
-//! Readers of one site and page share a [`Topic`]. Once a second somebody looks at every topic and has its
+//! Readers of one site and page share a [`Topic`]. Once a second a task looks at every topic and has its
 //! counters written once; where they differ from what was sent last, the topic's readers are woken, and each
 //! sends the same shared bytes. So nothing is added to the path of a beacon, and a reader needs no timer.
 //!

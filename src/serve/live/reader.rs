@@ -1,10 +1,10 @@
 //! One reader of live counters.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::hub::Hub;
-use super::topic::{News, Seat, Snapshot, Topic};
+use super::topic::{Seat, Snapshot, Topic};
 use crate::ingest::Page;
 use crate::serve::answer::events::{EventSource, Piece};
 use crate::sites::Site;
@@ -14,19 +14,9 @@ pub struct Reader {
     hub: Arc<Hub>,
     topic: Arc<Topic>,
     seat: Seat,
-    next: Next,
-}
-
-/// What a reader is sent next.
-enum Next {
-    /// What it begins with.
-    First(Piece),
-    /// What is new.
-    News,
-    /// The end: it has been told when to come back.
-    End,
-    /// Nothing.
-    Ended,
+    /// What is sent before anything new.
+    next: Option<Piece>,
+    ended: bool,
 }
 
 impl Reader {
@@ -40,30 +30,23 @@ impl Reader {
         held: Option<&str>,
     ) -> Option<Reader> {
         let (topic, (seat, event), retry_ms) = hub.join(site, page, snapshot, held)?;
-        let next = Next::First(Piece::of(&[retry(retry_ms).as_bytes(), &event]));
-        Some(Reader { hub: hub.clone(), topic, seat, next })
+        let next = Some(Piece::of(&[retry(retry_ms).as_bytes(), &event]));
+        Some(Reader { hub: hub.clone(), topic, seat, next, ended: false })
     }
 }
 
 impl EventSource for Reader {
     fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Piece>> {
-        match std::mem::replace(&mut self.next, Next::News) {
-            Next::First(piece) => return Poll::Ready(Some(piece)),
-            Next::News => {}
-            next @ (Next::End | Next::Ended) => {
-                self.next = Next::Ended;
-                return Poll::Ready(matches!(next, Next::End).then_some(Piece::END));
-            }
+        if self.next.is_some() || self.ended {
+            return Poll::Ready(self.next.take());
         }
         let (hub, seat) = (&self.hub, self.seat.number);
-        match self.topic.news(&mut self.seat, cx, |ended| hub.retry_after_end(seat, ended)) {
-            News::None => Poll::Pending,
-            News::Piece(piece) => Poll::Ready(Some(piece)),
-            News::End(retry_ms) => {
-                self.next = Next::End;
-                Poll::Ready(Some(Piece::of(&[retry(retry_ms).as_bytes()])))
-            }
-        }
+        let news = ready!(self.topic.poll_news(&mut self.seat, cx, |ended| hub.retry_after_end(seat, ended)));
+        Poll::Ready(Some(news.unwrap_or_else(|retry_ms| {
+            self.ended = true;
+            self.next = Some(Piece::END);
+            Piece::of(&[retry(retry_ms).as_bytes()])
+        })))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the readers of one site and page share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,6 @@ use crate::sites::{Site, SiteId};
 /// A site, and the key of a page of it.
 pub type TopicKey = (SiteId, Option<u64>);
 
-/// The counters as they are at one moment.
 pub struct Snapshot {
     /// The entity tag of the body, without its quotes.
     pub id: String,
@@ -24,9 +23,7 @@ pub struct Snapshot {
 
 /// The counters of a site, with those of a page or without, and who follows them.
 pub struct Topic {
-    /// The site.
     pub site: Arc<Site>,
-    /// The page.
     pub page: Option<Page>,
     state: Mutex<State>,
 }
@@ -36,13 +33,12 @@ struct State {
     ended: bool,
     /// The newest event, as it is sent.
     event: Piece,
-    /// The id of the newest event.
     id: String,
     /// Moves with every event.
     events: u64,
     /// Moves with every event and every heartbeat.
     turn: u64,
-    /// The turn that those who waited were last woken for.
+    /// The turn that the waiting readers were last woken for.
     told: u64,
     /// When it last moved.
     moved: Instant,
@@ -53,24 +49,12 @@ struct State {
 
 /// A reader's place at a topic, and what it has been sent.
 pub struct Seat {
-    /// Its number.
     pub number: u32,
     events: u64,
     turn: u64,
 }
 
-/// What a topic has for a reader.
-pub enum News {
-    /// The topic has ended, or the service ends: come back after so many milliseconds.
-    End(u64),
-    /// A new event, or a heartbeat.
-    Piece(Piece),
-    /// Nothing yet: the reader is woken.
-    None,
-}
-
 impl Topic {
-    /// A topic without an event and without readers.
     pub fn new(site: Arc<Site>, page: Option<Page>) -> Self {
         let state = State {
             ended: false,
@@ -86,7 +70,6 @@ impl Topic {
         Topic { site, page, state: Mutex::new(state) }
     }
 
-    /// Which it is.
     pub fn key(&self) -> TopicKey {
         (self.site.id, self.page.as_ref().map(Page::key))
     }
@@ -107,8 +90,7 @@ impl Topic {
         self.state().ended = true;
     }
 
-    /// Makes a heartbeat due where nothing has moved for so long. Whether there is something to wake the
-    /// waiting readers for.
+    /// Makes a heartbeat due where nothing has moved for so long. Whether the waiting readers are to be woken.
     pub fn has_news(&self, heartbeat: Duration) -> bool {
         let mut state = self.state();
         if state.moved.elapsed() >= heartbeat {
@@ -152,31 +134,30 @@ impl Topic {
         state.free.len() == state.waiting.len()
     }
 
-    /// What is new to a reader. `retry_ms` says when it is to come back if its events end; it is told
-    /// whether the topic has ended, and is asked under the lock, so that no reader starts to wait after the
-    /// last wake.
-    pub fn news(
+    /// What is new to a reader: an event, a heartbeat, or the end of its events and after how many milliseconds
+    /// it is to come back. `retry_ms` decides on the end, knowing whether the topic has ended; it is asked under
+    /// the lock, so that no reader starts to wait after the last wake.
+    pub fn poll_news(
         &self,
         seat: &mut Seat,
         cx: &Context<'_>,
         retry_ms: impl FnOnce(bool) -> Option<u64>,
-    ) -> News {
+    ) -> Poll<Result<Piece, u64>> {
         let mut state = self.state();
         if let Some(retry_ms) = retry_ms(state.ended) {
-            return News::End(retry_ms);
+            return Poll::Ready(Err(retry_ms));
         }
         if seat.turn != state.turn {
             seat.turn = state.turn;
             let is_event = std::mem::replace(&mut seat.events, state.events) != state.events;
-            return News::Piece(if is_event { state.event.clone() } else { Piece::HEARTBEAT });
+            return Poll::Ready(Ok(if is_event { state.event.clone() } else { Piece::HEARTBEAT }));
         }
-        if let Some(waiting) = state.waiting.get_mut(seat.number as usize) {
-            match waiting {
-                Some(waker) if waker.will_wake(cx.waker()) => {}
-                _ => *waiting = Some(cx.waker().clone()),
-            }
+        match state.waiting.get_mut(seat.number as usize) {
+            Some(Some(waker)) if waker.will_wake(cx.waker()) => {}
+            Some(waiting) => *waiting = Some(cx.waker().clone()),
+            None => {}
         }
-        News::None
+        Poll::Pending
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

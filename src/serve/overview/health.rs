@@ -9,17 +9,15 @@ use crate::totals::Health;
 /// A thing that is checked, what is wrong with it, and whether no views can be kept then.
 pub type Check<'a> = (&'static str, Option<&'a str>, bool);
 
-/// Everything that is checked. While the store is down views are still kept.
-pub fn checks(running: bool, health: &Health) -> [Check<'_>; 4] {
+/// Everything that is checked; losses only where there are any. While the store is down views are still kept.
+pub fn checks(running: bool, health: &Health) -> impl Iterator<Item = Check<'_>> {
     let service = (!running).then_some("starting or stopping");
     let away = "unreachable: views are kept and applied later";
     let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));
-    [
-        ("service", service, true),
-        ("journal", health.refusing, true),
-        ("store", store, false),
-        ("losses", health.lost.as_deref(), false),
-    ]
+    let losses = health.lost.as_deref().map(|lost| ("losses", Some(lost), false));
+    [("service", service, true), ("journal", health.refusing, true), ("store", store, false)]
+        .into_iter()
+        .chain(losses)
 }
 
 /// The checks as a list of HTML; with the settings of the store that endanger counts where `concerns` are
@@ -29,8 +27,6 @@ pub fn list(parts: &Parts, concerns: bool) -> String {
     let mut html = "<ul class=\"health\" id=\"health\" aria-label=\"Health\">".to_owned();
     for (check, fault, _) in checks(parts.ready.load(Ordering::Acquire), &health) {
         html += &match fault {
-            // Shown only where something was lost.
-            None if check == "losses" => String::new(),
             None => format!("<li><b>{check}</b> ok</li>"),
             Some(fault) => format!("<li class=\"bad\"><b>{check}</b> {}</li>", escaped(fault)),
         };

@@ -11,15 +11,17 @@ use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
 use self::plots::{Bar, bars};
-use super::answer::html::{escaped, filled};
-use super::answer::{self, Response};
+use super::answer::{
+    self, Response,
+    html::{escaped, filled},
+};
 use super::parts::Parts;
-use super::shown::figure::SiteFigures;
 use crate::calendar::CivilHour;
 use crate::clock::Moment;
 use crate::ingest::Page;
+use crate::random;
 use crate::sites::Site;
-use crate::totals::{Past, Sums};
+use crate::totals::{Figures, Recent, Sums};
 
 const PAGE: &str = include_str!("page.html");
 const CSS: &str = include_str!("overview.css");
@@ -37,7 +39,7 @@ pub async fn know(parts: &Parts, site: &Site) {
     }
 }
 
-/// Whether a request asks for the figures alone, without what stands around them: the page renews itself.
+/// Whether a request asks for the figures alone, as the page does to renew itself.
 pub fn is_part(uri: &Uri) -> bool {
     let query = uri.query().unwrap_or_default();
     form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "part" && value == "figures")
@@ -48,13 +50,9 @@ pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: 
     if is_part {
         return answer::unlisted_page(figures.to_owned());
     }
-    let mut bytes = [0; 16];
-    // Without a nonce the page stands without style and script: plain, and as safe.
-    let drawn = getrandom::fill(&mut bytes).is_ok();
-    let nonce: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let allowed = if drawn { format!("'nonce-{nonce}'") } else { "'none'".to_owned() };
+    let nonce = random::id() + &random::id();
     let policy = format!(
-        "default-src 'none'; script-src {allowed}; style-src {allowed}; connect-src 'self'; \
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
          img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
     let texts = [
@@ -78,10 +76,9 @@ fn grouped(figure: Option<u64>) -> String {
     figure.map_or_else(|| "–".to_owned(), plots::grouped)
 }
 
-/// All that is shown of a site.
 pub fn section(parts: &Parts, site: &Site) -> String {
     let now = parts.clock.now();
-    let figures = SiteFigures::from(parts.totals.figures(site.id, now));
+    let figures = parts.totals.figures(site.id, now);
     let past = parts.totals.past(site.id, now).map(|(past, _)| past);
     let key = &site.key;
     let home = site.hosts.first().map_or("", String::as_str);
@@ -116,7 +113,7 @@ fn tile(label: &str, figure: Option<u64>, beside: &str) -> String {
 }
 
 /// Online now, and today against yesterday.
-fn tiles(online: u64, figures: &SiteFigures, past: Option<&Past>) -> String {
+fn tiles(online: u64, figures: &Figures, past: Option<&Recent>) -> String {
     let beside = |of: fn(&Sums) -> u64| past.map_or(String::new(), |past| against(past, of));
     format!(
         "<dl class=\"tiles\">{}{}{}{}</dl>",
@@ -127,8 +124,8 @@ fn tiles(online: u64, figures: &SiteFigures, past: Option<&Past>) -> String {
     )
 }
 
-/// The hours that are over of today beside the same hours of yesterday, and all of yesterday.
-fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
+/// Today's complete hours beside the same hours of yesterday, and all of yesterday.
+fn against(past: &Recent, of: fn(&Sums) -> u64) -> String {
     let Some((running, _)) = past.hours.last() else { return String::new() };
     let yesterday = past.days.iter().rev().nth(1).map_or(0, |(_, sums)| of(sums));
     let yesterday = format!("yesterday {}", grouped(Some(yesterday)));
@@ -145,7 +142,7 @@ fn against(past: &Past, of: fn(&Sums) -> u64) -> String {
     format!("{change}{now} by {:02}:00<br>yesterday {before} by then<br>{yesterday} in all", running.hour)
 }
 
-/// By how much of the second figure the first is more or less; nothing where that says nothing.
+/// The change from `before` to `now` in percent; nothing where there was nothing before.
 fn change(now: u64, before: u64) -> String {
     if before == 0 {
         return String::new();
@@ -160,7 +157,7 @@ fn change(now: u64, before: u64) -> String {
 }
 
 /// The last 24 hours and 30 days.
-fn plots(key: &str, past: &Past) -> String {
+fn plots(key: &str, past: &Recent) -> String {
     let named = |hour: &CivilHour| format!("{} {:02}:00", hour.day.format("%-d %b"), hour.hour);
     let from = past.hours.len().saturating_sub(24);
     let hours: Vec<Bar> = past.hours.iter().skip(from).map(|(hour, sums)| bar(named(hour), sums)).collect();
@@ -177,12 +174,12 @@ fn bar(name: String, sums: &Sums) -> Bar {
     Bar { name, views: sums.views, visits: sums.visits }
 }
 
-/// The pages that were read most today, with their figures of now. Which they are comes from the store: later
-/// than that there `are_any`.
-fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool) -> String {
+/// The pages that were read most today, with their figures of now. The store tells which they are; it may not
+/// have them yet though there `are_any`.
+fn most_read(parts: &Parts, site: &Site, past: &Recent, now: Moment, are_any: bool) -> String {
     let mut look = parts.totals.look(site.id, now);
     let pages = past.most_read.iter().map(|text| Page::trusted(site.id, text));
-    let known = pages.filter_map(|page| look.page(&page).map(|[today, ..]| (page, today)));
+    let known = pages.filter_map(|page| look.page(&page).map(|views| (page, views.day)));
     let mut rows: Vec<(Page, u64)> = known.collect();
     drop(look);
     rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.as_str().cmp(b.0.as_str())));
@@ -207,7 +204,7 @@ fn most_read(parts: &Parts, site: &Site, past: &Past, now: Moment, are_any: bool
 }
 
 /// Visits of the longer periods.
-fn sums(figures: &SiteFigures) -> String {
+fn sums(figures: &Figures) -> String {
     let visits = &figures.visits;
     let sum = |visits, label| format!("<span><b>{}</b> visits {label}</span> ", grouped(visits));
     format!(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::serve::shown::labels;
 
-/// A bar: what it stands for, and its figures. The last of a plot is of a bucket that still runs.
+/// A bar of a plot, whose last one is of the running bucket.
 pub struct Bar {
     pub name: String,
     pub views: u64,
@@ -15,7 +15,6 @@ pub struct Bar {
 const STEP: usize = 10;
 const HEIGHT: f64 = 100.0;
 
-/// A number with its digits in groups.
 pub fn grouped(number: u64) -> String {
     labels::grouped(number, ",")
 }
@@ -43,10 +42,10 @@ pub fn bars(id: &str, title: &str, unit: &str, bars: &[Bar]) -> String {
     for (place, bar) in bars.iter().enumerate() {
         let (views, visits) = (grouped(bar.views), grouped(bar.visits));
         let share = bar.views as f64 / most.max(1) as f64;
-        // A single view among many is still to be seen.
+        // A single view beside many must still be visible.
         let height = if bar.views == 0 { 0.0 } else { (share * HEIGHT).max(1.5) };
         let part = if place + 1 == bars.len() { " class=\"part\"" } else { "" };
-        // Infallible: a String takes all that is written.
+        // Writing into a String cannot fail.
         let _ = write!(
             html,
             "<g><title>{}: {}, {}</title><rect class=\"none\" x=\"{}\" y=\"0\" \

@@ -1,21 +1,20 @@
-//! `/badge/{site}.svg`: one figure as an image, for pages that take nothing else.
+//! `/badge/{site}.svg`: one figure as an image, for pages that take no more than that.
 //!
 //! `?total=` (`visits`, `views`, `visitors`, `online`) and `period=` choose the figure, `page=` that of a
 //! page (`views` and `online`), `label=` what stands beside it, `lang=` the language.
 
-use hyper::HeaderMap;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
-use super::context::{Public, ReadRequest, Reply};
-use super::known;
-use crate::ingest::{Page, Reason};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::html::escaped;
-use crate::serve::answer::{self, Response};
-use crate::serve::shown::figure::Figure;
-use crate::serve::shown::labels::Labels;
-use crate::sites::Site;
+use super::context::{ReadRequest, Reply};
+use super::known::SiteRead;
+use crate::calendar::Period;
+use crate::ingest::Reason;
+use crate::serve::answer::{self, Fault, Response, html::escaped};
+use crate::serve::shown::{
+    figure::{Figure, Total},
+    labels::Labels,
+};
 
 /// Most characters of a label; a longer one is cut.
 const MAX_LABEL: usize = 64;
@@ -23,12 +22,9 @@ const MAX_LABEL: usize = 64;
 /// Space beside a text, pixels.
 const MARGIN: usize = 7;
 
-/// What a request for a badge asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct BadgeRequest {
     figure: Figure,
-    total: String,
-    period: String,
     label: Option<String>,
     lang: Option<String>,
 }
@@ -50,56 +46,52 @@ impl BadgeRequest {
         let name =
             if total == "online" { format!("{page}online") } else { format!("{page}{total}.{period}") };
         let figure = Figure::named(&name).filter(|_| !total.contains('.')).ok_or(Reason::Malformed)?;
-        Ok(BadgeRequest { figure, total, period, label, lang })
+        Ok(BadgeRequest { figure, label, lang })
     }
 
     /// What stands beside the figure: the label asked for, else what the block would call it.
     fn label<'a>(&'a self, labels: &'a Labels) -> &'a str {
-        match (&self.label, self.total.as_str(), self.period.as_str()) {
-            (Some(label), ..) => label,
-            (None, "online", _) => &labels.online,
-            (None, "views", "all") => &labels.views,
-            (None, _, "day") => &labels.day,
-            (None, _, "week") => &labels.week,
-            (None, _, "month") => &labels.month,
-            (None, _, "year") => &labels.year,
-            (None, ..) => &labels.total,
+        if let Some(label) = &self.label {
+            return label;
+        }
+        match self.figure {
+            Figure::Online | Figure::PageOnline => &labels.online,
+            Figure::Of(Total::Views, Period::All) | Figure::PageViews(Period::All) => &labels.views,
+            Figure::Of(_, period) | Figure::PageViews(period) => match period {
+                Period::Day => &labels.day,
+                Period::Week => &labels.week,
+                Period::Month => &labels.month,
+                Period::Year => &labels.year,
+                Period::Hour | Period::All => &labels.total,
+            },
         }
     }
 }
 
-/// `GET /badge/{site}.svg`.
 pub fn badge(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let (site, page) = known::site_and_page(&request)?;
-    let asked = BadgeRequest::read(request.query(), page.is_some())?;
-    Ok(known::once_known(request, site, page, move |public, headers, site, page| {
-        show(public, headers, site, page, &asked)
-    }))
+    let query = request.query();
+    let read = SiteRead::of(request)?;
+    let asked = BadgeRequest::read(query, read.page.is_some())?;
+    Ok(read.once_known(move |read| show(read, &asked)))
 }
 
-fn show(
-    public: &Public,
-    headers: HeaderMap,
-    site: &Site,
-    page: Option<&Page>,
-    asked: &BadgeRequest,
-) -> Response {
-    let current = public.current_figures(site, page);
-    let lists = public.parts.lists.load();
-    let labels = lists.languages.of(asked.lang.as_deref(), &site.locale);
+fn show(read: SiteRead, asked: &BadgeRequest) -> Response {
+    let current = read.current_figures();
+    let lists = read.public.parts.lists.load();
+    let labels = lists.languages.of(asked.lang.as_deref(), &read.site.locale);
     let figure = current.of(asked.figure);
     // A figure that is not known is a dash, so that the image keeps its place.
     let text = figure.map_or_else(|| "–".to_owned(), |figure| labels.grouped(figure));
     let image = drawn(asked.label(labels), &text, &labels.tag);
     let cache = if current.stale || figure.is_none() { answer::NO_STORE } else { answer::HALF_A_MINUTE };
-    let mut response = answer::unless_held(headers, image.into(), answer::SVG, cache);
+    let mut response = answer::unless_held(read.headers, image.into(), answer::SVG, cache);
     // Opened by itself an image is a document.
     let nothing = HeaderValue::from_static("default-src 'none'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, nothing);
     answer::shared(response)
 }
 
-/// Two fields: the label on grey, the figure on green; white letters, of enough contrast on both.
+/// The image: the label on grey, the figure on green, in white letters with enough contrast on both.
 fn drawn(label: &str, shown: &str, lang: &str) -> String {
     let (left, right) = (width(label), width(shown));
     let (label_width, shown_width) = (left + 2 * MARGIN, right + 2 * MARGIN);
@@ -117,13 +109,13 @@ fn drawn(label: &str, shown: &str, lang: &str) -> String {
     )
 }
 
-/// About the width of a text in the badge's letters, pixels; the image then holds the text to it.
+/// About the width of a text in the badge's letters, pixels; `textLength` has it drawn in just that.
 fn width(text: &str) -> usize {
     let tenths = text.chars().map(|c| match c {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | 'I' | ' ' => 38,
         'm' | 'w' | 'M' | 'W' => 98,
         'A'..='Z' => 75,
-        // A mark on the letter before it.
+        // Accents on the letter before.
         '\u{300}'..='\u{36f}' => 0,
         '\u{1100}'.. if !('\u{1e00}'..='\u{2fff}').contains(&c) => 110,
         _ => 67,

@@ -14,13 +14,8 @@ use crate::serve::conn::body;
 use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
-/// What became of a decided beacon.
-enum TakenBeacon {
-    /// A view of a site: answered once it is written.
-    View(SiteId, Written),
-    /// A ping or a leave.
-    Sign,
-}
+/// A view with its site, until it is written; none for a ping or a leave, which leaves nothing to wait for.
+type Taken = Option<(SiteId, Written)>;
 
 /// A refusal, with the site where it is known.
 struct Refusal {
@@ -28,20 +23,17 @@ struct Refusal {
     reason: Reason,
 }
 
-/// `POST /api/v1/beacon`.
 pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
-    let body = match body::read(body, &headers, public.body_timeout).await {
-        Ok(body) => body,
-        Err(reason) => return answer::refused(public.refused(Refusal { site: None, reason }).into()),
+    let taken = match body::read(body, &headers, public.body_timeout).await {
+        Ok(body) => public.take(Said::from_json(&body), peer, &headers),
+        Err(reason) => Err(Refusal { site: None, reason }),
     };
-    let taken = public.take(Said::from_json(&body), peer, &headers);
     match public.kept(taken).await {
         Ok(()) => answer::no_content(headers),
         Err(reason) => answer::refused(reason.into()),
     }
 }
 
-/// `GET /api/v1/beacon.gif`.
 pub async fn gif(public: &Public, peer: IpAddr, uri: &Uri, headers: HeaderMap) -> Response {
     let taken = public.take(Said::from_query(uri.query().unwrap_or_default()), peer, &headers);
     let kept = public.kept(taken).await;
@@ -49,18 +41,18 @@ pub async fn gif(public: &Public, peer: IpAddr, uri: &Uri, headers: HeaderMap) -
 }
 
 impl Public {
-    /// Decides a beacon and hands it on. Never waits.
+    /// Decides a beacon and has it counted. Never waits.
     fn take(
         &self,
         said: Result<Said<'_>, Reason>,
         peer: IpAddr,
         headers: &HeaderMap,
-    ) -> Result<TakenBeacon, Refusal> {
+    ) -> Result<Taken, Refusal> {
         let said = said.map_err(|reason| Refusal { site: None, reason })?;
         let now = self.parts.clock.now();
         let client = self.client(peer, headers, now);
         let salts = self.parts.totals.salts();
-        let (sites, spans) = (self.parts.sites.load(), &self.parts.spans);
+        let (sites, spans) = (self.parts.sites.load(), &self.parts.hours);
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
         let beacon = ingest::accept(&said, &context)
             .map_err(|reason| Refusal { site: site_of(&sites, &said), reason })?;
@@ -68,32 +60,30 @@ impl Public {
         self.keep(beacon).map_err(|reason| Refusal { site: Some(site), reason })
     }
 
-    fn keep(&self, beacon: Beacon) -> Result<TakenBeacon, Reason> {
+    fn keep(&self, beacon: Beacon) -> Result<Taken, Reason> {
         let Beacon { kind, site, ref page, visitor, at, .. } = beacon;
         let sessions = &self.parts.sessions;
         match kind {
-            Kind::View => return Ok(TakenBeacon::View(site, self.parts.totals.take(beacon)?)),
+            Kind::View => return Ok(Some((site, self.parts.totals.take(beacon)?))),
             Kind::Ping => sessions.ping(visitor, site, page, at),
             Kind::Leave => sessions.leave(visitor, at),
         }
         self.parts.metrics.beacons(Outcome::Taken, 1);
-        Ok(TakenBeacon::Sign)
+        Ok(None)
     }
 
-    /// Waits until the beacon is kept.
-    async fn kept(&self, taken: Result<TakenBeacon, Refusal>) -> Result<(), Reason> {
-        match taken {
-            Err(refusal) => Err(self.refused(refusal)),
-            Ok(TakenBeacon::Sign) => Ok(()),
-            Ok(TakenBeacon::View(site, written)) => {
-                written.await.map_err(|reason| self.refused(Refusal { site: Some(site), reason }))
-            }
-        }
-    }
-
-    fn refused(&self, refusal: Refusal) -> Reason {
-        self.refuse(refusal.site, refusal.reason);
-        refusal.reason
+    /// Waits until a beacon is kept; counts it where it is refused.
+    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<(), Reason> {
+        let Refusal { site, reason } = match taken {
+            Err(refusal) => refusal,
+            Ok(None) => return Ok(()),
+            Ok(Some((site, written))) => match written.await {
+                Ok(()) => return Ok(()),
+                Err(reason) => Refusal { site: Some(site), reason },
+            },
+        };
+        self.refuse(site, reason);
+        Err(reason)
     }
 
     fn client(&self, peer: IpAddr, headers: &HeaderMap, now: Moment) -> Client {
@@ -111,7 +101,7 @@ impl Public {
     }
 }
 
-/// The site that a refused beacon meant, if it can be told.
+/// The site that a refused beacon names, or whose host its URL has.
 fn site_of(sites: &Sites, said: &Said<'_>) -> Option<SiteId> {
     match said.site.as_deref() {
         Some(key) => sites.get(key).map(|site| site.id),

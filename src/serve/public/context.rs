@@ -7,16 +7,14 @@ use std::time::Duration;
 use hyper::{HeaderMap, Uri};
 
 use super::refusal_log::RefusalLog;
-use crate::ingest::{Page, Reason};
-use crate::serve::answer::Response;
-use crate::serve::answer::once_a_minute::OnceAMinute;
+use crate::ingest::Reason;
+use crate::serve::answer::{Response, once_a_minute::OnceAMinute};
 use crate::serve::live::Hub;
 use crate::serve::parts::{Config, Parts};
-use crate::serve::shown::figure::CurrentFigures;
 use crate::serve::shown::prefix::BodyPrefixes;
-use crate::sites::{Site, SiteId};
+use crate::sites::SiteId;
 
-/// How often the log of refusals is looked through.
+/// How often it is looked whether lines of the log of refusals are due.
 const REFUSALS_EVERY: Duration = Duration::from_secs(5);
 
 /// What the public handlers work with.
@@ -26,31 +24,26 @@ pub struct Public {
     pub prefixes: BodyPrefixes,
     pub live: Arc<Hub>,
     pub mount: String,
-    /// Of the warning that a client header is ignored.
+    /// When the warning that a client header is ignored is due.
     pub ignored_header: OnceAMinute,
     refusals: RefusalLog,
 }
 
 /// A request without a body.
 pub struct ReadRequest<'a> {
-    /// What to work with.
     pub public: &'a Arc<Public>,
-    /// The target.
     pub uri: &'a Uri,
     /// What is in the path in place of the route's name in braces.
     pub name: &'a str,
-    /// The request's headers.
     pub headers: HeaderMap,
 }
 
 impl<'a> ReadRequest<'a> {
-    /// The query; empty without one.
     pub fn query(&self) -> &'a str {
         self.uri.query().unwrap_or_default()
     }
 }
 
-/// What a handler gives.
 pub enum Reply {
     /// The answer, from memory.
     Now(Response),
@@ -59,7 +52,6 @@ pub enum Reply {
 }
 
 impl Public {
-    /// Sets up.
     pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
         Public {
             body_timeout: config.body_timeout,
@@ -79,12 +71,6 @@ impl Public {
             Some(rest) if rest.starts_with('/') => rest,
             _ => path,
         }
-    }
-
-    /// What is known now of a site, and of a page of it.
-    pub fn current_figures(&self, site: &Site, page: Option<&Page>) -> CurrentFigures {
-        let Parts { totals, sessions, clock, .. } = &*self.parts;
-        CurrentFigures::now(totals, sessions, site, page, clock.now())
     }
 
     /// Counts a refused beacon and notes it for the log.

@@ -1,4 +1,4 @@
-//! Answers figures: `counters` and `pages`.
+//! Answers figures: `counters[?page=]` and `pages?page=&page=`.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -11,18 +11,17 @@ use super::known;
 use crate::calendar::PerPeriod;
 use crate::clock::Moment;
 use crate::ingest::{Page, Reason};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::{self, Response, etag};
+use crate::serve::answer::{self, Fault, Response, etag};
 use crate::serve::live::Snapshot;
-use crate::serve::shown::figure::SiteFigures;
-use crate::serve::shown::json::{self, BodyHead, PageItem};
-use crate::serve::shown::prefix::{BodyPrefix, Version};
+use crate::serve::shown::{
+    json::{self, BodyHead, PageItem},
+    prefix::{BodyPrefix, Version},
+};
 use crate::sites::Site;
+use crate::totals::Figures;
 
-/// Most pages of one request.
 const MAX_PAGES: usize = 100;
 
-/// `GET /api/v1/sites/{site}/counters[?page=]`.
 pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, .. } = request;
     let sites = public.parts.sites.load();
@@ -53,7 +52,6 @@ async fn load_counters(
     }
 }
 
-/// `GET /api/v1/sites/{site}/pages?page=&page=`.
 pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, .. } = request;
     let sites = public.parts.sites.load();
@@ -103,9 +101,7 @@ pub fn snapshot(public: &Public, site: &Arc<Site>, page: Option<&Page>) -> Optio
 /// What `counters` answers.
 struct Counters<'a> {
     now: Moment,
-    /// Up to date.
     prefix: MutexGuard<'a, BodyPrefix>,
-    /// Those of the page asked for, where they are known.
     views: Option<PerPeriod<u64>>,
     /// Whether something in it may be old.
     stale: bool,
@@ -137,8 +133,7 @@ fn cache(stale: bool) -> HeaderValue {
 /// What `pages` answers.
 struct PageList {
     now: Moment,
-    figures: SiteFigures,
-    /// Those of each page, where they are known.
+    figures: Figures,
     views: Vec<Option<PerPeriod<u64>>>,
 }
 
@@ -148,9 +143,8 @@ impl PageList {
         let stale = public.parts.totals.stale() || views.iter().any(Option::is_none);
         let (_, online_changed_ms) = public.online(site, now);
         let items = pages.iter().zip(views).map(|(page, views)| public.page_item(page, views, now));
-        let mut prefix = public.prefixes.of(site.id);
-        let hour = prefix.hour(public.parts.spans.at(site, now.unix_ms).span);
-        let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
+        let hour = public.parts.hours.at(site, now.unix_ms);
+        let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
         let body = json::pages(&head, items, stale);
         answer::unless_held(headers, body, answer::JSON, cache(stale))
     }
@@ -164,18 +158,17 @@ impl Public {
         let now = parts.clock.now();
         let (online, online_changed_ms) = self.online(site, now);
         let mut look = parts.totals.look(site.id, now);
-        let views = page.and_then(|page| look.page(page)).map(PerPeriod::from);
+        let views = page.and_then(|page| look.page(page));
         let version = Version { site: site.id, revision: look.revision(), online, online_changed_ms };
         let mut prefix = self.prefixes.of(site.id);
         if !prefix.is(&version) {
-            let figures = SiteFigures::from(look.figures());
+            let figures = look.figures();
             if !figures.are_known() {
                 return None;
             }
-            prefix.write(version, parts.spans.at(site, now.unix_ms).span, |text, hour| {
-                let head = BodyHead::new(site, hour, figures.changed_ms.max(online_changed_ms));
-                json::site_counters(text, &head, online, &figures);
-            });
+            let hour = parts.hours.at(site, now.unix_ms);
+            let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
+            prefix.write(version, |text| json::site_counters(text, &head, online, &figures));
         }
         drop(look);
         let stale = parts.totals.stale() || (page.is_some() && views.is_none());
@@ -192,7 +185,7 @@ impl Public {
     /// Asks the store, once: for the figures of the site where they are not known, and for pages.
     async fn load(&self, site: &Site, pages: Vec<Page>) {
         let totals = &self.parts.totals;
-        if !SiteFigures::from(totals.figures(site.id, self.parts.clock.now())).are_known() {
+        if !totals.figures(site.id, self.parts.clock.now()).are_known() {
             totals.load_figures(site.id).await;
         }
         totals.load_pages(site.id, pages).await;
@@ -201,8 +194,8 @@ impl Public {
     fn list(&self, site: &Site, pages: &[Page]) -> PageList {
         let now = self.parts.clock.now();
         let mut look = self.parts.totals.look(site.id, now);
-        let figures = look.figures().into();
-        let views = pages.iter().map(|page| look.page(page).map(PerPeriod::from)).collect();
+        let figures = look.figures();
+        let views = pages.iter().map(|page| look.page(page)).collect();
         PageList { now, figures, views }
     }
 

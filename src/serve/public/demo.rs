@@ -1,23 +1,20 @@
-//! `/demo`: an article of a newspaper that shows what there is, while the site `demo` is registered. Its
-//! text is Vietnamese, as the first newspaper's was.
+//! `/demo`: an article of a newspaper that shows what the service can do, while the site `demo` is registered.
+//! Its text is Vietnamese, as that of the first newspaper.
 
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 
-use super::context::{Public, ReadRequest, Reply};
-use super::{known, widget};
-use crate::ingest::{self, Page};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::{self, html};
+use super::context::{ReadRequest, Reply};
+use super::{known::SiteRead, widget};
+use crate::ingest;
+use crate::serve::answer::{self, Fault, html};
 use crate::serve::shown::figure::Figure;
-use crate::sites::Site;
 
-/// The site whose pages these are.
+/// The site of these pages.
 pub const SITE: &str = "demo";
 
-/// The language of the pages.
 const LANG: &str = "vi";
 
-/// What a page may load: nothing from elsewhere, and no script or style of its own text.
+/// What a page may load: nothing from other hosts, and no script or style written into the page.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -27,7 +24,7 @@ const PAGE: &str = include_str!("demo/page.html");
 const CSS: &str = include_str!("demo/demo.css");
 
 struct Article {
-    /// Its path, and its name in the site's figures.
+    /// Its path, which is also its page in the figures.
     path: &'static str,
     title: &'static str,
     section: &'static str,
@@ -62,7 +59,7 @@ const ARTICLES: [Article; 4] = [
     },
 ];
 
-/// `GET /`: to the demo.
+/// `/`: to the demo.
 pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let ReadRequest { public, uri, .. } = request;
     public.parts.sites.load().get(SITE).ok_or(Fault::NotFound)?;
@@ -72,18 +69,15 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::redirect(location)))
 }
 
-/// `GET /demo`.
 pub fn lead(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     show(request, "/demo", "")
 }
 
-/// `GET /demo/{article}`.
 pub fn article(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let path = format!("/demo/{}", request.name);
     show(request, &path, "../")
 }
 
-/// `GET /demo.css`.
 pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
 }
@@ -93,18 +87,19 @@ fn show(request: ReadRequest<'_>, path: &str, root: &'static str) -> Result<Repl
     let site = request.public.parts.sites.load().get(SITE).cloned().ok_or(Fault::NotFound)?;
     let article = ARTICLES.iter().find(|article| article.path == path).ok_or(Fault::NotFound)?;
     let page = ingest::read_page(&site, path).ok();
-    Ok(known::once_known(request, site, page, move |public, headers, site, page| {
-        let html = filled(public, site, page, article, root);
-        let mut response = answer::unless_held(headers, html.into(), answer::HTML, answer::NO_STORE);
+    let read = SiteRead { public: request.public.clone(), site, page, headers: request.headers };
+    Ok(read.once_known(move |read| {
+        let html = filled(&read, article, root);
+        let mut response = answer::unless_held(read.headers, html.into(), answer::HTML, answer::NO_STORE);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, POLICY);
         response
     }))
 }
 
-fn filled(public: &Public, site: &Site, page: Option<&Page>, article: &Article, root: &str) -> String {
-    let current = public.current_figures(site, page);
-    let lists = public.parts.lists.load();
-    let labels = lists.languages.of(Some(LANG), &site.locale);
+fn filled(read: &SiteRead, article: &Article, root: &str) -> String {
+    let current = read.current_figures();
+    let lists = read.public.parts.lists.load();
+    let labels = lists.languages.of(Some(LANG), &read.site.locale);
     let views = Figure::named("page.views.all").and_then(|figure| current.of(figure));
     let others: String = ARTICLES
         .iter()

@@ -1,4 +1,4 @@
-//! The site and the pages that a read asks for, and waiting until they are known.
+//! Reads of a site and its pages, and waiting until they are known.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,18 +8,43 @@ use url::form_urlencoded;
 
 use super::context::{Public, ReadRequest, Reply};
 use crate::ingest::{self, Page, Reason};
-use crate::serve::answer::Response;
+use crate::serve::{answer::Response, shown::figure::CurrentFigures};
 use crate::sites::Site;
 
-/// The site and, where one is asked for, the page of a read.
-///
-/// # Errors
-/// `unknown-site`, `bad-url`.
-pub fn site_and_page(request: &ReadRequest<'_>) -> Result<(Arc<Site>, Option<Page>), Reason> {
-    let sites = request.public.parts.sites.load();
-    let site = sites.named(request.name).ok_or(Reason::UnknownSite)?.clone();
-    let page = pages(&site, request.query()).next().transpose()?;
-    Ok((site, page))
+/// A read of a site, and of a page of it where one is asked for.
+pub struct SiteRead {
+    pub public: Arc<Public>,
+    pub site: Arc<Site>,
+    pub page: Option<Page>,
+    pub headers: HeaderMap,
+}
+
+impl SiteRead {
+    /// Finds out what a request reads; `unknown-site` or `bad-url` where it names nothing.
+    pub fn of(request: ReadRequest<'_>) -> Result<SiteRead, Reason> {
+        let public = request.public.clone();
+        let site = public.parts.sites.load().named(request.name).ok_or(Reason::UnknownSite)?.clone();
+        let page = pages(&site, request.query()).next().transpose()?;
+        Ok(SiteRead { public, site, page, headers: request.headers })
+    }
+
+    /// Answers once the page is known: at once, or after the store was asked for it, once.
+    pub fn once_known(self, answer: impl FnOnce(SiteRead) -> Response + Send + 'static) -> Reply {
+        let (totals, now) = (&self.public.parts.totals, self.public.parts.clock.now());
+        match self.page.clone().filter(|page| totals.page(page, self.site.id, now).is_none()) {
+            None => Reply::Now(answer(self)),
+            Some(unknown) => Reply::Later(Box::pin(async move {
+                self.public.parts.totals.load_pages(self.site.id, vec![unknown]).await;
+                answer(self)
+            })),
+        }
+    }
+
+    /// The figures of the site and the page as they are now.
+    pub fn current_figures(&self) -> CurrentFigures {
+        let parts = &self.public.parts;
+        CurrentFigures::now(&parts.totals, &parts.sessions, &self.site, self.page.as_ref(), parts.clock.now())
+    }
 }
 
 /// The pages that a query names, in order.
@@ -39,27 +64,6 @@ fn page_values(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
         Some((name.into(), value.into()))
     });
     pairs.filter(|(name, _)| name == "page").map(|(_, value)| value)
-}
-
-/// Answers once the page asked for is known: at once, or after the store was asked for it, once.
-pub fn once_known(
-    request: ReadRequest<'_>,
-    site: Arc<Site>,
-    page: Option<Page>,
-    answer: impl FnOnce(&Arc<Public>, HeaderMap, &Arc<Site>, Option<&Page>) -> Response + Send + 'static,
-) -> Reply {
-    let ReadRequest { public, headers, .. } = request;
-    let (totals, now) = (&public.parts.totals, public.parts.clock.now());
-    match page.clone().filter(|page| totals.page(page, site.id, now).is_none()) {
-        None => Reply::Now(answer(public, headers, &site, page.as_ref())),
-        Some(unknown) => {
-            let public = public.clone();
-            Reply::Later(Box::pin(async move {
-                public.parts.totals.load_pages(site.id, vec![unknown]).await;
-                answer(&public, headers, &site, page.as_ref())
-            }))
-        }
-    }
 }
 
 #[cfg(test)]

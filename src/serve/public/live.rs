@@ -1,22 +1,19 @@
 //! Live counters: server-sent events of the body of `counters`, on change, at most once a second.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use tokio::time::MissedTickBehavior;
 
 use super::context::{Public, ReadRequest, Reply};
 use super::counters::snapshot;
-use super::known;
+use super::known::SiteRead;
 use crate::ingest::Page;
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::{self, Response};
+use crate::serve::answer::{self, Fault, Response};
 use crate::serve::live::{Reader, Topic};
-use crate::sites::{Site, SiteId};
+use crate::sites::SiteId;
 
 /// Time between two looks at the counters: no reader is sent more than one event in it.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,24 +24,16 @@ const STEP: usize = 32;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// `GET /api/v1/sites/{site}/live[?page=]`.
 pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let (site, page) = known::site_and_page(&request)?;
-    Ok(known::once_known(request, site, page, |public, headers, site, page| {
-        follow(public, &headers, site, page).unwrap_or_else(answer::refused)
-    }))
+    Ok(SiteRead::of(request)?.once_known(|read| follow(read).unwrap_or_else(answer::refused)))
 }
 
 /// Begins the events of a reader, or says why not.
-fn follow(
-    public: &Public,
-    headers: &HeaderMap,
-    site: &Arc<Site>,
-    page: Option<&Page>,
-) -> Result<Response, Fault> {
-    let snapshot = snapshot(public, site, page).ok_or(Fault::StoreUnreachable)?;
+fn follow(read: SiteRead) -> Result<Response, Fault> {
+    let SiteRead { public, site, page, headers } = read;
+    let snapshot = snapshot(&public, &site, page.as_ref()).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let reader = Reader::join(&public.live, site, page.cloned(), &snapshot, held).ok_or(Fault::LiveFull)?;
+    let reader = Reader::join(&public.live, &site, page, &snapshot, held).ok_or(Fault::LiveFull)?;
     Ok(answer::events(Box::new(reader), public.parts.clock.now().unix_ms))
 }
 
@@ -72,7 +61,7 @@ pub async fn tell(public: &Public) {
 
 /// Looks at a topic; whether its readers are to be woken.
 fn has_news(public: &Public, topic: &Topic, unknown: &mut UnknownPages) -> bool {
-    // Until a page's figures are back its last event holds.
+    // A page whose figures are unknown keeps its last event until they are loaded.
     if !unknown.note(public, topic)
         && let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_ref())
     {
@@ -89,7 +78,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Before so much work: gives way where it is time.
+    /// Called before so much work; gives way when it is time.
     async fn before(&mut self, work: usize) {
         if self.done >= STEP {
             self.done = 0;
@@ -110,12 +99,12 @@ impl Pace {
     }
 }
 
-/// Pages that somebody follows and whose figures had to make room for others'.
+/// Pages that somebody follows and whose figures had to make room for those of other pages.
 #[derive(Default)]
 struct UnknownPages(HashMap<SiteId, Vec<Page>>);
 
 impl UnknownPages {
-    /// Whether a topic's page is one of them, and its figures can be had again.
+    /// Notes a topic's page if its figures are unknown and can be loaded; whether they are.
     fn note(&mut self, public: &Public, topic: &Topic) -> bool {
         let totals = &public.parts.totals;
         let Some(page) = topic.page.as_ref().filter(|_| !totals.stale()) else { return false };
@@ -126,7 +115,7 @@ impl UnknownPages {
         unknown
     }
 
-    /// Asks the store for them, for the next look.
+    /// Loads their figures for the next look.
     fn load(self, public: &Public) {
         for (site, pages) in self.0 {
             let totals = public.parts.totals.clone();

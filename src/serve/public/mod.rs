@@ -20,28 +20,25 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use self::context::{Public, ReadRequest, Reply};
-use super::answer::fault::Fault;
-use super::answer::names::Names;
-use super::answer::routes::{GET, POST, READ, Route, RouteMatch, Routes, Target};
-use super::answer::{self, Response};
+use super::answer::{
+    self, Fault, Response,
+    names::Names,
+    routes::{GET, POST, READ, Route, RouteMatch, Routes, Target},
+};
 use super::parts::{Config, Parts};
 use crate::ingest::Reason;
 use crate::metrics::Requests;
 
-/// Who answers a route.
 #[derive(Clone, Copy)]
 pub enum PublicHandler {
     /// `POST` of a beacon; its future lives in the connection, without a box.
     Beacon,
-    /// A beacon as a GIF.
     Gif,
-    /// Everything without a body.
     Read(fn(ReadRequest<'_>) -> Result<Reply, Fault>),
 }
 
 use PublicHandler::{Beacon, Gif, Read};
 
-/// The routes.
 pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/api/v1/beacon", methods: POST, handler: Beacon },
     Route { path: "/api/v1/beacon.gif", methods: GET, handler: Gif },
@@ -59,9 +56,7 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
 ];
 
-/// Answers the requests of pages and readers.
 pub struct PublicService {
-    /// What its handlers work with.
     pub public: Arc<Public>,
     names: Names,
     routes: Routes<PublicHandler>,
@@ -69,7 +64,6 @@ pub struct PublicService {
 }
 
 impl PublicService {
-    /// Sets up.
     pub fn new(config: &Config, parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
         PublicService {
@@ -80,7 +74,6 @@ impl PublicService {
         }
     }
 
-    /// Answers a request.
     pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Response {
         let began = Instant::now();
         let public = &self.public;

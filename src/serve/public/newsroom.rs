@@ -1,12 +1,11 @@
-//! `/newsroom/{site}`: the page of figures of one site, for whoever has its token.
+//! `/newsroom/{site}?token=`: the page of figures of one site, for whoever has its token.
 
 use url::form_urlencoded;
 
 use super::context::{ReadRequest, Reply};
-use crate::serve::answer::fault::Fault;
+use crate::serve::answer::Fault;
 use crate::serve::{answer, overview};
 
-/// `GET /newsroom/{site}?token=`.
 pub fn newsroom(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let refused = |fault| Ok(Reply::Now(answer::unlisted(answer::refused(fault))));
     let site = request.public.parts.sites.load().get(request.name).cloned();

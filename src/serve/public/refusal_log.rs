@@ -1,6 +1,5 @@
-//! The log of refusals (G11): one line a minute, site and reason, with their number.
-//!
-//! Never an address, a user agent or a page; and no more lines than sites times reasons.
+//! The log of refusals (G11): at most one line a minute for each site and reason, with their number. It never
+//! has an address, a user agent or a page.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -27,7 +26,7 @@ impl RefusalLine {
     }
 }
 
-/// Refusals not yet in the log.
+/// The refusals that are not in the log yet.
 #[derive(Default)]
 pub struct RefusalLog(Mutex<HashMap<Key, RefusalLine>>);
 

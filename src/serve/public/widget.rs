@@ -15,21 +15,19 @@
 //! `fragment` (the block alone, to be put into a page by its server), `json`, `text`. With `figure=` it is
 //! that figure alone. A figure that is not known is left out.
 
-use hyper::HeaderMap;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use url::form_urlencoded;
 
-use super::context::{Public, ReadRequest, Reply};
-use super::known;
-use crate::ingest::{Page, Reason};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::html::escaped;
-use crate::serve::answer::{self, Response};
-use crate::serve::shown::figure::{CurrentFigures, Figure};
-use crate::serve::shown::labels::Labels;
+use super::context::{ReadRequest, Reply};
+use super::known::SiteRead;
+use crate::ingest::Reason;
+use crate::serve::answer::{self, Fault, Response, html::escaped};
+use crate::serve::shown::{
+    figure::{CurrentFigures, Figure},
+    labels::Labels,
+};
 use crate::sites::Site;
 
-/// The stylesheet of the document.
 const CSS: &str = include_str!("widget/widget.css");
 
 /// Digits of the visits of all time, at least.
@@ -38,7 +36,6 @@ const TOTAL_DIGITS: usize = 9;
 /// Most digits that may be asked for.
 const MAX_PAD: usize = 20;
 
-/// What a request for a block asks for.
 struct WidgetRequest {
     format: Format,
     theme: &'static str,
@@ -55,6 +52,9 @@ enum Format {
     Text,
 }
 
+const FORMATS: [(&str, Format); 4] =
+    [("html", Format::Html), ("fragment", Format::Fragment), ("json", Format::Json), ("text", Format::Text)];
+
 impl WidgetRequest {
     fn read(query: &str) -> Result<WidgetRequest, Reason> {
         let mut asked =
@@ -62,7 +62,10 @@ impl WidgetRequest {
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let wrong = Reason::Malformed;
             match &*name {
-                "format" => asked.format = format(&value).ok_or(wrong)?,
+                "format" => {
+                    let named = FORMATS.into_iter().find(|(name, _)| *name == value);
+                    asked.format = named.ok_or(wrong)?.1;
+                }
                 "theme" => {
                     let themes = ["auto", "light", "dark"];
                     asked.theme = themes.into_iter().find(|theme| *theme == value).ok_or(wrong)?;
@@ -80,39 +83,20 @@ impl WidgetRequest {
     }
 }
 
-fn format(value: &str) -> Option<Format> {
-    match value {
-        "html" => Some(Format::Html),
-        "fragment" => Some(Format::Fragment),
-        "json" => Some(Format::Json),
-        "text" => Some(Format::Text),
-        _ => None,
-    }
-}
-
-/// `GET /widget/{site}`.
 pub fn widget(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let (site, page) = known::site_and_page(&request)?;
-    let asked = WidgetRequest::read(request.query())?;
-    Ok(known::once_known(request, site, page, move |public, headers, site, page| {
-        show(public, headers, site, page, &asked)
-    }))
+    let query = request.query();
+    let read = SiteRead::of(request)?;
+    let asked = WidgetRequest::read(query)?;
+    Ok(read.once_known(move |read| show(read, &asked)))
 }
 
-/// `GET /widget.css`.
 pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
 }
 
-fn show(
-    public: &Public,
-    headers: HeaderMap,
-    site: &Site,
-    page: Option<&Page>,
-    asked: &WidgetRequest,
-) -> Response {
-    let current = public.current_figures(site, page);
-    let lists = public.parts.lists.load();
+fn show(read: SiteRead, asked: &WidgetRequest) -> Response {
+    let (site, current) = (&read.site, read.current_figures());
+    let lists = read.public.parts.lists.load();
     let labels = lists.languages.of(asked.lang.as_deref(), &site.locale);
     let lines = lines(&current, labels);
     let (kind, body) = match asked.format {
@@ -124,7 +108,7 @@ fn show(
         Format::Json => (answer::JSON, json(site, labels, &lines, current.stale)),
     };
     let cache = if current.stale { answer::NO_STORE } else { answer::HALF_A_MINUTE };
-    let mut response = answer::unless_held(headers, body.into(), kind, cache);
+    let mut response = answer::unless_held(read.headers, body.into(), kind, cache);
     if asked.format == Format::Html {
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy(&site.hosts));
     }
@@ -143,22 +127,22 @@ fn policy(hosts: &[String]) -> HeaderValue {
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
-/// A line of the block.
 pub struct WidgetLine<'a> {
-    /// Its figure's name.
     name: &'static str,
-    /// What the figure is.
     label: &'a str,
     figure: u64,
-    /// The figure as the language writes it.
-    grouped: String,
-    /// The figure as it stands in the block.
-    text: String,
     /// Digits it is padded to, in place of a label.
     pad: usize,
 }
 
-/// The lines of which the figures are known.
+impl WidgetLine<'_> {
+    /// The figure as the block shows it.
+    fn text(&self, labels: &Labels) -> String {
+        written(labels, self.figure, self.pad)
+    }
+}
+
+/// The lines whose figures are known.
 pub fn lines<'a>(current: &CurrentFigures, labels: &'a Labels) -> Vec<WidgetLine<'a>> {
     [
         ("visits.all", &labels.total, TOTAL_DIGITS),
@@ -169,10 +153,7 @@ pub fn lines<'a>(current: &CurrentFigures, labels: &'a Labels) -> Vec<WidgetLine
     ]
     .into_iter()
     .filter_map(|(name, label, pad)| {
-        let figure = current.of(Figure::named(name)?)?;
-        let grouped = labels.grouped(figure);
-        let text = written(labels, figure, pad);
-        Some(WidgetLine { name, label, figure, grouped, text, pad })
+        Some(WidgetLine { name, label, figure: current.of(Figure::named(name)?)?, pad })
     })
     .collect()
 }
@@ -193,10 +174,8 @@ fn text(
     }
     let mut text = format!("{}\n", labels.title);
     for line in lines {
-        match line.pad {
-            0 => text += &format!("  • {}: {}\n", line.label, line.text),
-            _ => text += &format!("  • {}\n", line.text),
-        }
+        let label = if line.pad == 0 { format!("{}: ", line.label) } else { String::new() };
+        text += &format!("  • {label}{}\n", line.text(labels));
     }
     text
 }
@@ -208,9 +187,11 @@ pub fn fragment(labels: &Labels, lines: &[WidgetLine<'_>]) -> String {
         "<div class=\"footfall\" role=\"group\" aria-label=\"{title}\" lang=\"{tag}\">\
          <strong class=\"footfall-title\">{title}</strong>\n<ul class=\"footfall-lines\">\n"
     );
-    for WidgetLine { name, label, grouped, text, pad, .. } in lines {
-        let (label, grouped, text) = (escaped(label), escaped(grouped), escaped(text));
-        html += &match pad {
+    for line in lines {
+        let (name, label) = (line.name, escaped(line.label));
+        let (text, grouped) = (line.text(labels), labels.grouped(line.figure));
+        let (text, grouped) = (escaped(&text), escaped(&grouped));
+        html += &match line.pad {
             0 => format!("<li>{label}: <span data-footfall=\"{name}\">{text}</span></li>\n"),
             // It is shown padded and without a label, and read aloud with the label and without padding.
             pad => format!(
@@ -238,7 +219,7 @@ fn document(site: &Site, labels: &Labels, lines: &[WidgetLine<'_>], theme: &str)
 fn json(site: &Site, labels: &Labels, lines: &[WidgetLine<'_>], stale: bool) -> String {
     let line = |line: &WidgetLine<'_>| {
         serde_json::json!({
-            "figure": line.name, "label": line.label, "value": line.figure, "text": line.text,
+            "figure": line.name, "label": line.label, "value": line.figure, "text": line.text(labels),
         })
     };
     serde_json::json!({

@@ -5,22 +5,17 @@ use crate::clock::Moment;
 use crate::ingest::Page;
 use crate::sessions::Sessions;
 use crate::sites::Site;
-use crate::totals::{self, Totals};
+use crate::totals::{Figures, Totals};
 
 /// A figure by its name, as `data-footfall` of a page names it: `online`, `visits.week`, `page.views.all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
-    /// Visitors online on the site.
     Online,
-    /// Visitors online on the page.
     PageOnline,
-    /// A total of the site in a period.
     Of(Total, Period),
-    /// Views of the page in a period.
     PageViews(Period),
 }
 
-/// A total of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Total {
     Views,
@@ -48,47 +43,20 @@ impl Figure {
     }
 }
 
-/// The totals of a site in its running buckets; none where they are not known.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SiteFigures {
-    pub views: PerPeriod<Option<u64>>,
-    pub visits: PerPeriod<Option<u64>>,
-    pub visitors: PerPeriod<Option<u64>>,
-    /// When they last changed, Unix milliseconds.
-    pub changed_ms: i64,
-}
-
-impl From<totals::Figures> for SiteFigures {
-    fn from(figures: totals::Figures) -> Self {
-        let totals::Figures { views, visits, visitors, changed_ms } = figures;
-        SiteFigures { views: views.into(), visits: visits.into(), visitors: visitors.into(), changed_ms }
-    }
-}
-
-impl SiteFigures {
-    /// Whether any of its views are known: what the store has told of, all of it or a part.
-    pub fn are_known(&self) -> bool {
-        self.views.iter().any(|(_, views)| views.is_some())
-    }
-}
-
 /// What is known now of a site, and of a page of it where one is asked for.
 pub struct CurrentFigures {
-    pub figures: SiteFigures,
+    pub figures: Figures,
     pub online: u64,
     /// Visitors online on the page, and its views.
     pub page: Option<(u64, Option<PerPeriod<u64>>)>,
-    /// Whether something may be old.
+    /// Whether something may be old or is not known.
     pub stale: bool,
 }
 
 impl CurrentFigures {
-    /// Looks them up in memory.
     pub fn now(totals: &Totals, sessions: &Sessions, site: &Site, page: Option<&Page>, now: Moment) -> Self {
-        let figures = SiteFigures::from(totals.figures(site.id, now));
-        let page = page.map(|page| {
-            (sessions.page_online(page, now), totals.page(page, site.id, now).map(PerPeriod::from))
-        });
+        let figures = totals.figures(site.id, now);
+        let page = page.map(|page| (sessions.page_online(page, now), totals.page(page, site.id, now)));
         let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
         let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
         CurrentFigures {
@@ -99,7 +67,6 @@ impl CurrentFigures {
         }
     }
 
-    /// A figure, if it is known.
     pub fn of(&self, figure: Figure) -> Option<u64> {
         match figure {
             Figure::Online => Some(self.online),

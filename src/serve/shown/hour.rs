@@ -4,24 +4,23 @@ use chrono::{DateTime, FixedOffset, SecondsFormat};
 
 use crate::calendar::{Calendar, Period, Span};
 
-/// The running hour of a site in words.
+/// A civil hour of a site in words: [`Hours`](crate::sites::Hours) has it made once an hour.
 pub struct Hour {
     span: Span,
     /// The JSON object of day, week, month and year.
-    buckets: Box<str>,
-    /// What stands before minute and second in an instant of the hour, and what after them.
-    around: (Box<str>, Box<str>),
+    buckets: String,
 }
 
-impl Hour {
-    /// Puts an hour into words.
-    pub fn new(span: Span) -> Self {
+impl From<Span> for Hour {
+    fn from(span: Span) -> Self {
         let [day, week, month, year] =
             [Period::Day, Period::Week, Period::Month, Period::Year].map(|period| span.hour.bucket(period));
         let buckets = format!(r#"{{"day":"{day}","week":"{week}","month":"{month}","year":"{year}"}}"#);
-        Hour { span, buckets: buckets.into(), around: around(&span) }
+        Hour { span, buckets }
     }
+}
 
+impl Hour {
     /// The names of the running buckets: the JSON object of `buckets`.
     pub fn buckets(&self) -> &str {
         &self.buckets
@@ -32,41 +31,14 @@ impl Hour {
         self.within_hour(unix_ms).unwrap_or_else(|| calendar.rfc3339(unix_ms))
     }
 
-    /// Whether it is of this span.
-    pub fn is_of(&self, span: &Span) -> bool {
-        self.span == *span
-    }
-
     fn within_hour(&self, unix_ms: i64) -> Option<String> {
-        if !(self.span.from_ms..self.span.until_ms).contains(&unix_ms) {
-            return None;
-        }
-        let second = (unix_ms.div_euclid(1000) + i64::from(self.span.hour.offset_s)).rem_euclid(3600);
-        let (before, after) = &self.around;
-        let mut text = String::with_capacity(before.len() + 5 + after.len());
-        text.push_str(before);
-        for (index, digit) in
-            [second / 600, second / 60 % 10, second % 60 / 10, second % 10].into_iter().enumerate()
-        {
-            if index == 2 {
-                text.push(':');
-            }
-            text.push(char::from(b'0' + digit as u8));
-        }
-        text.push_str(after);
-        Some(text)
+        let span = &self.span;
+        let utc = DateTime::from_timestamp_millis(unix_ms)?;
+        // RFC 3339 has no seconds of an offset.
+        let offset = FixedOffset::east_opt(span.hour.offset_s / 60 * 60)?;
+        let is_within = (span.from_ms..span.until_ms).contains(&unix_ms);
+        is_within.then(|| utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Secs, false))
     }
-}
-
-/// RFC 3339 of a span's beginning without its minute and second.
-fn around(span: &Span) -> (Box<str>, Box<str>) {
-    let offset = FixedOffset::east_opt(span.hour.offset_s);
-    let begins = DateTime::from_timestamp_millis(span.from_ms).zip(offset);
-    let text = begins.map_or(String::new(), |(utc, offset)| {
-        utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::Secs, false)
-    });
-    let (date, rest) = text.split_at(text.find(':').map_or(0, |colon| colon + 1));
-    (date.into(), rest.get("00:00".len()..).unwrap_or_default().into())
 }
 
 #[cfg(test)]
@@ -82,7 +54,7 @@ mod tests {
         let day = NaiveDate::from_ymd_opt(2023, 9, 15).unwrap();
         let week = NaiveDate::from_ymd_opt(2023, 9, 11).unwrap();
         let hour = CivilHour { day, hour: 8, offset_s: 7 * 3600, week };
-        Hour::new(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
+        Hour::from(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
     }
 
     #[test]

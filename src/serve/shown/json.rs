@@ -1,15 +1,12 @@
 //! The bodies of the reads, written by hand into one buffer. A figure that is not known is left out.
 
-use super::figure::SiteFigures;
 use super::hour::Hour;
 use crate::calendar::{PerPeriod, Period};
 use crate::sites::Site;
+use crate::totals::Figures;
 
-/// A page as it is shown.
 pub struct PageItem<'a> {
-    /// The page.
     pub page: &'a str,
-    /// Visitors online on it.
     pub online: u64,
     /// Its views; none where they are not known.
     pub views: Option<PerPeriod<u64>>,
@@ -17,7 +14,6 @@ pub struct PageItem<'a> {
 
 /// What every body begins with.
 pub struct BodyHead<'a> {
-    /// The site's key.
     site: &'a str,
     /// When the figures last changed (RFC 3339).
     at: String,
@@ -26,7 +22,7 @@ pub struct BodyHead<'a> {
 }
 
 impl<'a> BodyHead<'a> {
-    /// That of a site in its running hour, whose figures last changed then.
+    /// The head of a site in its running hour, whose figures last changed at `changed_ms`.
     pub fn new(site: &'a Site, hour: &'a Hour, changed_ms: i64) -> Self {
         let at = hour.rfc3339(&site.calendar, changed_ms);
         BodyHead { site: site.key.as_str(), at, buckets: hour.buckets() }
@@ -34,7 +30,7 @@ impl<'a> BodyHead<'a> {
 }
 
 /// What the body of `counters` begins with: all of it that is the same for every page.
-pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figures: &SiteFigures) {
+pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figures: &Figures) {
     begin(body, head);
     text(body, r#","online":"#);
     number(body, online);
@@ -124,16 +120,16 @@ fn number(body: &mut Vec<u8>, number: u64) {
 }
 
 /// A string from outside, with its quotes.
-fn quoted(body: &mut Vec<u8>, said: &str) {
+fn quoted(body: &mut Vec<u8>, string: &str) {
     // The compiler makes this loop fast because it never stops early.
-    let odd = said.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
+    let odd = string.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'"') | (b == b'\\'));
     if !odd {
         text(body, "\"");
-        text(body, said);
+        text(body, string);
         return text(body, "\"");
     }
     // Writing a string into memory cannot fail.
-    let _ = serde_json::to_writer(body, said);
+    let _ = serde_json::to_writer(body, string);
 }
 
 #[cfg(test)]
@@ -148,15 +144,15 @@ mod tests {
         }
     }
 
-    fn counters(online: u64, figures: &SiteFigures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
+    fn counters(online: u64, figures: &Figures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
         let mut body = Vec::new();
         site_counters(&mut body, &head(), online, figures);
         page_counters(&mut body, page, stale);
         body
     }
 
-    fn figures() -> SiteFigures {
-        SiteFigures {
+    fn figures() -> Figures {
+        Figures {
             views: [Some(61); 5].into(),
             visits: [Some(61), Some(10194), Some(53796), Some(634_758), Some(1_316_717)].into(),
             visitors: [Some(61); 5].into(),
@@ -183,8 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out_and_never_zero() {
-        let some =
-            SiteFigures { views: [None, Some(2), None, None, Some(0)].into(), ..SiteFigures::default() };
+        let some = Figures { views: [None, Some(2), None, None, Some(0)].into(), ..Figures::default() };
         let body = counters(0, &some, None, true);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["views"], serde_json::json!({"week": 2, "all": 0}));

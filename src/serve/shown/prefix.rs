@@ -10,35 +10,28 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-use super::hour::Hour;
-use crate::calendar::Span;
 use crate::serve::answer::etag;
 use crate::sites::SiteId;
 
-/// What a beginning is made of: it stays the same while this does.
+/// What a prefix is made of: it stays the same while this does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Whose it is.
     pub site: SiteId,
     /// That of the site's figures, see [`crate::totals::Look::revision`].
     pub revision: u64,
-    /// Visitors online.
     pub online: u64,
     /// When their number last changed, Unix milliseconds.
     pub online_changed_ms: i64,
 }
 
-/// The beginning of the bodies of one site, and the site's running hour in words.
 #[derive(Default)]
 pub struct BodyPrefix {
-    /// None while the text is not a beginning.
+    /// None while the text is not a complete prefix.
     version: Option<Version>,
     text: Vec<u8>,
     hash: u64,
-    hour: Option<Hour>,
 }
 
-/// The beginnings of all sites.
 pub struct BodyPrefixes(Vec<Mutex<BodyPrefix>>);
 
 impl BodyPrefixes {
@@ -47,33 +40,27 @@ impl BodyPrefixes {
         BodyPrefixes((0..sites.max(1)).map(|_| Mutex::default()).collect())
     }
 
-    /// That of a site. Sites beyond the number given share a place, which costs time only.
+    /// The prefix of a site. Sites beyond the number given share a place, which costs time only.
     pub fn of(&self, site: SiteId) -> MutexGuard<'_, BodyPrefix> {
         self.0[site.index() % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl BodyPrefix {
-    /// The running hour in words: made anew only when another one runs.
-    pub fn hour(&mut self, span: Span) -> &Hour {
-        hour_of(&mut self.hour, span)
-    }
-
-    /// Whether it is of this version.
     pub fn is(&self, version: &Version) -> bool {
         self.version.as_ref() == Some(version)
     }
 
-    /// Has it written anew, in the hour of `span`.
-    pub fn write(&mut self, version: Version, span: Span, write: impl FnOnce(&mut Vec<u8>, &Hour)) {
+    /// Writes it anew.
+    pub fn write(&mut self, version: Version, write: impl FnOnce(&mut Vec<u8>)) {
         self.version = None;
         self.text.clear();
-        write(&mut self.text, hour_of(&mut self.hour, span));
+        write(&mut self.text);
         self.hash = etag::hash(&self.text);
         self.version = Some(version);
     }
 
-    /// The tag of the body whose end `write` appends, and the body unless the asker has it.
+    /// The tag of the body that ends with what `write` appends, and the body unless the asker has it.
     pub fn complete(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
@@ -89,25 +76,13 @@ impl BodyPrefix {
     }
 }
 
-fn hour_of(hour: &mut Option<Hour>, span: Span) -> &Hour {
-    if hour.as_ref().is_some_and(|hour| !hour.is_of(&span)) {
-        *hour = None;
-    }
-    hour.get_or_insert_with(|| Hour::new(span))
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::header::IF_NONE_MATCH;
 
     use super::*;
-    use crate::calendar::Calendar;
 
     const VERSION: Version = Version { site: SiteId(0), revision: 1, online: 2, online_changed_ms: 3 };
-
-    fn span(unix_ms: i64) -> Span {
-        Calendar::utc().span(unix_ms)
-    }
 
     fn completed(prefix: &mut BodyPrefix, end: &str, asker: &HeaderMap) -> (HeaderValue, Option<Bytes>) {
         prefix.complete(|text| text.extend_from_slice(end.as_bytes()), asker)
@@ -118,7 +93,7 @@ mod tests {
         let (prefixes, anyone) = (BodyPrefixes::new(2), HeaderMap::new());
         let mut prefix = prefixes.of(VERSION.site);
         assert!(!prefix.is(&VERSION));
-        prefix.write(VERSION, span(0), |text, _| text.extend_from_slice(b"begin "));
+        prefix.write(VERSION, |text| text.extend_from_slice(b"begin "));
         let (tag, body) = completed(&mut prefix, "a", &anyone);
         assert_eq!(body.as_deref(), Some(&b"begin a"[..]));
         let (other, body) = completed(&mut prefix, "b", &anyone);
@@ -133,9 +108,9 @@ mod tests {
         ] {
             assert!(!prefix.is(&moved), "{moved:?}");
         }
-        prefix.write(VERSION, span(0), |text, _| text.extend_from_slice(b"other "));
+        prefix.write(VERSION, |text| text.extend_from_slice(b"other "));
         assert_ne!(completed(&mut prefix, "a", &anyone).0, tag);
-        prefix.write(VERSION, span(0), |text, _| text.extend_from_slice(b"begin "));
+        prefix.write(VERSION, |text| text.extend_from_slice(b"begin "));
         assert_eq!(completed(&mut prefix, "a", &anyone).0, tag, "as in every other process");
     }
 
@@ -143,24 +118,11 @@ mod tests {
     fn who_holds_the_body_is_not_given_it_again() {
         let prefixes = BodyPrefixes::new(1);
         let mut prefix = prefixes.of(SiteId(7));
-        prefix.write(VERSION, span(0), |text, _| text.push(b'{'));
+        prefix.write(VERSION, |text| text.push(b'{'));
         let (tag, _) = completed(&mut prefix, "}", &HeaderMap::new());
         let mut again = HeaderMap::new();
         again.insert(IF_NONE_MATCH, tag.clone());
         assert_eq!(completed(&mut prefix, "}", &again), (tag, None));
         assert!(completed(&mut prefix, " }", &again).1.is_some());
-    }
-
-    #[test]
-    fn the_hour_is_put_into_words_once_until_another_runs() {
-        const HOUR_MS: i64 = 3_600_000;
-        let prefixes = BodyPrefixes::new(2);
-        let at = |site, unix_ms| prefixes.of(SiteId(site)).hour(span(unix_ms)).buckets().to_owned();
-        let place = || std::ptr::from_ref(prefixes.of(SiteId(0)).hour(span(1)).buckets());
-        assert_eq!(place(), place(), "made once");
-        assert!(at(0, 24 * HOUR_MS).contains("1970-01-02"));
-        assert!(at(0, 24 * HOUR_MS - 1).contains("1970-01-01"), "a step back");
-        assert!(at(1, 0).contains("1970-01-01"), "each site has its own");
-        assert!(at(2, -1).contains("1969-12-31"), "sites beyond the room share a place");
     }
 }

@@ -29,7 +29,7 @@ use self::sketch::Registers;
 use crate::calendar::{CivilHour, Period};
 use crate::sites::SiteKey;
 use crate::totals::disk::codec::{Damaged, Put, Take};
-use crate::totals::disk::log::Position;
+use crate::totals::disk::frame::Position;
 
 /// What a site gained in a civil hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,17 @@ pub struct SiteSums {
     pub day_registers: Registers,
     /// Views by page.
     pub pages: Vec<(Arc<str>, u64)>,
+}
+
+/// What a freeze takes of the pending sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// What sites gained.
+    pub sums: Vec<SiteSums>,
+    /// Where the journal goes on after the last view in them.
+    pub reach: Position,
+    /// When the oldest view in them was accepted, Unix milliseconds.
+    pub oldest_ms: i64,
 }
 
 /// Frozen additions to totals.
@@ -61,16 +72,20 @@ impl Batch {
     pub fn freeze(
         sequence: u64,
         tag: u64,
-        reach: Position,
         frozen_ms: i64,
-        oldest_ms: i64,
-        sums: Vec<SiteSums>,
+        frozen: Frozen,
         last_parts: &mut LastParts,
     ) -> Self {
+        let Frozen { sums, reach, oldest_ms } = frozen;
         let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, prev: Vec::new() };
         batch.prev = batch.hashes().iter().map(|hash| last_parts.get(hash).copied()).collect();
         batch.advance(last_parts);
         batch
+    }
+
+    /// What it was frozen of.
+    pub fn thaw(self) -> Frozen {
+        Frozen { sums: self.sums, reach: self.reach, oldest_ms: self.oldest_ms }
     }
 
     /// Makes this batch's parts the last ones of their hashes.
@@ -253,9 +268,6 @@ pub fn put_registers(out: &mut Vec<u8>, registers: &Registers) {
 }
 
 /// Reads what [`put_registers`] wrote.
-///
-/// # Errors
-/// [`Damaged`].
 pub fn take_registers(take: &mut Take<'_>) -> Result<Registers, Damaged> {
     (0..take.count(3)?)
         .map(|_| {

@@ -25,23 +25,6 @@ pub struct Sums {
     pub visits: u64,
 }
 
-impl PartialOrd for Sums {
-    /// By views: a visit comes with a view, so none is left when no view is.
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        self.views.partial_cmp(&other.views)
-    }
-}
-
-impl std::ops::Sub for Sums {
-    type Output = Sums;
-    fn sub(self, other: Sums) -> Sums {
-        Sums {
-            views: self.views.saturating_sub(other.views),
-            visits: self.visits.saturating_sub(other.visits),
-        }
-    }
-}
-
 impl std::ops::AddAssign for Sums {
     fn add_assign(&mut self, other: Sums) {
         self.views += other.views;
@@ -137,9 +120,6 @@ impl PartId {
     }
 
     /// Reads what [`PartId::put`] wrote.
-    ///
-    /// # Errors
-    /// [`Damaged`].
     pub fn take(take: &mut Take<'_>) -> Result<Option<PartId>, Damaged> {
         match take.u8()? {
             0 => Ok(None),

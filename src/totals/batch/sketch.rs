@@ -60,6 +60,14 @@ impl Eq for Sketch {}
 #[error("not a sketch: {0}")]
 pub struct NotASketch(pub &'static str);
 
+/// The register that a hash raises, and the rank it raises it to.
+pub fn register_of(hash: u64) -> (u16, u8) {
+    let register = (hash % REGISTERS as u64) as u16;
+    // The sentinel bit ends the count where all bits of the hash are zero.
+    let rest = hash >> INDEX_BITS | 1 << RANK_BITS;
+    (register, rest.trailing_zeros() as u8 + 1)
+}
+
 impl Sketch {
     /// An empty sketch.
     pub fn new() -> Self {
@@ -70,10 +78,7 @@ impl Sketch {
 
     /// Adds an evenly distributed 64-bit hash. The register and its new rank, if that rose.
     pub fn insert(&mut self, hash: u64) -> Option<(u16, u8)> {
-        let register = (hash % REGISTERS as u64) as u16;
-        // The sentinel bit ends the count where all bits of the hash are zero.
-        let rest = hash >> INDEX_BITS | 1 << RANK_BITS;
-        let rank = rest.trailing_zeros() as u8 + 1;
+        let (register, rank) = register_of(hash);
         self.lift(register, rank).then_some((register, rank))
     }
 

@@ -50,7 +50,13 @@ pub(in crate::totals) fn sums_of(site: &str, day: &str, at: u8, pages: usize) ->
 }
 
 fn freeze(sequence: u64, sums: Vec<SiteSums>, last_parts: &mut LastParts) -> Batch {
-    Batch::freeze(sequence, sequence * 77, Position { segment: 1, offset: sequence }, 5, 4, sums, last_parts)
+    Batch::freeze(
+        sequence,
+        sequence * 77,
+        5,
+        Frozen { sums, reach: Position { segment: 1, offset: sequence }, oldest_ms: 4 },
+        last_parts,
+    )
 }
 
 /// What a batch is to add: by hash and field.
@@ -142,11 +148,11 @@ proptest! {
         };
         let sums: Vec<_> = sums.into_iter().map(small).collect();
         let mut last_parts = LastParts::new();
-        Batch::freeze(1, 9, Position::default(), 0, 0, earlier, &mut last_parts);
+        Batch::freeze(1, 9, 0, Frozen { sums: earlier, ..Frozen::default() }, &mut last_parts);
         let before = last_parts.clone();
         let (sequence, tag, ms) = numbers;
         let reach = Position { segment: tag, offset: sequence };
-        let batch = Batch::freeze(sequence.max(2), tag, reach, ms, ms, sums, &mut last_parts);
+        let batch = Batch::freeze(sequence.max(2), tag, ms, Frozen { sums, reach, oldest_ms: ms }, &mut last_parts);
         check_parts(&batch, &before, &last_parts);
         let mut bytes = Vec::new();
         batch.encode(&mut bytes);

@@ -109,9 +109,6 @@ impl<S: Store> Flush<'_, S> {
 
     /// Compares what hashes bear with the last parts that were applied to them, and heals those that
     /// went back. Whether none had.
-    ///
-    /// # Errors
-    /// See [`FlushError`].
     pub async fn check(
         &self,
         last_parts: &LastParts,

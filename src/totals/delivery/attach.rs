@@ -19,10 +19,11 @@ use tokio::time::Instant;
 
 use super::apply::FlushError;
 use super::identity::{Change, Dataset};
+use super::state::{Attachment, Delivery, Link};
 use crate::sites::SiteKey;
+use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, Part};
 use crate::totals::store::contract::{Claim, Marker, Standing, Store, WriterId};
-use crate::totals::writer::turn::Writer;
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
@@ -39,13 +40,13 @@ fn vanished(site: &SiteKey) -> String {
     )
 }
 
-impl<S: Store> Writer<S> {
+impl<S: Store> Delivery<S> {
     /// Registers with the store, site by site, and agrees on salts.
     ///
     /// # Errors
     /// See [`FlushError`]: held where a data set is not the one that was written to.
     pub async fn attach(&mut self) -> Result<(), FlushError> {
-        self.pace.attached = false;
+        self.attach_anew();
         let mut generation = None;
         self.look_at_settings().await?;
         let known = self.identity.datasets.len();
@@ -62,7 +63,7 @@ impl<S: Store> Writer<S> {
             // Of several servers behind one address the first is the one that was looked at.
             generation.get_or_insert(self.store.generation());
             self.identity.datasets.entry(place).or_insert(attached);
-            self.pace.since.insert(site.key.clone(), since);
+            self.since.insert(site.key.clone(), since);
         }
         if known != self.identity.datasets.len() {
             self.identity.save(&self.dir)?;
@@ -70,14 +71,11 @@ impl<S: Store> Writer<S> {
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
-        let (days, serving) = (&self.pace.salts_drawn, self.pace.serving);
-        let in_force = self.shared.sites.load_full();
-        let in_use = |site: &SiteKey| serving && in_force.get(site.as_str()).is_some();
-        self.salts.share(&self.store, &self.dir, days, in_use).await?;
-        self.pace.generation = generation.unwrap_or_default();
-        self.pace.attached = true;
-        self.pace.attached_at = Some(Instant::now());
-        self.pace.verified = false;
+        let in_force = self.in_force.load_full();
+        let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
+        self.salts.share(&self.store, &self.dir, &self.salted, in_use).await?;
+        let generation = generation.unwrap_or_default();
+        self.link = Link::Attached(Attachment { at: Instant::now(), generation });
         Ok(())
     }
 
@@ -85,21 +83,18 @@ impl<S: Store> Writer<S> {
     async fn look_at_settings(&mut self) -> Result<(), FlushError> {
         let concerns = self.store.concerns().await?;
         let refused = concerns.iter().find(|concern| concern.refused).map(|concern| concern.text.clone());
-        self.shared.be_concerned(concerns.into_iter().map(|concern| concern.text).collect());
+        self.concerns = concerns.into_iter().map(|concern| concern.text).collect();
         refused.map_or(Ok(()), |why| Err(FlushError::Held(format!("{why}; views are kept, nothing is sent"))))
     }
 
     /// Attaches to the data of a site: how this writer stands to it, its id and its first day.
-    ///
-    /// # Errors
-    /// Of the store.
     pub async fn claim(
         &mut self,
         key: &SiteKey,
         dataset: Option<std::sync::Arc<str>>,
         birth: Option<std::sync::Arc<str>>,
     ) -> Result<(Standing, std::sync::Arc<str>, chrono::NaiveDate), FlushError> {
-        let now = self.shared.clock.now();
+        let now = self.clock.now();
         let calendar = self.sites.known(key).map(|site| site.calendar.clone());
         let (zone, today) = match &calendar {
             Some(calendar) => (calendar.zone.name(), calendar.span(now.unix_ms).hour.day),
@@ -107,7 +102,7 @@ impl<S: Store> Writer<S> {
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
         let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
-        self.pace.fork = attached.fork.or(self.pace.fork);
+        self.fork = attached.fork.or(self.fork);
         Ok((attached.standing, attached.dataset, attached.since))
     }
 
@@ -115,18 +110,22 @@ impl<S: Store> Writer<S> {
     ///
     /// # Errors
     /// Of the file system: nothing has changed.
-    pub fn part_ways(&mut self, found: &str) -> Result<(), FlushError> {
-        let floor = self.pace.fork.take().unwrap_or(0).max(self.outbox.applied());
+    pub(super) fn part_ways(
+        &mut self,
+        found: &str,
+        mut on_applied: impl FnMut(&Batch),
+    ) -> Result<(), FlushError> {
+        let floor = self.fork.take().unwrap_or(0).max(self.outbox.applied());
         let former = self.identity.begin_anew(&self.dir, floor, Change::Twin)?;
         self.last_parts.retain(|_, last| last.sequence > floor);
         for sequence in self.outbox.applied() + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
-                self.shared.ledger().applied(&batch);
+                on_applied(&batch);
             }
         }
         self.outbox.set_applied(floor);
-        self.pace.attached = false;
-        self.shared.metrics.healing.twins.inc();
+        self.link = Link::Away;
+        self.metrics.healing.twins.inc();
         tracing::warn!(
             former = &*former.0,
             writer = &*self.identity.writer.0,
@@ -179,7 +178,7 @@ impl<S: Store> Writer<S> {
     /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
     /// on after the last batch of which the store bore a marker.
     async fn retire_long_gone(&self) -> Result<(), FlushError> {
-        let now_s = self.shared.clock.now().unix_ms / 1000;
+        let now_s = self.clock.now().unix_ms / 1000;
         for site in self.sites.all() {
             let known = self.store.writers(&site.key).await?;
             let gone = |(writer, seen): (WriterId, i64)| {
@@ -195,9 +194,6 @@ impl<S: Store> Writer<S> {
     }
 
     /// Removes a writer's markers from all sites. How many.
-    ///
-    /// # Errors
-    /// Of the store.
     pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
         let mut removed = 0;
         for site in self.sites.all() {

@@ -101,9 +101,6 @@ impl Identity {
     }
 
     /// A process begins, with a last batch in the outbox.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn begin_run(&mut self, dir: &DataDir, base: u64) -> io::Result<()> {
         self.runs.push(Run { id: drawn(), base });
         let excess = self.runs.len().saturating_sub(MAX_RUNS);
@@ -127,9 +124,6 @@ impl Identity {
     }
 
     /// What a kind of store had of this writer is given up: the data sets of another kind are copied there.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn copy_datasets(&mut self, dir: &DataDir, from: &str, to: &str) -> io::Result<()> {
         let of_source = self.datasets.iter().filter(|((kind, _), _)| kind == from);
         let copied: Vec<_> =
@@ -146,9 +140,6 @@ impl Identity {
     }
 
     /// Writes it.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn save(&self, dir: &DataDir) -> io::Result<()> {
         let mut text = format!(
             "{}writer {}\nid-key {:032x}\n",

@@ -1,8 +1,16 @@
-//! Batches reach the store, each exactly once.
+//! Batches reach the store, each exactly once: through the [`outbox`], under an [`identity`] that the store
+//! knows ([`attach`]), by the markers that its hashes bear ([`apply`]).
+//!
+//! It reports by what it returns and knows nothing of who counts, or of who reads what is stored.
 
 pub mod apply;
-pub mod attach;
-pub mod calendars;
+mod attach;
+mod calendars;
+mod decide;
 pub mod identity;
 pub mod outbox;
 pub mod salts;
+mod send;
+mod state;
+
+pub use state::{Delivery, Parts};

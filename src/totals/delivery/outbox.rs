@@ -10,11 +10,21 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use crate::totals::OutboxConfig;
 use crate::totals::batch::Batch;
 use crate::totals::disk::files::Folder;
-use crate::totals::disk::log::{AppendError, Damage, FRAME_HEADER, Position, Segments};
+use crate::totals::disk::frame::{FRAME_HEADER, Position};
+use crate::totals::disk::log::{AppendError, Damage, Segments};
+
+/// Settings of the outbox.
+#[derive(Clone, Debug)]
+pub struct OutboxConfig {
+    /// Keep applied batches this long.
+    pub retention: Duration,
+    /// But no more than this many bytes; unapplied batches are never dropped.
+    pub max_bytes: u64,
+}
 
 /// Old batches are dropped by whole segments. One is as long as this, or shorter: so many make up all that
 /// may be kept.
@@ -211,9 +221,6 @@ impl Outbox {
     /// Drops applied batches that are older than the retention or beyond the size, oldest first, by whole
     /// segments: what is on the disk can heal. The newest stays: its sequence and its reach are what the
     /// next start goes on from.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn trim(&mut self, uptime_ms: u64, store_answers: bool) -> io::Result<()> {
         let moved_ms = self.moved_ms.replace(uptime_ms).unwrap_or(uptime_ms);
         if store_answers {

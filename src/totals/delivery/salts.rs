@@ -51,9 +51,6 @@ pub struct Salts {
 impl Salts {
     /// Reads the file. Where it is damaged and so is its copy, none is known, and `lost` is told what that
     /// costs.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn open(dir: &DataDir, id_key: [u8; 16], lost: impl FnOnce(&str)) -> io::Result<Self> {
         let known = match dir.read_kept(FILE)? {
             Kept::Whole(text) => formats::body(&text).lines().map(parse).collect(),
@@ -99,9 +96,6 @@ impl Salts {
 
     /// Agrees with the store on salts that only this instance has. Where the store has another one it
     /// is taken, but for a day that has begun here and is in use: that would split its visitors.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
     pub async fn share(
         &mut self,
         store: &impl Store,
@@ -157,7 +151,7 @@ fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
-        crate::totals::die(&format!("the system gives no random numbers ({error})"));
+        crate::totals::disk::fatal::die(&format!("the system gives no random numbers ({error})"));
     }
     bytes
 }

@@ -80,9 +80,6 @@ impl DataDir {
     }
 
     /// Reads a small file; none where there is none.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         self.folder.read(name)
     }
@@ -96,9 +93,6 @@ impl DataDir {
     }
 
     /// Reads a text that is kept twice. Where one copy is damaged it is told by the other.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn read_kept(&self, name: &str) -> io::Result<Kept> {
         let first = check(self.read(name)?);
         if let Kept::Whole(_) = first {
@@ -131,9 +125,6 @@ impl DataDir {
     }
 
     /// Renames a damaged file, for whoever wants to look at it.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn set_aside(&self, name: &str) -> io::Result<()> {
         if self.path().join(name).exists() {
             self.folder.rename(name, &format!("{name}.damaged"))?;

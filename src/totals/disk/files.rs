@@ -22,9 +22,6 @@ pub struct Folder {
 
 impl Folder {
     /// Makes the directory (0700) if need be; its name is durable then.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn make(path: &Path) -> io::Result<Self> {
         let folder = Folder {
             path: path.to_owned(),
@@ -36,9 +33,6 @@ impl Folder {
     }
 
     /// Makes the directory if need be.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn exist(&self) -> io::Result<()> {
         if self.path.is_dir() {
             return Ok(());
@@ -51,9 +45,6 @@ impl Folder {
     }
 
     /// A directory in this one, made if need be.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn within(&self, name: &str) -> io::Result<Self> {
         let mut folder = self.clone();
         folder.path.push(name);
@@ -67,9 +58,6 @@ impl Folder {
     }
 
     /// The names of its files that are text.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let entries = fs::read_dir(&self.path)?;
         let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
@@ -77,9 +65,6 @@ impl Folder {
     }
 
     /// Makes a file (0600), or empties the one that is there.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn create(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
         #[cfg(test)]
@@ -94,9 +79,6 @@ impl Folder {
     }
 
     /// Opens a file for reading, and for syncing.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn open(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
         let file = fs::File::open(&path)?;
@@ -108,9 +90,6 @@ impl Folder {
     }
 
     /// Reads a file; none where there is none.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.path.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -120,9 +99,6 @@ impl Folder {
     }
 
     /// Renames a file, over another one if there is one.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.path.join(from), self.path.join(to));
         #[cfg(test)]
@@ -134,9 +110,6 @@ impl Folder {
     }
 
     /// Deletes a file; one that is gone already is as good.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
         #[cfg(test)]
@@ -151,9 +124,6 @@ impl Folder {
     }
 
     /// Makes the names in it durable.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
         if let Some(faults) = &self.faults {
@@ -193,9 +163,6 @@ impl From<&Path> for Folder {
 }
 
 /// Makes the names in a directory of no [`Folder`] durable.
-///
-/// # Errors
-/// Of the file system.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
@@ -209,9 +176,6 @@ pub struct File {
 
 impl File {
     /// Writes all of it at a place. After an error any part of it may have been written.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         #[cfg(test)]
         if let Some(short) = self.place.as_ref().and_then(faults::Place::write) {
@@ -231,17 +195,11 @@ impl File {
     }
 
     /// Bytes in it.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// Cuts it off.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn cut(&self, bytes: u64) -> io::Result<()> {
         #[cfg(test)]
         self.ask(faults::Operation::Cut)?;
@@ -250,9 +208,6 @@ impl File {
 
     /// Makes what was written durable, with what is needed to read it. An error may leave it marked as
     /// written though it is not: a later sync proves nothing then.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
         if let Some(place) = &self.place {
@@ -262,9 +217,6 @@ impl File {
     }
 
     /// The same, with all that is known of the file.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn sync_all(&self) -> io::Result<()> {
         #[cfg(test)]
         if let Some(place) = &self.place {

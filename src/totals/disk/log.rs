@@ -25,33 +25,15 @@ use std::sync::Arc;
 
 use super::dir::{self, Kept};
 use super::files::{File, Folder};
+use super::frame::{FRAME_HEADER, MAX_PAYLOAD, Position, checksum_at, frame_at, seal, split_header};
 use super::scan;
 
 const MAGIC: &[u8; 8] = b"footfall";
 const FORMAT: u8 = 1;
 const LIST: &str = "list";
 const HEADER: u64 = 24;
-/// Length and checksum before a payload.
-pub const FRAME_HEADER: usize = 8;
-/// The longest payload that is believed on reading.
-pub const MAX_PAYLOAD: u32 = 1 << 30;
 /// A wider gap between numbers is not that of segments that were lost.
 const MOST_MISSING: u64 = 100_000;
-
-/// A place in a log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    /// Number of the segment.
-    pub segment: u64,
-    /// Byte in it.
-    pub offset: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}:{}", self.segment, self.offset)
-    }
-}
 
 /// What is wrong with a stretch of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,9 +148,6 @@ impl Segments {
     }
 
     /// Writes a frame: `buffer` is [`FRAME_HEADER`] bytes of room and the payload. Where it ends.
-    ///
-    /// # Errors
-    /// See [`AppendError`].
     pub fn append(&mut self, buffer: &mut [u8]) -> Result<Position, AppendError> {
         if buffer.len() > FRAME_HEADER + MAX_PAYLOAD as usize {
             return Err(AppendError::Undone(invalid("a frame that would not be believed")));
@@ -375,34 +354,6 @@ fn read_segment(
         offset = until;
     }
     Ok(())
-}
-
-fn seal(buffer: &mut [u8], at: Position) {
-    let (header, payload) = buffer.split_at_mut(FRAME_HEADER);
-    let checksum = checksum_at(at, payload);
-    header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    header[4..].copy_from_slice(&checksum.to_le_bytes());
-}
-
-pub fn split_header(header: &[u8; FRAME_HEADER]) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = *header;
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
-}
-
-pub fn frame_at(bytes: &[u8], at: Position) -> Option<&[u8]> {
-    let rest = bytes.get(at.offset as usize..)?;
-    let (header, rest) = rest.split_first_chunk::<FRAME_HEADER>()?;
-    let (length, checksum) = split_header(header);
-    let payload = rest.get(..length as usize)?;
-    (length > 0 && length <= MAX_PAYLOAD && checksum_at(at, payload) == checksum).then_some(payload)
-}
-
-fn checksum_at(at: Position, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&at.segment.to_le_bytes());
-    hasher.update(&at.offset.to_le_bytes());
-    hasher.update(payload);
-    hasher.finalize()
 }
 
 fn segment_name(number: u64) -> String {

@@ -62,9 +62,6 @@ struct Known {
 
 impl Losses {
     /// Reads what was recorded.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn open(dir: &DataDir, metrics: Arc<Metrics>) -> io::Result<Self> {
         let bytes = dir.read(FILE)?.unwrap_or_default();
         let mut known = Known::default();

@@ -2,10 +2,12 @@
 
 pub mod codec;
 pub mod dir;
+pub mod fatal;
 #[cfg(test)]
 pub mod faults;
 pub mod files;
 pub mod formats;
+pub mod frame;
 pub mod log;
 pub mod losses;
 mod scan;

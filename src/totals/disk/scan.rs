@@ -2,7 +2,7 @@
 //! the checksum of any stretch follows from those of two prefixes (CRC-32 is linear), so a length that
 //! garbage claims costs no pass over what it claims.
 
-use super::log::{FRAME_HEADER, MAX_PAYLOAD, Position, frame_at, split_header};
+use super::frame::{FRAME_HEADER, MAX_PAYLOAD, Position, frame_at, split_header};
 
 /// See the module.
 pub struct Scan<'a> {

@@ -2,80 +2,56 @@
 //! answered together.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::ingest::{Beacon, Reason};
-use crate::totals::disk::log::FRAME_HEADER;
+use crate::ingest::Reason;
+use crate::totals::disk::frame::FRAME_HEADER;
+use crate::totals::tally::CountedView;
 
-/// A view that waits for its group.
-pub struct Waiting {
-    pub view: Beacon,
-    /// Whether it is a visit too: decided when the group is written.
-    pub visit: bool,
-}
+/// A group with more memory than this for its records is not used again.
+const MOST_MEMORY: usize = 1 << 20;
 
-/// See the module.
+/// Views that are written together. Whether a view is a visit is decided when it is written.
 pub struct Group {
     /// Room for the frame's header, and the records.
     pub records: Vec<u8>,
-    pub views: Vec<Waiting>,
+    pub views: Vec<CountedView>,
     pub done: Arc<Done>,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        let mut group = Group { records: Vec::new(), views: Vec::new(), done: Arc::default() };
-        group.clear();
-        group
+        Group { records: vec![0; FRAME_HEADER], views: Vec::new(), done: Arc::default() }
     }
 }
 
 impl Group {
-    /// Makes it a new group; its memory is used again.
-    pub fn clear(&mut self) {
-        self.records.clear();
-        self.records.resize(FRAME_HEADER, 0);
-        self.views.clear();
-        self.done = Arc::default();
+    /// Makes it a new group. Its memory is used again, except what a burst took.
+    pub fn renew(&mut self) {
+        let Group { mut records, mut views, .. } = std::mem::take(self);
+        if records.capacity() < MOST_MEMORY {
+            records.truncate(FRAME_HEADER);
+            views.clear();
+            (self.records, self.views) = (records, views);
+        }
     }
 }
-
-const PENDING: u8 = 0;
-const WRITTEN: u8 = 1;
-const FAILED: u8 = 2;
-const FULL: u8 = 3;
 
 /// How a group ended, and who waits to know.
 #[derive(Default)]
 pub struct Done {
-    outcome: AtomicU8,
+    outcome: OnceLock<Result<(), Reason>>,
     wakers: Mutex<Vec<Waker>>,
 }
 
 impl Done {
     /// Tells everyone.
     pub fn finish(&self, outcome: Result<(), Reason>) {
-        let code = match outcome {
-            Ok(()) => WRITTEN,
-            Err(Reason::JournalFull) => FULL,
-            Err(_) => FAILED,
-        };
-        self.outcome.store(code, Ordering::Release);
+        // A group ends once.
+        self.outcome.set(outcome).ok();
         let wakers = std::mem::take(&mut *self.wakers.lock().unwrap_or_else(PoisonError::into_inner));
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-
-    fn outcome(&self) -> Poll<Result<(), Reason>> {
-        match self.outcome.load(Ordering::Acquire) {
-            PENDING => Poll::Pending,
-            WRITTEN => Poll::Ready(Ok(())),
-            FULL => Poll::Ready(Err(Reason::JournalFull)),
-            _ => Poll::Ready(Err(Reason::Overloaded)),
-        }
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -83,7 +59,7 @@ impl Done {
 /// a 204 cannot be kept. Dropping it changes nothing: the view is counted or undone with its group.
 pub struct Written {
     group: Arc<Done>,
-    /// Where its waker stands among those of the group.
+    /// The index of its waker among those of the group.
     place: Option<usize>,
 }
 
@@ -99,13 +75,13 @@ impl Future for Written {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Written { group, place } = &mut *self;
-        if let ready @ Poll::Ready(_) = group.outcome() {
-            return ready;
+        if let Some(outcome) = group.outcome.get() {
+            return Poll::Ready(*outcome);
         }
         let mut wakers = group.wakers.lock().unwrap_or_else(PoisonError::into_inner);
         // It may have ended, and taken the wakers, before the lock was ours.
-        if let ready @ Poll::Ready(_) = group.outcome() {
-            return ready;
+        if let Some(outcome) = group.outcome.get() {
+            return Poll::Ready(*outcome);
         }
         match place.and_then(|place| wakers.get_mut(place)) {
             Some(waker) => waker.clone_from(context.waker()),

@@ -19,12 +19,12 @@ pub enum Taken {
 
 /// Parts of the table, chosen by an id's highest bits. Each grows by itself, so that no view waits for
 /// the whole table to be copied.
-const PARTS: usize = 256;
+pub const PARTS: usize = 256;
 
 /// Two generations: the young one takes new ids, the old one is dropped whole when the young one is ten
 /// minutes old. So an id is remembered for ten to twenty minutes and none is ever looked for to expire it.
 ///
-/// An id is a keyed hash already. It is kept as it is, but for its highest bit, which tells whether the
+/// An id is a keyed hash already. It is kept as it is, except its highest bit, which tells whether the
 /// generation's number is odd: so a look-up waits for memory once, whatever it finds.
 pub struct Ids {
     parts: Vec<Part>,
@@ -171,10 +171,11 @@ impl Ids {
         self.turned_ms = uptime_ms;
     }
 
-    /// Ids for the checkpoint: younger, older. Those of groups that are not yet written are among them.
-    pub fn export(&self) -> (Vec<u64>, Vec<u64>) {
-        let words = self.parts.iter().flat_map(|part| part.remembered(self.generation));
-        words.partition(|word| is_of(*word, self.generation))
+    /// Copies the younger and the older ids of a part.
+    pub fn export(&self, part: usize, (young, old): &mut (Vec<u64>, Vec<u64>)) {
+        for word in self.parts[part].remembered(self.generation) {
+            if is_of(word, self.generation) { young.push(word) } else { old.push(word) }
+        }
     }
 
     /// Takes back what was exported `elapsed_ms` ago.
@@ -196,6 +197,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn exported(ids: &Ids) -> (Vec<u64>, Vec<u64>) {
+        let mut all = (Vec::new(), Vec::new());
+        (0..PARTS).for_each(|part| ids.export(part, &mut all));
+        all
+    }
 
     #[test]
     fn an_id_is_known_for_ten_minutes_and_forgotten_after_twenty() {
@@ -222,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_memory_sheds_the_newcomer() {
+    fn a_full_memory_takes_no_new_one() {
         let mut ids = Ids::new(1, 0);
         assert_eq!(ids.take(1), Taken::New);
         assert_eq!(ids.take(2), Taken::NoRoom);
@@ -274,7 +281,7 @@ mod tests {
                     }
                     3 => {
                         let mut later = Ids::new(max, now);
-                        later.restore(ids.export(), 0);
+                        later.restore(exported(&ids), 0);
                         ids = later;
                     }
                     _ => prop_assert_eq!(ids.take(id), model.take(bare(id), max)),
@@ -288,7 +295,7 @@ mod tests {
     fn what_is_restored_keeps_its_age() {
         let mut ids = Ids::new(10, 0);
         ids.take(1);
-        let saved = ids.export();
+        let saved = exported(&ids);
         for (elapsed, then) in
             [(0, Taken::Known), (REMEMBER_MS - 1, Taken::Known), (2 * REMEMBER_MS, Taken::New)]
         {

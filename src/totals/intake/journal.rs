@@ -7,15 +7,39 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
+use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::{File, Folder};
-use crate::totals::disk::log::{AppendError, Damage, Position, Segments};
-use crate::totals::{JournalConfig, Sync, die};
+use crate::totals::disk::frame::Position;
+use crate::totals::disk::log::{AppendError, Damage, Segments};
+
+/// When an accepted view is safe: what a 204 promises (G1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Written before the answer, synced every second: survives the death of the process.
+    EverySecond,
+    /// Synced before the answer: survives a power cut.
+    Always,
+    /// No journal.
+    Memory,
+}
+
+/// Settings of the journal.
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    /// What a 204 promises.
+    pub sync: Sync,
+    /// Refuse views once the oldest unsynced one is this old.
+    pub max_unsynced: Duration,
+    /// Refuse views once the journal holds this many bytes.
+    pub max_bytes: u64,
+}
 
 const KIND: u8 = b'j';
 
@@ -36,7 +60,7 @@ struct State {
     asked: Position,
 }
 
-/// See the module.
+/// The open segment is written here; what a view's check needs is copied out of `state`.
 pub struct Journal {
     config: JournalConfig,
     clock: Clock,
@@ -52,9 +76,6 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in a folder, to go on in a segment after number `after`, and starts the thread that
     /// syncs it.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn open(
         folder: Folder,
         after: u64,
@@ -105,17 +126,6 @@ impl Journal {
         synced.send_replace(request.upto);
     }
 
-    /// Whether a view may be taken.
-    ///
-    /// # Errors
-    /// `journal-full` or `overloaded`.
-    pub fn admits(&self, now: Moment) -> Result<(), Reason> {
-        self.reached(now).map_or(Ok(()), |(bound, reason)| {
-            self.metrics.bound(bound);
-            Err(reason)
-        })
-    }
-
     /// The bound that is reached, and what views are refused with.
     pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
         if self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes {
@@ -127,9 +137,6 @@ impl Journal {
     }
 
     /// Writes a group. Where it ends.
-    ///
-    /// # Errors
-    /// See [`AppendError`].
     pub fn write(&self, group: &mut [u8], now_ms: u64) -> Result<Position, AppendError> {
         let mut state = self.state();
         let end = state.log.append(group)?;
@@ -179,9 +186,6 @@ impl Journal {
     }
 
     /// Reads every group from a position on; see [`Segments::replay`].
-    ///
-    /// # Errors
-    /// Of the file system, or of `each`.
     pub fn replay(
         &self,
         from: Position,
@@ -190,10 +194,8 @@ impl Journal {
         self.state().log.replay(from, each)
     }
 
-    /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something.
-    ///
-    /// # Errors
-    /// Of the file system; the current segment is kept.
+    /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something. Where that
+    /// fails, the current segment is kept.
     pub fn roll(&self, anyway: bool) -> io::Result<()> {
         let (next, bytes, empty) = {
             let state = self.state();
@@ -213,9 +215,6 @@ impl Journal {
     }
 
     /// Deletes segments that end before a position.
-    ///
-    /// # Errors
-    /// Of the file system.
     pub fn remove_before(&self, position: Position) -> io::Result<()> {
         let (forgotten, bytes) = {
             let mut state = self.state();

@@ -1,6 +1,243 @@
-//! Accepted views are on disk before they are answered.
+//! What takes views: an accepted view is on disk before it is answered, and then it is counted.
+//!
+//! The views of one turn of the event loop make a group ([`group`]), which is written with one write
+//! ([`journal`]) and answered at once. A group that cannot be written is undone, as if none of its views had
+//! been taken.
 
 pub mod group;
 pub mod ids;
 pub mod journal;
 pub mod record;
+
+use std::io::ErrorKind::{FileTooLarge, StorageFull};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+use self::group::{Group, Written};
+use self::ids::{Ids, Taken};
+use self::journal::{Journal, Sync};
+use crate::clock::{Clock, Moment};
+use crate::ingest::{Beacon, Reason};
+use crate::metrics::{Bound, Metrics, Outcome};
+use crate::sessions::{Sessions, Sighting};
+use crate::sites::Registry;
+use crate::totals::disk::fatal::die;
+use crate::totals::disk::frame::Position;
+use crate::totals::disk::log::AppendError;
+use crate::totals::tally::{self, CountedView, Tally};
+
+/// Takes views, writes them in groups, and has them counted.
+pub struct Intake {
+    /// None where the journal is memory.
+    pub journal: Option<Arc<Journal>>,
+    open: Mutex<Open>,
+    ids: Mutex<Ids>,
+    /// The open group has its first view.
+    wake: Notify,
+    /// Groups that have ended, and those of them that were undone.
+    ended: AtomicU64,
+    undone: AtomicU64,
+    clock: Clock,
+    sites: Arc<Registry>,
+    metrics: Arc<Metrics>,
+}
+
+/// The group that takes views now, and how many were taken from here to be written.
+#[derive(Default)]
+struct Open {
+    group: Group,
+    taken: u64,
+}
+
+impl Intake {
+    pub fn new(
+        journal: Option<Arc<Journal>>,
+        ids: Ids,
+        clock: Clock,
+        sites: Arc<Registry>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Intake {
+            journal,
+            open: Mutex::default(),
+            ids: Mutex::new(ids),
+            wake: Notify::new(),
+            ended: AtomicU64::new(0),
+            undone: AtomicU64::new(0),
+            clock,
+            sites,
+            metrics,
+        }
+    }
+
+    /// Takes a view into the open group.
+    ///
+    /// # Errors
+    /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
+    pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
+        if let Some((bound, reason)) = self.reached(view.at) {
+            self.metrics.bound(bound);
+            return Err(reason);
+        }
+        let (written, is_first) = {
+            let Open { group, .. } = &mut *self.open();
+            group.views.push(CountedView { view, visit: false });
+            (Written::with(&group.done), group.views.len() == 1)
+        };
+        if is_first {
+            self.wake.notify_one();
+        }
+        Ok(written)
+    }
+
+    fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
+        self.journal.as_ref()?.reached(now)
+    }
+
+    /// Why views are refused now.
+    pub fn refuses(&self, now: Moment) -> Option<Reason> {
+        self.reached(now).map(|(_, reason)| reason)
+    }
+
+    /// To be called once a second on the event loop.
+    pub fn tick(&self, now: Moment) {
+        if let Some(journal) = &self.journal {
+            journal.ask_sync();
+        }
+        self.ids().turn(now.uptime_ms);
+    }
+
+    /// Owns the open group: writes it once a turn of the event loop, and ends it.
+    pub async fn commit(&self, sessions: &Sessions, tally: &Mutex<Tally>) {
+        let mut spare = Group::default();
+        loop {
+            self.wake.notified().await;
+            while self.take_group(&mut spare) {
+                self.commit_group(&mut spare, sessions, tally).await;
+                self.ended.fetch_add(1, Ordering::Release);
+                spare.renew();
+            }
+        }
+    }
+
+    /// Puts an empty group in the place of the open one, if that has views.
+    fn take_group(&self, empty: &mut Group) -> bool {
+        let open = &mut *self.open();
+        let any = !open.group.views.is_empty();
+        if any {
+            open.taken += 1;
+            std::mem::swap(&mut open.group, empty);
+        }
+        any
+    }
+
+    /// Decides the visits of a group, writes it, and counts it or undoes it.
+    async fn commit_group(&self, group: &mut Group, sessions: &Sessions, tally: &Mutex<Tally>) {
+        let repeated = self.drop_repeated(group);
+        self.observe(group, sessions);
+        let views = group.views.len() as u64;
+        match self.write(group).await {
+            Ok(end) => {
+                tally::lock(tally).count(&group.views, end);
+                self.metrics.beacons(Outcome::Counted, views);
+                self.metrics.beacons(Outcome::Repeated, repeated);
+                group.done.finish(Ok(()));
+            }
+            Err(AppendError::Undone(error)) => {
+                tracing::warn!(%error, views, "a group could not be written and is undone");
+                self.metrics.journal_write_errors.inc();
+                self.undo(group, sessions);
+                let full = matches!(error.kind(), StorageFull | FileTooLarge);
+                group.done.finish(Err(if full { Reason::JournalFull } else { Reason::Overloaded }));
+            }
+            Err(AppendError::Unknown(error)) => die(&format!("the journal cannot be written: {error}")),
+        }
+    }
+
+    /// Drops the views whose id was counted before or comes earlier in the group. How many those are.
+    fn drop_repeated(&self, group: &mut Group) -> u64 {
+        if group.views.iter().all(|counted| counted.view.id.is_none()) {
+            return 0;
+        }
+        let all = group.views.len();
+        let mut ids = self.ids();
+        group.views.retain(|counted| {
+            let taken = counted.view.id.map(|id| ids.take(id));
+            if taken == Some(Taken::NoRoom) {
+                self.metrics.bound(Bound::Ids);
+            }
+            taken != Some(Taken::Known)
+        });
+        (all - group.views.len()) as u64
+    }
+
+    /// Tells the sessions of a group's views, notes which of them are visits, and encodes the records.
+    fn observe(&self, group: &mut Group, sessions: &Sessions) {
+        let views = group.views.iter().map(|counted| (counted.view.visitor, &counted.view.page));
+        // Only for speed: it brings the sessions into the cache, all at once, before they are needed one by
+        // one below. `black_box` keeps the compiler from leaving out a result that nobody uses.
+        std::hint::black_box(sessions.look_ahead(views));
+        let sites = self.sites.load_full();
+        for CountedView { view, visit } in &mut group.views {
+            let sighting = sessions.observe(view.visitor, view.site, &view.page, view.at);
+            *visit = sighting == Sighting::Visit;
+            if let Some(site) = sites.at(view.site) {
+                record::encode(&mut group.records, site.key.as_str(), view, *visit);
+            }
+        }
+    }
+
+    /// Writes a group, and syncs it as configured. Where the journal goes on after it, if there is one.
+    async fn write(&self, group: &mut Group) -> Result<Option<Position>, AppendError> {
+        let Some(journal) = self.journal.as_ref().filter(|_| !group.views.is_empty()) else {
+            return Ok(None);
+        };
+        let end = journal.write(&mut group.records, self.clock.now().uptime_ms)?;
+        if journal.mode() == Sync::Always {
+            journal.synced_to(end).await;
+        }
+        Ok(Some(end))
+    }
+
+    /// A group could not be written: its ids are free again, and its visits are no visits.
+    fn undo(&self, group: &Group, sessions: &Sessions) {
+        let mut ids = self.ids();
+        group.views.iter().filter_map(|counted| counted.view.id).for_each(|id| ids.forget(id));
+        drop(ids);
+        let visits = group.views.iter().filter(|counted| counted.visit);
+        visits.filter_map(|visit| visit.view.visitor).for_each(|visitor| sessions.uncount(visitor.today));
+        // After all that: whoever copies ids and sessions, and sees the same number before and after, has
+        // copied nothing that is undone.
+        self.undone.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether views wait for their group.
+    pub fn is_writing(&self) -> bool {
+        let open = self.open();
+        !open.group.views.is_empty() || open.taken > self.ended.load(Ordering::Acquire)
+    }
+
+    /// Groups that have ended, and how many of them were undone.
+    pub fn groups(&self) -> (u64, u64) {
+        let ended = self.ended.load(Ordering::Acquire);
+        (ended, self.undone.load(Ordering::Acquire))
+    }
+
+    /// The ids for the checkpoint: younger, older. Those of groups that are not yet written are among them.
+    pub fn export_ids(&self) -> (Vec<u64>, Vec<u64>) {
+        let mut ids = (Vec::new(), Vec::new());
+        // Part by part: no view waits for the whole copy.
+        (0..ids::PARTS).for_each(|part| self.ids().export(part, &mut ids));
+        ids
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(|_| die("a panic left the open group half changed"))
+    }
+
+    fn ids(&self) -> MutexGuard<'_, Ids> {
+        self.ids.lock().unwrap_or_else(|_| die("a panic left the ids half changed"))
+    }
+}

@@ -8,6 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -19,12 +22,14 @@ use crate::ingest::{Beacon, Kind};
 use crate::sessions;
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName};
+use crate::totals::delivery::Delivery;
 use crate::totals::disk::faults::{Faults, Operation};
-use crate::totals::store::contract::{Query, StoreConfig};
+use crate::totals::store::contract::{Query, Store, StoreConfig};
 use crate::totals::store::tests::AnyStore;
 use crate::totals::store::url::StoreUrl;
-use crate::totals::tally::running::PERIODS;
-use crate::totals::{Figures, JournalConfig, OutboxConfig, Written};
+use crate::totals::writer::mailbox::{ReadRequest, Wanted};
+use crate::totals::writer::turn::Writer;
+use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
 mod simulation;
 
@@ -170,14 +175,21 @@ impl Process {
             max_sessions: 1000,
         };
         let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
-        let ((stop, _), (_, stopped)) = (oneshot::channel(), oneshot::channel());
-        let (totals, parts) =
-            read_back(config, dir, clock.clone(), sites, sessions.clone(), metrics.clone(), (stop, stopped))
-                .unwrap();
+        let (config, table) = (config.clone(), sessions.clone());
+        let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone()).unwrap();
+        let Start { config, shared, sessions, parts, frozen_to } = start;
+        let (mailbox, _) = Mailbox::new(oneshot::channel().1);
+        let totals = Arc::new(Totals {
+            shared: shared.clone(),
+            sessions: sessions.clone(),
+            writer: mailbox,
+            reloads: false,
+        });
         let at_start = (0..SITES).map(|site| totals.figures(SiteId(site), clock.now())).collect();
-        let mut writer = parts.writer(store().await, config.clone()).unwrap();
+        let dir = parts.dir.clone();
+        let delivery = Delivery::new(parts, store().await).unwrap();
+        let mut writer = Writer::new(shared, sessions.clone(), dir, config, delivery, frozen_to);
         writer.begin(patience).await;
-        let totals = Arc::new(totals);
         let committing = tokio::spawn({
             let totals = totals.clone();
             async move { totals.commit_groups().await }
@@ -320,22 +332,18 @@ impl Run {
                 let (done, _answered) = oneshot::channel();
                 self.process()
                     .writer
-                    .answer(Load {
-                        site,
-                        wanted: crate::totals::writer::answers::Wanted::Pages(vec![page]),
-                        done,
-                    })
+                    .answer(vec![ReadRequest { site, wanted: Wanted::Pages(vec![page]), done }])
                     .await;
             }
             Step::Trim => {
-                let outbox = &mut self.process().writer.outbox;
+                let outbox = &mut self.process().writer.delivery.outbox;
                 outbox.trim(0, true).unwrap();
                 outbox.trim(u64::MAX / 4, true).unwrap();
             }
             Step::Kill { back } => self.kill(back).await,
             Step::CutPower { seed } => {
                 self.written().await;
-                let journal = self.process().totals.shared.journal.clone().unwrap();
+                let journal = self.process().totals.shared.intake.journal.clone().unwrap();
                 journal.synced_to(journal.end()).await;
                 self.cut_power(seed).await;
             }
@@ -467,15 +475,15 @@ impl Run {
         let hour = calendar().span(now.unix_ms).hour;
         for site in 0..SITES {
             let figures = process.totals.figures(SiteId(site), now);
-            assert!(!known || figures.views[0].is_some(), "the figures are known after a start");
+            assert!(!known || figures.views.day.is_some(), "the figures are known after a start");
             self.check_site(site, &figures, &hour);
-            for (place, period) in PERIODS.into_iter().enumerate() {
+            for period in Period::SHOWN {
                 for page in (0..12).filter(|_| self.max_pages >= 12) {
                     let text = Page::trusted(SiteId(site), &format!("/{page}"));
                     let shown = process.totals.page(&text, SiteId(site), now);
                     let (views, _) = self.sums(site, Some(page), period, &hour);
                     assert!(
-                        shown.is_none_or(|shown| shown[place] == views),
+                        shown.is_none_or(|shown| shown.get(period) == Some(&views)),
                         "page {page}, {period:?}: {shown:?} and not {views}"
                     );
                 }
@@ -487,11 +495,12 @@ impl Run {
     }
 
     fn check_site(&self, site: u16, figures: &Figures, hour: &CivilHour) {
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for period in Period::SHOWN {
             let (views, visits) = self.sums(site, None, period, hour);
-            for (shown, counted) in [(figures.views[place], views), (figures.visits[place], visits)] {
+            for (shown, counted) in [(figures.views.get(period), views), (figures.visits.get(period), visits)]
+            {
                 assert!(
-                    shown.is_none_or(|shown| shown == counted),
+                    shown.copied().flatten().is_none_or(|shown| shown == counted),
                     "{period:?}: {figures:?} and not {counted}"
                 );
             }
@@ -504,7 +513,7 @@ impl Run {
         self.process().writer.turn().await;
         self.check(true);
         let process = self.process.take().unwrap();
-        assert_eq!(process.writer.outbox.waiting(), 0);
+        assert_eq!(process.writer.delivery.outbox.waiting(), 0);
         let (mut buckets, mut pages) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
         for view in &self.views {
             buckets.extend(Period::ALL.map(|period| (view.site, period, view.hour)));
@@ -516,8 +525,12 @@ impl Run {
             let hash = HashName { site: SiteKey::new(&format!("s{site}")).unwrap(), bucket, kind };
             let fields = fields.iter().map(|field| field.as_str().into()).collect();
             let writer = &process.writer;
-            let found =
-                writer.store.read(&writer.identity.writer, vec![Query { hash, fields }]).await.unwrap();
+            let found = writer
+                .delivery
+                .store
+                .read(&writer.delivery.identity.writer, vec![Query { hash, fields }])
+                .await
+                .unwrap();
             found[0].sums.iter().map(|sum| sum.unwrap_or(0)).collect::<Vec<_>>()
         };
         for (site, period, hour) in buckets {
@@ -604,7 +617,7 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
         }
         let now = run.clock.now();
         let figures = run.process().totals.figures(SiteId(0), now);
-        assert_eq!((figures.views[4], figures.visits[4]), (Some(24), Some(3)), "operation {n}");
+        assert_eq!((figures.views.all, figures.visits.all), (Some(24), Some(3)), "operation {n}");
         assert_eq!(run.process().outcomes(), (24, 0));
         let fresh = tempfile::tempdir().unwrap();
         copy(run.dir(), fresh.path());
@@ -612,7 +625,11 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
         let config = settings(fresh.path(), 1000, Sync::EverySecond);
         let process = Process::start(&config, DataDir::open(fresh.path()).unwrap(), &run.clock).await;
         let figures = process.totals.figures(SiteId(0), now);
-        assert_eq!((figures.views[4], figures.visits[4]), (Some(24), Some(3)), "operation {n}, after a kill");
+        assert_eq!(
+            (figures.views.all, figures.visits.all),
+            (Some(24), Some(3)),
+            "operation {n}, after a kill"
+        );
         process.end().await;
     }
     assert!(refused >= 8, "{refused} groups were refused");
@@ -643,7 +660,7 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.step(&VIEW).await;
     run.step(&Step::Turn).await;
     run.step(&VIEW).await;
-    let journal = run.process().totals.shared.journal.clone().unwrap();
+    let journal = run.process().totals.shared.intake.journal.clone().unwrap();
     journal.synced_to(journal.end()).await;
     run.faults.only(&[Operation::Sync]);
     run.faults.fail_after(1);
@@ -679,7 +696,7 @@ async fn the_last_known_figures_and_all_that_waits_are_shown_without_the_store_d
         run.step(step).await;
     }
     let shown = &run.process().at_start[0];
-    assert_eq!(shown.views, [2, 3, 2, 5, 5].map(Some));
+    assert_eq!(shown.views, [2, 3, 2, 5, 5].map(Some).into());
     run.end().await;
 }
 

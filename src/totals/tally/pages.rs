@@ -2,19 +2,19 @@
 //!
 //! A page is here while something of it is not yet in the store, and as long as there is room after
 //! that: the table is a cache of figures and the place of pending sums at once. It is bounded; a page
-//! with nothing pending makes room for a newcomer, and when none is left a new page is counted in
-//! [`OTHER`].
+//! with nothing pending makes room for a new one, and when there is none, a new page is counted in [`OTHER`].
 
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use hashbrown::HashTable;
 
-use super::running::{Unapplied, same_buckets};
-use crate::calendar::CivilHour;
+use super::cell::{Amount, Buckets, Cell, Running};
+use crate::calendar::{CivilHour, PerPeriod};
 use crate::ingest::Page;
+use crate::sites::SiteId;
 
-/// Where views of pages are counted that found no room. No page is called so: pages begin with `/`.
+/// Where views of pages without room are counted. No page is called so: pages begin with `/`.
 pub const OTHER: &str = "(other)";
 
 /// How many slots are looked at for one to give up.
@@ -24,12 +24,12 @@ const SEARCH: usize = 64;
 const OTHER_SLOT: u32 = 0;
 
 /// Views of a page in the running day, week, month, year and ever.
-pub type PageFigures = [u64; 5];
+pub type PageFigures = PerPeriod<u64>;
 
 /// A page, and its figures in the buckets of an hour as the store is known to hold them.
-pub type Known = (Arc<str>, CivilHour, PageFigures);
+pub type StoredPage = (Arc<str>, CivilHour, PageFigures);
 
-/// What counting a view touches, kept apart so that thousands of pages stay in the processor's cache.
+/// What counting a view touches, kept apart so that thousands of pages stay in the CPU's cache.
 struct Count {
     key: u64,
     /// Views since the last seal, all of [`Pages::hour`].
@@ -41,17 +41,16 @@ struct Count {
 /// The rest of a page.
 struct Entry {
     text: Arc<str>,
-    /// Sealed views that the store does not hold yet, by day.
-    unapplied: Unapplied<u64>,
-    /// Figures with `unapplied` included and pending views not, in the buckets of an hour.
-    shown: Option<(CivilHour, PageFigures)>,
+    /// Sealed views; pending ones are not among them.
+    views: Cell<Running<u64>>,
     loaded_ms: u64,
-    /// Nothing was counted on later days than that of `shown`: a bucket that comes begins at 0.
+    /// Nothing was counted on later days than that of what is shown: a bucket that comes begins at 0.
     lasts: bool,
 }
 
-/// See the module.
+/// The table of a site's pages.
 pub struct Pages {
+    site: SiteId,
     index: HashTable<u32>,
     /// By slot, as are `entries`.
     counts: Vec<Count>,
@@ -68,8 +67,9 @@ pub struct Pages {
 
 impl Pages {
     /// An empty table of at most `max` pages.
-    pub fn new(max: usize) -> Self {
+    pub fn new(site: SiteId, max: usize) -> Self {
         let mut pages = Pages {
+            site,
             index: HashTable::new(),
             counts: Vec::new(),
             entries: Vec::new(),
@@ -79,7 +79,7 @@ impl Pages {
             max: max + 1,
             latest: NaiveDate::MIN,
         };
-        // The page of those that find no room lies outside the index.
+        // The page of those that find no room is not in the index.
         pages.counts.push(Count { key: 0, pending: 0, used: true });
         pages.entries.push(Entry::new(OTHER.into()));
         pages
@@ -132,7 +132,7 @@ impl Pages {
             let count = self.counts.get_mut(self.hand)?;
             let used = std::mem::take(&mut count.used);
             // Nothing depends on it.
-            if count.pending == 0 && self.entries.get(self.hand)?.unapplied.is_empty() {
+            if count.pending == 0 && self.entries.get(self.hand)?.views.is_applied() {
                 idle = idle.filter(|_| used).or(Some(self.hand as u32));
                 if !used {
                     break;
@@ -177,35 +177,30 @@ impl Pages {
 
     /// Views in an unapplied batch read back at start. The batch names the page, so it is given a place
     /// beyond the bound where there is none else.
-    pub fn restore_unapplied(&mut self, page: &Page, hour: &CivilHour, views: u64) {
-        let slot = match self.intern(page) {
+    pub fn restore_unapplied(&mut self, page: &str, hour: &CivilHour, views: u64) {
+        let page = Page::trusted(self.site, page);
+        let slot = match self.intern(&page) {
             Some(slot) => slot,
-            None => self.place(self.entries.len() as u32, page),
+            None => self.place(self.entries.len() as u32, &page),
         };
         self.entries[slot as usize].add(hour, views);
         self.latest = self.latest.max(hour.day);
     }
 
     /// The store holds a batch's views now.
-    pub fn applied(&mut self, page: &Page, day: NaiveDate, views: u64) {
-        if let Some(slot) = self.find(page) {
-            self.entries[slot as usize].unapplied.take(day, views);
+    pub fn applied(&mut self, page: &str, hour: &CivilHour, views: u64) {
+        if let Some(slot) = self.find(&Page::trusted(self.site, page)) {
+            self.entries[slot as usize].views.applied(hour, views);
         }
     }
 
-    /// The store's figures, read while no batch was on its way; `hour` is the running one. What is
-    /// unapplied is added here. Figures never go back, and a page that finds no room is not kept.
-    pub fn load(&mut self, page: &Page, hour: &CivilHour, stored: PageFigures, uptime_ms: u64) {
-        let Some(slot) = self.intern(page) else { return };
+    /// Takes what the store holds of a page, read while no batch was on its way; `hour` is the running one. A
+    /// page that finds no room is not kept.
+    pub fn learn(&mut self, page: &str, hour: &CivilHour, stored: PageFigures, uptime_ms: u64) {
+        let Some(slot) = self.intern(&Page::trusted(self.site, page)) else { return };
         let entry = &mut self.entries[slot as usize];
-        let mut fresh = stored;
-        for (other, views) in entry.unapplied.iter() {
-            for (figure, same) in fresh.iter_mut().zip(same_buckets(other, hour)) {
-                *figure += if same { *views } else { 0 };
-            }
-        }
-        let shown = entry.shown_in(hour);
-        entry.shown = Some((*hour, std::array::from_fn(|i| fresh[i].max(shown.map_or(0, |s| s[i])))));
+        entry.views.shown = entry.shown_in(hour);
+        entry.views.learn(Running { hour: *hour, values: stored });
         entry.loaded_ms = uptime_ms;
         // The wall clock may have been set back.
         let latest = self.hour.map_or(self.latest, |pending| self.latest.max(pending.day));
@@ -216,26 +211,19 @@ impl Pages {
     pub fn figures(&mut self, page: &Page, hour: &CivilHour) -> Option<(PageFigures, u64)> {
         let slot = self.find(page)? as usize;
         let (entry, pending) = (&self.entries[slot], u64::from(self.counts[slot].pending));
-        let mut figures = entry.shown_in(hour)?;
+        let mut shown = entry.shown_in(hour)?;
         if let Some(of) = self.hour.filter(|_| pending > 0) {
-            for (figure, same) in figures.iter_mut().zip(same_buckets(&of, hour)) {
-                *figure += if same { pending } else { 0 };
-            }
+            shown.change(&of, |views| views.plus(pending));
         }
-        Some((figures, entry.loaded_ms))
+        Some((shown.values, entry.loaded_ms))
     }
 
     /// Known pages from a slot on, at most `limit`, for the checkpoint. And the slot to go on from, or none.
-    pub fn export(&self, from: usize, limit: usize) -> (Vec<Known>, Option<usize>) {
-        let entries = self.entries.iter().skip(from).take(limit);
+    pub fn export(&self, from: usize, limit: usize) -> (Vec<StoredPage>, Option<usize>) {
+        let entries = self.entries.iter().skip(from).take(limit).filter(|entry| entry.lasts);
         let known = entries.filter_map(|entry| {
-            let (hour, mut figures) = entry.shown.filter(|_| entry.lasts)?;
-            for (other, views) in entry.unapplied.iter() {
-                for (figure, same) in figures.iter_mut().zip(same_buckets(other, &hour)) {
-                    *figure -= if same { *views } else { 0 };
-                }
-            }
-            Some((entry.text.clone(), hour, figures))
+            let Running { hour, values } = entry.views.stored()?;
+            Some((entry.text.clone(), hour, values))
         });
         let next = from + limit;
         (known.collect(), (next < self.entries.len()).then_some(next))
@@ -244,32 +232,18 @@ impl Pages {
 
 impl Entry {
     fn new(text: Arc<str>) -> Self {
-        Entry { text, unapplied: Unapplied::default(), shown: None, loaded_ms: 0, lasts: true }
+        Entry { text, views: Cell::default(), loaded_ms: 0, lasts: true }
     }
 
     fn add(&mut self, hour: &CivilHour, views: u64) {
-        *self.unapplied.of(hour) += views;
         // A day that has passed still counts in the longer buckets that it shares with what is shown.
-        self.shown = self.shown_in(hour).map(|figures| (*hour, figures)).or(self.shown);
-        if let Some((of, figures)) = &mut self.shown {
-            for (figure, same) in figures.iter_mut().zip(same_buckets(hour, of)) {
-                *figure += if same { views } else { 0 };
-            }
-        }
+        self.views.shown = self.shown_in(hour).or(self.views.shown);
+        self.views.add(hour, views);
     }
 
-    /// The figures in the buckets of another hour: a new bucket begins at 0. One that has passed (the
-    /// wall clock was set back) is not known any more.
-    fn shown_in(&self, hour: &CivilHour) -> Option<PageFigures> {
-        let (of, figures) = self.shown?;
-        if of.day == hour.day {
-            return Some(figures);
-        }
-        if hour.day < of.day || !self.lasts {
-            return None;
-        }
-        let same = same_buckets(&of, hour);
-        Some(std::array::from_fn(|i| if same[i] { figures[i] } else { 0 }))
+    /// What is shown, in the buckets of another hour.
+    fn shown_in(&self, hour: &CivilHour) -> Option<Running<u64>> {
+        self.views.shown?.turned(hour, self.lasts)
     }
 }
 

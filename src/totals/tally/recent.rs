@@ -1,14 +1,14 @@
-//! The recent past of a site in memory: its hours and days of a month, and the pages read most today.
+//! The recent hours and days of a site in memory, and the pages read most today.
 //!
-//! Shown = stored + unapplied, as in [`figures`](super::running), but kept for every hour and day that the
-//! store was asked for. Nothing is here before somebody asks; after that, what is counted is added, so a
-//! store that is away costs nothing but what other instances count.
+//! Nothing is here before somebody asks; after that, what is counted is added, so a store that is away costs
+//! nothing except what other instances count.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
 
+use super::cell::{Amount, Buckets, Cell};
 use crate::calendar::{Bucket, Calendar, CivilHour, Period};
 use crate::totals::batch::part::Sums;
 
@@ -21,9 +21,9 @@ pub const MOST_READ: usize = 10;
 /// Most hours told of: two long days.
 const MAX_HOURS: usize = 50;
 
-/// The recent past of a site, oldest first.
+/// The recent hours and days of a site, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct Recent {
     /// The hours of yesterday and today, up to the running one.
     pub hours: Vec<(CivilHour, Sums)>,
     /// The last thirty days, up to the running one.
@@ -33,91 +33,86 @@ pub struct Past {
     pub most_read: Vec<Arc<str>>,
 }
 
-/// What the store says of the past.
-pub struct StoredPast {
+/// What the store holds of them.
+pub struct StoredRecent {
     /// Of every bucket that was asked for.
     pub sums: Vec<(Bucket, Sums)>,
     /// The day that `most_read` is of.
     pub day: NaiveDate,
-    /// See [`Past::most_read`].
+    /// See [`Recent::most_read`].
     pub most_read: Vec<Arc<str>>,
 }
 
-/// See the module.
+/// What is shown of recent hours and days.
 #[derive(Default)]
-pub struct History {
-    /// By hour: what the store does not hold yet. Rarely more than one.
-    unapplied: Vec<(CivilHour, Sums)>,
-    shown: Option<Shown>,
-}
-
-struct Shown {
-    sums: BTreeMap<Bucket, Sums>,
+pub struct RecentBuckets {
+    sums: Cell<HoursAndDays>,
+    /// The day that `most_read` is of.
     day: NaiveDate,
     most_read: Vec<Arc<str>>,
     loaded_ms: u64,
 }
 
-impl History {
-    /// Views are written, or stand in an unapplied batch read back at start.
-    pub fn add(&mut self, hour: &CivilHour, sums: Sums) {
-        match self.unapplied.iter_mut().find(|(of, _)| of == hour) {
-            Some((_, held)) => *held += sums,
-            None => self.unapplied.push((*hour, sums)),
-        }
-        let Some(shown) = &mut self.shown else { return };
+#[derive(Clone)]
+struct HoursAndDays(BTreeMap<Bucket, Sums>);
+
+impl Buckets for HoursAndDays {
+    type Amount = Sums;
+
+    fn have_in_common(a: &CivilHour, b: &CivilHour) -> bool {
+        a == b
+    }
+
+    fn change(&mut self, hour: &CivilHour, change: impl Fn(Sums) -> Sums) {
         for bucket in [hour.bucket(Period::Hour), hour.bucket(Period::Day)] {
-            if let Some(held) = shown.sums.get_mut(&bucket) {
-                *held += sums;
-                continue;
-            }
-            shown.sums.insert(bucket, sums);
+            let sums = self.0.entry(bucket).or_default();
+            *sums = change(*sums);
+        }
+    }
+
+    fn raise(&mut self, before: &Self) {
+        for (bucket, sums) in &mut self.0 {
+            *sums = before.0.get(bucket).map_or(*sums, |before| sums.or_larger(*before));
+        }
+    }
+}
+
+impl RecentBuckets {
+    /// Views are written, or in an unapplied batch read back at start.
+    pub fn add(&mut self, hour: &CivilHour, sums: Sums) {
+        let known = self.sums.shown.as_ref().map(|shown| shown.0.len());
+        self.sums.add(hour, sums);
+        if let Some(HoursAndDays(shown)) = &mut self.sums.shown
+            && known.is_some_and(|known| shown.len() > known)
+        {
             let first = hour.day.checked_sub_days(Days::new(DAYS + 1)).unwrap_or(hour.day);
-            shown.sums.retain(|bucket, _| bucket.days().is_some_and(|(day, _)| day >= first));
+            shown.retain(|bucket, _| bucket.days().is_some_and(|(day, _)| day >= first));
         }
     }
 
     /// The store holds so much of an hour now.
     pub fn applied(&mut self, hour: &CivilHour, sums: Sums) {
-        if let Some(place) = self.unapplied.iter().position(|(of, _)| of == hour) {
-            let left = self.unapplied[place].1 - sums;
-            self.unapplied[place].1 = left;
-            if left == Sums::default() {
-                self.unapplied.swap_remove(place);
-            }
-        }
+        self.sums.applied(hour, sums);
     }
 
-    /// The store's word, read while no batch was on its way. Figures never go back.
-    pub fn load(&mut self, stored: StoredPast, uptime_ms: u64) {
-        let mut sums: BTreeMap<Bucket, Sums> = stored.sums.into_iter().collect();
-        for (hour, held) in &self.unapplied {
-            for bucket in [hour.bucket(Period::Hour), hour.bucket(Period::Day)] {
-                *sums.entry(bucket).or_default() += *held;
-            }
-        }
-        for (bucket, before) in self.shown.iter().flat_map(|shown| &shown.sums) {
-            if let Some(fresh) = sums.get_mut(bucket) {
-                let (views, visits) = (fresh.views.max(before.views), fresh.visits.max(before.visits));
-                *fresh = Sums { views, visits };
-            }
-        }
-        let (day, most_read) = (stored.day, stored.most_read);
-        self.shown = Some(Shown { sums, day, most_read, loaded_ms: uptime_ms });
+    /// Takes what the store holds, read while no batch was on its way.
+    pub fn learn(&mut self, stored: StoredRecent, uptime_ms: u64) {
+        self.sums.learn(HoursAndDays(stored.sums.into_iter().collect()));
+        (self.day, self.most_read, self.loaded_ms) = (stored.day, stored.most_read, uptime_ms);
     }
 
-    /// The past up to an hour, and when it was loaded, monotonic milliseconds; none where it is not known.
-    pub fn past(&self, calendar: &Calendar, unix_ms: i64) -> Option<(Past, u64)> {
-        let shown = self.shown.as_ref()?;
-        let of = |bucket: Bucket| shown.sums.get(&bucket).copied().unwrap_or_default();
+    /// What is shown at an instant, and when it was loaded, monotonic milliseconds; none where it is not known.
+    pub fn recent(&self, calendar: &Calendar, unix_ms: i64) -> Option<(Recent, u64)> {
+        let HoursAndDays(shown) = self.sums.shown.as_ref()?;
+        let of = |bucket: Bucket| shown.get(&bucket).copied().unwrap_or_default();
         let (hours, days) = buckets(calendar, unix_ms);
         let today = days.last().copied();
-        let past = Past {
+        let recent = Recent {
             hours: hours.into_iter().map(|hour| (hour, of(hour.bucket(Period::Hour)))).collect(),
             days: days.into_iter().map(|day| (day, of(Bucket::Day(day)))).collect(),
-            most_read: if today == Some(shown.day) { shown.most_read.clone() } else { Vec::new() },
+            most_read: if today == Some(self.day) { self.most_read.clone() } else { Vec::new() },
         };
-        Some((past, shown.loaded_ms))
+        Some((recent, self.loaded_ms))
     }
 }
 
@@ -167,27 +162,27 @@ mod tests {
         let calendar = calendar();
         let hour = calendar.span(AT_MS).hour;
         let views = |views| Sums { views, visits: 1 };
-        let stored = |held: u64| StoredPast {
+        let stored = |held: u64| StoredRecent {
             sums: vec![(hour.bucket(Period::Hour), views(held)), (Bucket::Day(hour.day), views(held))],
             day: hour.day,
             most_read: Vec::new(),
         };
-        let mut history = History::default();
-        let shown = |history: &History| {
-            let (past, _) = history.past(&calendar, AT_MS).unwrap();
-            (past.hours.last().unwrap().1.views, past.days.last().unwrap().1.views)
+        let mut buckets = RecentBuckets::default();
+        let shown = |buckets: &RecentBuckets| {
+            let (recent, _) = buckets.recent(&calendar, AT_MS).unwrap();
+            (recent.hours.last().unwrap().1.views, recent.days.last().unwrap().1.views)
         };
-        history.add(&hour, views(2));
-        assert_eq!(history.past(&calendar, AT_MS), None, "nobody has asked the store");
-        history.load(stored(5), 0);
-        assert_eq!(shown(&history), (7, 7));
-        history.add(&hour, views(1));
-        history.applied(&hour, Sums { views: 3, visits: 2 });
-        assert!(history.unapplied.is_empty());
-        assert_eq!(shown(&history), (8, 8));
-        history.load(stored(8), 0);
-        assert_eq!(shown(&history), (8, 8));
-        history.load(stored(1), 0);
-        assert_eq!(shown(&history), (8, 8), "a store that went back is not believed");
+        buckets.add(&hour, views(2));
+        assert_eq!(buckets.recent(&calendar, AT_MS), None, "nobody has asked the store");
+        buckets.learn(stored(5), 0);
+        assert_eq!(shown(&buckets), (7, 7));
+        buckets.add(&hour, views(1));
+        buckets.applied(&hour, Sums { views: 3, visits: 2 });
+        assert!(buckets.sums.is_applied());
+        assert_eq!(shown(&buckets), (8, 8));
+        buckets.learn(stored(8), 0);
+        assert_eq!(shown(&buckets), (8, 8));
+        buckets.learn(stored(1), 0);
+        assert_eq!(shown(&buckets), (8, 8), "a store that went back is not believed");
     }
 }

@@ -1,128 +1,80 @@
-//! The figures of one site in memory: as shown, and what of them the store does not hold yet.
-//!
-//! Shown = stored + unapplied, where unapplied is what is pending or on its way. Counting a view adds it to
-//! both shown and unapplied; the store's word that it applied a batch takes it from unapplied alone. So a
-//! figure never goes back across a flush, and a fresh reading of the store is merged by adding what is
-//! unapplied to it.
+//! The running totals of one site in memory, and the visitors of its running day.
+
+use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
-use crate::calendar::{CivilHour, Period};
+use super::cell::{Amount, Buckets, Cell, Running};
+use crate::calendar::{CivilHour, PerPeriod, Period};
 use crate::totals::batch::part::Sums;
-use crate::totals::batch::sketch::{Registers, Sketch};
+use crate::totals::batch::sketch::{Registers, Sketch, register_of};
 
-/// Day, week, month, year, all: the buckets that figures are shown for.
-pub const PERIODS: [Period; 5] = [Period::Day, Period::Week, Period::Month, Period::Year, Period::All];
-
-/// Which of the shown buckets two hours have in common.
-pub fn same_buckets(a: &CivilHour, b: &CivilHour) -> [bool; 5] {
-    if (a.day, a.week) == (b.day, b.week) {
-        return [true; 5];
-    }
-    PERIODS.map(|period| a.bucket(period) == b.bucket(period))
-}
-
-/// Amounts by civil day that are not in the store yet: rarely more than one day, never many.
-#[derive(Clone, Debug, Default)]
-pub struct Unapplied<T>(Vec<(CivilHour, T)>);
-
-impl<T: Default + Copy + PartialOrd + std::ops::Sub<Output = T>> Unapplied<T> {
-    /// The amount of a day. The hour's own hour is of no account; its week may be one of another calendar.
-    pub fn of(&mut self, hour: &CivilHour) -> &mut T {
-        let same = |h: &CivilHour| (h.day, h.week) == (hour.day, hour.week);
-        let place = self.0.iter().position(|(h, _)| same(h)).unwrap_or_else(|| {
-            self.0.push((*hour, T::default()));
-            self.0.len() - 1
-        });
-        &mut self.0[place].1
-    }
-
-    /// The store holds so much of a day now.
-    pub fn take(&mut self, day: NaiveDate, mut amount: T) {
-        while let Some(place) = self.0.iter().position(|(h, _)| h.day == day) {
-            let left = &mut self.0[place].1;
-            if amount < *left {
-                *left = *left - amount;
-                return;
-            }
-            amount = amount - *left;
-            self.0.swap_remove(place);
-        }
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&CivilHour, &T)> {
-        self.0.iter().map(|(hour, amount)| (hour, amount))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// What the store says of a site.
+/// What the store holds of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The hour whose buckets these are.
     pub hour: CivilHour,
-    /// Day, week, month, year, all.
-    pub sums: [Sums; 5],
-    /// Visitors of the other days of the week, month, year and ever.
-    pub earlier_visitors: [u64; 4],
+    pub sums: PerPeriod<Sums>,
+    /// Visitors of the other days of each bucket: none of the day's.
+    pub earlier_visitors: PerPeriod<u64>,
     /// The day's visitors.
     pub sketch: Sketch,
 }
 
-/// See the module.
-pub struct SiteFigures {
-    unapplied: Unapplied<Sums>,
-    shown: Option<Shown>,
-    /// The latest day of which anything is known: later than that of `shown` where the wall clock was set
+/// What is shown of a site, except the visitors of the day.
+pub struct RunningTotals {
+    totals: Cell<Running<Total>>,
+    /// The latest day of which anything is known: later than that of `totals` where the wall clock was set
     /// back, and then nothing is known of the buckets in between.
     latest: NaiveDate,
-    /// Visitors of the running day and hour: what is already known to be in a batch.
+    /// Visitors of the running day.
     day: (Option<NaiveDate>, Sketch),
-    hour: (Option<CivilHour>, Sketch),
-    /// Registers that rose since the last seal.
-    risen: Risen,
+    /// Registers of the pending day's sketch that the store may not hold, and their ranks.
+    risen: BTreeMap<u16, u8>,
     changed_ms: i64,
 }
 
-#[derive(Clone)]
-struct Shown {
-    hour: CivilHour,
-    sums: [Sums; 5],
-    earlier_visitors: [u64; 4],
+/// What is counted in a bucket. Visitors of days are added up when the day has ended.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Total {
+    sums: Sums,
+    earlier_visitors: u64,
 }
 
-/// Registers that rose, of the day's and of the hour's sketch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Risen {
-    pub day: Registers,
-    pub hour: Registers,
+impl Amount for Total {
+    fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self {
+        let earlier_visitors = numbers(self.earlier_visitors, other.earlier_visitors);
+        Total { sums: self.sums.merge(other.sums, numbers), earlier_visitors }
+    }
 }
 
 /// Figures of the running buckets: day, week, month, year, all. `None`: not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Views.
-    pub views: [Option<u64>; 5],
+    pub views: PerPeriod<Option<u64>>,
     /// Visits.
-    pub visits: [Option<u64>; 5],
+    pub visits: PerPeriod<Option<u64>>,
     /// Visitors: of a day an estimate, of a longer period the sum of its days.
-    pub visitors: [Option<u64>; 5],
+    pub visitors: PerPeriod<Option<u64>>,
     /// When they last changed, Unix milliseconds.
     pub changed_ms: i64,
 }
 
-impl SiteFigures {
+impl Figures {
+    /// Whether any of the views are known.
+    pub fn are_known(&self) -> bool {
+        self.views.iter().any(|(_, views)| views.is_some())
+    }
+}
+
+impl RunningTotals {
     pub fn new() -> Self {
-        SiteFigures {
-            unapplied: Unapplied::default(),
-            shown: None,
+        RunningTotals {
+            totals: Cell::default(),
             latest: NaiveDate::MIN,
             day: (None, Sketch::new()),
-            hour: (None, Sketch::new()),
-            risen: Risen::default(),
+            risen: BTreeMap::new(),
             changed_ms: 0,
         }
     }
@@ -133,20 +85,18 @@ impl SiteFigures {
         self.changed_ms = self.changed_ms.max(at_ms);
     }
 
-    /// One of them is a visitor's. `anew`: it is read back from the journal and in no batch; its visitor
-    /// goes to the store even if the day's sketch holds it, for that may come from a checkpoint, which
-    /// knew it before the store did.
-    pub fn see(&mut self, hour: &CivilHour, visitor: u64, anew: bool) {
+    /// One of them is a visitor's. `again`: it is read back from the journal and in no batch; its visitor goes
+    /// to the store even if the day's sketch holds it, because that may come from a checkpoint, which knew it
+    /// before the store did. To raise a register twice changes nothing.
+    pub fn see(&mut self, hour: &CivilHour, visitor: u64, again: bool) {
         self.turn_day(hour);
-        if self.hour.0 != Some(*hour) {
-            self.hour = (Some(*hour), Sketch::new());
-        }
-        // The hour's sketch holds nothing that is not on its way to the store.
-        let rose = self.hour.1.insert(visitor);
-        self.risen.hour.extend(rose);
         let is_running = self.day.0 == Some(hour.day);
-        let rose_in_day = if is_running { self.day.1.insert(visitor) } else { rose };
-        self.risen.day.extend(if anew { rose } else { rose_in_day });
+        let rose = is_running && self.day.1.insert(visitor).is_some();
+        if rose || again || !is_running {
+            let (register, rank) = register_of(visitor);
+            let risen = self.risen.entry(register).or_default();
+            *risen = rank.max(*risen);
+        }
     }
 
     /// A day that has come begins; one that has passed does not come back.
@@ -158,7 +108,7 @@ impl SiteFigures {
 
     fn begin_day(&mut self, hour: &CivilHour) {
         // The day that ends belongs to the earlier days of what is shown.
-        self.shown = self.shown_in(hour);
+        self.totals.shown = self.shown_in(hour);
         self.day = (Some(hour.day), Sketch::new());
     }
 
@@ -172,110 +122,75 @@ impl SiteFigures {
     }
 
     fn add(&mut self, hour: &CivilHour, sums: Sums) {
-        *self.unapplied.of(hour) += sums;
         // A day that has passed still counts in the longer buckets that it shares with what is shown.
-        self.shown = self.shown_in(hour).or(self.shown.take());
+        self.totals.shown = self.shown_in(hour).or(self.totals.shown);
+        self.totals.add(hour, Total { sums, earlier_visitors: 0 });
         self.latest = self.latest.max(hour.day);
-        if let Some(shown) = &mut self.shown {
-            for (figure, same) in shown.sums.iter_mut().zip(same_buckets(hour, &shown.hour)) {
-                if same {
-                    *figure += sums;
-                }
-            }
-        }
     }
 
     /// Takes the registers that rose.
-    pub fn seal(&mut self) -> Risen {
-        std::mem::take(&mut self.risen)
+    pub fn seal(&mut self) -> Registers {
+        std::mem::take(&mut self.risen).into_iter().collect()
     }
 
     /// The store holds a batch's amounts now.
-    pub fn applied(&mut self, day: NaiveDate, sums: Sums) {
-        self.unapplied.take(day, sums);
+    pub fn applied(&mut self, hour: &CivilHour, sums: Sums) {
+        self.totals.applied(hour, Total { sums, earlier_visitors: 0 });
     }
 
-    /// The store's word on the running day, read while no batch was on its way. Figures never go back.
-    pub fn load(&mut self, stored: Stored, now_ms: i64) {
-        let mut sums = stored.sums;
-        for (other, amount) in self.unapplied.iter() {
-            for (figure, same) in sums.iter_mut().zip(same_buckets(other, &stored.hour)) {
-                if same {
-                    *figure += *amount;
-                }
-            }
+    /// Takes what the store holds of the running day, read while no batch was on its way.
+    pub fn learn(&mut self, stored: Stored, now_ms: i64) {
+        let Stored { hour, sums, earlier_visitors, sketch } = stored;
+        if self.day.0 != Some(hour.day) {
+            self.begin_day(&hour);
         }
-        if self.day.0 != Some(stored.hour.day) {
-            self.begin_day(&stored.hour);
-        }
-        self.day.1.merge(&stored.sketch);
-        let mut earlier_visitors = stored.earlier_visitors;
-        let before = self.shown_in(&stored.hour);
-        if let Some(shown) = &before {
-            for (new, old) in sums.iter_mut().zip(shown.sums) {
-                *new = Sums { views: new.views.max(old.views), visits: new.visits.max(old.visits) };
-            }
-            for (new, old) in earlier_visitors.iter_mut().zip(shown.earlier_visitors) {
-                *new = old.max(*new);
-            }
-        }
-        if before.is_none_or(|shown| shown.sums != sums || shown.earlier_visitors != earlier_visitors) {
+        self.day.1.merge(&sketch);
+        let before = self.shown_in(&hour);
+        self.totals.shown = before;
+        let total = |(sums, earlier_visitors)| Total { sums, earlier_visitors };
+        self.totals.learn(Running { hour, values: sums.zip(earlier_visitors).map(total) });
+        if before.map(|shown| shown.values) != self.totals.shown.map(|shown| shown.values) {
             self.changed_ms = now_ms;
         }
         // What was known of a later day, in another zone or before the clock was set back, is no 0.
-        self.latest = self.latest.max(stored.hour.day);
-        self.shown = Some(Shown { hour: stored.hour, sums, earlier_visitors });
+        self.latest = self.latest.max(hour.day);
     }
 
     /// The figures in the buckets of an hour.
     pub fn figures(&self, hour: &CivilHour) -> Figures {
-        let Some(shown) = self.shown_in(hour) else {
+        let Some(Running { values, .. }) = self.shown_in(hour) else {
             return Figures { changed_ms: self.changed_ms, ..Figures::default() };
         };
-        let today = if self.day.0 == Some(hour.day) { self.day.1.estimate() } else { 0 };
-        let earlier = shown.earlier_visitors;
+        let today = self.visitors_of(hour.day);
         Figures {
-            views: shown.sums.map(|s| Some(s.views)),
-            visits: shown.sums.map(|s| Some(s.visits)),
-            visitors: std::array::from_fn(|i| Some(today + if i == 0 { 0 } else { earlier[i - 1] })),
+            views: values.map(|total| Some(total.sums.views)),
+            visits: values.map(|total| Some(total.sums.visits)),
+            visitors: values.map(|total| Some(total.earlier_visitors + today)),
             changed_ms: self.changed_ms,
         }
     }
 
     /// What the store is known to hold, for the checkpoint.
     pub fn stored(&self) -> Option<Stored> {
-        let shown = self.shown.as_ref().filter(|shown| shown.hour.day >= self.latest)?;
-        let mut sums = shown.sums;
-        for (other, amount) in self.unapplied.iter() {
-            for (figure, same) in sums.iter_mut().zip(same_buckets(other, &shown.hour)) {
-                if same {
-                    *figure = *figure - *amount;
-                }
-            }
-        }
-        let sketch = if self.day.0 == Some(shown.hour.day) { self.day.1.clone() } else { Sketch::new() };
-        Some(Stored { hour: shown.hour, sums, earlier_visitors: shown.earlier_visitors, sketch })
+        let Running { hour, values } = self.totals.stored().filter(|known| known.hour.day >= self.latest)?;
+        let sketch = if self.day.0 == Some(hour.day) { self.day.1.clone() } else { Sketch::new() };
+        let earlier_visitors = values.map(|total| total.earlier_visitors);
+        Some(Stored { hour, sums: values.map(|total| total.sums), earlier_visitors, sketch })
     }
 
-    /// What is shown in the buckets of another hour: a new bucket begins at 0, and the visitors of the day
-    /// that ended become earlier ones. A day that has passed (the wall clock was set back) is not known.
-    fn shown_in(&self, hour: &CivilHour) -> Option<Shown> {
-        let shown = self.shown.as_ref()?;
-        if shown.hour.day == hour.day {
-            return Some(shown.clone());
+    /// What is shown, in the buckets of another hour. The visitors of a day that ended become earlier ones.
+    fn shown_in(&self, hour: &CivilHour) -> Option<Running<Total>> {
+        let shown = self.totals.shown?;
+        let mut turned = shown.turned(hour, shown.hour.day >= self.latest)?;
+        if turned.hour.day > shown.hour.day {
+            let ended = Total { sums: Sums::default(), earlier_visitors: self.visitors_of(shown.hour.day) };
+            turned.change(&shown.hour, |total| total.plus(ended));
         }
-        if hour.day < shown.hour.day || shown.hour.day < self.latest {
-            return None;
-        }
-        let same = same_buckets(&shown.hour, hour);
-        let ended = if self.day.0 == Some(shown.hour.day) { self.day.1.estimate() } else { 0 };
-        Some(Shown {
-            hour: *hour,
-            sums: std::array::from_fn(|i| if same[i] { shown.sums[i] } else { Sums::default() }),
-            earlier_visitors: std::array::from_fn(|i| {
-                if same[i + 1] { shown.earlier_visitors[i] + ended } else { 0 }
-            }),
-        })
+        Some(turned)
+    }
+
+    fn visitors_of(&self, day: NaiveDate) -> u64 {
+        if self.day.0 == Some(day) { self.day.1.estimate() } else { 0 }
     }
 
     /// The days before today of the week, the month, the year and since the beginning, each without those

@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 
 use super::audit::{self, Audit};
 use super::copy::{self, CopyError, Manner};
-use crate::totals::Config;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
 use crate::totals::store::Snapshot;
+use crate::totals::store::contract::StoreConfig;
 use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
 
@@ -118,18 +118,20 @@ fn finish(unfinished: &Path, into: &Path, mut manifest: String) -> Result<(), Ba
 ///
 /// # Errors
 /// See [`BackupError`]; in Redis there may be keys that no service reads (see `migrate`).
-pub async fn restore(config: &Config, from: &Path) -> Result<Vec<Audit>, BackupError> {
+pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Result<Vec<Audit>, BackupError> {
     check(from)?;
-    let data_dir = &config.data_dir;
     if !is_empty(data_dir).map_err(at(data_dir))? {
-        return Err(BackupError::NotEmpty(data_dir.clone(), "a backup is restored into an empty data_dir"));
+        return Err(BackupError::NotEmpty(
+            data_dir.to_owned(),
+            "a backup is restored into an empty data_dir",
+        ));
     }
     let totals = from.join(TOTALS);
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
     let dump = Snapshot::of_file(&totals).await.map_err(refused)?;
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
-    if config.store.url != StoreUrl::Embedded {
-        return Ok(copy::copy(&dump, &config.store, data_dir, Manner::default()).await?);
+    if store.url != StoreUrl::Embedded {
+        return Ok(copy::copy(&dump, store, data_dir, Manner::default()).await?);
     }
     let mut audits = Vec::new();
     for site in dump.sites().await.map_err(refused)? {

@@ -19,14 +19,14 @@
 
 use std::sync::Arc;
 
-use crate::calendar::CivilHour;
+use crate::calendar::{CivilHour, PerPeriod};
 use crate::ingest::VisitorId;
 use crate::sessions::{Export, Exported};
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::batch::part::{HashName, LastParts, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
-use crate::totals::disk::log::Position;
+use crate::totals::disk::frame::Position;
 use crate::totals::tally::pages::PageFigures;
 use crate::totals::tally::running::Stored;
 
@@ -85,7 +85,7 @@ impl Checkpoint {
             body.put_varint(known.site as u64);
             body.put_hour(&known.hour);
             body.put_text(&known.page);
-            known.figures.iter().for_each(|views| body.put_varint(*views));
+            known.figures.iter().for_each(|(_, views)| body.put_varint(*views));
         });
         let mut file = Vec::with_capacity(body.len() + 14);
         file.put(MAGIC);
@@ -129,7 +129,7 @@ impl Checkpoint {
     }
 
     /// The place that each of its sites has now, by `place`; none for one that is gone.
-    pub fn places(&self, place: impl Fn(&SiteKey) -> Option<usize>) -> Vec<Option<usize>> {
+    pub fn places(&self, place: impl Fn(&SiteKey) -> Option<SiteId>) -> Vec<Option<SiteId>> {
         self.sites.iter().map(place).collect()
     }
 }
@@ -152,12 +152,12 @@ fn take_all<'a, T>(
     (0..take.count(each)?).map(|_| one(take)).collect()
 }
 
-fn five<T: Copy + Default>(mut one: impl FnMut() -> Result<T, Damaged>) -> Result<[T; 5], Damaged> {
+fn five<T: Copy + Default>(mut one: impl FnMut() -> Result<T, Damaged>) -> Result<PerPeriod<T>, Damaged> {
     let mut all = [T::default(); 5];
     for place in &mut all {
         *place = one()?;
     }
-    Ok(all)
+    Ok(all.into())
 }
 
 fn site_key(text: &str) -> Result<SiteKey, Damaged> {
@@ -192,11 +192,11 @@ fn take_session(take: &mut Take<'_>) -> Result<Exported, Damaged> {
 fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
     body.put_varint(*site as u64);
     body.put_hour(&stored.hour);
-    for sums in stored.sums {
+    for (_, sums) in stored.sums.iter() {
         body.put_varint(sums.views);
         body.put_varint(sums.visits);
     }
-    stored.earlier_visitors.iter().for_each(|visitors| body.put_varint(*visitors));
+    stored.earlier_visitors.iter().skip(1).for_each(|(_, visitors)| body.put_varint(*visitors));
     let sketch = stored.sketch.to_bytes();
     body.put_varint(sketch.len() as u64);
     body.put(&sketch);
@@ -205,7 +205,7 @@ fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
 fn take_figures(take: &mut Take<'_>) -> Result<(usize, Stored), Damaged> {
     let (site, hour) = (take.varint()? as usize, take.hour()?);
     let sums = five(|| Ok(Sums { views: take.varint()?, visits: take.varint()? }))?;
-    let earlier_visitors = [take.varint()?, take.varint()?, take.varint()?, take.varint()?];
+    let earlier_visitors = [0, take.varint()?, take.varint()?, take.varint()?, take.varint()?].into();
     let length = take.count(1)?;
     let sketch = Sketch::from_bytes(take.bytes(length)?).map_err(|_| Damaged("a sketch"))?;
     Ok((site, Stored { hour, sums, earlier_visitors, sketch }))

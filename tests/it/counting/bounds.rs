@@ -1,20 +1,12 @@
 //! G5: each bound sheds the newcomer, is counted where it shows, and resets nothing that was counted.
 
-use std::fs;
-
-use crate::support::harness::{SITE, Setup, TestApp, until, view};
+use crate::support::harness::{SITE, Setup, TestApp, view};
 use crate::support::http::{self, Connection, request};
-use crate::support::service::{Service, my_turn};
+use crate::support::service::{Service, memory, my_turn};
+use crate::support::wait::until;
 
 fn reached(app: &TestApp, bound: &str) -> f64 {
     app.metric(&format!("footfall_bounds_reached_total{{bound=\"{bound}\"}}"))
-}
-
-/// Bytes of memory that a process has in use.
-fn memory(service: &Service) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 #[test]
@@ -108,27 +100,20 @@ fn a_full_journal_refuses_views_keeps_those_it_has_and_does_not_grow() {
     let taken: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     let (status, text) = service.readiness();
     assert!(status == 503 && text.contains("[-]journal journal-full"), "{text}");
-    let before = memory(&service);
+    let before = memory(service.pid());
     let mut connection = Connection::open(public).unwrap();
     for _ in 0..2000 {
         assert_eq!(connection.ask(view("/a").bytes()).unwrap().status, 503);
     }
-    let grown = memory(&service).saturating_sub(before);
+    let grown = memory(service.pid()).saturating_sub(before);
     assert!(grown < 8 << 20, "it grew by {grown} bytes");
     assert!(service.metric("footfall_bounds_reached_total{bound=\"journal\"}") >= 2000.0);
     let bytes = service.metric("footfall_journal_bytes");
     assert!(bytes < f64::from(17 << 20), "{bytes} bytes");
     assert_eq!(service.counters_now(SITE)["views"]["all"], taken, "nothing is reset");
-    service.kill9();
-    service.spawn();
     // A start makes a batch of it, and its first checkpoint room.
-    until("views are taken again", || {
-        service.addresses().is_some_and(|(public, _)| {
-            Connection::open(public)
-                .and_then(|mut connection| connection.ask(view("/a").bytes()))
-                .is_ok_and(|answer| answer.status == 204)
-        })
-    });
+    service.begin();
+    until("views are taken again", || service.send(&view("/a")).status == 204);
     assert_eq!(http::get(service.admin(), "/readyz").status, 200);
     assert_eq!(service.counters(SITE)["views"]["all"], taken + 1);
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{Setup, TestApp, until, view};
+use crate::support::harness::{Setup, TestApp, view};
 use crate::support::servers::RedisServer;
+use crate::support::wait::until;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -111,7 +112,7 @@ fn sites_of_other_zones_have_other_days() {
 
 #[test]
 fn views_at_midnight_while_redis_is_down_stay_in_their_days() {
-    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut redis = RedisServer::lasting();
     let mut app = TestApp::start_at("2023-09-15T23:50:00+07:00", Setup::default().store(&redis.url()));
     send(&app, 2);
     app.page("/a");
@@ -136,10 +137,8 @@ fn views_at_midnight_while_redis_is_down_stay_in_their_days() {
     app.until_stale(false);
     until("everything is known", || views(&app) == in_buckets([4, 9, 9, 9, 9]));
     app.stop();
-    let mut client = redis.client();
-    for (day, counted) in [("2023-09-15", "5"), ("2023-09-16", "4")] {
-        let key = format!("footfall:{{lamdong}}:day:{day}");
-        assert_eq!(client.ask(&[b"HGET", key.as_bytes(), b"views"]).text(), counted);
+    for (day, counted) in [("day:2023-09-15", 5), ("day:2023-09-16", 4)] {
+        assert_eq!(redis.sum(day, "views"), Some(counted));
     }
 }
 
@@ -273,7 +272,7 @@ fn a_new_first_day_of_the_week_sums_the_running_week_from_its_days() {
 
 #[test]
 fn a_new_first_day_of_the_week_waits_for_a_store_that_is_away() {
-    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut redis = RedisServer::lasting();
     let zone = "Asia/Ho_Chi_Minh";
     let setup = Setup::default().store(&redis.url()).sites(&with_calendar(zone, "monday"));
     let mut app = TestApp::start_at("2026-11-22T12:00:00+07:00", setup);

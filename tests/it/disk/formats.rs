@@ -6,7 +6,7 @@
 //! service showed then. To make those of the version at hand (before a release, and never again after it):
 //!
 //! ```text
-//! FOOTFALL_MAKE_FIXTURES=1 cargo test --locked --test it formats::the_files_of_this_version
+//! FOOTFALL_MAKE_FIXTURES=1 cargo test --locked --test it disk::formats::the_files_of_this_version
 //! ```
 
 use std::collections::BTreeMap;
@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::harness::{SITE, Setup, TestApp, copy_files, counters_with, until, view};
-use crate::support::servers::{RedisServer, Reply};
+use crate::support::harness::{SITE, Setup, TestApp, copy_files, counters_with, view};
+use crate::support::servers::RedisServer;
 use crate::support::service::{Service, files};
+use crate::support::wait::until;
 
 const AT: &str = "2023-09-15T08:19:00+07:00";
 
@@ -78,9 +79,7 @@ fn make_redis(dir: &Path, dump: &Path) -> Value {
     let app = TestApp::start_at(AT, Setup::default().store(&redis.url()));
     send(&app, 0, 20);
     shown(&app);
-    let stored = Reply::Bytes(Some(b"20".to_vec()));
-    let mut client = redis.client();
-    until("all is stored", || client.ask(&[b"HGET", b"footfall:{lamdong}:all", b"views"]) == stored);
+    until("all is stored", || redis.views() == 20);
     let checkpoint = || fs::metadata(app.data_dir().join("checkpoint")).map_or(0, |file| file.len());
     until("the checkpoint holds sessions, figures and pages", || checkpoint() > 800);
     redis.client().ask(&[b"SAVE"]);
@@ -232,10 +231,9 @@ fn a_newer_redis_is_sent_nothing_and_views_are_kept() {
     let before = everything();
     let setup = Setup::default().store(&redis.url());
     let mut app = TestApp::start_with(AT, setup, &fixture.join("redis"));
-    let held = || crate::support::http::get(app.admin(), "/readyz?verbose").text().to_owned();
-    until("it says so", || held().contains("format 2, this version of footfall reads format 1"));
+    until("it says so", || app.readiness().1.contains("format 2, this version of footfall reads format 1"));
     send(&app, 100, 5);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    app.until_tried();
     assert_eq!(everything(), before);
     // The newer version is gone again.
     redis.client().ask(&[b"HSET", meta, b"format", b"1"]);

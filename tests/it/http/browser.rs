@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::service::my_turn;
+
 /// Where the first of some programs is on the PATH.
 fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -15,6 +17,7 @@ fn program(names: &[&str]) -> Option<PathBuf> {
 
 #[test]
 fn pages_count_and_are_filled_in_a_real_browser() {
+    let _turn = my_turn();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     let node =
         program(&["node", "nodejs"]).expect("Node 18 or newer is needed: install nodejs, or use tests/run");

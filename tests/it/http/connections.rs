@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::harness::{SITE, Setup, TestApp, until, view};
+use crate::support::harness::{SITE, Setup, TestApp, view};
 use crate::support::http::{self, Connection, request};
 use crate::support::service::Service;
+use crate::support::wait::until;
 
 #[test]
 fn a_head_that_never_ends_is_cut_off_and_disturbs_nobody() {
@@ -76,8 +77,7 @@ fn one_connection_too_many_is_closed_and_the_others_go_on() {
 fn without_descriptors_it_waits_and_goes_on() {
     let setup = Setup::default().set("http.max_connections", "1000").set("http.header_timeout", "5m");
     let mut service = Service::prepare(setup).after("ulimit -n 64");
-    service.spawn();
-    service.until_ready();
+    service.begin();
     let mut operator = Connection::open(service.admin()).unwrap();
     let mut reader = Connection::open(service.public()).unwrap();
     let mut counted = 0;

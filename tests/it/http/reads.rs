@@ -79,7 +79,7 @@ fn pages_are_answered_in_order_and_as_often_as_asked() {
     }
     let target = "/api/v1/sites/lamdong/pages?page=/tin%20t%E1%BB%A9c&page=/a/&_=9&page=/never&page=/a";
     let mut shown = app.get(target);
-    crate::support::harness::until("all are known", || {
+    crate::support::wait::until("all are known", || {
         shown = app.get(target);
         shown.json()["stale"] == false
     });
@@ -125,7 +125,7 @@ fn what_cannot_be_read_is_refused_with_a_reason() {
 
 #[test]
 fn a_page_that_finds_no_room_counts_for_its_site() {
-    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut redis = RedisServer::lasting();
     let mut app = TestApp::start(Setup::default().store(&redis.url()).set("totals.max_pages", "10"));
     app.compares_pages = false;
     app.until_stale(false);
@@ -144,14 +144,11 @@ fn a_page_that_finds_no_room_counts_for_its_site() {
     app.until_stale(true);
     redis.restart();
     app.until_stale(false);
-    crate::support::harness::until("no view waits for the store", || {
+    crate::support::wait::until("no view waits for the store", || {
         app.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0
     });
     app.take(&view("/late"));
     assert_eq!(app.page("/late")["views"]["all"], 1, "there is room again");
     app.stop();
-    let mut client = redis.client();
-    let mut stored =
-        |page: &str| client.ask(&[b"HGET", b"footfall:{lamdong}:all:pages", page.as_bytes()]).text();
-    assert_eq!([stored("(other)"), stored("/9"), stored("/late")], ["5", "2", "1"]);
+    assert_eq!(["(other)", "/9", "/late"].map(|page| redis.sum("all:pages", page)), [5, 2, 1].map(Some));
 }

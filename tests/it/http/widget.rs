@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::harness::{Setup, TestApp, until, view};
+use crate::support::harness::{Setup, TestApp, view};
 use crate::support::http::{Answer, ask, request};
-use crate::support::servers::RedisServer;
+use crate::support::servers::{NOBODY, RedisServer};
+use crate::support::wait::until;
 
 const CACHED: &str = "public, max-age=30, stale-while-revalidate=30, stale-if-error=86400";
 
@@ -64,7 +65,8 @@ fn seen(html: &str) -> String {
 #[test]
 fn the_newspapers_block_comes_out_to_the_character_in_every_form() {
     let redis = RedisServer::start();
-    let app = newspaper(&redis, Setup::default());
+    let mut app = newspaper(&redis, Setup::default());
+    app.breaks_the_store();
     let text = app.get("/widget/lamdong?format=text");
     assert_eq!(text.text(), BLOCK);
     assert_eq!(text.header("content-type"), Some("text/plain; charset=utf-8"));
@@ -146,7 +148,8 @@ fn who_has_the_block_is_told_so_and_what_cannot_be_shown_is_refused() {
 
 #[test]
 fn a_figure_that_is_not_known_is_left_out_and_kept_by_no_cache() {
-    let app = TestApp::start(Setup::default().store("redis://127.0.0.1:1/0"));
+    let mut app = TestApp::start(Setup::default().store(&format!("redis://{NOBODY}/0")));
+    app.breaks_the_store();
     let text = app.get("/widget/lamdong?format=text");
     assert_eq!(text.text(), "Thống kê truy cập\n  • Đang online: 0\n");
     assert_eq!(text.header("cache-control"), Some("no-store"));

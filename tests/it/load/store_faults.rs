@@ -3,29 +3,22 @@
 
 use std::fs::OpenOptions;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::dice::Dice;
-use crate::support::harness::{Beacon, SITE, Setup, number, until, view};
-use crate::support::load::{Account, Load};
+use crate::support::harness::{SITE, Setup, number};
+use crate::support::load::{Account, Load, Running};
 use crate::support::proxy::Proxy;
-use crate::support::servers::{RedisClient, RedisServer, Reply};
+use crate::support::servers::{NOBODY, RedisServer, Reply};
 use crate::support::service::{Service, files, my_turn};
+use crate::support::wait::{pause, until};
 
-const VISITORS: u32 = 100;
-const PAGES: u32 = 20;
 const BUCKETS: [&str; 5] = ["day", "week", "month", "year", "all"];
 
-fn next(client: u32, number: u32) -> (String, u32, Beacon) {
-    // Cuts and losses are what is tested, not speed.
-    std::thread::sleep(Duration::from_millis(1));
-    let page = format!("/tin/{}", number % PAGES);
-    let who = (number + client) % VISITORS;
-    (page.clone(), who, view(&page).from(&format!("203.0.113.{}", who + 1)))
-}
-
-fn service(store: &str) -> Service {
-    Service::start(Setup::default().store(store))
+fn begin(store: &str, load: Load) -> (Service, Running) {
+    let service = Service::start(Setup::default().store(store));
+    let load = load.begin(&service);
+    (service, load)
 }
 
 /// Everything is in the store; what it holds is what the service shows and what was accepted, in every
@@ -35,31 +28,27 @@ fn check(service: &mut Service, redis: &RedisServer, account: &Account) {
         if again {
             service.restart();
         }
-        until("everything is in the store", || {
-            service.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0
-        });
+        service.until_applied();
+        account.check(service);
         let counters = service.counters(SITE);
-        let views = counters["views"]["all"].as_u64().unwrap();
-        account.check(views);
-        let mut client = redis.client();
-        let stored = |client: &mut RedisClient, name: &str, field: &str| -> u64 {
-            let key = format!("footfall:{{lamdong}}:{name}");
-            client.ask(&[b"HGET", key.as_bytes(), field.as_bytes()]).text().parse().unwrap()
-        };
         for bucket in BUCKETS {
             let name = match bucket {
                 "all" => "all".to_owned(),
                 _ => format!("{bucket}:{}", counters["buckets"][bucket].as_str().unwrap()),
             };
             // Over a midnight the running buckets hold less.
-            let of = |total: &str| counters[total][bucket].as_u64().unwrap();
-            assert_eq!(stored(&mut client, &name, "views"), of("views"), "{name}");
-            assert_eq!(stored(&mut client, &name, "visits"), of("visits"), "{name}");
+            for total in ["views", "visits"] {
+                assert_eq!(redis.sum(&name, total), counters[total][bucket].as_u64(), "{total} of {name}");
+            }
         }
-        assert_eq!(counters["visits"]["all"], VISITORS, "each visitor made one visit");
-        let pages: u64 =
-            (0..PAGES).map(|page| stored(&mut client, "all:pages", &format!("/tin/{page}"))).sum();
-        assert_eq!(pages, views, "pages and site agree");
+        let Reply::Array(pages) = redis.client().ask(&[b"HGETALL", RedisServer::key("all:pages").as_bytes()])
+        else {
+            panic!("a hash")
+        };
+        let pages: Vec<String> = pages.into_iter().map(Reply::text).collect();
+        let views = pages.chunks(2).filter(|pair| !pair[0].starts_with('#'));
+        let views: u64 = views.map(|pair| pair[1].parse::<u64>().unwrap()).sum();
+        assert_eq!(views, redis.views(), "pages and site agree");
     }
 }
 
@@ -69,28 +58,21 @@ fn behind_a_way_that_is_cut_within_any_byte_nothing_is_lost_or_doubled() {
     let cuts = number("FOOTFALL_CUTS", 20);
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port(), Dice::thrown());
-    // Often, for a connection is cut by what passes over it.
-    let often = Setup::default().store(&proxy.url()).set("store.flush_interval", "100ms");
-    let mut service = Service::start(often);
-    let load = Load::begin(4, next);
-    load.aim(Some(service.public()));
-    proxy.set_cuts(true);
-    // The connection that stands was made before: cut it, so that each one from here on has its end.
-    redis.client().ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
-    let deadline = Instant::now() + Duration::from_secs(60 + 4 * cuts);
-    while proxy.cuts().0 + proxy.cuts().1 < cuts {
-        assert!(Instant::now() < deadline, "only {:?} cuts", proxy.cuts());
-        std::thread::sleep(Duration::from_millis(20));
+    let (mut service, load) =
+        begin(&proxy.url(), Load { rest: Duration::from_millis(10), ..Load::default() });
+    for cut in 1..=cuts {
+        proxy.set_cuts(true);
+        // A connection that was made before has no end: each one from here on has.
+        redis.client().ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
+        until("a connection is cut", || proxy.cuts().0 + proxy.cuts().1 >= cut);
+        proxy.set_cuts(false);
+        until("it goes on", || service.metric("footfall_store_up") == 1.0);
     }
-    proxy.set_cuts(false);
+    load.until_accepted(1000);
     let account = load.end();
     let (asked, answered) = proxy.cuts();
     println!("cut: {asked} within what was asked, {answered} within what was answered");
     assert!(asked > 0 && answered > 0);
-    until("nothing is cut any more", || {
-        redis.client().ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
-        service.metric("footfall_store_up") == 1.0
-    });
     check(&mut service, &redis, &account);
 }
 
@@ -106,53 +88,59 @@ fn redis_killed_with_appended_data_really_lost_is_given_it_again() {
     let losses = number("FOOTFALL_LOSSES", 5);
     let mut dice = Dice::thrown();
     let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "no"]);
-    let mut service = service(&redis.url());
-    let load = Load::begin(4, next);
-    load.aim(Some(service.public()));
-    let stored = |redis: &RedisServer| {
-        let views = redis.client().ask(&[b"HGET", b"footfall:{lamdong}:all", b"views"]);
-        if let Reply::Bytes(Some(_)) = views { views.text().parse().unwrap() } else { 0u64 }
-    };
-    until("the data set is born", || stored(&redis) > 0);
+    let (mut service, load) = begin(&redis.url(), Load::default());
+    until("the data set is born", || redis.views() > 0);
     let born = std::fs::metadata(appended(&redis)).unwrap().len();
     let mut lost = 0;
     for _ in 0..losses {
-        std::thread::sleep(Duration::from_millis(300 + dice.below(700)));
-        let before = stored(&redis);
+        let (before, more) = (redis.views(), 100 + dice.below(500));
+        until("further views are stored", || redis.views() > before + more);
+        let before = redis.views();
         redis.kill();
         // As a power cut: the end of what was appended never reached the disk, from some byte on.
         let file = OpenOptions::new().write(true).open(appended(&redis)).unwrap();
         let length = file.metadata().unwrap().len();
         file.set_len(born + dice.below(length - born)).unwrap();
         redis.restart();
-        lost += before.saturating_sub(stored(&redis));
+        lost += before.saturating_sub(redis.views());
     }
+    load.until_accepted(1000);
     let account = load.end();
     assert!(lost > 0, "redis lost nothing: nothing is tested");
-    until("everything is in the store", || {
-        service.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0
-    });
+    service.until_applied();
     let healed = service.metric("footfall_store_regressions_total");
     println!("redis, killed {losses} times, lost {lost} views, and {healed} times a hash was healed");
     check(&mut service, &redis, &account);
 }
 
+#[test]
+fn redis_that_comes_and_goes_loses_and_doubles_nothing() {
+    let _turn = my_turn();
+    let mut dice = Dice::thrown();
+    let mut redis = RedisServer::lasting();
+    let (mut service, load) = begin(&redis.url(), Load { resends: true, ..Load::default() });
+    for _ in 0..8 {
+        load.until_accepted(dice.below(400));
+        redis.kill();
+        pause(Duration::from_millis(dice.below(300)));
+        redis.restart();
+    }
+    load.until_accepted(1000);
+    let account = load.end();
+    check(&mut service, &redis, &account);
+}
+
 /// While Redis refuses every write beacons are accepted; afterwards it is given what it missed.
-fn refuses(begin: &[&[u8]], end: &[&[u8]]) {
+fn refuses(begin_with: &[&[u8]], end_with: &[&[u8]]) {
     let _turn = my_turn();
     let redis = RedisServer::start();
-    let mut service = service(&redis.url());
-    let load = Load::begin(2, next);
-    load.aim(Some(service.public()));
-    until("the data set is born", || service.metric("footfall_last_flush_timestamp_seconds") > 0.0);
+    let (mut service, load) = begin(&redis.url(), Load { clients: 2, ..Load::default() });
+    until("the data set is born", || redis.views() > 0);
     for _ in 0..2 {
-        assert_eq!(redis.client().ask(begin), Reply::Status("OK".to_owned()));
+        assert_eq!(redis.client().ask(begin_with), Reply::Status("OK".to_owned()));
         until("the store is known not to take it", || service.metric("footfall_store_up") == 0.0);
-        let before = service.metric("footfall_beacons_total{outcome=\"counted\"}");
-        until("beacons are accepted all the same", || {
-            service.metric("footfall_beacons_total{outcome=\"counted\"}") > before + 600.0
-        });
-        assert_eq!(redis.client().ask(end), Reply::Status("OK".to_owned()));
+        load.until_accepted(600);
+        assert_eq!(redis.client().ask(end_with), Reply::Status("OK".to_owned()));
         until("the store takes it again", || service.metric("footfall_store_up") == 1.0);
     }
     let account = load.end();
@@ -166,8 +154,8 @@ fn redis_that_is_out_of_memory_is_given_later_what_it_refused() {
 
 #[test]
 fn redis_that_is_a_replica_for_a_while_is_given_later_what_it_refused() {
-    // Of a primary that is not there: what it holds stays.
-    let port = crate::support::servers::free_port().to_string();
-    let (begin, end) = (["REPLICAOF", "127.0.0.1", &port], ["REPLICAOF", "NO", "ONE"]);
+    // Of nobody: a primary, even one of another test, would have it take over what it holds.
+    let (host, port) = NOBODY.split_once(':').unwrap();
+    let (begin, end) = (["REPLICAOF", host, port], ["REPLICAOF", "NO", "ONE"]);
     refuses(&begin.map(str::as_bytes), &end.map(str::as_bytes));
 }

@@ -7,11 +7,11 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::operators::dashboards::{dashboards, filled_for, list, panels, rules};
-use crate::support::harness::{Setup, until, until_none_missing, view};
-use crate::support::http;
+use crate::support::harness::{Setup, view};
 use crate::support::prometheus::Prometheus;
 use crate::support::servers::RedisServer;
-use crate::support::service::Service;
+use crate::support::service::{Service, my_turn};
+use crate::support::wait::{until, until_none_missing};
 
 /// The rules with every minute as two seconds.
 fn hurried(rules: &str) -> String {
@@ -81,8 +81,7 @@ fn faulty(redis: &[RedisServer; 2]) -> [Faulty; 4] {
             service: {
                 // As on a disk that is full, which sends no signal.
                 let mut service = Service::prepare(late).after("trap '' XFSZ");
-                service.spawn();
-                service.until_ready();
+                service.begin();
                 service
             },
             alerts: &["FootfallRefusingBeacons", "FootfallJournalWriteErrors", "FootfallHighErrorRatio"],
@@ -99,16 +98,16 @@ fn faulty(redis: &[RedisServer; 2]) -> [Faulty; 4] {
 /// A few views, each of another client.
 fn read_by(service: &Service, number: u32) {
     for reader in 0..number {
-        let client = format!("203.{}.{}.{}", reader >> 16, reader >> 8 & 255, reader & 255);
-        http::ask(service.public(), view("/a").from(&client).bytes());
+        service.send(&view("/a").by(reader));
     }
 }
 
 #[test]
 fn an_operator_finds_the_cause_of_each_fault() {
+    let _turn = my_turn();
     let safe = || RedisServer::start_with(&["--appendonly", "yes"]);
     let mut redis = [safe(), safe()];
-    let faulty = faulty(&redis);
+    let mut faulty = faulty(&redis);
     let healthy = Service::start(Setup::default());
     let services: Vec<&Service> = faulty.iter().map(|faulty| &faulty.service).chain([&healthy]).collect();
     let targets: Vec<SocketAddr> = services.iter().map(|service| service.admin()).collect();
@@ -148,4 +147,5 @@ fn an_operator_finds_the_cause_of_each_fault() {
         }
     }
     assert_eq!(prometheus.firing(healthy.admin()), BTreeSet::new(), "a healthy one alerts nobody");
+    faulty.iter_mut().for_each(|faulty| faulty.service.breaks_the_store());
 }

@@ -3,17 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use crate::support::harness::{SITE, Setup, until, view};
-use crate::support::http;
+use crate::support::harness::{SITE, Setup};
 use crate::support::servers::RedisServer;
 use crate::support::service::Service;
-
-fn send(service: &Service, views: u32) {
-    for reader in 0..views {
-        let beacon = view("/a").from(&format!("203.0.113.{}", reader % 200 + 1));
-        assert_eq!(http::ask(service.public(), beacon.bytes()).status, 204);
-    }
-}
+use crate::support::wait::until;
 
 #[test]
 fn the_control_socket_is_the_owners_and_outlives_no_service() {
@@ -27,8 +20,7 @@ fn the_control_socket_is_the_owners_and_outlives_no_service() {
         // What a killed one leaves behind is replaced.
         service.kill9();
         assert!(socket.exists());
-        service.spawn();
-        service.until_ready();
+        service.begin();
     }
     service.terminate();
     assert!(!socket.exists());
@@ -70,23 +62,16 @@ fn drained_everything_is_in_the_store_and_a_later_start_is_another_writer() {
     let redis = RedisServer::start();
     let setup = Setup::default().store(&redis.url()).set("store.flush_interval", "5m");
     let mut service = Service::start(setup);
-    send(&service, 20);
+    service.read(20);
     service.kill9();
-    let writer = |service: &Service| {
-        let text = std::fs::read_to_string(service.data_dir().join("writer")).unwrap();
-        text.lines().find(|line| line.starts_with("writer ")).unwrap().to_owned()
-    };
-    let before = writer(&service);
+    let before = service.writer();
     let (code, said) = service.order(&["drain"]);
     assert_eq!(code, 0, "{said}");
-    let stored =
-        |field: &str| redis.client().ask(&[b"HGET", b"footfall:{lamdong}:all", field.as_bytes()]).text();
-    assert_eq!((stored("views"), stored("visits")), ("20".into(), "20".into()));
-    assert_ne!(writer(&service), before);
+    assert_eq!((redis.sum("all", "views"), redis.sum("all", "visits")), (Some(20), Some(20)));
+    assert_ne!(service.writer(), before);
     service.set("store.flush_interval", "100ms");
-    service.spawn();
-    service.until_ready();
-    send(&service, 5);
-    until("they are stored, each once", || stored("views") == "25");
+    service.begin();
+    service.read(5);
+    until("they are stored, each once", || redis.views() == 25);
     assert_eq!(service.counters(SITE)["visits"]["all"], 20, "who was online still is");
 }

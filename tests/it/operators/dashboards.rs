@@ -9,11 +9,12 @@ use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
 use serde_json::Value;
 
-use crate::support::harness::{SITE, Setup, until_none_missing, view};
+use crate::support::harness::{SITE, Setup, view};
 use crate::support::http;
 use crate::support::prometheus::Prometheus;
 use crate::support::servers::RedisServer;
 use crate::support::service::{Service, files};
+use crate::support::wait::until_none_missing;
 
 /// Exported, and used by no dashboard and no rule, with why.
 const UNUSED: [(&str, &str); 2] = [
@@ -189,7 +190,7 @@ fn send(service: &Service, round: u32) {
             view("https://elsewhere.vn/").from(&reader),
         ];
         for beacon in beacons {
-            http::ask(service.public(), beacon.bytes());
+            service.send(&beacon);
         }
         http::get(service.public(), &format!("/api/v1/sites/{SITE}/counters"));
         http::get(service.public(), "/api/v1/sites/nobody/counters");

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::support::harness::{Setup, TestApp, until, view};
+use crate::support::harness::{Setup, TestApp, view};
 use crate::support::http;
 use crate::support::prometheus::Prometheus;
+use crate::support::wait::until;
 
 #[test]
 fn promtool_finds_nothing_to_say_of_the_metrics() {

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use footfall::config::Config;
 
-use crate::support::harness::{Setup, TestApp, metric, until, view};
-use crate::support::http::get;
+use crate::support::dice::Dice;
+use crate::support::harness::{Setup, TestApp, view};
+use crate::support::http::{Connection, get, request};
+use crate::support::proxy::Proxy;
 use crate::support::servers::RedisServer;
+use crate::support::wait::until;
 
 const TOKEN: &str = "0123456789abcdef";
 const START: &str = "2026-11-20T09:30:00+07:00";
@@ -140,7 +143,7 @@ fn the_page_says_that_the_store_is_away() {
         assert!(page.contains("are not known yet"), "what is not known is not shown as 0");
     }
     redis.restart();
-    until("the store is back", || !get(app.admin(), "/readyz?verbose").text().contains("unreachable"));
+    until("the store is back", || !app.readiness().1.contains("unreachable"));
 }
 
 #[test]
@@ -168,22 +171,32 @@ fn what_the_store_has_not_yet_is_said_to_follow() {
 #[test]
 fn the_store_is_asked_once_for_all_who_read_at_once() {
     let redis = RedisServer::start();
-    let app = TestApp::start_at(START, setup().store(&redis.url()).set("store.timeout", "5s"));
+    let proxy = Proxy::to(redis.port(), Dice(0));
+    // Nobody gives up while answers are held back.
+    let app = TestApp::start_at(START, setup().store(&proxy.url()).set("store.timeout", "60s"));
     read(&app, "/a", 3, 1);
-    until("the page tells of it", || newsroom(&app).contains("<bdi class=\"p\">/a</bdi>"));
-    app.pass(Duration::from_secs(11));
-    let admin = app.admin();
-    let asked = || metric(admin, "footfall_store_operation_seconds_count{operation=\"read\"}");
-    let before = asked();
-    // While the first is being answered the others ask.
-    redis.pause();
-    std::thread::scope(|scope| {
-        for _ in 0..40 {
-            scope.spawn(|| assert_eq!(get(admin, "/").status, 200));
-        }
-        std::thread::sleep(Duration::from_millis(300));
-        redis.resume();
+    until("the page tells of it", || {
+        app.pass(Duration::from_secs(11));
+        newsroom(&app).contains("<bdi class=\"p\">/a</bdi>")
     });
-    // A few for each of the two sites, and what the writer reads by itself every few seconds.
-    assert!((1.0..40.0).contains(&(asked() - before)), "{}", asked() - before);
+    let page = |connection: &mut Connection| connection.send(request("GET", "/", &[], b"")).unwrap();
+    let mut readers: Vec<Connection> = (0..40).map(|_| Connection::open(app.admin()).unwrap()).collect();
+    for reader in &mut readers {
+        page(reader);
+        assert_eq!(reader.answer().unwrap().status, 200);
+    }
+    app.pass(Duration::from_secs(11));
+    let (before, hours) = (proxy.asked("HSCAN"), proxy.asked(":hour:"));
+    proxy.set_holds(true);
+    readers.iter_mut().for_each(page);
+    until("the past is asked for", || proxy.asked(":hour:") > hours);
+    // While the first is being answered the others ask.
+    assert_eq!(get(app.admin(), "/livez").status, 200);
+    proxy.set_holds(false);
+    for reader in &mut readers {
+        assert_eq!(reader.answer().unwrap().status, 200);
+    }
+    until("the pages of both sites are asked for", || proxy.asked("HSCAN") >= before + 2);
+    assert_eq!(get(app.admin(), "/").status, 200);
+    assert_eq!(proxy.asked("HSCAN"), before + 2, "once for each of the two sites");
 }

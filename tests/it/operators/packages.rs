@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::harness::{Setup, until};
+use crate::support::harness::Setup;
 use crate::support::http::{self, Connection};
-use crate::support::servers::free_port;
-use crate::support::service::Service;
+use crate::support::servers::on_a_free_port;
+use crate::support::service::{Service, my_turn};
+use crate::support::wait::until;
 
 fn config(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file);
@@ -37,15 +39,14 @@ struct Manager {
 impl Manager {
     #[track_caller]
     fn until(&mut self, word: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
         let mut message = [0; 4096];
-        while !self.heard.iter().any(|line| line == word) {
-            assert!(Instant::now() < deadline, "{word} is not said: {:?}", self.heard);
+        until(&format!("{word} is said"), || {
             if let Ok(read) = self.socket.recv(&mut message) {
                 let text = String::from_utf8_lossy(&message[..read]).into_owned();
                 self.heard.extend(text.lines().map(str::to_owned));
             }
-        }
+            self.heard.iter().any(|line| line == word)
+        });
     }
 }
 
@@ -78,16 +79,15 @@ fn systemd_is_told_of_start_and_stop_and_that_the_loop_turns() {
 struct Nginx {
     child: Child,
     port: u16,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Nginx {
     fn before(service: &Service) -> Self {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let site = config("nginx/footfall.conf")
             .replace("127.0.0.1:8080", &service.public().to_string())
-            .replace("listen 80;", &format!("listen 127.0.0.1:{port};"))
             .replace("/etc/nginx/footfall-proxy.conf", &path("proxy.conf"));
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
@@ -99,18 +99,21 @@ impl Nginx {
             path("error.log"),
             path("access.log"),
         );
-        std::fs::write(path("nginx.conf"), main).unwrap();
         std::fs::write(path("proxy.conf"), config("nginx/footfall-proxy.conf")).unwrap();
-        let child = Command::new("nginx")
-            .args(["-e", &path("error.log"), "-c", &path("nginx.conf")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap_or_else(|_| panic!("this test needs nginx: apt-get install nginx-light"));
-        let nginx = Nginx { child, port, _dir: dir };
-        until("nginx listens", || Connection::open(nginx.address()).is_ok());
-        nginx
+        let spawn = |port| {
+            let main = main.replace("listen 80;", &format!("listen 127.0.0.1:{port};"));
+            std::fs::write(path("nginx.conf"), main).unwrap();
+            Command::new("nginx")
+                .args(["-e", &path("error.log"), "-c", &path("nginx.conf")])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::inherit())
+                .spawn()
+                .unwrap_or_else(|_| panic!("this test needs nginx: apt-get install nginx-light"))
+        };
+        let listens = |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let (child, port) = on_a_free_port(spawn, listens).expect("nginx listens");
+        Nginx { child, port, dir }
     }
 
     fn address(&self) -> std::net::SocketAddr {
@@ -127,7 +130,7 @@ impl Nginx {
     }
 
     fn access_log(&self) -> String {
-        std::fs::read_to_string(self._dir.path().join("access.log")).unwrap_or_default()
+        std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default()
     }
 }
 
@@ -141,6 +144,7 @@ impl Drop for Nginx {
 
 #[test]
 fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_its_address() {
+    let _turn = my_turn();
     let service = Service::start(Setup::default().set("public_url", "http://news.example.org/stats"));
     let nginx = Nginx::before(&service);
     for (number, (host, prefix)) in

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use crate::support::harness::{Beacon, SITE, Setup, until, view};
-use crate::support::http::{Connection, ask, get, request};
+use crate::support::harness::{Beacon, SITE, Setup, view};
+use crate::support::http::{Connection, get, request};
 use crate::support::servers::RedisServer;
 use crate::support::service::Service;
+use crate::support::wait::until;
 
 /// The file of the site that comes and goes.
 const FILE: &str = "sites.d/20-tin.toml";
@@ -18,11 +18,6 @@ fn of_tin(url: &str) -> Beacon {
     view(url).with("site", "tin")
 }
 
-#[track_caller]
-fn takes(service: &Service, beacon: &Beacon) {
-    assert_eq!(ask(service.public(), beacon.bytes()).outcome(), (204, String::new()), "{beacon:?}");
-}
-
 /// What the admin listener tells of a site in the series that a scrape sets.
 fn is_shown(service: &Service, site: &str) -> bool {
     get(service.admin(), "/metrics").text().contains(&format!("footfall_online_visitors{{site=\"{site}\"}}"))
@@ -31,14 +26,14 @@ fn is_shown(service: &Service, site: &str) -> bool {
 #[test]
 fn a_site_comes_changes_goes_and_comes_back() {
     let service = Service::start(Setup::default());
-    assert_eq!(ask(service.public(), of_tin("/a").bytes()).outcome(), (404, "unknown-site".to_owned()));
+    assert_eq!(service.send(&of_tin("/a")).outcome(), (404, "unknown-site".to_owned()));
 
     service.write(FILE, TIN);
     assert!(service.reload());
-    takes(&service, &of_tin("/a"));
-    takes(&service, &of_tin("/a").from("203.0.0.9"));
-    takes(&service, &view("https://tin.vn/b").with("site", "tin"));
-    takes(&service, &view("/a"));
+    service.take(&of_tin("/a"));
+    service.take(&of_tin("/a").from("203.0.0.9"));
+    service.take(&view("https://tin.vn/b").with("site", "tin"));
+    service.take(&view("/a"));
     let counters = service.counters("tin");
     assert_eq!((&counters["views"]["all"], &counters["visits"]["all"]), (&3.into(), &2.into()), "{counters}");
     assert_eq!((&counters["online"], &counters["visitors"]["day"]), (&2.into(), &2.into()), "{counters}");
@@ -49,18 +44,18 @@ fn a_site_comes_changes_goes_and_comes_back() {
     service.write(FILE, &format!("{TIN}newsroom_token = \"0123456789abcdef\"\nhonour = [\"gpc\"]\n"));
     assert!(service.reload());
     assert_eq!(get(service.public(), "/newsroom/tin?token=0123456789abcdef").status, 200);
-    takes(&service, &of_tin("/a"));
+    service.take(&of_tin("/a"));
 
     service.remove(FILE);
     assert!(service.reload());
-    assert_eq!(ask(service.public(), of_tin("/a").bytes()).outcome(), (404, "unknown-site".to_owned()));
+    assert_eq!(service.send(&of_tin("/a")).outcome(), (404, "unknown-site".to_owned()));
     assert_eq!(get(service.public(), "/api/v1/sites/tin/counters").status, 404);
     assert!(!is_shown(&service, "tin"), "no figure that nobody renews");
     assert_eq!(service.counters(SITE)["views"]["all"], 1);
 
     service.write(FILE, TIN);
     assert!(service.reload());
-    takes(&service, &of_tin("/a"));
+    service.take(&of_tin("/a"));
     let counters = service.counters("tin");
     assert_eq!((&counters["views"]["all"], &counters["visits"]["all"]), (&5.into(), &2.into()), "{counters}");
     assert!(is_shown(&service, "tin"));
@@ -69,20 +64,17 @@ fn a_site_comes_changes_goes_and_comes_back() {
     assert_eq!(service.counters("tin")["views"]["all"], 5);
 }
 
-/// Sends views until told to stop; how many were accepted. Whatever is not is none of the reload's.
-fn send_views(address: SocketAddr, site: &str, reader: u64, stop: &AtomicBool) -> u64 {
+/// Sends views until told to stop. Whatever is not accepted is none of the reload's.
+fn send_views(address: SocketAddr, site: &str, reader: u32, stop: &AtomicBool, accepted: &AtomicU64) {
     let mut connection = Connection::open(address).unwrap();
-    let from = format!("198.51.{}.{}", reader, reader + 1);
-    let bytes = view("/a").with("site", site).from(&from).bytes();
-    let mut accepted = 0;
+    let bytes = view("/a").with("site", site).by(reader).bytes();
     while !stop.load(Ordering::Relaxed) {
         match connection.ask(&bytes).expect("no connection is dropped").outcome() {
-            (204, _) => accepted += 1,
+            (204, _) => drop(accepted.fetch_add(1, Ordering::Relaxed)),
             (404, reason) if site != SITE && reason == "unknown-site" => {}
             other => panic!("{other:?}"),
         }
     }
-    accepted
 }
 
 #[test]
@@ -93,13 +85,10 @@ fn views_are_counted_and_readers_told_while_sites_come_and_go() {
     reader.send(request("GET", "/api/v1/sites/lamdong/live", &[], b"")).unwrap();
     assert_eq!(reader.head().unwrap().status, 200);
     std::thread::scope(|scope| {
-        for number in 0..4u64 {
-            let (service, stop, accepted) = (&service, &stop, &accepted);
-            let which = (number % 2) as usize;
-            scope.spawn(move || {
-                let sent = send_views(service.public(), [SITE, "tin"][which], number, stop);
-                accepted[which].fetch_add(sent, Ordering::Relaxed);
-            });
+        for number in 0..4 {
+            let (address, stop, which) = (service.public(), &stop, number % 2);
+            let accepted = &accepted[which];
+            scope.spawn(move || send_views(address, [SITE, "tin"][which], number as u32, stop, accepted));
         }
         for turn in 0..10 {
             match turn % 2 {
@@ -107,14 +96,16 @@ fn views_are_counted_and_readers_told_while_sites_come_and_go() {
                 _ => service.remove(FILE),
             }
             assert!(service.reload());
-            std::thread::sleep(Duration::from_millis(100));
+            for accepted in &accepted[..2 - turn % 2] {
+                let before = accepted.load(Ordering::Relaxed);
+                until("further views are accepted", || accepted.load(Ordering::Relaxed) >= before + 50);
+            }
         }
         stop.store(true, Ordering::Relaxed);
     });
     service.write(FILE, TIN);
     assert!(service.reload());
     let accepted = accepted.map(AtomicU64::into_inner);
-    assert!(accepted.iter().all(|accepted| *accepted > 100), "{accepted:?}");
     for (site, accepted) in [SITE, "tin"].into_iter().zip(accepted) {
         assert_eq!(service.counters(site)["views"]["all"], accepted, "{site}");
         assert_eq!(service.page(site, "/a"), accepted, "{site}");
@@ -168,7 +159,7 @@ fn what_is_invalid_changes_nothing_and_is_told() {
     }
     assert!(!log.contains("0123456789abcdef"));
     assert_eq!(service.metric(series), 0.0);
-    takes(&service, &view("/a"));
+    service.take(&view("/a"));
     assert_eq!(get(service.public(), "/newsroom/lamdong?token=0123456789abcdef").status, 200);
 
     service.write(FILE, TIN);
@@ -176,7 +167,7 @@ fn what_is_invalid_changes_nothing_and_is_told() {
     service.remove("sites.d/40-more.toml");
     assert!(service.reload());
     assert_eq!(service.metric(series), 1.0);
-    takes(&service, &of_tin("/a"));
+    service.take(&of_tin("/a"));
     assert_eq!(service.counters(SITE)["views"]["all"], 1);
 }
 
@@ -207,16 +198,16 @@ fn lists_change_and_what_cannot_is_named() {
     let setup = Setup::default();
     let sites = setup.sites.clone();
     let service = Service::start(setup.sites(&format!("{listen}{sites}")));
-    takes(&service, &view("/a").from("203.0.0.1"));
-    takes(&service, &view("/a").from("203.0.0.2"));
+    service.take(&view("/a").from("203.0.0.1"));
+    service.take(&view("/a").from("203.0.0.2"));
     assert_eq!(service.counters(SITE)["visits"]["all"], 2);
     let words = "[labels.vi]\nonline = \"Đang xem\"\n";
     let changed = sites.replace(cut, "time_zone = \"UTC\"");
     let other = "trusted_proxies = [\"10.0.0.0/8\"]\n[live]\nmax_readers = 7\n";
     service.write("footfall.toml", &format!("{other}{words}{changed}"));
     assert!(service.reload());
-    takes(&service, &view("/a").from("203.0.0.3"));
-    takes(&service, &view("/a").from("203.0.0.4"));
+    service.take(&view("/a").from("203.0.0.3"));
+    service.take(&view("/a").from("203.0.0.4"));
     let counters = service.counters(SITE);
     assert_eq!(counters["visits"]["all"], 3, "both come from this machine now");
     assert!(counters["at"].as_str().unwrap().ends_with("+07:00"), "{counters}");
@@ -231,21 +222,20 @@ fn lists_change_and_what_cannot_is_named() {
 
 #[test]
 fn a_site_whose_views_waited_unregistered_goes_on_where_it_was() {
-    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut redis = RedisServer::lasting();
     let mut service = Service::start(Setup::default().store(&redis.url()).and(TIN));
-    takes(&service, &of_tin("/a"));
+    service.take(&of_tin("/a"));
     assert_eq!(service.counters("tin")["views"]["all"], 1);
     redis.kill();
-    takes(&service, &of_tin("/b"));
+    service.take(&of_tin("/b"));
     service.kill9();
     service.write("footfall.toml", &Setup::default().sites);
-    service.spawn();
-    service.until_ready();
+    service.begin();
     service.write(FILE, TIN);
     service.write("sites.d/30-more.toml", "[[site]]\nkey = \"more\"\nhosts = [\"more.vn\"]\n");
     assert!(service.reload(), "though the store is away");
-    takes(&service, &of_tin("/b"));
-    takes(&service, &view("/m").with("site", "more"));
+    service.take(&of_tin("/b"));
+    service.take(&view("/m").with("site", "more"));
     redis.restart();
     assert_eq!(service.counters("tin")["views"]["all"], 3);
     assert_eq!((service.page("tin", "/a"), service.page("tin", "/b")), (1, 2));
@@ -262,7 +252,7 @@ fn instances_agree_on_the_visitors_of_a_site_that_both_are_given() {
         assert!(service.reload());
     }
     for service in &services {
-        takes(service, &of_tin("/a").from("203.0.0.1"));
+        service.take(&of_tin("/a").from("203.0.0.1"));
     }
     until("both know of both views", || {
         services.iter().all(|service| service.counters("tin")["views"]["all"] == 2)

@@ -2,33 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::harness::{Setup, TestApp, until, view};
-use crate::support::http;
-use crate::support::servers::{RedisServer, Reply};
+use crate::support::harness::{Setup, TestApp, view};
+use crate::support::servers::RedisServer;
 use crate::support::service::Service;
-
-fn send(service: &Service, views: u32) {
-    for reader in 0..views {
-        let beacon = view("/a").from(&format!("203.0.113.{}", reader % 200 + 1));
-        assert_eq!(http::ask(service.public(), beacon.bytes()).status, 204);
-    }
-}
-
-fn stored(redis: &RedisServer, key: &str, field: &str) -> Option<u64> {
-    match redis.client().ask(&[b"HGET", format!("footfall:{{lamdong}}:{key}").as_bytes(), field.as_bytes()]) {
-        Reply::Bytes(Some(bytes)) => Some(String::from_utf8(bytes).unwrap().parse().unwrap()),
-        _ => None,
-    }
-}
-
-/// Waits until all that was sent is applied: the turn that runs now may have begun before it was.
-fn quiet(service: &Service) {
-    let flushed = || service.metric("footfall_last_flush_timestamp_seconds");
-    for _ in 0..2 {
-        let before = flushed();
-        until("a turn ends with everything applied", || flushed() > before);
-    }
-}
+use crate::support::wait::until;
 
 fn until_held(service: &Service) {
     until("it says so", || {
@@ -39,22 +16,16 @@ fn until_held(service: &Service) {
     assert_eq!(service.metric("footfall_flush_held"), 1.0);
 }
 
-fn order(service: &Service, arguments: &[&str]) -> String {
-    let (code, said) = service.order(arguments);
-    assert_eq!(code, 0, "{arguments:?}: {said}");
-    said
-}
-
 /// A service whose data set vanished after ten views, and that has taken three since.
 fn bereft(live: bool) -> (RedisServer, Service) {
     let redis = RedisServer::start();
     let mut service = Service::start(Setup::default().store(&redis.url()));
-    send(&service, 10);
-    quiet(&service);
+    service.read(10);
+    service.settle();
     redis.client().ask(&[b"FLUSHALL"]);
-    send(&service, 3);
+    service.read(3);
     until_held(&service);
-    assert_eq!(redis.client().ask(&[b"DBSIZE"]).int(), 0, "nothing is written where the data set was");
+    assert!(redis.is_empty(), "nothing is written where the data set was");
     if !live {
         service.terminate();
     }
@@ -65,19 +36,18 @@ fn bereft(live: bool) -> (RedisServer, Service) {
 fn refill_puts_back_what_the_outbox_holds() {
     for live in [true, false] {
         let (redis, mut service) = bereft(live);
-        let said = order(&service, &["store", "refill", "--dry-run"]);
+        let said = service.ordered(&["store", "refill", "--dry-run"]);
         assert!(said.contains("would be sent") && said.contains("13 views"), "{said}");
-        assert_eq!(redis.client().ask(&[b"DBSIZE"]).int(), 0, "a dry run writes nothing");
-        let said = order(&service, &["store", "refill"]);
+        assert!(redis.is_empty(), "a dry run writes nothing");
+        let said = service.ordered(&["store", "refill"]);
         assert!(said.contains("the store is up to date"), "{said}");
         if !live {
-            service.spawn();
-            service.until_ready();
+            service.begin();
         }
-        send(&service, 2);
+        service.read(2);
         for hash in ["all", "all:pages"] {
             let field = if hash == "all" { "views" } else { "/a" };
-            until("all is there", || stored(&redis, hash, field) == Some(15));
+            until("all is there", || redis.sum(hash, field) == Some(15));
         }
         assert_eq!(service.counters("lamdong")["views"]["all"], 15);
         assert_eq!(service.metric("footfall_flush_held"), 0.0);
@@ -91,30 +61,28 @@ fn refill_puts_back_what_the_outbox_holds() {
 fn accept_empty_applies_what_was_not_applied_and_nothing_else() {
     for live in [true, false] {
         let (redis, mut service) = bereft(live);
-        let said = order(&service, &["store", "accept-empty", "--dry-run"]);
+        service.breaks_the_store();
+        let said = service.ordered(&["store", "accept-empty", "--dry-run"]);
         assert!(said.contains("would be applied"), "{said}");
-        assert_eq!(redis.client().ask(&[b"DBSIZE"]).int(), 0, "a dry run writes nothing");
-        order(&service, &["store", "accept-empty"]);
+        assert!(redis.is_empty(), "a dry run writes nothing");
+        service.ordered(&["store", "accept-empty"]);
         if !live {
-            service.spawn();
-            service.until_ready();
+            service.begin();
         }
-        send(&service, 2);
-        until("what came since is there", || stored(&redis, "all", "views") == Some(5));
-        assert_eq!(stored(&redis, "all:pages", "/a"), Some(5));
+        service.read(2);
+        until("what came since is there", || redis.sum("all", "views") == Some(5));
+        assert_eq!(redis.sum("all:pages", "/a"), Some(5));
         assert!(
             service.metric("footfall_losses_total{cause=\"store\"}") >= 1.0,
             "what was given up is on record"
         );
         assert!(service.readiness().1.contains("given up by order"));
         // Killed and started again, it adds nothing of the past.
-        service.kill9();
-        service.spawn();
-        service.until_ready();
-        send(&service, 1);
-        until("one more", || stored(&redis, "all", "views") == Some(6));
-        std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(stored(&redis, "all", "views"), Some(6));
+        service.begin();
+        service.read(1);
+        until("one more", || redis.sum("all", "views") == Some(6));
+        service.settle();
+        assert_eq!(redis.sum("all", "views"), Some(6));
     }
 }
 
@@ -122,26 +90,22 @@ fn accept_empty_applies_what_was_not_applied_and_nothing_else() {
 fn another_database_number_is_held_and_left_alone_and_the_right_one_goes_on() {
     let redis = RedisServer::start();
     let mut service = Service::start(Setup::default().store(&redis.url()));
-    send(&service, 10);
-    quiet(&service);
+    service.read(10);
+    service.settle();
     let writes = || {
         let mut client = redis.client();
         client.ask(&[b"SELECT", b"1"]);
         client.ask(&[b"DBSIZE"]).int()
     };
-    service.kill9();
     service.set("store.url", &format!("{}/1", redis.url()));
-    service.spawn();
-    service.until_ready();
-    send(&service, 3);
+    service.begin();
+    service.read(3);
     until_held(&service);
     assert_eq!(writes(), 0, "the other one is left alone");
-    service.kill9();
     service.set("store.url", &redis.url());
-    service.spawn();
-    service.until_ready();
-    send(&service, 1);
-    until("all is there", || stored(&redis, "all", "views") == Some(14));
+    service.begin();
+    service.read(1);
+    until("all is there", || redis.sum("all", "views") == Some(14));
 }
 
 #[test]
@@ -149,30 +113,28 @@ fn a_deleted_store_file_is_refilled_or_accepted() {
     for (words, views) in [(["store", "refill"], 13), (["store", "accept-empty"], 3)] {
         for live in [true, false] {
             let mut service = Service::start(Setup::default());
-            send(&service, 10);
-            quiet(&service);
+            service.breaks_the_store();
+            service.read(10);
+            service.settle();
             // Killed, it would apply the batches of the last minute too: what is applied is in the checkpoint.
             service.terminate();
             std::fs::remove_file(service.data_dir().join("totals.redb")).unwrap();
-            service.spawn();
-            service.until_ready();
-            send(&service, 3);
+            service.begin();
+            service.read(3);
             until_held(&service);
             if !live {
                 service.terminate();
             }
-            let said = order(&service, &words);
+            let said = service.ordered(&words);
             assert!(said.contains("the store is up to date"), "{said}");
             if !live {
-                service.spawn();
-                service.until_ready();
+                service.begin();
             }
-            quiet(&service);
+            service.settle();
             service.terminate();
             // What this process remembers is never lowered; one that knows nothing shows what is stored.
             std::fs::remove_file(service.data_dir().join("checkpoint")).unwrap();
-            service.spawn();
-            service.until_ready();
+            service.begin();
             assert_eq!(service.counters("lamdong")["views"]["all"], views, "{words:?}, live: {live}");
         }
     }
@@ -188,15 +150,16 @@ fn a_data_set_that_vanishes_as_the_day_turns_is_not_taken_for_a_new_day() {
     for _ in 0..3 {
         app.take(&view("/a"));
     }
-    until("they are stored", || stored(&redis, "all", "views") == Some(3));
+    until("they are stored", || redis.sum("all", "views") == Some(3));
     redis.client().ask(&[b"FLUSHALL"]);
     app.pass(Duration::from_secs(20));
     for _ in 0..2 {
         app.take(&view("/a"));
     }
-    until("it says so", || http::get(app.admin(), "/readyz?verbose").text().contains("has vanished"));
+    until("it says so", || app.readiness().1.contains("has vanished"));
     app.take(&view("/b"));
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(redis.client().ask(&[b"DBSIZE"]).int(), 0, "nothing was taken for a bucket that is new");
+    app.until_tried();
+    assert!(redis.is_empty(), "nothing was taken for a bucket that is new");
     assert_eq!(app.counters()["views"]["day"], 3, "and it goes on counting");
+    app.breaks_the_store();
 }

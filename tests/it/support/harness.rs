@@ -1,15 +1,17 @@
 //! The whole service in this process, its clock set by hand, and what every test says to it.
 //!
 //! A [`TestApp`] keeps account of every view that was answered 204 and, when it is dropped, compares
-//! with what the service says it counted, and with what the store holds of each civil day.
+//! with what the service says it counted and with what the store holds of each civil day, and audits the store.
+//! A test that breaks the store says so.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use footfall::app::App;
 use footfall::clock::{Clock, Hand};
@@ -19,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::support::http::{self, Answer, encoded, request};
 use crate::support::servers::{RedisClient, Reply};
+use crate::support::wait::until;
 
 /// The site that most tests count.
 pub const SITE: &str = "lamdong";
@@ -30,30 +33,6 @@ hosts = ["baolamdong.vn", "www.baolamdong.vn"]
 time_zone = "Asia/Ho_Chi_Minh"
 locale = "vi"
 "#;
-
-/// Polls until a condition holds.
-#[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "it never came true: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Polls until nothing is missing any more, for as long as a busy machine may take.
-#[track_caller]
-pub fn until_none_missing(mut missing: impl FnMut() -> Vec<String>) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let missing = missing();
-        if missing.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "still missing: {missing:#?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// How often something is done: what a variable says, as the full tier has it, or else `usually`.
 pub fn number(variable: &str, usually: u64) -> u64 {
@@ -79,7 +58,7 @@ impl Default for Setup {
             .set("listen", "127.0.0.1:0")
             .set("admin_listen", "127.0.0.1:0")
             .set("store.flush_interval", "100ms")
-            .set("store.timeout", "500ms")
+            .set("store.timeout", "5s")
             .set("checkpoint_interval", "1s")
     }
 }
@@ -147,6 +126,11 @@ impl Beacon {
         self
     }
 
+    /// Comes from one of many readers.
+    pub fn by(self, reader: u32) -> Self {
+        self.from(&format!("203.{}.{}.{}", reader >> 16 & 255, reader >> 8 & 255, reader & 255))
+    }
+
     /// Comes from an address, through the trusted proxy on this machine.
     pub fn from(self, address: &str) -> Self {
         self.header("x-forwarded-for", address)
@@ -157,6 +141,12 @@ impl Beacon {
         let headers: Vec<(&str, &str)> =
             self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         request("POST", "/api/v1/beacon", &headers, json!(self.body).to_string().as_bytes())
+    }
+
+    /// Whether it is a view of a site that bears no id, or is the first to bear it.
+    pub fn is_new_view_of(&self, site: &str) -> bool {
+        let kind = self.said("kind").unwrap_or_else(|| "view".to_owned());
+        kind == "view" && self.said("site").as_deref() == Some(site) && self.said("id").is_none()
     }
 
     fn said(&self, member: &str) -> Option<String> {
@@ -181,6 +171,7 @@ pub struct TestApp {
     forgotten: Cell<u32>,
     /// Whether pages are compared as well as sites.
     pub compares_pages: bool,
+    breaks_the_store: bool,
 }
 
 struct Running {
@@ -215,7 +206,22 @@ impl TestApp {
         let dir = tempfile::tempdir().unwrap();
         let (clock, hand) = Clock::by_hand(ms(rfc3339));
         let (accepted, forgotten) = (RefCell::default(), Cell::new(0));
-        TestApp { setup, dir, clock, hand, running: None, accepted, forgotten, compares_pages: true }
+        TestApp {
+            setup,
+            dir,
+            clock,
+            hand,
+            running: None,
+            accepted,
+            forgotten,
+            compares_pages: true,
+            breaks_the_store: false,
+        }
+    }
+
+    /// What it leaves in the store is not what was accepted, or there is no store: only what it shows is compared.
+    pub fn breaks_the_store(&mut self) {
+        self.breaks_the_store = true;
     }
 
     /// Its data directory.
@@ -229,11 +235,34 @@ impl TestApp {
     }
 
     fn begin(&mut self) {
-        let mut variables = self.setup.variables.clone();
-        variables.insert("FOOTFALL_DATA_DIR".to_owned(), self.dir.path().join("data").display().to_string());
-        let config = Config::load(Some(("footfall.toml", self.setup.sites.as_str())), variables.into_iter())
-            .unwrap_or_else(|faults| panic!("{faults}"));
+        let sites = Some(("footfall.toml", self.setup.sites.as_str()));
+        let config =
+            Config::load(sites, self.variables().into_iter()).unwrap_or_else(|faults| panic!("{faults}"));
         self.running = Some(run(config, self.clock.clone()));
+        // Until it has seen its store, or found it to be another, it need not know a figure.
+        let looks = 1 + 2 * self.setup.sites.matches("[[site]]").count();
+        until("the store is looked at", || {
+            self.is_away()
+                || self.metric("footfall_store_up") == 1.0
+                || attaches(self.admin()) >= looks as f64
+        });
+    }
+
+    fn store_url(&self) -> &str {
+        self.setup.variables.get("FOOTFALL_STORE__URL").map_or("embedded", String::as_str)
+    }
+
+    /// Whether nobody listens where its Redis should be.
+    fn is_away(&self) -> bool {
+        let Some(rest) = self.store_url().strip_prefix("redis://") else { return false };
+        let host = rest.rsplit('@').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        TcpStream::connect(host).is_err()
+    }
+
+    fn variables(&self) -> BTreeMap<String, String> {
+        let mut variables = self.setup.variables.clone();
+        variables.insert("FOOTFALL_DATA_DIR".to_owned(), self.data_dir().display().to_string());
+        variables
     }
 
     /// Has the next start use other sites.
@@ -304,6 +333,12 @@ impl TestApp {
         assert_eq!(answer.status, 204, "{beacon:?}: {answer:?}");
     }
 
+    /// Page `/a` is viewed so often, each time by another reader.
+    #[track_caller]
+    pub fn read(&self, views: u32) {
+        (0..views).for_each(|reader| self.take(&view("/a").by(reader)));
+    }
+
     /// Another process accepted what this one shows: nothing is compared.
     pub fn forget_what_was_accepted(&self) {
         self.accepted.borrow_mut().clear();
@@ -360,9 +395,20 @@ impl TestApp {
         metric(self.admin(), series)
     }
 
+    /// `/readyz?verbose`
+    pub fn readiness(&self) -> (u16, String) {
+        readiness(self.admin())
+    }
+
+    /// Waits until the store is looked at once more from the beginning, where that ends in nothing being sent.
+    #[track_caller]
+    pub fn until_tried(&self) {
+        until_tried(self.admin());
+    }
+
     /// Waits until the store is known to answer, or known not to.
     pub fn until_stale(&self, stale: bool) {
-        until("stale", || self.counters()["stale"] == stale);
+        until("stale", || self.get(&format!("/api/v1/sites/{SITE}/counters")).json()["stale"] == stale);
     }
 
     /// Compares what was accepted with what was counted. What the store should hold of each day.
@@ -398,17 +444,18 @@ impl TestApp {
         days
     }
 
-    /// Stops it, which brings all to the store, and compares what that holds of each day with what was accepted
-    /// on it; unless the store is away, or held.
-    fn compare_days(&mut self, days: &Days) {
-        let away = self.metric("footfall_store_up") == 0.0;
+    /// Stops it, which brings all to the store; that agrees, and holds of each day what was accepted on it.
+    fn compare_stored(&mut self, days: &Days) {
+        until("the store is there", || self.metric("footfall_store_up") == 1.0);
         self.stop();
-        if !away {
-            let data_dir = self.dir.path().join("data");
-            let url = self.setup.variables.get("FOOTFALL_STORE__URL").map_or("embedded", String::as_str);
-            let held = stored_days(url, &data_dir, days);
-            assert!(held.as_ref().is_none_or(|held| held == days), "by day: {held:?} and not {days:?}");
-        }
+        let stored = stored_days(self.store_url(), &self.data_dir(), days);
+        assert!(stored.as_ref().is_none_or(|stored| stored == days), "by day: {stored:?} and not {days:?}");
+        let file = self.dir.path().join("footfall.toml");
+        std::fs::write(&file, &self.setup.sites).unwrap();
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_footfall"));
+        verify.arg("--config").arg(file).arg("verify").env_clear().envs(self.variables());
+        let said = verify.output().unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&[said.stdout, said.stderr].concat()));
     }
 
     fn page_name(&self, site: &str, url: &str) -> String {
@@ -426,7 +473,10 @@ impl Drop for TestApp {
             self.begin();
         }
         let days = self.compare();
-        self.compare_days(&days);
+        match self.breaks_the_store {
+            true => self.stop(),
+            false => self.compare_stored(&days),
+        }
     }
 }
 
@@ -493,6 +543,25 @@ pub fn metric(admin: SocketAddr, series: &str) -> f64 {
     let text = http::get(admin, "/metrics");
     let line = text.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series}")).parse().unwrap()
+}
+
+/// `/readyz?verbose` of an admin listener.
+pub fn readiness(admin: SocketAddr) -> (u16, String) {
+    let answer = http::get(admin, "/readyz?verbose");
+    (answer.status, answer.text().to_owned())
+}
+
+/// Waits until a service has looked at its store once more from the beginning: a look that began before may be
+/// going on, and each asks twice.
+#[track_caller]
+pub fn until_tried(admin: SocketAddr) {
+    let before = attaches(admin);
+    until("the store is tried again", || attaches(admin) >= before + 4.0);
+}
+
+/// What a service has asked its store to find out whether it is its own: twice each time, if it answers.
+fn attaches(admin: SocketAddr) -> f64 {
+    metric(admin, "footfall_store_operation_seconds_count{operation=\"attach\"}")
 }
 
 /// Runs a service on a thread and a runtime of its own.

@@ -7,11 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::harness::until;
 use crate::support::http::encoded;
-use crate::support::servers::free_port;
+use crate::support::servers::on_a_free_port;
 
-/// See the module. It ends with the test.
+/// It ends with the test.
 pub struct Prometheus {
     child: Child,
     port: u16,
@@ -21,7 +20,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes admin listeners each second, as job `footfall`, and evaluates files of rules.
     pub fn scraping(targets: &[SocketAddr], rules: &[&str]) -> Self {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let dir = tempfile::tempdir().unwrap();
         for (number, rules) in rules.iter().enumerate() {
             std::fs::write(dir.path().join(format!("rules{number}.yml")), rules).unwrap();
         }
@@ -33,36 +32,25 @@ impl Prometheus {
             targets.join(", ")
         );
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-        let child = Command::new("prometheus")
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
-            .spawn()
-            .unwrap_or_else(|_| panic!("this test needs prometheus: apt-get install prometheus"));
-        let prometheus = Prometheus { child, port, dir };
-        until("Prometheus is ready", || prometheus.ask("/api/v1/rules").is_some());
-        prometheus
-    }
-
-    /// The `data` of an answer of its API; none while it is not up.
-    fn ask(&self, target: &str) -> Option<Result<Value, String>> {
-        // HTTP/1.0: an answer in one piece, to the end of the connection.
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
-        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let mut body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
-        Some(match body["status"].as_str() {
-            Some("success") => Ok(body["data"].take()),
-            _ => Err(body["error"].to_string()),
-        })
+        let spawn = |port| {
+            Command::new("prometheus")
+                .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+                .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .current_dir(dir.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
+                .spawn()
+                .unwrap_or_else(|_| panic!("this test needs prometheus: apt-get install prometheus"))
+        };
+        match on_a_free_port(spawn, |port| ask(port, "/api/v1/rules").is_some()) {
+            Some((child, port)) => Prometheus { child, port, dir },
+            None => panic!("Prometheus is not ready: {:?}", std::fs::read_to_string(dir.path().join("log"))),
+        }
     }
 
     fn data(&self, target: &str) -> Result<Value, String> {
-        self.ask(target).unwrap_or_else(|| panic!("Prometheus is gone:\n{}", self.log()))
+        ask(self.port, target).unwrap_or_else(|| panic!("Prometheus is gone:\n{}", self.log()))
     }
 
     fn log(&self) -> String {
@@ -104,6 +92,20 @@ impl Prometheus {
         let found = self.query(&promql).unwrap_or_default();
         found.iter().filter_map(|alert| Some(alert["metric"]["alertname"].as_str()?.to_owned())).collect()
     }
+}
+
+/// The `data` of an answer of its API; none while it is not up.
+fn ask(port: u16, target: &str) -> Option<Result<Value, String>> {
+    // HTTP/1.0: an answer in one piece, to the end of the connection.
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    write!(stream, "GET {target} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let mut body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+    Some(match body["status"].as_str() {
+        Some("success") => Ok(body["data"].take()),
+        _ => Err(body["error"].to_string()),
+    })
 }
 
 impl Drop for Prometheus {

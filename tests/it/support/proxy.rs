@@ -1,14 +1,16 @@
 //! A way to a server that breaks: it cuts a connection after so many bytes of what is asked, or of what
-//! is answered.
+//! is answered. Or it holds answers back, and counts what is asked.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::support::dice::Dice;
+use crate::support::wait::pause;
 
-/// See the module. Its threads end with their connections.
+/// Its threads end with their connections.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -17,6 +19,9 @@ pub struct Proxy {
 struct Shared {
     server: u16,
     cuts: AtomicBool,
+    holds: AtomicBool,
+    /// Everything that was asked.
+    heard: Mutex<Vec<u8>>,
     dice: Mutex<Dice>,
     /// Connections that were cut within what was asked, and within what was answered.
     asked: AtomicU64,
@@ -30,7 +35,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let (cuts, dice) = (AtomicBool::new(false), Mutex::new(dice));
         let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { server, cuts, dice, asked, answered });
+        let (holds, heard) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { server, cuts, holds, heard, dice, asked, answered });
         let theirs = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -48,6 +54,17 @@ impl Proxy {
     /// Whether connections made from now on are cut.
     pub fn set_cuts(&self, cuts: bool) {
         self.shared.cuts.store(cuts, Ordering::Release);
+    }
+
+    /// Whether answers are held back.
+    pub fn set_holds(&self, holds: bool) {
+        self.shared.holds.store(holds, Ordering::Release);
+    }
+
+    /// How often a command was asked.
+    pub fn asked(&self, command: &str) -> usize {
+        let heard = self.shared.heard.lock().unwrap();
+        heard.windows(command.len()).filter(|some| *some == command.as_bytes()).count()
     }
 
     /// Connections that were cut within what was asked, and within what was answered.
@@ -72,7 +89,7 @@ impl Shared {
             let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
             let (shared, left) = (self.clone(), after[side]);
             std::thread::spawn(move || {
-                if pump(&from, &to, left) {
+                if shared.pump(side, &from, &to, left) {
                     [&shared.asked, &shared.answered][side].fetch_add(1, Ordering::AcqRel);
                 }
                 for end in [from, to] {
@@ -81,20 +98,26 @@ impl Shared {
             });
         }
     }
-}
 
-/// Passes bytes on until one side ends or none are left; whether none were.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, mut left: u64) -> bool {
-    let mut buffer = [0; 4096];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
-        let some = left.min(length as u64);
-        if to.write_all(&buffer[..some as usize]).is_err() {
-            return false;
+    /// Passes bytes on until one side ends or none are left; whether none were.
+    fn pump(&self, side: usize, mut from: &TcpStream, mut to: &TcpStream, mut left: u64) -> bool {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            let some = left.min(length as u64);
+            if side == 0 {
+                self.heard.lock().unwrap().extend_from_slice(&buffer[..some as usize]);
+            }
+            while side == 1 && self.holds.load(Ordering::Acquire) {
+                pause(Duration::from_millis(2));
+            }
+            if to.write_all(&buffer[..some as usize]).is_err() {
+                return false;
+            }
+            left -= some;
+            if left == 0 {
+                return true;
+            }
         }
-        left -= some;
-        if left == 0 {
-            return true;
-        }
+        false
     }
-    false
 }

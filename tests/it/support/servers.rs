@@ -5,7 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+/// Where nobody listens: ports below 1024 are no test's, and this one is no service's.
+pub const NOBODY: &str = "127.0.0.1:1";
 
 /// A redis-server on a free port of 127.0.0.1 with a directory of its own; killed when dropped.
 pub struct RedisServer {
@@ -21,24 +25,23 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
+    /// Starts a server that keeps every write.
+    pub fn lasting() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
     /// Starts a server with further arguments (`["--appendonly", "yes"]`).
     ///
     /// # Panics
-    /// If it does not answer within ten seconds.
+    /// If it does not answer.
     pub fn start_with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a directory for redis-server");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        // A free port may be taken by another test before the server binds it.
-        for _ in 0..5 {
-            let port = free_port();
-            let mut child = spawn(port, dir.path(), &args);
-            if answers(&mut child, port, dir.path()) {
-                return RedisServer { child, port, args, dir };
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+        let spawned = |port| spawn(port, dir.path(), &args);
+        match on_a_free_port(spawned, |port| answers(port, dir.path())) {
+            Some((child, port)) => RedisServer { child, port, args, dir },
+            None => panic!("redis-server {args:?} does not answer:\n{}", log(dir.path())),
         }
-        panic!("redis-server {args:?} does not answer:\n{}", log(dir.path()));
     }
 
     /// Its port.
@@ -66,6 +69,29 @@ impl RedisServer {
         RedisClient::connect(self.port).expect("redis-server answered a moment ago")
     }
 
+    /// What it holds of the site that most tests count: a field of a bucket's hash (`all`, `all:pages`).
+    pub fn sum(&self, bucket: &str, field: &str) -> Option<u64> {
+        match self.client().ask(&[b"HGET", Self::key(bucket).as_bytes(), field.as_bytes()]) {
+            Reply::Bytes(None) => None,
+            sum => Some(sum.text().parse().expect("a number")),
+        }
+    }
+
+    /// The views of all time of that site.
+    pub fn views(&self) -> u64 {
+        self.sum("all", "views").unwrap_or_default()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.client().ask(&[b"DBSIZE"]).int() == 0
+    }
+
+    /// The key of a hash of that site.
+    pub fn key(hash: &str) -> String {
+        format!("footfall:{{lamdong}}:{hash}")
+    }
+
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -75,15 +101,12 @@ impl RedisServer {
     /// Starts it again, if need be after killing it, on the same port and directory.
     ///
     /// # Panics
-    /// If it does not answer within ten seconds.
+    /// If it does not answer.
     pub fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.port, self.dir.path(), &self.args);
-        assert!(
-            answers(&mut self.child, self.port, self.dir.path()),
-            "redis-server does not come back:\n{}",
-            log(self.dir.path())
-        );
+        let dir = self.dir.path();
+        assert!(is_up(&mut self.child, || answers(self.port, dir)), "it does not come back:\n{}", log(dir));
     }
 
     /// Stops it without ending it, as a stuck disk or a long fork does.
@@ -156,7 +179,7 @@ impl RedisClient {
     /// Nobody listens there.
     pub fn connect(port: u16) -> std::io::Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_nodelay(true)?;
         Ok(RedisClient(BufReader::new(stream)))
     }
@@ -204,10 +227,21 @@ impl RedisClient {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port of 127.0.0.1 for a server. It is below those that the system gives to connections, so that none
+/// takes it before the server does or while the server is down; and every process of tests begins elsewhere.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    const MANY: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let lowest = range.split_whitespace().next().and_then(|lowest| lowest.parse().ok()).unwrap_or(32_768);
+    let first = u32::max(lowest, 1024 + MANY) - MANY;
+    loop {
+        let number = std::process::id().wrapping_mul(509).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = (first + number % MANY) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
@@ -224,22 +258,42 @@ fn spawn(port: u16, dir: &Path, args: &[String]) -> Child {
         .unwrap_or_else(|_| panic!("these tests need redis-server: apt-get install redis-server"))
 }
 
-/// Waits until the server answers; false if it ended or took ten seconds. Its log is asked first: on
-/// a port that another test was faster to take, that test's server would answer.
-fn answers(child: &mut Child, port: u16, dir: &Path) -> bool {
-    for _ in 0..1000 {
+/// Whether the server answers. Its log is asked first: on a port that another was faster to take, that one would
+/// answer.
+fn answers(port: u16, dir: &Path) -> bool {
+    let pong = || RedisClient::connect(port).and_then(|mut client| client.try_ask(&[b"PING"]));
+    log(dir).contains("Ready to accept connections")
+        && match pong() {
+            Ok(Reply::Status(_)) => true,
+            Ok(Reply::Error(error)) => error.starts_with("NOAUTH"),
+            _ => false,
+        }
+}
+
+/// Starts a server on a free port and waits until it answers: once more on another one, where somebody took the
+/// first before it did. None if it does not answer.
+pub fn on_a_free_port(spawn: impl Fn(u16) -> Child, answers: impl Fn(u16) -> bool) -> Option<(Child, u16)> {
+    for port in [free_port(), free_port()] {
+        let mut child = spawn(port);
+        if is_up(&mut child, || answers(port)) {
+            return Some((child, port));
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    None
+}
+
+/// Waits until a server answers; false if it ended, or took longer than it ever does.
+fn is_up(child: &mut Child, answers: impl Fn() -> bool) -> bool {
+    for _ in 0..10_000 {
         if !matches!(child.try_wait(), Ok(None)) {
             return false;
         }
-        if !log(dir).contains("Ready to accept connections") {
-            std::thread::sleep(Duration::from_millis(5));
-            continue;
+        if answers() {
+            return true;
         }
-        match RedisClient::connect(port).and_then(|mut client| client.try_ask(&[b"PING"])) {
-            Ok(Reply::Status(_)) => return true,
-            Ok(Reply::Error(error)) if error.starts_with("NOAUTH") => return true,
-            _ => std::thread::sleep(Duration::from_millis(10)),
-        }
+        std::thread::sleep(Duration::from_millis(5));
     }
     false
 }

@@ -1,19 +1,26 @@
-//! The real binary as a child process.
+//! The real binary as a child process, on ports of its own.
+//!
+//! When it is dropped it is stopped, which brings all to the store, and that is audited: everything agrees, and
+//! no view that was taken is missing. A test that breaks the store says so.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::harness::{Setup, counters_with, metric, until};
-use crate::support::http::{self, encoded};
+use crate::support::harness::{Beacon, SITE, Setup, metric, readiness, until_tried, view};
+use crate::support::http::{self, Answer, encoded};
+use crate::support::servers::free_port;
+use crate::support::wait::until;
 
-/// Tests that keep both processors busy take turns.
+/// Tests that need the machine for themselves take turns. `tests/run` runs them after the others, so that no
+/// thread waits for its turn.
 static HEAVY: Mutex<()> = Mutex::new(());
 
 /// Waits for the turn of a test that needs the machine.
@@ -21,7 +28,7 @@ pub fn my_turn() -> MutexGuard<'static, ()> {
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// See the module. Its data directory outlives restarts.
+/// A service; its data directory outlives restarts.
 pub struct Service {
     setup: Setup,
     dir: tempfile::TempDir,
@@ -29,16 +36,34 @@ pub struct Service {
     before: String,
     /// A listener that it is started with, as a service manager does.
     handed_over: Option<TcpListener>,
-    child: Option<Child>,
+    public: SocketAddr,
+    admin: SocketAddr,
+    child: Option<Process>,
     starts: u32,
+    /// Views of the usual site that were taken.
+    taken: AtomicU64,
+    breaks_the_store: bool,
+}
+
+/// It ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 impl Service {
     /// Starts it and waits until it is ready.
     pub fn start(setup: Setup) -> Self {
         let mut service = Self::prepare(setup);
-        service.spawn();
-        service.until_ready();
+        service.begin();
         service
     }
 
@@ -46,7 +71,23 @@ impl Service {
     pub fn prepare(setup: Setup) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("footfall.toml"), &setup.sites).unwrap();
-        Service { setup, dir, before: String::new(), handed_over: None, child: None, starts: 0 }
+        Service {
+            setup,
+            dir,
+            before: String::new(),
+            handed_over: None,
+            public: free_address(),
+            admin: free_address(),
+            child: None,
+            starts: 0,
+            taken: AtomicU64::new(0),
+            breaks_the_store: false,
+        }
+    }
+
+    /// What it leaves in the store is not what was accepted, or does not agree; so it is not compared.
+    pub fn breaks_the_store(&mut self) {
+        self.breaks_the_store = true;
     }
 
     /// Has a shell do something first, such as lower a limit.
@@ -56,37 +97,54 @@ impl Service {
     }
 
     /// Hands it a listener for pages, at each start, as descriptor 3 (`sd_listen_fds(3)`).
-    pub fn handed(self, listener: TcpListener) -> Self {
-        let mut service = self.after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
-        service.handed_over = Some(listener);
-        service
+    pub fn handed(mut self, listener: TcpListener) -> Self {
+        self = self.after("exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1");
+        self.public = listener.local_addr().unwrap();
+        self.handed_over = Some(listener);
+        self
     }
 
     /// Makes a twin that has not been started: the same settings, a copy of the directory as it is now.
     pub fn copied(&self) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let said = Command::new("cp").arg("-a").arg(self.dir.path().join(".")).arg(dir.path()).status();
+        let mut twin = Self::prepare(self.setup.clone());
+        let said = Command::new("cp").arg("-a").arg(self.dir.path().join(".")).arg(twin.dir.path()).status();
         assert!(said.is_ok_and(|status| status.success()), "cp");
-        let (setup, before) = (self.setup.clone(), self.before.clone());
-        Service { setup, dir, before, handed_over: None, child: None, starts: self.starts }
+        (twin.before, twin.starts) = (self.before.clone(), self.starts);
+        twin
     }
 
     /// Runs a command with its settings to its end, as an operator does: exit code and what it said.
     pub fn order(&self, arguments: &[&str]) -> (i32, String) {
         let mut command = self.command(self.dir.path().join("order.log"));
-        let mut child =
-            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let code = ends_within(&mut child, Duration::from_secs(60)).and_then(|status| status.code());
-        let (mut said, mut complaint) = (String::new(), String::new());
-        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
-        (code.unwrap_or_else(|| panic!("{arguments:?} does not end: {said}{complaint}")), said + &complaint)
+        let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Process(child);
+        let code = until_ended(&mut child).code().expect("it ends by itself");
+        let mut said = String::new();
+        child.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (code, said)
+    }
+
+    /// Has a command do what it is there for.
+    #[track_caller]
+    pub fn ordered(&self, arguments: &[&str]) -> String {
+        let (code, said) = self.order(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        said
     }
 
     /// Starts the process.
     pub fn spawn(&mut self) {
+        self.kill9();
         self.starts += 1;
-        self.child = Some(self.command(self.log_path()).spawn().unwrap());
+        self.child = Some(Process(self.command(self.log_path()).spawn().unwrap()));
+    }
+
+    /// Starts the process, if need be after killing it, and waits until it is ready.
+    #[track_caller]
+    pub fn begin(&mut self) {
+        self.spawn();
+        self.until_ready();
     }
 
     fn command(&self, log: PathBuf) -> Command {
@@ -101,6 +159,8 @@ impl Service {
             .env("FOOTFALL_DATA_DIR", "data")
             .env("FOOTFALL_LOG__FORMAT", "json")
             .envs(&self.setup.variables)
+            .env("FOOTFALL_LISTEN", self.public.to_string())
+            .env("FOOTFALL_ADMIN_LISTEN", self.admin.to_string())
             .stdin(
                 self.handed_over
                     .as_ref()
@@ -116,16 +176,15 @@ impl Service {
         self.setup = std::mem::take(&mut self.setup).set(key, value);
     }
 
-    /// Runs a second process beside it, on the same directory, to its end: its exit code and log.
+    /// Runs a second process beside it, on the same directory and other ports, to its end: its exit code and log.
     pub fn run_beside(&self) -> (Option<i32>, String) {
         let log = self.dir.path().join("beside.log");
-        let mut child = self.command(log.clone()).spawn().unwrap();
-        let ended = ends_within(&mut child, Duration::from_secs(20));
-        let code = ended.unwrap_or_else(|| {
-            let _ = child.kill();
-            panic!("it goes on: {}", std::fs::read_to_string(&log).unwrap())
-        });
-        (code.code(), std::fs::read_to_string(log).unwrap())
+        let mut command = self.command(log.clone());
+        let ports =
+            ["FOOTFALL_LISTEN", "FOOTFALL_ADMIN_LISTEN"].map(|name| (name, free_address().to_string()));
+        let mut child = Process(command.envs(ports).spawn().unwrap());
+        let status = until_ended(&mut child);
+        (status.code(), std::fs::read_to_string(log).unwrap())
     }
 
     fn log_path(&self) -> PathBuf {
@@ -135,6 +194,20 @@ impl Service {
     /// What the running process, or the last one, has written to its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The first line of that log with a message, which has fields.
+    #[track_caller]
+    pub fn logged(&self, message: &str) -> Value {
+        let log = self.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["message"] == message).unwrap_or_else(|| panic!("no {message:?} in {log}"))
+    }
+
+    /// Who it is to the store.
+    pub fn writer(&self) -> String {
+        let text = std::fs::read_to_string(self.data_dir().join("writer")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("writer ")).unwrap().to_owned()
     }
 
     /// Writes a file beside its configuration file, which is `footfall.toml`.
@@ -149,14 +222,16 @@ impl Service {
         std::fs::remove_file(self.dir.path().join(name)).unwrap();
     }
 
-    /// Has it read its configuration again; whether that was taken.
+    /// Has it read its configuration again; whether that was taken. (One that fails is seen by its metric, so it
+    /// must not follow another that failed.)
     #[track_caller]
     pub fn reload(&self) -> bool {
-        let said = || ["is taken\"", "is not taken"].map(|ending| self.log().matches(ending).count());
-        let before = said();
+        let taken = || self.metric("footfall_config_last_reload_success_timestamp_seconds");
+        let fails = || self.metric("footfall_config_last_reload_successful") == 0.0;
+        let (before, failed) = (taken(), fails());
         self.signal("HUP");
-        until("it says what became of the reload", || said() != before);
-        said()[0] > before[0]
+        until("the configuration is read again", || taken() > before || (!failed && fails()));
+        taken() > before
     }
 
     /// Its data directory.
@@ -169,49 +244,50 @@ impl Service {
         files(&self.data_dir().join(folder))
     }
 
-    /// Where pages and operators come in, once it says so.
-    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let log = self.log();
-        let after = |mark: &str| -> Option<SocketAddr> {
-            let rest = &log[log.find(mark)? + mark.len()..];
-            rest[..rest.find([',', '"'])?].parse().ok()
-        };
-        Some((after("serving pages on http://")?, after("operators on http://")?))
+    /// Where pages and readers come in.
+    pub fn public(&self) -> SocketAddr {
+        self.public
     }
 
-    /// Waits until `/readyz` says so.
+    /// Where operators come in.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Waits until `/readyz` says so. Where somebody else has taken a port it is started again on others, once.
     #[track_caller]
     pub fn until_ready(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            let ended = self.child.as_mut().expect("it is started").try_wait().unwrap();
-            assert!(ended.is_none(), "it ended ({ended:?}):\n{}", self.log());
-            if self.addresses().is_some_and(|(_, admin)| is_ready(admin)) {
-                return;
+        let mut tries = 2;
+        until("it is ready", || {
+            let ended = self.child.as_mut().expect("it is started").0.try_wait().unwrap();
+            if let Some(status) = ended {
+                tries -= 1;
+                assert!(tries > 0 && self.lost_a_port(), "it ended ({status}):\n{}", self.log());
+                (self.public, self.admin) = (free_address(), free_address());
+                self.spawn();
             }
-            assert!(Instant::now() < deadline, "it is never ready:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            ended.is_none() && is_ready(self.admin)
+        });
     }
 
-    pub fn public(&self) -> SocketAddr {
-        self.addresses().expect("it serves").0
-    }
-
-    pub fn admin(&self) -> SocketAddr {
-        self.addresses().expect("it serves").1
+    fn lost_a_port(&self) -> bool {
+        self.handed_over.is_none()
+            && [self.public, self.admin].map(TcpListener::bind).iter().any(Result::is_err)
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("it runs").id()
+        self.child.as_ref().expect("it runs").0.id()
     }
 
     /// Ends it at once.
     pub fn kill9(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.child = None;
+    }
+
+    /// Waits for it to end by itself; how it ended.
+    #[track_caller]
+    pub fn until_ended(&mut self) -> ExitStatus {
+        until_ended(&mut self.child.take().expect("it runs"))
     }
 
     /// Sends SIGTERM and waits for the end; how it ended and how long that took.
@@ -219,10 +295,14 @@ impl Service {
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
         self.ask_to_stop();
-        let ended = ends_within(self.child.as_mut().unwrap(), Duration::from_secs(30));
-        let status = ended.unwrap_or_else(|| panic!("it does not stop:\n{}", self.log()));
-        self.child = None;
-        (status, began.elapsed())
+        (self.until_ended(), began.elapsed())
+    }
+
+    /// Stops it in good order.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let (status, _) = self.terminate();
+        assert!(status.success(), "{status}:\n{}", self.log());
     }
 
     /// Sends SIGTERM.
@@ -239,10 +319,55 @@ impl Service {
     /// Stops it in good order and starts it again.
     #[track_caller]
     pub fn restart(&mut self) {
-        let (status, _) = self.terminate();
-        assert!(status.success(), "{status}:\n{}", self.log());
-        self.spawn();
-        self.until_ready();
+        self.stop();
+        self.begin();
+    }
+
+    /// Sends a beacon.
+    pub fn send(&self, beacon: &Beacon) -> Answer {
+        let answer = http::ask(self.public(), beacon.bytes());
+        let counts = answer.status == 204 && beacon.is_new_view_of(SITE);
+        self.taken.fetch_add(counts.into(), Ordering::Relaxed);
+        answer
+    }
+
+    /// Sends a beacon that must be taken.
+    #[track_caller]
+    pub fn take(&self, beacon: &Beacon) {
+        let answer = self.send(beacon);
+        assert_eq!(answer.outcome(), (204, String::new()), "{beacon:?}");
+    }
+
+    /// Page `/a` is viewed so often, each time by another reader.
+    #[track_caller]
+    pub fn read(&self, views: u32) {
+        (0..views).for_each(|reader| self.take(&view("/a").by(reader)));
+    }
+
+    /// Waits until all that was sent is applied: the turn that runs now may have begun before it was.
+    #[track_caller]
+    pub fn settle(&self) {
+        let flushed = || self.metric("footfall_last_flush_timestamp_seconds");
+        for _ in 0..2 {
+            let before = flushed();
+            until("a turn ends with everything applied", || flushed() > before);
+        }
+    }
+
+    /// Waits until the store is looked at once more from the beginning, where that ends in nothing being sent.
+    #[track_caller]
+    pub fn until_tried(&self) {
+        until_tried(self.admin());
+    }
+
+    /// Waits until the store answers and has everything.
+    #[track_caller]
+    pub fn until_applied(&self) {
+        until("everything is in the store", || {
+            self.metric("footfall_store_up") == 1.0
+                && self.metric("footfall_unapplied_batches") == 0.0
+                && self.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0
+        });
     }
 
     /// The counters of a site, once nothing of them is stale.
@@ -266,13 +391,7 @@ impl Service {
     /// All views ever of a page.
     #[track_caller]
     pub fn page(&self, site: &str, page: &str) -> u64 {
-        let mut views = None;
-        until("the figures of a page are known", || {
-            views =
-                http::get(self.public(), &counters_with(site, page)).json()["page"]["views"]["all"].as_u64();
-            views.is_some()
-        });
-        views.unwrap()
+        self.pages(site, &[page.to_owned()])[0]
     }
 
     /// All views ever of pages, asked for by the hundred.
@@ -300,16 +419,31 @@ impl Service {
 
     /// `/readyz?verbose`
     pub fn readiness(&self) -> (u16, String) {
-        let answer = http::get(self.admin(), "/readyz?verbose");
-        (answer.status, answer.text().to_owned())
+        readiness(self.admin())
+    }
+
+    /// Stops it, which brings everything to the store, and audits that.
+    fn audit(&mut self) {
+        if self.child.is_none() {
+            self.begin();
+        }
+        until("the store is there", || self.metric("footfall_store_up") == 1.0);
+        self.stop();
+        let audits: Value = serde_json::from_str(&self.ordered(&["verify", "--json"])).unwrap();
+        let ours = audits.as_array().unwrap().iter().find(|audit| audit["site"] == SITE);
+        // Others may have added to it.
+        let stored = ours.map_or(0, |audit| audit["views"].as_u64().unwrap());
+        let taken = *self.taken.get_mut();
+        assert!(stored >= taken, "{taken} were taken: {audits}");
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.kill9();
         if std::thread::panicking() {
             println!("the log of the service:\n{}", self.log());
+        } else if self.starts > 0 && !self.breaks_the_store {
+            self.audit();
         }
     }
 }
@@ -320,16 +454,15 @@ fn is_ready(admin: SocketAddr) -> bool {
     asked.is_ok_and(|answer| answer.status == 200)
 }
 
-/// How a process ends, if it does in time.
-fn ends_within(child: &mut Child, time: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + time;
-    loop {
-        match child.try_wait().unwrap() {
-            Some(status) => return Some(status),
-            None if Instant::now() > deadline => return None,
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
+/// How a process ends.
+#[track_caller]
+fn until_ended(process: &mut Process) -> ExitStatus {
+    let mut ended = None;
+    until("the process ends", || {
+        ended = process.0.try_wait().unwrap();
+        ended.is_some()
+    });
+    ended.unwrap()
 }
 
 /// The files of a folder, in order.
@@ -338,4 +471,11 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     found.sort();
     found
+}
+
+/// Bytes of memory that a process has in use.
+pub fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }

@@ -13,8 +13,7 @@ use bytes::Bytes;
 use hyper::header::HeaderValue;
 
 use super::context::{ReadRequest, Reply};
-use crate::serve::answer::fault::Fault;
-use crate::serve::answer::{self, etag};
+use crate::serve::answer::{self, Fault, etag};
 
 /// The latest version.
 pub const LATEST: &str = "v1";
@@ -31,7 +30,6 @@ const INTEGRITY: &str = include_str!("released/integrity");
 /// `Cache-Control` of a file that never changes.
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// `GET /footfall.{file}`.
 pub fn script(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let (name, cache) = match request.name {
         "js" | "more.js" => (Cow::from(format!("{LATEST}.{}", request.name)), answer::AN_HOUR),

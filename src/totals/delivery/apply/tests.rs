@@ -8,11 +8,10 @@ use std::time::Duration;
 use super::*;
 use crate::sites::{SiteKey, Sites};
 use crate::totals::OutboxConfig;
-use crate::totals::batch::SiteSums;
 use crate::totals::batch::part::LastParts;
 use crate::totals::batch::tests::{expected, sums_of};
+use crate::totals::batch::{Frozen, SiteSums};
 use crate::totals::disk::dir::DataDir;
-use crate::totals::disk::log::Position;
 use crate::totals::store::contract::Query;
 use crate::totals::store::tests::{AnyStore, Place, config, writer};
 
@@ -65,7 +64,8 @@ impl Sender {
     fn freeze_as(&mut self, sums: Vec<SiteSums>, tag: u64) -> Batch {
         self.sent.extend(sums.clone());
         let sequence = self.outbox.next_sequence();
-        let batch = Batch::freeze(sequence, tag, Position::default(), 0, 0, sums, &mut self.last_parts);
+        let batch =
+            Batch::freeze(sequence, tag, 0, Frozen { sums, ..Frozen::default() }, &mut self.last_parts);
         self.outbox.add(&batch).unwrap();
         batch
     }

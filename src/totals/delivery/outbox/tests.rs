@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::totals::batch::Frozen;
 use crate::totals::batch::part::LastParts;
 use crate::totals::batch::tests::sums_of;
 
@@ -14,7 +15,13 @@ fn settings(retention_h: u64, max_bytes: u64) -> OutboxConfig {
 fn batch(sequence: u64, frozen_ms: i64, pages: usize) -> Batch {
     let sums = vec![sums_of("demo", "2026-11-23", 8, pages)];
     let reach = Position { segment: 1, offset: sequence };
-    Batch::freeze(sequence, sequence, reach, frozen_ms, frozen_ms - 5, sums, &mut LastParts::new())
+    Batch::freeze(
+        sequence,
+        sequence,
+        frozen_ms,
+        Frozen { sums, reach, oldest_ms: frozen_ms - 5 },
+        &mut LastParts::new(),
+    )
 }
 
 fn open(dir: &Path, config: OutboxConfig) -> (Outbox, Vec<u64>) {

@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::calendar::Bucket;
+use crate::calendar::{Bucket, PerPeriod};
 use crate::totals::store::model::{Data, Fault, Model};
 use dice::Dice;
 
@@ -17,6 +17,9 @@ use dice::Dice;
 mod dice;
 
 const USUALLY: u64 = 10_000;
+
+/// How long a start waits for the store.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sundays, a month's end, a year's end, the end of ISO week 53; half an hour before midnight.
 const STARTS_MS: [i64; 4] = [START_MS, 1_796_056_200_000, 1_798_734_600_000, 1_798_993_800_000];
@@ -139,7 +142,7 @@ impl World {
             let store = async || AnyStore::Model(self.model.clone());
             let dir = lock(&config.data_dir);
             let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
-            let start = Process::start_on(store, STORE_PATIENCE, &config, dir, &clock, sites, metrics);
+            let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics);
             tokio::select! {
                 biased;
                 process = start => break process,
@@ -222,7 +225,7 @@ impl World {
             Act::AskPage { site, page } => self.ask_page(index, site, page).await,
             Act::Trim => {
                 let uptime_ms = self.instances[index].clock.now().uptime_ms;
-                let outbox = &mut self.instances[index].process.as_mut().unwrap().writer.outbox;
+                let outbox = &mut self.instances[index].process.as_mut().unwrap().writer.delivery.outbox;
                 outbox.trim(uptime_ms, true).unwrap();
             }
             Act::Befall(fault) => self.model.plan(Some(fault)),
@@ -295,15 +298,20 @@ impl World {
         let id = SiteId(site);
         let text = Page::trusted(id, &format!("/{page}"));
         let (done, _answered) = oneshot::channel();
-        let load = Load { site: id, wanted: crate::totals::Wanted::Pages(vec![text.clone()]), done };
-        self.has(index, async |process| process.writer.answer(load).await).await;
+        let request = ReadRequest { site: id, wanted: Wanted::Pages(vec![text.clone()]), done };
+        self.has(index, async |process| process.writer.answer(vec![request]).await).await;
         let instance = &self.instances[index];
         let now = instance.clock.now();
         let Some(figures) = instance.process.as_ref().unwrap().totals.page(&text, id, now) else { return };
         let hour = calendar().span(now.unix_ms).hour;
-        for (place, period) in PERIODS.into_iter().enumerate() {
+        for period in Period::SHOWN {
             let of = |by| self.sums(by, site, Some(page), period, &hour).0;
-            self.compare(figures[place], of(Some(index)), of(None), &format!("{period:?} of page {page}"));
+            self.compare(
+                *figures.get(period).unwrap(),
+                of(Some(index)),
+                of(None),
+                &format!("{period:?} of page {page}"),
+            );
         }
     }
 
@@ -336,8 +344,11 @@ impl World {
 
     fn compare_site(&mut self, index: usize, site: u16, figures: &Figures) {
         let hour = calendar().span(self.instances[index].clock.now().unix_ms).hour;
-        for (place, period) in PERIODS.into_iter().enumerate() {
-            let (Some(views), Some(visits)) = (figures.views[place], figures.visits[place]) else { continue };
+        for period in Period::SHOWN {
+            let shown = |of: &PerPeriod<Option<u64>>| of.get(period).copied().flatten();
+            let (Some(views), Some(visits)) = (shown(&figures.views), shown(&figures.visits)) else {
+                continue;
+            };
             let own = self.sums(Some(index), site, None, period, &hour);
             let all = self.sums(None, site, None, period, &hour);
             self.compare(views, own.0, all.0, &format!("{period:?} views of site {site}"));
@@ -360,7 +371,7 @@ impl World {
         for index in 0..self.instances.len() {
             let instance = &mut self.instances[index];
             let process = instance.process.as_ref().unwrap();
-            let next = process.writer.outbox.next_sequence();
+            let next = process.writer.delivery.outbox.next_sequence();
             if next > instance.next_batch {
                 let frozen = std::mem::replace(&mut instance.next_batch, next);
                 let views = self.accepted.iter_mut().filter(|view| view.by == index);
@@ -389,7 +400,7 @@ impl World {
         for instance in &self.instances {
             let writer = &instance.process.as_ref().unwrap().writer;
             assert_eq!(writer.shared.held(), None);
-            assert_eq!(writer.outbox.waiting(), 0, "everything is applied");
+            assert_eq!(writer.delivery.outbox.waiting(), 0, "everything is applied");
         }
         self.compare_store();
         for index in 0..self.instances.len() {
@@ -416,7 +427,7 @@ impl World {
         // What was dropped from an outbox may be lost, and then it is recorded; nothing else is.
         let kept = |view: &&Accepted| {
             let writer = &self.instances[view.by].process.as_ref().unwrap().writer;
-            view.batch.is_none_or(|batch| Some(batch) >= writer.outbox.first_sequence())
+            view.batch.is_none_or(|batch| Some(batch) >= writer.delivery.outbox.first_sequence())
         };
         let kept = expected(self.accepted.iter().filter(kept));
         let mut lost = 0;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::calendar::Calendar;
-use crate::sites::SiteId;
+use crate::calendar::{Calendar, PerPeriod};
+use crate::totals::tally::cell::same_buckets;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// 2026-11-29, a Sunday: the next days begin a week and a month.
@@ -50,13 +50,12 @@ fn add(to: &mut Amounts, what: &Amounts) {
 }
 
 fn figures(of: &Amounts, text: &str, day: u8) -> PageFigures {
-    let mut figures = [0; 5];
+    let mut figures = PerPeriod::<u64>::default();
     for ((_, other), amount) in of.iter().filter(|((page, _), _)| page == text) {
-        for (figure, same) in figures.iter_mut().zip(same_buckets(&hour_of(*other), &hour_of(day))) {
-            *figure += if same { *amount } else { 0 };
-        }
+        let more = same_buckets(&hour_of(*other), &hour_of(day)).map(|same| if same { *amount } else { 0 });
+        figures = figures.zip(more).map(|(figure, more)| figure + more);
     }
-    figures
+    figures.into()
 }
 
 struct Run {
@@ -84,7 +83,7 @@ impl Run {
         all
     }
 
-    /// Views of a day that come with another one pending are sealed first, as the ledger does.
+    /// Views of a day that come with another one pending are sealed first, as the tally does.
     fn seal(&mut self) {
         let found: BTreeMap<String, u64> =
             self.real.seal().into_iter().map(|(text, views)| (text.to_string(), views)).collect();
@@ -119,14 +118,14 @@ impl Run {
             Step::Apply if !self.waiting.is_empty() => {
                 let batch = self.waiting.remove(0);
                 for ((text, day), views) in &batch {
-                    self.real.applied(&Page::trusted(SiteId(0), text), hour_of(*day).day, *views);
+                    self.real.applied(text, &hour_of(*day), *views);
                 }
                 add(&mut self.stored, &batch);
             }
             // Pages are loaded while nothing waits, as the writer does.
             Step::Load(n) if self.waiting.is_empty() => {
                 let text = page(n).as_str().to_owned();
-                self.real.load(&page(n), &hour, figures(&self.stored, &text, self.day), 0);
+                self.real.learn(&text, &hour, figures(&self.stored, &text, self.day), 0);
             }
             // A start does not know what was counted on days to come, if the clock is set back before or
             // after it.
@@ -140,9 +139,9 @@ impl Run {
         let page = page(n);
         let named = self.real.count(&page, &hour_of(day));
         if !named {
-            let needed = |(count, entry): (&Count, &Entry)| count.pending > 0 || !entry.unapplied.is_empty();
+            let needed = |(count, entry): (&Count, &Entry)| count.pending > 0 || !entry.views.is_applied();
             let all_needed = self.real.counts.iter().zip(&self.real.entries).skip(1).all(needed);
-            assert!(all_needed, "a page was shed although another was idle");
+            assert!(all_needed, "a page found no room although another was idle");
         }
         let text = if named { page.as_str() } else { OTHER };
         *self.pending.entry((text.to_owned(), day)).or_default() += 1;
@@ -161,12 +160,12 @@ impl Run {
             let day = (0..40).find(|day| hour_of(*day).day == hour.day).unwrap();
             assert_eq!(*stored, figures(&self.stored, text, day), "what the store holds of {text}");
         }
-        self.real = Pages::new(self.max);
+        self.real = Pages::new(SiteId(0), self.max);
         for (text, hour, stored) in known {
-            self.real.load(&Page::trusted(SiteId(0), &text), &hour, stored, 0);
+            self.real.learn(&text, &hour, stored, 0);
         }
         for ((text, day), views) in self.waiting.iter().flatten() {
-            self.real.restore_unapplied(&Page::trusted(SiteId(0), text), &hour_of(*day), *views);
+            self.real.restore_unapplied(text, &hour_of(*day), *views);
         }
         self.started = self.day;
         (self.pending, self.sealed) = Default::default();
@@ -190,7 +189,7 @@ impl Run {
             let Some((shown, _)) = self.real.figures(&page(n), &hour) else { continue };
             assert_eq!(shown, figures(&all, page(n).as_str(), self.day), "page {n} on day {}", self.day);
             if let Some(before) = self.shown.insert(n, shown) {
-                assert!(before.iter().zip(shown).all(|(before, now)| *before <= now));
+                assert!(before.iter().zip(shown.iter()).all(|(before, now)| before.1 <= now.1));
             }
         }
         let (counts, entries) = (&self.real.counts, &self.real.entries);
@@ -213,7 +212,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut run = Run {
-            real: Pages::new(max),
+            real: Pages::new(SiteId(0), max),
             max,
             day: 20,
             stored: Amounts::new(),
@@ -229,10 +228,10 @@ proptest! {
 }
 
 #[test]
-fn a_newcomer_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
-    let mut pages = Pages::new(100);
+fn a_new_page_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
+    let mut pages = Pages::new(SiteId(0), 100);
     let hour = hour_of(0);
-    (0..100).for_each(|n| pages.load(&page(n), &hour, [n.into(); 5], 0));
+    (0..100).for_each(|n| pages.learn(page(n).as_str(), &hour, [n.into(); 5].into(), 0));
     for n in 100..200 {
         assert!(pages.intern(&page(n)).is_some(), "page {n} found no room");
     }
@@ -241,9 +240,9 @@ fn a_newcomer_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
 
 #[test]
 fn a_page_that_was_asked_for_outlives_one_that_was_not() {
-    let mut pages = Pages::new(4);
+    let mut pages = Pages::new(SiteId(0), 4);
     let hour = hour_of(0);
-    (0..4).for_each(|n| pages.load(&page(n), &hour, [1; 5], 0));
+    (0..4).for_each(|n| pages.learn(page(n).as_str(), &hour, [1; 5].into(), 0));
     pages.intern(&page(4));
     // Everybody's mark is gone now; page 3 gets one again.
     assert!(pages.figures(&page(3), &hour).is_some());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::totals::tally::cell::same_buckets;
 use crate::totals::tally::pages::tests::hour_of;
 
 #[derive(Clone, Debug)]
@@ -39,12 +40,12 @@ fn add(to: &mut Days, what: &Days) {
     }
 }
 
-fn sums(of: &Days, day: u8) -> [Sums; 5] {
-    let mut all = [Sums::default(); 5];
+fn sums(of: &Days, day: u8) -> PerPeriod<Sums> {
+    let mut all = PerPeriod::<Sums>::default();
     for (other, (sums, _)) in of {
-        for (figure, same) in all.iter_mut().zip(same_buckets(&hour_of(*other), &hour_of(day))) {
-            *figure += if same { *sums } else { Sums::default() };
-        }
+        let of_day = |same: bool| if same { *sums } else { Sums::default() };
+        let more = same_buckets(&hour_of(*other), &hour_of(day)).map(of_day);
+        all = all.zip(more).map(|(all, more)| all.plus(more));
     }
     all
 }
@@ -61,7 +62,7 @@ fn id(who: u8, day: u8) -> u64 {
 }
 
 struct Run {
-    real: SiteFigures,
+    real: RunningTotals,
     day: u8,
     stored: Days,
     waiting: Vec<(Days, BTreeMap<u8, Registers>)>,
@@ -88,17 +89,16 @@ impl Run {
         let pending = std::mem::take(&mut self.pending);
         let day = pending.keys().next().copied().unwrap_or(self.day);
         add(&mut self.sealed.0, &pending);
-        self.sealed.1.entry(day).or_default().extend(risen.day);
+        self.sealed.1.entry(day).or_default().extend(risen);
     }
 
     fn stored_on(&self, day: u8) -> Stored {
         let visitors = |day: u8| self.stored.get(&day).map_or(0, |(_, seen)| sketch(seen).estimate());
-        let mut earlier_visitors = [0; 4];
+        let mut earlier_visitors = PerPeriod::<u64>::default();
         for other in 0..day {
-            let same = same_buckets(&hour_of(other), &hour_of(day));
-            for (sum, same) in earlier_visitors.iter_mut().zip(&same[1..]) {
-                *sum += if *same { visitors(other) } else { 0 };
-            }
+            let more = same_buckets(&hour_of(other), &hour_of(day))
+                .map(|same| if same { visitors(other) } else { 0 });
+            earlier_visitors = earlier_visitors.zip(more).map(|(sum, more)| sum + more);
         }
         let sketch = self.stored.get(&day).map_or(Sketch::new(), |(_, seen)| sketch(seen));
         Stored { hour: hour_of(day), sums: sums(&self.stored, day), earlier_visitors, sketch }
@@ -130,7 +130,7 @@ impl Run {
             Step::Apply if !self.waiting.is_empty() => {
                 let (batch, registers) = self.waiting.remove(0);
                 for (day, (sums, seen)) in &batch {
-                    self.real.applied(hour_of(*day).day, *sums);
+                    self.real.applied(&hour_of(*day), *sums);
                     // What rose is what the store needs to know of all that were seen.
                     let mut held = self.stored.get(day).map_or(Sketch::new(), |(_, seen)| sketch(seen));
                     held.raise(registers.get(day).map_or(&[], |rose| rose.as_slice()));
@@ -140,7 +140,7 @@ impl Run {
                 }
                 add(&mut self.stored, &batch);
             }
-            Step::Load if self.waiting.is_empty() => self.real.load(self.stored_on(self.day), 0),
+            Step::Load if self.waiting.is_empty() => self.real.learn(self.stored_on(self.day), 0),
             Step::Restart if self.all().keys().all(|day| *day <= self.day) => self.restart(),
             _ => {}
         }
@@ -154,9 +154,9 @@ impl Run {
             let day = (0..40).find(|day| hour_of(*day).day == stored.hour.day).unwrap();
             assert_eq!(stored.sums, sums(&self.stored, day), "what the store holds");
         }
-        self.real = SiteFigures::new();
+        self.real = RunningTotals::new();
         if let Some(stored) = known {
-            self.real.load(stored, 0);
+            self.real.learn(stored, 0);
         }
         for (batch, registers) in &self.waiting {
             for (day, (sums, _)) in batch {
@@ -186,17 +186,17 @@ impl Run {
         let figures = self.real.figures(&hour_of(self.day));
         let all = self.all();
         let expected = sums(&all, self.day);
-        for (place, sums) in expected.iter().enumerate() {
-            assert!(figures.views[place].is_none_or(|views| views == sums.views), "{figures:?} {expected:?}");
-            assert!(figures.visits[place].is_none_or(|visits| visits == sums.visits));
+        let shown = <[_; 5]>::from(figures.views.zip(figures.visits));
+        for ((_, sums), (views, visits)) in expected.iter().zip(shown) {
+            assert!(views.is_none_or(|views| views == sums.views), "{figures:?} {expected:?}");
+            assert!(visits.is_none_or(|visits| visits == sums.visits));
         }
-        if let Some(before) = self.shown.replace(figures.clone()) {
-            let fell = |a: &[Option<u64>; 5], b: &[Option<u64>; 5]| {
-                a.iter().zip(b).any(|(a, b)| a.is_some() && b.is_some() && a > b)
-            };
-            assert!(!fell(&before.visitors, &figures.visitors), "{before:?} {figures:?}");
+        if let Some(before) = self.shown.replace(figures) {
+            let fell = |(a, b): (Option<u64>, Option<u64>)| a.is_some() && b.is_some() && a > b;
+            let visitors = <[_; 5]>::from(before.visitors.zip(figures.visitors));
+            assert!(!visitors.into_iter().any(fell), "{before:?} {figures:?}");
         }
-        if let (Some(today), true) = (figures.visitors[0], self.steady) {
+        if let (Some(today), true) = (figures.visitors.day, self.steady) {
             let seen = all.get(&self.day).map_or(0, |(_, seen)| sketch(seen).estimate());
             assert_eq!(today, seen, "visitors of the day");
         }
@@ -209,7 +209,7 @@ proptest! {
     #[test]
     fn shown_is_stored_and_unapplied(steps in prop::collection::vec(step(), 1..60)) {
         let mut run = Run {
-            real: SiteFigures::new(),
+            real: RunningTotals::new(),
             day: 20,
             stored: Days::new(),
             waiting: Vec::new(),

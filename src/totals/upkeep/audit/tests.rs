@@ -3,8 +3,7 @@
 use super::*;
 use crate::calendar::CivilHour;
 use crate::totals::batch::part::{LastParts, SketchPart};
-use crate::totals::batch::{Batch, SiteSums};
-use crate::totals::disk::log::Position;
+use crate::totals::batch::{Batch, Frozen, SiteSums};
 use crate::totals::store::contract::{Claim, Store};
 use crate::totals::store::dump::Fill;
 use crate::totals::store::tests::{AnyDump, AnyStore, Place, day, site, stored, writer};
@@ -33,7 +32,7 @@ async fn fill(store: &AnyStore, last_parts: &mut LastParts, sequence: u64) {
         counted("2024-01-06", 9, 5, 4),
         counted("2024-01-09", 9, 1, 11),
     ];
-    let batch = Batch::freeze(sequence, 7, Position::default(), 0, 0, sums, last_parts);
+    let batch = Batch::freeze(sequence, 7, 0, Frozen { sums, ..Frozen::default() }, last_parts);
     store.apply(&writer(WRITER), batch.parts(), batch.sketches()).await.unwrap();
 }
 
@@ -199,7 +198,7 @@ async fn a_week_that_was_cut_holds_at_most_its_days() {
         // From Tuesday on weeks begin on a Sunday: the rest of the week is in another one.
         let late = vec![counted("2024-01-10", 9, 3, 8)];
         let mut last_parts = LastParts::new();
-        let batch = Batch::freeze(9, 7, Position::default(), 0, 0, late, &mut last_parts);
+        let batch = Batch::freeze(9, 7, 0, Frozen { sums: late, ..Frozen::default() }, &mut last_parts);
         store_of(place)
             .apply(&writer("00000000000000bb"), batch.parts(), Vec::<SketchPart>::new())
             .await

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::calendar::Bucket;
+use crate::calendar::{Bucket, PerPeriod};
 use crate::totals::batch::part::HashKind;
 use crate::totals::disk::codec::tests::{any_hour, any_sums, survives};
 
@@ -22,10 +22,11 @@ fn any_session() -> impl Strategy<Value = Exported> {
 fn any_stored() -> impl Strategy<Value = Stored> {
     let visitors = prop::collection::vec(any::<u64>(), 0..200);
     (any_hour(), prop::array::uniform5(any_sums()), any::<[u64; 4]>(), visitors).prop_map(
-        |(hour, sums, earlier_visitors, visitors)| {
+        |(hour, sums, [week, month, year, all], visitors)| {
             let mut sketch = Sketch::new();
             visitors.into_iter().for_each(|visitor| _ = sketch.insert(visitor));
-            Stored { hour, sums, earlier_visitors, sketch }
+            let earlier_visitors = PerPeriod { day: 0, week, month, year, all };
+            Stored { hour, sums: sums.into(), earlier_visitors, sketch }
         },
     )
 }
@@ -35,7 +36,7 @@ fn any_page() -> impl Strategy<Value = KnownPage> {
         site,
         hour,
         page: page.into(),
-        figures,
+        figures: figures.into(),
     })
 }
 

@@ -1,0 +1,180 @@
+//! What only a person can decide: what becomes of a data set that is not the one that was written to, and of
+//! writers that are gone.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::identity::{Change, Dataset};
+use super::state::{Delivery, Link};
+use crate::sites::SiteKey;
+use crate::totals::disk::losses::Cause;
+use crate::totals::store::contract::{Standing, Store, WriterId};
+
+/// A writer that attached so recently is taken to live: a running one attaches each minute. Seconds.
+const LIVES_S: i64 = 15 * 60;
+
+/// What was decided, in words; or why it was not.
+type Answer = Result<String, String>;
+
+/// A site whose data set is not the one that was written to.
+struct Strayed {
+    site: SiteKey,
+    ours: Arc<str>,
+    /// The one that is there; none if there is none.
+    found: Option<Arc<str>>,
+}
+
+impl<S: Store> Delivery<S> {
+    /// The data set has vanished: what the outbox holds is put back, on a dry run only told.
+    pub async fn refill(&mut self, dry_run: bool) -> Answer {
+        let strayed = self.strayed().await?;
+        let held = self.held_of(&strayed).map_err(|error| error.to_string())?;
+        let mut said = String::new();
+        for Strayed { site, ours, found } in &strayed {
+            let into = found.as_ref().map_or("no data".to_owned(), |id| format!("data set {id}"));
+            let (batches, views) = held.get(site).copied().unwrap_or_default();
+            said += &format!("{site}: the store holds {into}; {batches} batches with {views} views ");
+            said += if dry_run { "would be sent\n" } else { "are sent\n" };
+            if !dry_run {
+                // Born again under its old id: other instances on this store know it then, and refill it too.
+                let floor = self.identity.floor_of(self.store.kind(), site);
+                self.take_dataset(site, found.clone(), Some(ours.clone()), floor).await?;
+            }
+        }
+        let reach = humantime::format_duration(Duration::from_secs(self.outbox.reach_ms() / 1000));
+        said += &format!("what lies before that ({reach} back) is not in the outbox");
+        if dry_run { Ok(said) } else { self.decided(said + ", and recorded as lost") }
+    }
+
+    /// The data set is another one: it is begun anew with what was not applied yet, on a dry run only told.
+    pub async fn accept_empty(&mut self, dry_run: bool) -> Answer {
+        let strayed = self.strayed().await?;
+        let (applied, waiting) = (self.outbox.applied(), self.outbox.waiting());
+        let mut said = String::new();
+        for Strayed { site, ours, found } in &strayed {
+            let into = found.as_ref().map_or("a new data set".to_owned(), |id| format!("data set {id}"));
+            said += &format!("{site}: {into} takes the place of {ours}\n");
+            if dry_run {
+                continue;
+            }
+            self.take_dataset(site, found.clone(), None, applied).await?;
+            self.last_parts.retain(|hash, last| hash.site != *site || last.sequence > applied);
+            let extent = format!("batches up to {applied}, given up by order of the operator");
+            self.losses.record(Cause::Store, self.clock.now().unix_ms, site.as_str(), &extent);
+        }
+        said += &format!("{waiting} batches that were not applied yet ");
+        match dry_run {
+            true => Ok(said + "would be applied; what was applied before would not be in it"),
+            false => self.decided(said + "are applied"),
+        }
+    }
+
+    /// This directory becomes another writer: all of the one before is applied. Who it was, and why its markers
+    /// could not be removed yet, if they could not.
+    ///
+    /// # Errors
+    /// Of the file system: it is who it was.
+    pub async fn give_up_identity(&mut self) -> io::Result<(WriterId, Option<String>)> {
+        // First it is somebody else, then the markers go: in between a crash changes nothing.
+        let former = self.identity.begin_anew(&self.dir, self.outbox.applied(), Change::Drained)?;
+        self.last_parts.clear();
+        let removed = self.attach().await;
+        Ok((former, removed.err().map(|error| error.to_string())))
+    }
+
+    /// Removes the markers of a writer that is gone for good; `force`: even if it was seen a moment ago.
+    pub async fn retire(&mut self, writer: &WriterId, force: bool) -> Answer {
+        if *writer == self.identity.writer {
+            return Err("this is the writer of this data_dir; `footfall drain` gives it up".to_owned());
+        }
+        let mut seen: Option<i64> = None;
+        for site in self.sites.all() {
+            let known = self.store.writers(&site.key).await.map_err(|error| error.to_string())?;
+            seen = seen.max(known.into_iter().find(|(id, _)| id == writer).map(|(_, seen)| seen));
+        }
+        let Some(seen) = seen else {
+            return Err(format!("the store knows no writer {}", writer.0));
+        };
+        let ago_s = self.clock.now().unix_ms / 1000 - seen;
+        if ago_s < LIVES_S && !force {
+            return Err(format!(
+                "writer {} was seen {ago_s} s ago and may live; drain it, or retire it with --force once it is gone \
+                 for good: what it still holds would be counted anew",
+                writer.0,
+            ));
+        }
+        let removed = self.retire_everywhere(writer).await.map_err(|error| error.to_string())?;
+        Ok(format!("writer {} is retired: {removed} markers are removed", writer.0))
+    }
+
+    /// A copy will not be taken for a data set that came in place of the one this writer had in a store of
+    /// that kind.
+    pub fn welcome_copy_in(&mut self, kind: &str) -> io::Result<()> {
+        let ours = self.store.kind();
+        if kind == ours { Ok(()) } else { self.identity.copy_datasets(&self.dir, ours, kind) }
+    }
+
+    /// The sites whose data set is not the one that was written to. Writes nothing to those.
+    async fn strayed(&mut self) -> Result<Vec<Strayed>, String> {
+        let mut strayed = Vec::new();
+        for site in self.sites.clone().all() {
+            let place = (self.store.kind().to_owned(), site.key.clone());
+            let Some(ours) = self.identity.datasets.get(&place).map(|dataset| dataset.id.clone()) else {
+                continue;
+            };
+            let told = self.claim(&site.key, Some(ours.clone()), None).await.map_err(|e| e.to_string())?;
+            if let (Standing::Other, found, _) = told {
+                let found = (!found.is_empty()).then_some(found);
+                strayed.push(Strayed { site: site.key.clone(), ours, found });
+            }
+        }
+        match strayed.is_empty() {
+            true => {
+                Err("the store holds the data set that was written to: nothing is to be decided".to_owned())
+            }
+            false => Ok(strayed),
+        }
+    }
+
+    /// Takes the data set of a site that is there, or one that is born as `birth`, for this writer's own from
+    /// the batch after `floor` on.
+    async fn take_dataset(
+        &mut self,
+        site: &SiteKey,
+        found: Option<Arc<str>>,
+        birth: Option<Arc<str>>,
+        floor: u64,
+    ) -> Result<(), String> {
+        let (_, id, _) = self.claim(site, found, birth).await.map_err(|error| error.to_string())?;
+        let place = (self.store.kind().to_owned(), site.clone());
+        self.identity.datasets.insert(place, Dataset { id, floor });
+        Ok(())
+    }
+
+    /// Saves what was decided; the store is attached anew.
+    fn decided(&mut self, said: String) -> Answer {
+        self.identity.save(&self.dir).map_err(|error| error.to_string())?;
+        self.link = Link::Away;
+        Ok(said)
+    }
+
+    /// What the outbox holds of sites: batches and views.
+    fn held_of(&self, sites: &[Strayed]) -> io::Result<BTreeMap<SiteKey, (u64, u64)>> {
+        let mut held: BTreeMap<SiteKey, (u64, u64)> = BTreeMap::new();
+        let Some(first) = self.outbox.first_sequence() else { return Ok(held) };
+        for sequence in first..self.outbox.next_sequence() {
+            let Some(batch) = self.outbox.get(sequence)? else { continue };
+            for sums in batch.sums.iter().filter(|sums| sites.iter().any(|strayed| strayed.site == sums.site))
+            {
+                if sequence > self.identity.floor_of(self.store.kind(), &sums.site) {
+                    let (batches, views) = held.entry(sums.site.clone()).or_default();
+                    *batches += 1;
+                    *views += sums.sums.views;
+                }
+            }
+        }
+        Ok(held)
+    }
+}

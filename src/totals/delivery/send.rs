@@ -1,0 +1,219 @@
+//! Puts batches into the outbox and brings them to the store.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::apply::FlushError;
+use super::calendars;
+use super::salts::Today;
+use super::state::{BackOff, Delivery, Link};
+use crate::sites::Site;
+use crate::totals::batch::part::{HashName, PartId};
+use crate::totals::batch::{Batch, Frozen};
+use crate::totals::disk::fatal::die;
+use crate::totals::disk::frame::Position;
+use crate::totals::disk::log::AppendError;
+use crate::totals::store::contract::{Marker, Store, StoreError};
+
+/// How often a store that answers is attached anew and every hash compared: nothing else would show that it
+/// went back where no batch comes any more, and others are told that this writer lives.
+const ATTACH_ANEW: Duration = Duration::from_secs(60);
+
+/// The longest wait between two tries to reach a store.
+const BACK_OFF: Duration = Duration::from_secs(2);
+
+/// Hashes compared in one call of the store.
+const HASHES_AT_A_TIME: usize = 1000;
+
+impl<S: Store> Delivery<S> {
+    /// Makes a batch of pending sums, and makes it durable. It waits until the journal is synced as far as they
+    /// reach: the store must never be ahead of what a power cut leaves there.
+    ///
+    /// # Errors
+    /// The sums, where the outbox cannot be written: views stay in the journal.
+    pub fn add(&mut self, frozen: Frozen) -> Result<Position, Frozen> {
+        let tag = u64::from_le_bytes(crate::random::bytes());
+        let mut last_parts = self.last_parts.clone();
+        let (sequence, clock_ms) = (self.outbox.next_sequence(), self.outbox.clock_ms());
+        let batch = Batch::freeze(sequence, tag, clock_ms, frozen, &mut last_parts);
+        match self.outbox.add(&batch) {
+            Ok(()) => {
+                let reach = batch.reach;
+                self.last_parts = last_parts;
+                self.fresh = Some(batch);
+                Ok(reach)
+            }
+            Err(AppendError::Undone(error)) => {
+                tracing::warn!(%error, "the outbox cannot be written; views stay in the journal");
+                Err(batch.thaw())
+            }
+            Err(AppendError::Unknown(error)) => die(&format!("the outbox cannot be written: {error}")),
+        }
+    }
+
+    /// Draws the salts of days that have come. Whether any day had.
+    pub fn draw_salts(&mut self) -> bool {
+        let now = self.clock.now();
+        let day = |site: &Arc<Site>| Today {
+            id: site.id,
+            site: site.key.clone(),
+            day: site.calendar.span(now.unix_ms).hour.day,
+        };
+        let days: Vec<Today> = self.sites.all().map(day).collect();
+        if days == self.salted {
+            return false;
+        }
+        if let Err(error) = self.salts.draw(&self.dir, &days) {
+            tracing::warn!(%error, "the salts cannot be written: a restart would begin sessions anew");
+        }
+        self.salted = days;
+        // New ones are shared with the next attach.
+        self.attach_anew();
+        true
+    }
+
+    /// Brings waiting batches to the store, which then holds what the outbox does; `on_applied` is given each.
+    /// Whether the calendar of a site had changed, so that stored figures have too.
+    ///
+    /// # Errors
+    /// See [`FlushError`]; [`Delivery::recover`] may mend it.
+    pub async fn bring(&mut self, mut on_applied: impl FnMut(&Batch)) -> Result<bool, FlushError> {
+        if !self.is_attached() {
+            self.attach().await?;
+        }
+        if !matches!(self.link, Link::Verified(_)) {
+            self.verify().await?;
+        }
+        while let Some((sequence, _)) = self.outbox.next_waiting() {
+            let fresh = self.fresh.take().filter(|batch| batch.sequence == sequence);
+            let batch = match fresh {
+                Some(batch) => Some(batch),
+                None => self.outbox.get(sequence)?,
+            };
+            if let Some(batch) = batch {
+                let whole = self.flush().apply(&batch).await?;
+                self.found(whole);
+                let kind = self.store.kind();
+                on_applied(&batch.above(|site| self.identity.floor_of(kind, site)));
+            }
+            self.outbox.set_applied(sequence);
+        }
+        if !matches!(self.link, Link::Verified(_)) {
+            self.verify().await?;
+        }
+        self.settle()?;
+        self.note_calendars().await
+    }
+
+    /// What can be done about a failure at once: the batches that are found to be a twin's are given to
+    /// `on_applied`.
+    ///
+    /// # Errors
+    /// The failure, where only time or a person helps.
+    pub async fn recover(
+        &mut self,
+        failure: FlushError,
+        on_applied: impl FnMut(&Batch),
+    ) -> Result<(), FlushError> {
+        match failure {
+            FlushError::Twin(found) => self.part_ways(&found, on_applied),
+            FlushError::Store(StoreError::Detached) => {
+                self.link = Link::Away;
+                Ok(())
+            }
+            FlushError::Lost(hash) if !self.refills => {
+                tracing::warn!(hash, "a hash of the store has lost this writer's marker");
+                // Is the data set still ours? Then the hash is healed.
+                self.attach().await?;
+                self.refills = true;
+                Ok(())
+            }
+            failure => Err(failure),
+        }
+    }
+
+    /// Notes how a try ended: when it failed, the next one waits.
+    pub fn ended(&mut self, ended: &Result<(), FlushError>) {
+        self.refills = false;
+        let Err(error) = ended else {
+            if self.back_off.failures > 0 {
+                tracing::info!("the store answers again; everything is applied");
+            }
+            self.back_off = BackOff::default();
+            return;
+        };
+        if self.back_off.failures == 0 {
+            tracing::warn!(%error, "the store cannot be brought up to date; views are kept and sent later");
+        }
+        let failures = self.back_off.failures + 1;
+        let wait = Duration::from_millis(100 << failures.min(6)).min(BACK_OFF);
+        self.back_off = BackOff { failures, until: Some(Instant::now() + wait) };
+        match error {
+            FlushError::Held(_) | FlushError::Store(StoreError::Refused(_)) => {
+                self.link = Link::Held(error.to_string());
+            }
+            _ => self.attach_anew(),
+        }
+    }
+
+    /// Compares what hashes bear, as it was read, with the last parts that were applied to them, and heals those
+    /// that went back. Whether none had: else what was read is not to be believed.
+    pub async fn check(&mut self, found: &[(HashName, Option<Marker>)]) -> Result<bool, FlushError> {
+        let whole = self.flush().check(&self.last_parts, found).await?;
+        self.found(whole);
+        Ok(whole)
+    }
+
+    fn is_attached(&self) -> bool {
+        let (Link::Attached(to) | Link::Verified(to)) = &self.link else { return false };
+        to.at.elapsed() < ATTACH_ANEW && to.generation == self.store.generation()
+    }
+
+    /// Whether a look at hashes found all as they were left.
+    fn found(&mut self, whole: bool) {
+        if let (false, Link::Verified(attached)) = (whole, &self.link) {
+            self.link = Link::Attached(*attached);
+        }
+    }
+
+    /// Compares every hash that the outbox can heal: a store that went back in time has lost also what
+    /// no later batch will touch, the hours and days that are over.
+    async fn verify(&mut self) -> Result<(), FlushError> {
+        let (first, applied) = (self.outbox.first_sequence().unwrap_or(u64::MAX), self.outbox.applied());
+        let kept = |(_, last): &(&HashName, &PartId)| (first..=applied).contains(&last.sequence);
+        let mut hashes: Vec<HashName> =
+            self.last_parts.iter().filter(kept).map(|(hash, _)| hash.clone()).collect();
+        // In order, so that a run of the simulation can be had again.
+        hashes.sort_unstable();
+        for some in hashes.chunks(HASHES_AT_A_TIME) {
+            let bears = self.markers(&self.identity.writer, some).await?;
+            self.flush().check(&self.last_parts, &bears).await?;
+        }
+        if let Link::Attached(attached) = self.link {
+            self.link = Link::Verified(attached);
+        }
+        Ok(())
+    }
+
+    /// Notes that this kind of store holds all that the outbox can bring to it.
+    fn settle(&mut self) -> io::Result<()> {
+        let kind = self.store.kind();
+        if self.identity.settled.as_deref() == Some(kind) {
+            return Ok(());
+        }
+        self.identity.settled = Some(kind.to_owned());
+        self.identity.save(&self.dir)
+    }
+
+    async fn note_calendars(&mut self) -> Result<bool, FlushError> {
+        if self.calendars_noted {
+            return Ok(false);
+        }
+        let changed = calendars::note(&self.store, &self.sites, self.clock.now()).await?;
+        self.calendars_noted = true;
+        Ok(changed)
+    }
+}

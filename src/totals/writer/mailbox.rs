@@ -1,0 +1,184 @@
+//! What is asked of the writer, and the way to it.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ingest::Page;
+use crate::sites::{NoPlace, SiteId, Sites};
+use crate::totals::store::url::StoreUrl;
+
+/// Messages that may wait for the writer.
+const CAPACITY: usize = 256;
+
+/// A message to the writer.
+pub enum Message {
+    /// Read figures.
+    Read(ReadRequest),
+    /// Carry out an order.
+    Order(OrderRequest),
+    /// Put other sites in force.
+    Register(Registration),
+    /// Bring to the store what can be brought within so long, write a checkpoint, and end.
+    Stop(Duration),
+}
+
+/// A request for figures that are not known, or old.
+pub struct ReadRequest {
+    /// The site.
+    pub site: SiteId,
+    /// What of it.
+    pub wanted: Wanted,
+    /// Told when the tally has the answer, or when there is none.
+    pub done: oneshot::Sender<()>,
+}
+
+/// What figures are wanted of a site.
+pub enum Wanted {
+    /// The running ones.
+    Figures,
+    /// Those of pages.
+    Pages(Vec<Page>),
+    /// Hours, days, and the pages read most today.
+    Recent,
+}
+
+/// What an operator may order. As JSON: `{"order":"drain"}`, `{"order":"refill","dry_run":true}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// The data set has vanished: put back what the outbox holds.
+    Refill {
+        /// Say only what would be done.
+        dry_run: bool,
+    },
+    /// The data set is another one: begin anew on it, with what was not applied yet.
+    AcceptEmpty {
+        /// Say only what would be done.
+        dry_run: bool,
+    },
+    /// Bring everything to the store and give up this directory's identity: it may be deleted then.
+    Drain,
+    /// Remove the markers of a writer that is gone for good.
+    Retire {
+        /// Its id.
+        writer: String,
+        /// Even if it was seen a moment ago.
+        force: bool,
+    },
+    /// Read the whole store.
+    #[serde(untagged)]
+    Job(Job),
+}
+
+/// An order that reads the whole store. As JSON: `{"copy":"backup","into":"/backup/today"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "copy", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Job {
+    /// Audit it; the answer is a list of [`Audit`](crate::totals::Audit) in JSON.
+    Verify {
+        /// One site, or all.
+        site: Option<String>,
+    },
+    /// Copy it into a new directory.
+    Backup {
+        /// The directory, from the root on.
+        into: PathBuf,
+    },
+    /// Copy it into another store.
+    Migrate {
+        /// The other store's URL.
+        to: StoreUrl,
+        /// Take up a copy that was broken off.
+        resumes: bool,
+    },
+}
+
+/// What was done, in words for the operator; or why it was not.
+pub type Answer = Result<String, String>;
+
+/// An order on its way to the writer.
+pub struct OrderRequest {
+    /// What to do.
+    pub order: Order,
+    /// Where the answer goes.
+    pub done: oneshot::Sender<Answer>,
+}
+
+impl OrderRequest {
+    /// Says how an order ended, in the log and to whoever gave it.
+    pub fn answer(done: oneshot::Sender<Answer>, answer: Answer) {
+        match &answer {
+            Ok(_) => tracing::info!("the order is carried out"),
+            Err(why) => tracing::warn!(why, "the order is not carried out"),
+        }
+        // Whoever asked may have gone.
+        done.send(answer).ok();
+    }
+}
+
+/// Sites on their way to the writer.
+pub struct Registration {
+    /// The sites.
+    pub wanted: Sites,
+    /// Where the answer goes.
+    pub done: oneshot::Sender<Result<(), NoPlace>>,
+}
+
+/// Messages as the writer takes them.
+pub type Inbox = mpsc::Receiver<Message>;
+
+/// The way to the writer, and the word that it has ended.
+pub struct Mailbox {
+    messages: mpsc::Sender<Message>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Mailbox {
+    /// A mailbox and where its messages arrive; `ended` is told when the writer has ended.
+    pub fn new(ended: oneshot::Receiver<()>) -> (Self, Inbox) {
+        let (messages, inbox) = mpsc::channel(CAPACITY);
+        (Mailbox { messages, ended: Mutex::new(Some(ended)) }, inbox)
+    }
+
+    /// Asks for figures. What is returned resolves when they are read or cannot be; none where the writer has
+    /// too much to do.
+    pub fn fetch(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
+        let (done, answered) = oneshot::channel();
+        let request = Message::Read(ReadRequest { site, wanted, done });
+        self.messages.try_send(request).ok().map(|()| answered)
+    }
+
+    /// Has an order carried out. It waits for the writer's turn to end, and as long as the order takes.
+    pub async fn order(&self, order: Order) -> Answer {
+        let (done, answer) = oneshot::channel();
+        let gone = || "the service is stopping".to_owned();
+        self.messages.send(Message::Order(OrderRequest { order, done })).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Puts sites in force.
+    ///
+    /// # Errors
+    /// Too many were added: nothing has changed.
+    pub async fn register(&self, wanted: Sites) -> Result<(), NoPlace> {
+        let (done, answer) = oneshot::channel();
+        // Without a writer the service stops, and needs no sites.
+        self.messages.send(Message::Register(Registration { wanted, done })).await.ok();
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    /// Has the writer end within `patience`, and waits for it.
+    pub async fn stop(&self, patience: Duration) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended
+            && self.messages.send(Message::Stop(patience)).await.is_ok()
+        {
+            // It ends without a word only if it panicked, which has been said.
+            ended.await.ok();
+        }
+    }
+}

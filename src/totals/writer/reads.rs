@@ -1,0 +1,141 @@
+//! Reads figures from the store. Everything that is shown is made of three ways to read: sums of buckets, views
+//! of pages in buckets, the pages of a day that are read most.
+//!
+//! With each goes what the hashes bear that it was read from: where one went back, what was read is not to be
+//! believed.
+
+use std::sync::Arc;
+
+use chrono::{Datelike, NaiveDate};
+
+use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
+use crate::ingest::Page;
+use crate::sites::SiteKey;
+use crate::totals::batch::part::{HashKind, HashName, Sums};
+use crate::totals::store::contract::{Marker, Query, Store, StoreError, WriterId};
+use crate::totals::tally::pages::{OTHER, PageFigures};
+use crate::totals::tally::recent::{MOST_READ, StoredRecent};
+use crate::totals::tally::running::{RunningTotals, Stored};
+
+/// What hashes bear.
+pub type Bears = Vec<(HashName, Option<Marker>)>;
+
+/// Reads the store as a writer.
+pub struct Reader<'a, S> {
+    pub store: &'a S,
+    pub writer: &'a WriterId,
+}
+
+impl<S: Store> Reader<'_, S> {
+    /// Views and visits of buckets, in their order.
+    pub async fn sums(&self, site: &SiteKey, buckets: &[Bucket]) -> Result<(Vec<Sums>, Bears), StoreError> {
+        let fields = vec!["views".into(), "visits".into()];
+        let (found, bears) = self.fields(site, buckets, HashKind::Sums, fields).await?;
+        let sums = |sums: &Vec<u64>| Sums { views: sums[0], visits: sums[1] };
+        Ok((found.iter().map(sums).collect(), bears))
+    }
+
+    /// Views of pages, bucket by bucket, in the order of the pages.
+    pub async fn pages(
+        &self,
+        site: &SiteKey,
+        buckets: &[Bucket],
+        pages: &[Page],
+    ) -> Result<(Vec<Vec<u64>>, Bears), StoreError> {
+        let fields = pages.iter().map(|page| page.as_str().into()).collect();
+        self.fields(site, buckets, HashKind::Pages, fields).await
+    }
+
+    /// The pages of a day that are read most, most views first.
+    pub async fn top(&self, site: &SiteKey, day: NaiveDate) -> Result<Vec<Arc<str>>, StoreError> {
+        // One of them may be `(other)`.
+        let pages = HashName::new(site, Bucket::Day(day), HashKind::Pages);
+        let pages = self.store.top(&pages, MOST_READ + 1).await?.into_iter().map(|(page, _)| page);
+        Ok(pages.filter(|page| page != OTHER).take(MOST_READ).map(Arc::from).collect())
+    }
+
+    /// Fields of the hashes of buckets; one that is not there counts as 0.
+    async fn fields(
+        &self,
+        site: &SiteKey,
+        buckets: &[Bucket],
+        kind: HashKind,
+        fields: Vec<Arc<str>>,
+    ) -> Result<(Vec<Vec<u64>>, Bears), StoreError> {
+        let hashes: Vec<HashName> = buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect();
+        let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
+        let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
+        let (sums, markers): (Vec<_>, Vec<_>) =
+            found.into_iter().map(|found| (found.sums, found.marker)).unzip();
+        let sums = sums.into_iter().map(|sums| sums.into_iter().map(Option::unwrap_or_default).collect());
+        Ok((sums.collect(), hashes.into_iter().zip(markers).collect()))
+    }
+
+    /// The figures of a site in the buckets of an hour.
+    pub async fn running(
+        &self,
+        site: &SiteKey,
+        hour: &CivilHour,
+        since: NaiveDate,
+    ) -> Result<(Stored, Bears), StoreError> {
+        let (sums, bears) = self.sums(site, &Period::SHOWN.map(|period| hour.bucket(period))).await?;
+        let sums: [Sums; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
+        let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
+        let sketches = self.store.sketches(vec![sketch]).await?;
+        let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
+        let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
+        Ok((Stored { hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
+    }
+
+    /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
+    async fn earlier_visitors(
+        &self,
+        site: &SiteKey,
+        hour: &CivilHour,
+        since: NaiveDate,
+    ) -> Result<PerPeriod<u64>, StoreError> {
+        let [week, month, year, all] = RunningTotals::earlier_days(hour, since);
+        // The last one holds all the others.
+        let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
+        let counts = self.store.visitors(all.iter().map(name).collect()).await?;
+        let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
+        Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
+    }
+
+    /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its months.
+    pub async fn running_pages(
+        &self,
+        site: &SiteKey,
+        hour: &CivilHour,
+        pages: &[Page],
+    ) -> Result<(Vec<PageFigures>, Bears), StoreError> {
+        let days = hour.week.iter_days().take_while(|day| *day <= hour.day).map(Bucket::Day);
+        let mut buckets: Vec<Bucket> = days.collect();
+        let days = buckets.len();
+        buckets.extend((1..=hour.day.month() as u8).map(|month| Bucket::Month(hour.day.year(), month)));
+        let months = buckets.len();
+        buckets.push(Bucket::All);
+        let (views, bears) = self.pages(site, &buckets, pages).await?;
+        let figures = |page: usize| {
+            let of = |buckets: &[Vec<u64>]| -> u64 { buckets.iter().map(|views| views[page]).sum() };
+            let (day, month) = (of(&views[days - 1..days]), of(&views[months - 1..months]));
+            [day, of(&views[..days]), month, of(&views[days..months]), of(&views[months..])].into()
+        };
+        Ok(((0..pages.len()).map(figures).collect(), bears))
+    }
+
+    /// Hours, days and most-read pages of a site.
+    pub async fn recent(
+        &self,
+        site: &SiteKey,
+        hours: &[CivilHour],
+        days: &[NaiveDate],
+    ) -> Result<(StoredRecent, Bears), StoreError> {
+        let day = days.last().copied().unwrap_or_default();
+        let hours = hours.iter().map(|hour| hour.bucket(Period::Hour));
+        let buckets: Vec<Bucket> = hours.chain(days.iter().copied().map(Bucket::Day)).collect();
+        let (sums, bears) = self.sums(site, &buckets).await?;
+        let most_read = self.top(site, day).await?;
+        Ok((StoredRecent { sums: buckets.into_iter().zip(sums).collect(), day, most_read }, bears))
+    }
+}

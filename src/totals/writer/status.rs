@@ -1,0 +1,112 @@
+//! What the event loop and the writer share, and how the writer stands.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::clock::{Clock, Moment};
+use crate::ingest::{Reason, SaltTable};
+use crate::metrics::Metrics;
+use crate::sites::{Registry, SiteId};
+use crate::totals::disk::losses::Losses;
+use crate::totals::intake::Intake;
+use crate::totals::tally::recent::Recent;
+use crate::totals::tally::{self, Tally};
+
+/// The recent past of a site that was read longer ago is read again when it is asked for, monotonic
+/// milliseconds: other instances count too, and other pages may be read most.
+const RECENT_FRESH_MS: u64 = 10_000;
+
+/// Whether views can be taken and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Why views are refused; none while they are taken.
+    pub refusing: Option<&'static str>,
+    /// The store answers and holds what it should.
+    pub store_up: bool,
+    /// Why nothing is sent to the store until someone acts.
+    pub held: Option<String>,
+    /// What was lost.
+    pub lost: Option<String>,
+    /// What in the settings of the store's server endangers counts.
+    pub concerns: Vec<String>,
+}
+
+/// What the event loop and the writer share.
+pub struct Shared {
+    pub clock: Clock,
+    pub sites: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
+    pub intake: Intake,
+    pub tally: Mutex<Tally>,
+    pub salts: Arc<ArcSwap<SaltTable>>,
+    pub losses: Arc<Losses>,
+    /// Figures of a day that has begun, or of one that is back, must be read.
+    pub day_turned: AtomicBool,
+    /// Views are taken: it is no command that has opened the totals.
+    pub serves: AtomicBool,
+    pub store: StoreStatus,
+}
+
+/// How the writer stands to the store, for those who ask.
+#[derive(Default)]
+pub struct StoreStatus {
+    up: AtomicBool,
+    held: Mutex<Option<String>>,
+    concerns: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    /// The tally, for a moment.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        tally::lock(&self.tally)
+    }
+
+    /// The recent past of a site as it is known, and whether it is old.
+    pub fn recent(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
+        let (recent, read_ms) = self.tally().recent(site, now)?;
+        Some((recent, now.uptime_ms.saturating_sub(read_ms) >= RECENT_FRESH_MS))
+    }
+
+    /// Whether the store is up to date.
+    pub fn store_up(&self) -> bool {
+        self.store.up.load(Ordering::Acquire)
+    }
+
+    /// Why nothing is sent to the store until someone acts.
+    pub fn held(&self) -> Option<String> {
+        self.store.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how the writer stands to the store, and says what is new.
+    pub fn note_store(&self, up: bool, held: Option<&str>, concerns: &[String]) {
+        self.store.up.store(up, Ordering::Release);
+        self.metrics.store_up.set(up.into());
+        let mut was_held = self.store.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = held.filter(|_| was_held.as_deref() != held) {
+            tracing::error!(reason, "the flush is held");
+        }
+        self.metrics.healing.flush_held.set(held.is_some().into());
+        *was_held = held.map(str::to_owned);
+        let mut known = self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner);
+        for concern in concerns.iter().filter(|concern| !known.contains(concern)) {
+            tracing::warn!(concern, "a setting of the store endangers counts");
+        }
+        self.metrics.healing.concerns.set(concerns.len() as i64);
+        if *known != concerns {
+            *known = concerns.to_vec();
+        }
+    }
+
+    /// Whether views can be taken and kept.
+    pub fn health(&self) -> Health {
+        Health {
+            refusing: self.intake.refuses(self.clock.now()).map(Reason::code),
+            store_up: self.store_up(),
+            held: self.held(),
+            lost: self.losses.summary(),
+            concerns: self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
