@@ -18,7 +18,7 @@ pub use self::embedded::{Embedded, Snapshot};
 pub use self::redis::{FORMAT as REDIS_FORMAT, Keyspace, Redis, check_authorities};
 use contract::{StoreConfig, StoreError};
 
-/// The store that the settings name. Whoever works on it is generic, so that it is looked at once.
+/// The store that the settings name. It is matched once, at the start: what works on a store is generic over it.
 pub enum Opened {
     /// On local files.
     Embedded(Embedded),
@@ -27,9 +27,6 @@ pub enum Opened {
 }
 
 /// Opens the store that the settings name. Redis need not be up.
-///
-/// # Errors
-/// A URL that cannot be used, an unreadable CA file, a store file that cannot be opened.
 pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Opened, StoreError> {
     match config.url.file(data_dir) {
         Some(path) => Embedded::open(&path).await.map(Opened::Embedded),
@@ -39,9 +36,6 @@ pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Opened, Store
 
 /// Refuses a store file of another format before anything beside it is touched. One that was not closed properly
 /// is looked at when it is opened.
-///
-/// # Errors
-/// `Refused`.
 pub fn check(config: &StoreConfig, data_dir: &Path) -> Result<(), StoreError> {
     config.url.file(data_dir).map_or(Ok(()), |path| Embedded::check(&path))
 }

@@ -57,9 +57,7 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BackupError {
 }
 
 /// Copies what a store holds into a new directory. `made` is the time, for people. What it holds then.
-///
-/// # Errors
-/// See [`BackupError`]; there is no directory of that name then, or it is empty as before.
+/// Where it fails there is no directory of that name, or it is empty as before.
 pub async fn backup(from: &impl Dump, into: &Path, made: &str) -> Result<Vec<Audit>, BackupError> {
     if !is_empty(into).map_err(at(into))? {
         return Err(BackupError::NotEmpty(into.to_owned(), "a backup is made into a new directory"));
@@ -115,9 +113,7 @@ fn finish(unfinished: &Path, into: &Path, mut manifest: String) -> Result<(), Ba
 
 /// Brings a backup to where the settings have the totals: a `data_dir` that is empty, and with Redis a
 /// database without these sites. What is there then. The next start is a writer of its own.
-///
-/// # Errors
-/// See [`BackupError`]; in Redis there may be keys that no service reads (see `migrate`).
+/// Where it fails there may be keys in Redis that no service reads (see `migrate`).
 pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Result<Vec<Audit>, BackupError> {
     check(from)?;
     if !is_empty(data_dir).map_err(at(data_dir))? {

@@ -82,10 +82,8 @@ pub struct Manner {
     pub with_salts: bool,
 }
 
-/// Copies every site into the store of a URL, compares, and makes the target a store. What it holds then.
-///
-/// # Errors
-/// See [`CopyError`]; the target is not a store then.
+/// Copies every site into the store of a URL, compares, and makes the target a store, which it is not where this
+/// fails. What it holds then.
 pub async fn copy(
     from: &impl Dump,
     to: &StoreConfig,
@@ -102,9 +100,6 @@ pub async fn copy(
 }
 
 /// The same into a file, which is not there yet.
-///
-/// # Errors
-/// See [`copy`].
 pub async fn copy_into_file(
     from: &impl Dump,
     path: PathBuf,

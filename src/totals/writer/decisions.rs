@@ -10,8 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::mailbox::{Answer, Order, OrderRequest};
 use super::turn::Writer;
-use crate::totals::store::contract::Store;
-use crate::totals::store::contract::WriterId;
+use crate::totals::store::contract::{Store, WriterId};
 
 impl<S: Store> Writer<S> {
     /// Carries out an order.

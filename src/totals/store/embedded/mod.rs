@@ -33,11 +33,8 @@ use crate::totals::batch::sketch::Sketch;
 pub struct Embedded(File);
 
 impl Embedded {
-    /// Opens the file, or makes it.
-    ///
-    /// # Errors
-    /// `Refused` for a file that is open elsewhere, of another format, or not footfall's: it is left
-    /// as it is.
+    /// Opens the file, or makes it. One that is open elsewhere, of another format, or not footfall's is `Refused`
+    /// and left as it is.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         File::open(path).await.map(Embedded)
     }

@@ -180,10 +180,7 @@ impl Connection {
     }
 }
 
-/// Whether `store.tls_ca_file` can be used with `store.url`. Nobody is asked.
-///
-/// # Errors
-/// What is wrong with it, in words.
+/// Whether `store.tls_ca_file` can be used with `store.url`, or what is wrong with it in words. Nobody is asked.
 pub fn check_authorities(config: &StoreConfig) -> Result<(), String> {
     match (&config.tls_ca_file, &config.url) {
         (Some(path), StoreUrl::Redis(_)) if config.url.is_encrypted() => {

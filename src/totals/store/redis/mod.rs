@@ -63,10 +63,7 @@ struct Source {
 }
 
 impl Redis {
-    /// Takes the settings; does not connect.
-    ///
-    /// # Errors
-    /// `Refused` for a URL or a CA file that cannot be used.
+    /// Takes the settings; does not connect. A URL or a CA file that cannot be used is `Refused`.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         Ok(Redis {
             connection: Box::new(Connection::new(config)?),

@@ -103,9 +103,6 @@ enum Suspicion {
 }
 
 /// Audits one site.
-///
-/// # Errors
-/// See [`StoreError`].
 pub async fn audit(dump: &impl Dump, site: &SiteKey) -> Result<Audit, StoreError> {
     let mut auditor = Auditor {
         dump,
