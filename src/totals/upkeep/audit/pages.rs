@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Auditor, Disagreement, Suspicion, plain};
+use super::auditor::{Auditor, Disagreement, Suspicion, plain};
 use crate::calendar::Bucket;
 use crate::totals::batch::part::HashKind;
 use crate::totals::store::contract::StoreError;
