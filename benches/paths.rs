@@ -162,7 +162,7 @@ impl Open {
             },
             outbox: OutboxConfig { retention: Duration::from_secs(72 * 3600), max_bytes: 2 << 30 },
             store: StoreConfig {
-                url: store.to_owned(),
+                url: store.parse().expect("the URL of a store"),
                 tls_ca_file: None,
                 flush_interval: Duration::from_secs(300),
                 timeout: Duration::from_secs(2),

@@ -165,7 +165,7 @@ impl App {
 async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let sites = &config.sites;
     let metrics = Arc::new(Metrics::new(sites, config.sessions.max_sessions)?);
-    metrics.describe(config.totals.store.kind())?;
+    metrics.describe(config.totals.store.url.kind())?;
     metrics.reloaded(true, clock.now());
     let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());
     let sessions = Arc::new(sessions);
@@ -257,13 +257,12 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), StartError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let hangups = signal(SignalKind::hangup())?;
-        let store = config.shown_store();
         let handed_over = supervisor::listeners(config.serve.write_timeout)?;
         let app = App::build_on(config, Clock::system(), handed_over).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             sites = app.config.sites.keys(),
-            store,
+            store = %app.config.totals.store.url,
             data_dir = %app.config.totals.data_dir.display(),
             "serving pages on http://{}, operators on http://{}{}",
             app.public_addr(),

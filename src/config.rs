@@ -21,7 +21,7 @@ pub use faults::{Fault, Faults};
 use crate::calendar::Calendar;
 use crate::ingest::{ClientHeader, Proxies};
 use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, Sites};
-use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, Sync};
+use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
 use settings::{Settings, Value};
@@ -129,11 +129,6 @@ impl Config {
         let mut keys = self.settings.differences(&other.settings);
         keys.retain(|key| !changes(key));
         keys
-    }
-
-    /// The store's URL, its secret hidden.
-    pub fn shown_store(&self) -> String {
-        values::without_secret(&self.totals.store.url)
     }
 }
 
@@ -315,7 +310,7 @@ impl ConfigReader {
 
     fn store(&mut self) -> StoreConfig {
         let url = self.text("store.url", values::store_url);
-        let auto = if url == "embedded" { "10s" } else { "1s" };
+        let auto = if url == StoreUrl::Embedded { "10s" } else { "1s" };
         let flush_interval = self.text("store.flush_interval", |text| {
             values::duration(if text == "auto" { auto } else { text }, "100ms", "5m")
         });
@@ -444,7 +439,7 @@ impl ConfigReader {
                  they were answered 204",
             ),
             (
-                totals.store.tls_ca_file.is_some() && totals.store.url == "embedded",
+                totals.store.tls_ca_file.is_some() && totals.store.url == StoreUrl::Embedded,
                 "store.tls_ca_file has no effect while store.url is \"embedded\"",
             ),
         ];

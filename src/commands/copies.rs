@@ -6,7 +6,7 @@ use super::order;
 use super::outcome::Outcome;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{self, Job, Order, StoreUrl};
+use crate::totals::{self, Job, Order, StoreUrl, UrlFault};
 
 /// Makes a backup in a new directory, by way of the service where one runs.
 pub fn backup(config: &Config, into: &Path) -> Outcome {
@@ -23,7 +23,7 @@ pub fn restore(config: &Config, from: &Path) -> Outcome {
 /// Copies one store into another. The configured one is read by way of the service.
 pub fn migrate(config: &Config, from: &str, to: &str, resumes: bool) -> Outcome {
     let (from, to) = (url(config, from)?, url(config, to)?);
-    if from.0 == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
+    if from == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
         return order::carry_out(config, &Order::Job(Job::Migrate { to, resumes }));
     }
     Ok(app::alone(totals::migrate(&config.totals, &from, &to, resumes))??)
@@ -32,20 +32,17 @@ pub fn migrate(config: &Config, from: &str, to: &str, resumes: bool) -> Outcome 
 /// The store that an argument names: `store` for the configured one, `@FILE` for a file with the URL, so that
 /// no password appears in the list of processes.
 fn url(config: &Config, named: &str) -> Result<StoreUrl, String> {
+    let parse = |text: &str| text.parse().map_err(|fault: UrlFault| fault.to_string());
     let url = match named.strip_prefix('@') {
         Some(path) => {
             let read = std::fs::read_to_string(path);
-            read.map_err(|error| format!("{path}: {error}"))?.trim().to_owned()
+            parse(read.map_err(|error| format!("{path}: {error}"))?.trim())?
         }
         None if named == "store" => config.totals.store.url.clone(),
-        None => named.to_owned(),
+        None => parse(named)?,
     };
     // The service has a working directory of its own.
-    match url.strip_prefix("embedded:") {
-        Some(path) => {
-            let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
-            Ok(StoreUrl(format!("embedded:{}", path.display())))
-        }
-        None => Ok(StoreUrl(url)),
-    }
+    let StoreUrl::EmbeddedFile(path) = url else { return Ok(url) };
+    let path = std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(StoreUrl::EmbeddedFile(path))
 }

@@ -177,7 +177,7 @@ fn check_config(config: &Config) -> Outcome {
     let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     let sites = config.sites.iter().len();
     let noun = if sites == 1 { "site" } else { "sites" };
-    let (store, dir) = (config.shown_store(), config.totals.data_dir.display());
+    let (store, dir) = (&config.totals.store.url, config.totals.data_dir.display());
     Ok(format!("{warnings}ok: {sites} {noun}, store {store}, data in {dir}\n"))
 }
 

@@ -6,7 +6,7 @@ use super::order;
 use super::outcome::{Failure, Outcome};
 use crate::app;
 use crate::config::Config;
-use crate::totals::{self, Audit, Job, Order, StoreUrl};
+use crate::totals::{self, Audit, Job, Order, UrlFault};
 
 /// What to audit, and how to print it.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -35,7 +35,9 @@ pub fn run(config: &Config, asked: &Verify) -> Outcome {
 
 /// Audits the store, or asks the service that has its file open.
 fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, Failure> {
-    let url = StoreUrl(asked.store.as_ref().unwrap_or(&config.totals.store.url).clone());
+    let configured = &config.totals.store.url;
+    let url = asked.store.as_ref().map_or_else(|| Ok(configured.clone()), |url| url.parse());
+    let url = url.map_err(|fault: UrlFault| fault.to_string())?;
     let audits = app::alone(totals::audit_of(&config.totals, &url, asked.site.as_deref()))?;
     if let Some(audits) = audits.map_err(|error| error.to_string())? {
         return Ok(audits);

@@ -9,7 +9,7 @@ use std::fmt;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Complaint, Fault, nearest};
-use super::values::without_secret;
+use crate::totals::without_secret;
 
 /// Begins the name of every variable that is a key.
 const PREFIX: &str = "FOOTFALL_";

@@ -13,6 +13,7 @@ use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
 use crate::serve::Names;
 use crate::sites::{SiteKey, Token};
+use crate::totals::{StoreUrl, UrlFault};
 
 type Read<T> = Result<T, Complaint>;
 
@@ -163,56 +164,13 @@ pub(super) fn client_header(text: &str) -> Read<ClientHeader> {
 }
 
 /// `embedded`, or the URL of a Redis server.
-pub(super) fn store_url(text: &str) -> Read<String> {
-    if text == "embedded" {
-        return Ok(text.to_owned());
-    }
-    let scheme = text.split("://").next().unwrap_or_default();
-    if matches!(scheme, "redis+cluster" | "rediss+cluster" | "redis+sentinel" | "rediss+sentinel") {
-        return Complaint::err(
-            format!("{scheme} is not supported yet"),
-            r#"name one server as "redis://host:6379" or "rediss://host:6379", or write "embedded""#,
-        );
-    }
-    let remedy = r#"write "embedded", "redis://[user:password@]host:6379[/database]" or the same with rediss://; in a password, write what is neither letter nor digit as %XX"#;
-    let url = match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "redis" | "rediss") => url,
-        Ok(_) => return Complaint::err("not the URL of a store", remedy),
-        Err(fault) => return Complaint::err(format!("not the URL of a store ({fault})"), remedy),
+pub(super) fn store_url(text: &str) -> Read<StoreUrl> {
+    let read = match text.parse() {
+        // The service's own is in data_dir.
+        Ok(StoreUrl::EmbeddedFile(_)) => Err(UrlFault::not_a_store()),
+        read => read,
     };
-    if !url.has_host() || url.fragment().is_some() {
-        return Complaint::err("not the URL of one server", remedy);
-    }
-    let database = url.path().trim_start_matches('/');
-    if !database.is_empty() && database.parse::<u32>().is_err() {
-        return Complaint::err("what stands after the host is not the number of a database", remedy);
-    }
-    Ok(text.to_owned())
-}
-
-/// A store's URL with everything hidden that may be a secret: the user, the password, the query.
-pub(super) fn without_secret(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        // A misspelt URL may hold a password too.
-        return if url.contains(['@', ':']) { "***".into() } else { url.to_owned() };
-    };
-    let hidden = format!("{scheme}://***");
-    match Url::parse(url) {
-        Ok(parsed) => {
-            let signed = !parsed.username().is_empty() || parsed.password().is_some();
-            // An `@` that does not end a user name: a password with a bare `/` or `#` in it.
-            if rest.contains('@') != signed {
-                return hidden;
-            }
-            let user = if signed { "***@" } else { "" };
-            let host = parsed.host_str().unwrap_or_default();
-            let port = parsed.port().map(|port| format!(":{port}")).unwrap_or_default();
-            let query = if parsed.query().is_some() { "?***" } else { "" };
-            format!("{scheme}://{user}{host}{port}{}{query}", parsed.path())
-        }
-        Err(_) if rest.contains(['@', '?']) => hidden,
-        Err(_) => url.to_owned(),
-    }
+    read.or_else(|UrlFault { problem, remedy }| Complaint::err(problem, remedy))
 }
 
 /// The key of a site.
@@ -295,27 +253,6 @@ pub(super) fn query_name(text: &str) -> Read<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stores_url_is_shown_without_its_secret() {
-        for (url, shown) in [
-            ("embedded", "embedded"),
-            ("redis://127.0.0.1:6379/2", "redis://127.0.0.1:6379/2"),
-            ("redis://user:secret@cache:6379/2", "redis://***@cache:6379/2"),
-            ("rediss://:secret@cache", "rediss://***@cache"),
-            ("rediss://:secret@cache?password=secret", "rediss://***@cache?***"),
-            ("redis+unix:///run/redis.sock?pass=secret", "redis+unix:///run/redis.sock?***"),
-            ("redis://secret@cache", "redis://***@cache"),
-            ("redis://:sec/secret@cache", "redis://***"),
-            ("redis://u:12/secret@cache", "redis://***"),
-            ("redis://:se#secret@cache", "redis://***"),
-            ("redis+cluster://:secret@a:7000,b:7000", "redis+cluster://***"),
-            ("redis:/:secret@cache", "***"),
-            (":secret@cache", "***"),
-        ] {
-            assert_eq!(without_secret(url), shown, "{url}");
-        }
-    }
 
     #[test]
     fn hosts_become_what_a_parsed_url_says() {

@@ -45,8 +45,9 @@ pub use batch::part::Sums;
 pub use delivery::outbox::OutboxConfig;
 pub use intake::group::Written;
 pub use intake::journal::{JournalConfig, Sync};
+pub use store::check_authorities;
 pub use store::contract::{StoreConfig, StoreError};
-pub use store::redis::check_authorities;
+pub use store::url::{StoreUrl, UrlFault, without_secret};
 pub use tally::pages::PageFigures;
 pub use tally::recent::Recent;
 pub use tally::running::Figures;
@@ -54,7 +55,7 @@ pub use upkeep::audit::{Audit, Disagreement};
 pub use writer::OpenError;
 pub use writer::config::Config;
 pub use writer::jobs::{audit_of, migrate, restore};
-pub use writer::mailbox::{Answer, Job, Order, StoreUrl};
+pub use writer::mailbox::{Answer, Job, Order};
 pub use writer::status::Health;
 
 /// A page whose figures were fetched longer ago is fetched again from a shared store when it is asked for,
@@ -90,7 +91,7 @@ impl Totals {
         sessions: Arc<Sessions>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Totals>, OpenError> {
-        let reloads = config.store.url.starts_with("redis");
+        let reloads = config.store.url.kind() == "redis";
         let path = config.data_dir.display().to_string();
         let files = |error| OpenError::Files(path.clone(), error);
         let dir = DataDir::open(&config.data_dir).map_err(files)?;

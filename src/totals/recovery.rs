@@ -26,7 +26,7 @@ use crate::totals::intake::Intake;
 use crate::totals::intake::ids::Ids;
 use crate::totals::intake::journal::{Journal, Sync};
 use crate::totals::intake::record::{self, Record};
-use crate::totals::store::embedded::{self, Embedded};
+use crate::totals::store;
 use crate::totals::tally::{CountedView, Tally};
 use crate::totals::writer::Start;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
@@ -36,10 +36,7 @@ use crate::totals::writer::status::{Shared, StoreStatus};
 /// Refuses files of a newer version before anything is touched.
 pub fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
     formats::check(dir.path())?;
-    match config.store.url.as_str() {
-        "embedded" => Embedded::check(&dir.path().join(embedded::FILE)).map_err(io::Error::other),
-        _ => Ok(()),
-    }
+    store::check(&config.store, dir.path()).map_err(io::Error::other)
 }
 
 /// Reads back what the last process left, for those who ask and for the writer.
@@ -161,7 +158,7 @@ impl Recovered<'_> {
         losses: &Losses,
     ) -> io::Result<Outbox> {
         // What lies below the floor is not this identity's to apply.
-        let (applied, kind) = (self.checkpoint.applied.max(identity.floor), config.store.kind());
+        let (applied, kind) = (self.checkpoint.applied.max(identity.floor), config.store.url.kind());
         let mut newest = 0;
         let folder = dir.folder.within("outbox");
         let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {

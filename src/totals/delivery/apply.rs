@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use super::identity::Identity;
 use super::outbox::Outbox;
-use crate::metrics::{Metrics, Operation};
+use crate::metrics::Metrics;
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Registers;
@@ -53,8 +53,8 @@ pub enum FlushError {
 }
 
 /// Everything a flush works with.
-pub struct Flush<'a> {
-    pub store: &'a Store,
+pub struct Flush<'a, S> {
+    pub store: &'a S,
     pub writer: &'a WriterId,
     pub identity: &'a Identity,
     pub outbox: &'a Outbox,
@@ -82,7 +82,7 @@ struct Gap {
     sums: BTreeMap<Arc<str>, u64>,
 }
 
-impl Flush<'_> {
+impl<S: Store> Flush<'_, S> {
     /// Applies a batch. When it returns `Ok` the store holds all of it. Whether no hash had gone back:
     /// where one has, others may have too that no batch touches any more.
     ///
@@ -93,7 +93,7 @@ impl Flush<'_> {
         let sent: Vec<(HashName, PartId)> = parts.iter().map(|part| (part.hash.clone(), part.id)).collect();
         let mut sketches = batch.sketches();
         sketches.retain(|sketch| batch.sequence > self.floor(&sketch.name));
-        let outcomes = self.apply_parts(parts, sketches).await?;
+        let outcomes = self.store.apply(self.writer, parts, sketches).await?;
         // Parts of one hash are chained, so the outcome of its last one speaks for all.
         let mut seen = HashSet::new();
         let mut behind = Vec::new();
@@ -254,22 +254,13 @@ impl Flush<'_> {
         Ok(())
     }
 
-    async fn apply_parts(
-        &self,
-        parts: Vec<Part>,
-        sketches: Vec<SketchPart>,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        let applied = self.store.apply(self.writer, parts, sketches);
-        self.metrics.store.watch(Operation::Apply, applied).await
-    }
-
     /// Sends what was made.
     async fn ship(&self, made: &mut Vec<Part>, raised: &mut Raised) -> Result<(), FlushError> {
         let (parts, sketches) = (std::mem::take(made), raised.made());
         if parts.is_empty() && sketches.is_empty() {
             return Ok(());
         }
-        let outcomes = self.apply_parts(parts, sketches).await?;
+        let outcomes = self.store.apply(self.writer, parts, sketches).await?;
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Found(_))) {
             // A call of ours that was given up came between: the next try sees what it did.
             let text = "a hash changed while it was healed".to_owned();

@@ -20,11 +20,10 @@ use tokio::time::Instant;
 use super::apply::FlushError;
 use super::identity::{Change, Dataset};
 use super::state::{Attachment, Delivery, Link};
-use crate::metrics::Operation;
 use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, Part};
-use crate::totals::store::contract::{Claim, Marker, Standing, WriterId};
+use crate::totals::store::contract::{Claim, Marker, Standing, Store, WriterId};
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
@@ -41,7 +40,7 @@ fn vanished(site: &SiteKey) -> String {
     )
 }
 
-impl Delivery {
+impl<S: Store> Delivery<S> {
     /// Registers with the store, site by site, and agrees on salts.
     ///
     /// # Errors
@@ -72,10 +71,9 @@ impl Delivery {
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
-        let (operations, days) = (&self.metrics.store, &self.salted);
         let in_force = self.in_force.load_full();
         let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
-        self.salts.share(&self.store, operations, &self.dir, days, in_use).await?;
+        self.salts.share(&self.store, &self.dir, &self.salted, in_use).await?;
         let generation = generation.unwrap_or_default();
         self.link = Link::Attached(Attachment { at: Instant::now(), generation });
         Ok(())
@@ -83,7 +81,7 @@ impl Delivery {
 
     /// Looks at the settings of the store's server: some refuse it, some are told.
     async fn look_at_settings(&mut self) -> Result<(), FlushError> {
-        let concerns = self.metrics.store.watch(Operation::Attach, self.store.concerns()).await?;
+        let concerns = self.store.concerns().await?;
         let refused = concerns.iter().find(|concern| concern.refused).map(|concern| concern.text.clone());
         self.concerns = concerns.into_iter().map(|concern| concern.text).collect();
         refused.map_or(Ok(()), |why| Err(FlushError::Held(format!("{why}; views are kept, nothing is sent"))))
@@ -103,8 +101,7 @@ impl Delivery {
             None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
-        let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim);
-        let attached = self.metrics.store.watch(Operation::Attach, attached).await?;
+        let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
         self.fork = attached.fork.or(self.fork);
         Ok((attached.standing, attached.dataset, attached.since))
     }
@@ -161,8 +158,7 @@ impl Delivery {
         };
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();
-        let applied = self.store.apply(&self.identity.writer, parts, Vec::new());
-        self.metrics.store.watch(Operation::Apply, applied).await?;
+        self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
         self.identity.superseded = None;
         self.identity.save(&self.dir)?;
         Ok(())

@@ -33,7 +33,7 @@ fn noted(calendar: &Calendar) -> String {
 ///
 /// # Errors
 /// See [`StoreError`]; what was done is not done again.
-pub async fn note(store: &Store, sites: &Sites, now: Moment) -> Result<bool, StoreError> {
+pub async fn note(store: &impl Store, sites: &Sites, now: Moment) -> Result<bool, StoreError> {
     let mut changed = false;
     for site in sites.all() {
         let hour = site.calendar.span(now.unix_ms).hour;

@@ -10,7 +10,7 @@ use super::identity::{Change, Dataset};
 use super::state::{Delivery, Link};
 use crate::sites::SiteKey;
 use crate::totals::disk::losses::Cause;
-use crate::totals::store::contract::{Standing, WriterId};
+use crate::totals::store::contract::{Standing, Store, WriterId};
 
 /// A writer that attached so recently is taken to live: a running one attaches each minute. Seconds.
 const LIVES_S: i64 = 15 * 60;
@@ -26,7 +26,7 @@ struct Strayed {
     found: Option<Arc<str>>,
 }
 
-impl Delivery {
+impl<S: Store> Delivery<S> {
     /// The data set has vanished: what the outbox holds is put back, on a dry run only told.
     pub async fn refill(&mut self, dry_run: bool) -> Answer {
         let strayed = self.strayed().await?;

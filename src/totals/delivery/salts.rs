@@ -14,7 +14,6 @@ use arc_swap::ArcSwap;
 use chrono::{Days, NaiveDate};
 
 use crate::ingest::{SaltTable, SiteSalts};
-use crate::metrics::{Operation, StoreOperations};
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
@@ -99,8 +98,7 @@ impl Salts {
     /// is taken, but for a day that has begun here and is in use: that would split its visitors.
     pub async fn share(
         &mut self,
-        store: &Store,
-        operations: &StoreOperations,
+        store: &impl Store,
         dir: &DataDir,
         days: &[Today],
         in_use: impl Fn(&SiteKey) -> bool,
@@ -111,8 +109,7 @@ impl Salts {
             return Ok(());
         }
         for ((site, day), salt) in alone {
-            let theirs = store.salt(&site, day, salt.key, KEEP);
-            let theirs = operations.watch(Operation::Salt, theirs).await?;
+            let theirs = store.salt(&site, day, salt.key, KEEP).await?;
             let begun = days.iter().any(|today| today.site == site && today.day >= day);
             let key = if begun && in_use(&site) { salt.key } else { theirs };
             self.by_day.insert((site, day), Salt { key, shared: true });

@@ -16,7 +16,7 @@ use crate::totals::batch::{Batch, Frozen};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::AppendError;
-use crate::totals::store::contract::{Marker, StoreError};
+use crate::totals::store::contract::{Marker, Store, StoreError};
 
 /// How often a store that answers is attached anew and every hash compared: nothing else would show that it
 /// went back where no batch comes any more, and others are told that this writer lives.
@@ -28,7 +28,7 @@ const BACK_OFF: Duration = Duration::from_secs(2);
 /// Hashes compared in one call of the store.
 const HASHES_AT_A_TIME: usize = 1000;
 
-impl Delivery {
+impl<S: Store> Delivery<S> {
     /// Makes a batch of pending sums, and makes it durable. It waits until the journal is synced as far as they
     /// reach: the store must never be ahead of what a power cut leaves there.
     ///

@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::outbox::Outbox;
 use super::salts::{Salts, Today};
 use crate::clock::Clock;
-use crate::metrics::{Metrics, Operation};
+use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, LastParts};
@@ -48,8 +48,8 @@ pub(super) struct BackOff {
 }
 
 /// What brings batches to the store, and all that it must know for it.
-pub struct Delivery {
-    pub store: Store,
+pub struct Delivery<S> {
+    pub store: S,
     pub identity: Identity,
     pub outbox: Outbox,
     pub last_parts: LastParts,
@@ -93,9 +93,9 @@ pub struct Parts {
     pub losses: Arc<Losses>,
 }
 
-impl Delivery {
+impl<S: Store> Delivery<S> {
     /// Begins a run of this directory's writer on a store.
-    pub fn new(parts: Parts, store: Store) -> io::Result<Self> {
+    pub fn new(parts: Parts, store: S) -> io::Result<Self> {
         let Parts { dir, mut identity, outbox, mut last_parts, salts, sites, clock, metrics, losses } = parts;
         identity.begin_run(&dir, outbox.next_sequence() - 1)?;
         let kind = store.kind();
@@ -182,12 +182,11 @@ impl Delivery {
         hashes: &[HashName],
     ) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: Vec::new() };
-        let found = self.store.read(writer, hashes.iter().map(query).collect());
-        let found = self.metrics.store.watch(Operation::Read, found).await?;
+        let found = self.store.read(writer, hashes.iter().map(query).collect()).await?;
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
     }
 
-    pub(super) fn flush(&self) -> Flush<'_> {
+    pub(super) fn flush(&self) -> Flush<'_, S> {
         Flush {
             store: &self.store,
             writer: &self.identity.writer,

@@ -1,31 +1,29 @@
-//! The store's contract, over the embedded store and Redis.
+//! What a store does. It is implemented by the embedded store, by Redis, and in tests by a model.
 //!
-//! Totals rest in **hashes**: a site, a name (`day:2026-11-23`, `day:2026-11-23:pages`, `all`) and in it
+//! Totals are stored in **hashes**: a site, a name (`day:2026-11-23`, `day:2026-11-23:pages`, `all`) and in it
 //! fields (`views`, `visits`, a page) with sums, beside one **marker** for each writer. A marker names
-//! the last part of a batch that its writer applied to that hash, so the sum and the word on what it
-//! holds live and die together.
+//! the last part of a batch that its writer applied to that hash. It is part of the hash, so that it is lost
+//! together with the sums, never without them.
 //!
 //! | | embedded | Redis |
 //! |---|---|---|
 //! | atomic together | a whole [`apply`](Store::apply) | one part |
 //! | on disk when `Ok` is returned | yes | as the server's `appendfsync` says |
 //! | may go back in time | only with its file | killed, failed over, restored: markers show it |
-//! | one more writer | its own fields and markers, as in Redis, but one process at a time | any number |
-//!
-//! Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
-//! merging sketches, attaching and asking for a salt change nothing the second time.
+//! | several writers | yes, one process at a time | yes |
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
 
-use super::embedded::{self, Embedded};
-#[cfg(test)]
-use super::model;
-use super::redis::Redis;
+use super::dump::Dump;
+use super::error::Reply;
+pub use super::error::StoreError;
+use super::url::StoreUrl;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
@@ -33,8 +31,8 @@ use crate::totals::batch::sketch::Sketch;
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// `embedded`, `redis://…` or `rediss://…`. Holds a secret: never logged.
-    pub url: String,
+    /// Which store.
+    pub url: StoreUrl,
     /// A PEM file of the authorities that a `rediss://` server is checked against, instead of the
     /// public ones.
     pub tls_ca_file: Option<std::path::PathBuf>,
@@ -45,9 +43,10 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// What kind of store it is, in a word.
-    pub fn kind(&self) -> &'static str {
-        if self.url.starts_with("redis") { "redis" } else { "embedded" }
+    /// The same settings for another store.
+    pub fn at(&self, url: StoreUrl) -> StoreConfig {
+        let tls_ca_file = self.tls_ca_file.clone().filter(|_| url.is_encrypted());
+        StoreConfig { url, tls_ca_file, ..self.clone() }
     }
 }
 
@@ -55,7 +54,7 @@ impl StoreConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WriterId(pub Arc<str>);
 
-/// What a hash bears of a writer.
+/// What a hash says of a writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Marker {
     /// The last part applied to it.
@@ -82,11 +81,11 @@ impl fmt::Display for Marker {
 /// What became of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The hash bore `prev`: the sums were added and it bears the part.
+    /// The hash held the marker `prev`: the sums were added, and its marker is the part now.
     Applied,
-    /// The hash bore the part already: nothing was written.
+    /// Its marker was the part already: nothing was written.
     Already,
-    /// It bore something else, or nothing: nothing was written.
+    /// Its marker was another one, or it had none: nothing was written.
     Found(Option<Marker>),
 }
 
@@ -124,7 +123,7 @@ pub struct Claim {
     pub dataset: Option<Arc<str>>,
     /// The id of the data set if it is born; none: a random one.
     pub birth: Option<Arc<str>>,
-    /// The runs of the writer's directory, oldest first; the last is this process. Redis lets one run bear
+    /// The runs of the writer's directory, oldest first; the last is this process. Redis lets one run hold
     /// a writer, the last that attached, and lets it go to a later run of the same directory only. Empty:
     /// anyone may apply as this writer.
     pub runs: Vec<Run>,
@@ -139,7 +138,7 @@ pub enum Standing {
     Ours,
     /// It is another data set than the one expected, or gone. Nothing was written.
     Other,
-    /// A run of another directory bears the writer: a copy of this one. Nothing was written.
+    /// A run of another directory holds the writer: a copy of this one. Nothing was written.
     Twin,
 }
 
@@ -152,7 +151,7 @@ pub struct Attached {
     pub since: NaiveDate,
     /// How the writer stands to it.
     pub standing: Standing,
-    /// Where the writer passed from one run to another that need not be of the same directory, or is borne
+    /// Where the writer passed from one run to another that need not be of the same directory, or is held
     /// by a twin: batches up to this one are the same in both.
     pub fork: Option<u64>,
 }
@@ -166,73 +165,33 @@ pub struct Concern {
     pub text: String,
 }
 
-/// A fault of the store.
-///
-/// Which of the two a fault is, is decided in one function a backend: `embedded::fault`, `redis::fault`.
-/// Neither text ever holds a password.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It did not answer, or not in time: whether it acted is not known. Trying again may help.
-    #[error("the store does not answer: {0}")]
-    Unreachable(String),
-    /// It refuses, and will until someone acts (format of another version, wrong type, no rights).
-    #[error("the store refuses: {0}")]
-    Refused(String),
-    /// The data set is no longer the one attached, or another process bears the writer: nothing was written.
-    /// Attach anew.
-    #[error("the data set or the bearer of the writer has changed")]
-    Detached,
-}
-
 /// A store.
 ///
 /// Methods may be called from several tasks at once; for one writer, `apply` is called by one task
 /// only, and waits for its answer before it is called again. Nothing blocks the caller's thread.
-/// Dropping a call's future leaves open whether the store acted, as `Unreachable` does.
+/// A call whose future is dropped may or may not have been carried out, as with `Unreachable`.
 ///
 /// How long a call takes: Redis answers each round trip, connecting included, within
 /// [`StoreConfig::timeout`] or the call fails; the embedded store takes as long as the disk does.
-pub enum Store {
-    /// On local files.
-    Embedded(Embedded),
-    /// Redis or Valkey.
-    Redis(Redis),
-    /// What tests put in their place.
-    #[cfg(test)]
-    Model(model::Model),
-}
+///
+/// Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
+/// merging sketches, attaching, retiring and asking for a salt change nothing the second time. What cannot be
+/// read as it should be written (a sum that is not plain digits, bytes that are no sketch) is `Refused`.
+pub trait Store: Send + Sync + 'static {
+    /// All that it holds, for tools.
+    type Dump: Dump;
 
-impl Store {
     /// What kind of store it is, in a word.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Store::Embedded(_) => "embedded",
-            Store::Redis(_) => "redis",
-            #[cfg(test)]
-            Store::Model(_) => "model",
-        }
-    }
+    fn kind(&self) -> &'static str;
 
     /// Whether other instances may write to it too, and whether it may be away while this process runs.
-    pub fn is_shared(&self) -> bool {
-        !matches!(self, Store::Embedded(_))
-    }
+    fn is_shared(&self) -> bool;
 
-    /// Makes the store that the settings name. Redis need not be up.
-    ///
-    /// # Errors
-    /// A URL that names no store, an unreadable CA file, a store file that cannot be opened.
-    pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Store, StoreError> {
-        if config.url == "embedded" {
-            return Embedded::open(&data_dir.join(embedded::FILE)).await.map(Store::Embedded);
-        }
-        if config.url.starts_with("redis://") || config.url.starts_with("rediss://") {
-            return Redis::open(config).map(Store::Redis);
-        }
-        // The URL may hold a password, so it is not repeated.
-        let text = "store.url names no store: it is `embedded`, `redis://…` or `rediss://…`";
-        Err(StoreError::Refused(text.to_owned()))
-    }
+    /// Changes whenever what answers may be another server, or the same one started anew.
+    fn generation(&self) -> u64;
+
+    /// What in the server's settings endangers counts.
+    fn concerns(&self) -> impl Reply<Vec<Concern>>;
 
     /// Registers the writer with a site's data, which is born if there is none. With an empty `zone` the one
     /// that is there stays.
@@ -240,75 +199,22 @@ impl Store {
     /// Keeps the earliest `today` ever attached as `since`, and the zone and the writer's last sign of
     /// life for people to read. May be called again at any time, by several writers at once: one of
     /// them is told that the data was `Born`, all are told the same data set. Redis holds later calls of
-    /// `apply` on the site to the claim.
-    ///
-    /// # Errors
-    /// `Refused` for data of another format, or a server that is too old.
-    pub async fn attach(
+    /// `apply` on the site to the claim. Data of another format and a server that is too old are `Refused`.
+    fn attach(
         &self,
         site: &SiteKey,
         zone: &str,
         writer: &WriterId,
         today: NaiveDate,
         claim: &Claim,
-    ) -> Result<Attached, StoreError> {
-        match self {
-            Store::Embedded(store) => store.attach(site, zone, writer, today, claim).await,
-            Store::Redis(store) => store.attach(site, zone, writer, today, claim).await,
-            #[cfg(test)]
-            Store::Model(store) => store.attach(site, writer, today, claim).await,
-        }
-    }
-
-    /// Removes writers' markers from every hash of a site, and has the bearer of one, should it come back, take
-    /// itself for a twin. How many markers. May be called again.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
-        match self {
-            Store::Embedded(store) => store.retire(site, writers).await,
-            Store::Redis(store) => store.retire(site, writers).await,
-            #[cfg(test)]
-            Store::Model(_) => Ok(0),
-        }
-    }
+    ) -> impl Reply<Attached>;
 
     /// The writers that a site's data knows, and when each last attached: Unix seconds.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-        match self {
-            Store::Embedded(store) => store.writers(site).await,
-            Store::Redis(store) => store.writers(site).await,
-            #[cfg(test)]
-            Store::Model(_) => Ok(Vec::new()),
-        }
-    }
+    fn writers(&self, site: &SiteKey) -> impl Reply<Vec<(WriterId, i64)>>;
 
-    /// What in the server's settings endangers counts.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
-        match self {
-            Store::Embedded(_) => Ok(Vec::new()),
-            Store::Redis(store) => store.concerns().await,
-            #[cfg(test)]
-            Store::Model(_) => Ok(Vec::new()),
-        }
-    }
-
-    /// Changes whenever what answers may be another server, or the same one started anew.
-    pub fn generation(&self) -> u64 {
-        match self {
-            Store::Embedded(_) => 0,
-            Store::Redis(store) => store.generation(),
-            #[cfg(test)]
-            Store::Model(store) => store.generation(),
-        }
-    }
+    /// Removes writers' markers from every hash of a site, and has the process of one, should it come back, take
+    /// itself for a twin. How many markers.
+    fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> impl Reply<u64>;
 
     /// Applies parts in order, each atomically with its marker. On return with `Ok`, each outcome is
     /// what the store did, and the embedded store has it on disk. Sketches are merged too, before the
@@ -319,85 +225,41 @@ impl Store {
     /// `Unreachable` any of the parts may have been applied (the embedded store: all or none): send
     /// the same parts again, those that were applied answer [`Outcome::Already`].
     ///
-    /// # Errors
-    /// See [`StoreError`]. `Refused` for a stored sum that is not plain digits, for a sum that would
-    /// pass [`MAX_SUM`], and for parts that break the rules of [`Part`]; Redis may have applied other
-    /// parts of the call, the embedded store has applied none.
-    pub async fn apply(
+    /// A sum that would pass [`MAX_SUM`](crate::totals::batch::part::MAX_SUM), and a part that breaks the rules
+    /// of [`Part`], are `Refused`; then Redis may have applied other parts of the call, the embedded store has
+    /// applied none.
+    fn apply(
         &self,
         writer: &WriterId,
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        parts.iter().try_for_each(check)?;
-        match self {
-            Store::Embedded(store) => store.apply(writer, parts, sketches).await,
-            Store::Redis(store) => store.apply(writer, parts, sketches).await,
-            #[cfg(test)]
-            Store::Model(store) => store.apply(writer, parts, sketches).await,
-        }
-    }
+    ) -> impl Reply<Vec<Outcome>>;
 
     /// Notes the calendar of a site, as `<zone> <first day of the week>`, with a mark of the change at an
     /// instant, if it was another one, which is answered. Where its weeks begin on another day the hash of the
     /// running week is made the sum of its days. In one step.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn note_calendar(
+    fn note_calendar(
         &self,
         calendar: &str,
         at: &str,
         week: HashName,
         days: Vec<HashName>,
-    ) -> Result<Option<String>, StoreError> {
-        match self {
-            Store::Embedded(store) => store.note_calendar(calendar, at, week, days).await,
-            Store::Redis(store) => store.note_calendar(calendar, at, &week, &days).await,
-            #[cfg(test)]
-            Store::Model(_) => Ok(None),
-        }
-    }
+    ) -> impl Reply<Option<String>>;
 
     /// Reads sums, each hash at one instant. The answers are in the order of the queries.
-    ///
-    /// # Errors
-    /// See [`StoreError`]; a sum that is not plain digits is `Refused`.
-    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
-        match self {
-            Store::Embedded(store) => store.read(writer, queries).await,
-            Store::Redis(store) => store.read(writer, queries).await,
-            #[cfg(test)]
-            Store::Model(store) => store.read(writer, queries).await,
-        }
-    }
+    fn read(&self, writer: &WriterId, queries: Vec<Query>) -> impl Reply<Vec<Found>>;
+
+    /// The fields of a hash with the largest sums, at most `most`: largest first, and those with the same sum by
+    /// name. Only about [`TOP_OF`] fields of the hash are read: the writer has other work, however many pages
+    /// there are.
+    fn top(&self, hash: &HashName, most: usize) -> impl Reply<Vec<(String, u64)>>;
 
     /// Reads sketches, in the order of the names; none where there is none.
-    ///
-    /// # Errors
-    /// See [`StoreError`]; bytes that are no sketch are `Refused`.
-    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        match self {
-            Store::Embedded(store) => store.sketches(names).await,
-            Store::Redis(store) => store.sketches(names).await,
-            #[cfg(test)]
-            Store::Model(store) => store.sketches(names).await,
-        }
-    }
+    fn sketches(&self, names: Vec<HashName>) -> impl Reply<Vec<Option<Sketch>>>;
 
     /// Estimates of sketches, in the order of the names, without sending their registers; 0 where
     /// there is none.
-    ///
-    /// # Errors
-    /// See [`StoreError`]; bytes that are no sketch are `Refused`.
-    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
-        match self {
-            Store::Embedded(store) => store.visitors(names).await,
-            Store::Redis(store) => store.visitors(names).await,
-            #[cfg(test)]
-            Store::Model(store) => store.visitors(names).await,
-        }
-    }
+    fn visitors(&self, names: Vec<HashName>) -> impl Reply<Vec<u64>>;
 
     /// The salt of a site's civil day: the one that is there, else the proposed one, which is kept
     /// from now for `keep`. Of several writers that propose at once, one is heard by all.
@@ -405,37 +267,64 @@ impl Store {
     /// Redis deletes the salt after `keep` by itself. The embedded store has no clock: it keeps the
     /// salt of a day until the end of that day (UTC) and `keep` have passed, and deletes it when it is
     /// next asked for the salt of a day that begins after that, of any site.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn salt(
+    fn salt(
         &self,
         site: &SiteKey,
         day: NaiveDate,
         proposed: [u8; 16],
         keep: Duration,
-    ) -> Result<[u8; 16], StoreError> {
-        match self {
-            Store::Embedded(store) => store.salt(site, day, proposed, keep).await,
-            Store::Redis(store) => store.salt(site, day, proposed, keep).await,
-            #[cfg(test)]
-            Store::Model(store) => store.salt(site, day, proposed, keep).await,
+    ) -> impl Reply<[u8; 16]>;
+
+    /// All that it holds: the embedded store as it is now, Redis over a connection of its own.
+    fn dump(&self) -> impl Reply<Self::Dump>;
+}
+
+/// Fields that [`Store::top`] reads.
+pub const TOP_OF: usize = 200_000;
+
+/// The fields with the largest sums, of any number told one after another.
+pub struct Top {
+    most: usize,
+    /// The smallest of them first.
+    heap: BinaryHeap<Reverse<(u64, Reverse<String>)>>,
+}
+
+impl Top {
+    pub fn new(most: usize) -> Self {
+        Top { most, heap: BinaryHeap::new() }
+    }
+
+    pub fn tell(&mut self, field: String, sum: u64) {
+        self.heap.push(Reverse((sum, Reverse(field))));
+        if self.heap.len() > self.most {
+            self.heap.pop();
         }
+    }
+
+    /// The largest first.
+    pub fn sorted(self) -> Vec<(String, u64)> {
+        self.heap.into_sorted_vec().into_iter().map(|Reverse((sum, Reverse(field)))| (field, sum)).collect()
     }
 }
 
-/// Refuses a part that breaks the rules.
-fn check(part: &Part) -> Result<(), StoreError> {
-    let refused =
-        |fault| StoreError::Refused(format!("a part of {} {} has {fault}", part.hash.site, part.hash));
-    part.fault().map_or(Ok(()), |fault| Err(refused(fault)))
+/// Refuses parts that break the rules.
+pub fn check(parts: &[Part]) -> Result<(), StoreError> {
+    let fault = parts.iter().find_map(|part| Some((part, part.fault()?)));
+    fault.map_or(Ok(()), |(Part { hash, .. }, fault)| {
+        Err(StoreError::Refused(format!("a part of {} {hash} has {fault}", hash.site)))
+    })
 }
 
-/// 16 random hex digits: a data set's id, a name that nobody else uses.
-///
-/// # Errors
-/// `Unreachable` if the machine gives no random bytes.
-pub fn random_id() -> Result<String, StoreError> {
-    let id = getrandom::u64().map_err(|err| StoreError::Unreachable(format!("no random bytes: {err}")))?;
-    Ok(format!("{id:016x}"))
+#[cfg(test)]
+mod tests {
+    use super::Top;
+
+    #[test]
+    fn the_largest_come_first_and_ties_in_order() {
+        let mut top = Top::new(10);
+        (0..50u64).for_each(|i| top.tell(format!("/{i:02}"), i / 2));
+        let fields: Vec<String> = top.sorted().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields.len(), 10);
+        assert_eq!((&*fields[0], &*fields[1], &*fields[9]), ("/48", "/49", "/41"));
+    }
 }

@@ -1,23 +1,12 @@
-//! What a store holds, listed in steps and written as it is: the ground of `verify`, `backup`, `restore`
-//! and `migrate`.
-//!
-//! Of the embedded store it is a snapshot: the file as it was at one instant, while the service goes on
-//! writing. Of Redis it is what the server answers now: hashes read one after another may disagree while
-//! somebody applies batches. A single hash is read at one instant where it is small ([`Contents::whole`]).
-//!
-//! Nothing is held in memory but the names of one site and a step of one hash.
+//! What a store holds, listed in steps and written as it is, for `verify`, `backup`, `restore` and `migrate`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime};
 
-use super::contract::{Store, StoreConfig, StoreError};
-use super::embedded::Embedded;
-use super::embedded::dump::Snapshot;
-use super::redis::Redis;
+use super::error::Reply;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::HashName;
 
@@ -48,263 +37,87 @@ pub type Fields = Vec<(String, String)>;
 /// What stands under a name: its fields, or why it has none (in words).
 pub type Held = Result<Fields, String>;
 
+/// The bytes of a sketch, or why what stands under its name is none.
+pub type SketchBytes = Result<Option<Vec<u8>>, String>;
+
 /// A salt: its day, the salt, how long it is still kept.
 pub type KeptSalt = (NaiveDate, [u8; 16], Duration);
 
-/// See the module.
-pub enum Contents {
-    /// Of local files, at one instant.
-    Embedded(Snapshot),
-    /// Of Redis or Valkey, as it is now.
-    Redis(Redis),
-}
-
-impl Contents {
-    /// What the store of a URL holds: `embedded` is the file in `data_dir`, `embedded:PATH` one elsewhere.
-    ///
-    /// # Errors
-    /// See [`Store::open`]; a file that is not there.
-    pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Self, StoreError> {
-        match embedded_path(&config.url, data_dir) {
-            Some(path) if !path.exists() => {
-                Err(StoreError::Refused(format!("{} is not there", path.display())))
-            }
-            Some(path) => Snapshot::of_file(&path).await.map(Contents::Embedded),
-            None => Redis::open(config).map(Contents::Redis),
-        }
-    }
-
-    /// A snapshot of an embedded store that is open.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn of(store: &Embedded) -> Result<Self, StoreError> {
-        store.snapshot().await.map(Contents::Embedded)
-    }
-
+/// All that a store holds. It is read in steps: nothing is held in memory except the names of one site and a step
+/// of one hash.
+///
+/// Of the embedded store it is a snapshot: the file as it was at one instant, while the service goes on
+/// writing. Of Redis it is what the server answers now: hashes read one after another may disagree while
+/// somebody applies batches.
+pub trait Dump: Send + Sync + 'static {
     /// Whether nothing of it changes while it is read.
-    pub fn stands_still(&self) -> bool {
-        matches!(self, Contents::Embedded(_))
-    }
+    fn stands_still(&self) -> bool;
 
     /// The sites that have a data set.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn sites(&self) -> Result<BTreeSet<SiteKey>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.sites().await,
-            Contents::Redis(redis) => redis.sites().await,
-        }
-    }
+    fn sites(&self) -> impl Reply<BTreeSet<SiteKey>>;
 
     /// What is known of a site beside its sums: `format`, `dataset`, `since`, `zone`, `writer:<id>` …
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn meta(&self, site: &SiteKey) -> Result<Fields, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.meta(site).await,
-            Contents::Redis(redis) => redis.meta(site).await,
-        }
-    }
+    fn meta(&self, site: &SiteKey) -> impl Reply<Fields>;
 
     /// The names of a site's hashes and sketches, without `meta` and salts.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn names(&self, site: &SiteKey) -> Result<BTreeSet<Arc<str>>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.names(site).await,
-            Contents::Redis(redis) => redis.names(site).await,
-        }
-    }
+    fn names(&self, site: &SiteKey) -> impl Reply<BTreeSet<Arc<str>>>;
 
     /// All fields of small hashes, each hash at one instant; at most [`HASHES`] at a time.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.whole(hashes.to_vec()).await,
-            Contents::Redis(redis) => redis.whole(hashes).await,
-        }
-    }
+    fn whole(&self, hashes: &[StoredName]) -> impl Reply<Vec<Held>>;
 
     /// About [`STEP`] fields of a hash, and where to go on. One that changes meanwhile may be told twice.
-    ///
-    /// # Errors
-    /// See [`StoreError`]; `Refused` where the name holds something else.
-    pub async fn step(
-        &self,
-        hash: &StoredName,
-        from: Option<String>,
-    ) -> Result<(Fields, Option<String>), StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.step(hash, from).await,
-            Contents::Redis(redis) => redis.step(hash, from).await,
+    /// `Refused` where the name holds something else.
+    fn scan(&self, hash: &StoredName, from: Option<String>) -> impl Reply<(Fields, Option<String>)>;
+
+    /// Fields of hashes, all of them as nearly at one instant as the store can: for each hash its fields in their
+    /// order. Of a few hashes, and at most [`STEP`] fields; what is no hash has none.
+    fn get(&self, hashes: &[StoredName], fields: &[String]) -> impl Reply<Vec<Vec<Option<String>>>>;
+
+    /// One field of each hash.
+    fn field(&self, hashes: &[StoredName], field: &str) -> impl Reply<Vec<Option<String>>> {
+        async move {
+            let held = self.get(hashes, &[field.to_owned()]).await?;
+            Ok(held.into_iter().map(|fields| fields.into_iter().next().flatten()).collect())
         }
     }
 
-    /// Some fields of a hash; at most [`STEP`].
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn fields(
-        &self,
-        hash: &StoredName,
-        fields: &[String],
-    ) -> Result<Vec<Option<String>>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.fields(hash, fields.to_vec()).await,
-            Contents::Redis(redis) => redis.fields(hash, fields).await,
-        }
-    }
-
-    /// One field of each of a few hashes, all of them as nearly at one instant as the store can.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn field(&self, hashes: &[StoredName], field: &str) -> Result<Vec<Option<String>>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.field(hashes.to_vec(), field.to_owned()).await,
-            Contents::Redis(redis) => redis.field(hashes, field).await,
-        }
+    /// Fields of one hash; at most [`STEP`].
+    fn fields(&self, hash: &StoredName, fields: &[String]) -> impl Reply<Vec<Option<String>>> {
+        async move { Ok(self.get(std::slice::from_ref(hash), fields).await?.pop().unwrap_or_default()) }
     }
 
     /// The markers of a hash, of every writer that `meta` names.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn markers(&self, hash: &StoredName, writers: &[String]) -> Result<Fields, StoreError> {
-        let names: Vec<String> = writers.iter().map(|writer| format!("#{writer}")).collect();
-        let mut markers = Fields::new();
-        for some in names.chunks(STEP) {
-            let found = self.fields(hash, some).await?;
-            let named = some.iter().cloned().zip(found);
-            markers.extend(named.filter_map(|(name, marker)| Some((name, marker?))));
+    fn markers(&self, hash: &StoredName, writers: &[String]) -> impl Reply<Fields> {
+        async move {
+            let names: Vec<String> = writers.iter().map(|writer| format!("#{writer}")).collect();
+            let found = self.fields(hash, &names).await?;
+            Ok(names.into_iter().zip(found).filter_map(|(name, marker)| Some((name, marker?))).collect())
         }
-        Ok(markers)
     }
 
-    /// The bytes of sketches; at most [`HASHES`] at a time.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn sketches(
-        &self,
-        names: &[StoredName],
-    ) -> Result<Vec<Result<Option<Vec<u8>>, String>>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.sketches(names.to_vec()).await,
-            Contents::Redis(redis) => redis.sketch_bytes(names).await,
-        }
-    }
+    /// The bytes of sketches, or why there are none (in words); at most [`HASHES`] at a time.
+    fn sketches(&self, names: &[StoredName]) -> impl Reply<Vec<SketchBytes>>;
 
     /// The salts that are kept.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {
-        match self {
-            Contents::Embedded(snapshot) => snapshot.salts(site).await,
-            Contents::Redis(redis) => redis.salts(site).await,
-        }
-    }
+    fn salts(&self, site: &SiteKey) -> impl Reply<Vec<KeptSalt>>;
 }
 
-impl Store {
-    /// Tells the fields of a hash one after another, at most so many steps of about [`STEP`].
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn walk(
-        &self,
-        hash: &StoredName,
-        steps: usize,
-        mut tell: impl FnMut(String, String),
-    ) -> Result<(), StoreError> {
-        let snapshot = match self {
-            Store::Embedded(store) => Some(store.snapshot().await?),
-            _ => None,
-        };
-        let mut from = None;
-        for _ in 0..steps {
-            let (fields, next) = match (self, &snapshot) {
-                (_, Some(snapshot)) => snapshot.step(hash, from).await?,
-                (Store::Redis(redis), _) => redis.step(hash, from).await?,
-                _ => (Fields::new(), None),
-            };
-            fields.into_iter().for_each(|(field, value)| tell(field, value));
-            from = next;
-            if from.is_none() {
-                break;
-            }
-        }
-        Ok(())
+/// A store that is made like another. Not for counting: everything is set, nothing is added.
+pub trait Fill: Send + Sync {
+    /// Sets fields of a hash.
+    fn put(&self, hash: &StoredName, fields: Fields) -> impl Reply<()> {
+        self.put_all(vec![(hash.clone(), fields)])
     }
 
-    /// Sets fields of a hash to what they are elsewhere. Not for counting: nothing is added.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn put(&self, hash: &StoredName, fields: Fields) -> Result<(), StoreError> {
-        match self {
-            Store::Embedded(store) => store.put(vec![(hash.clone(), fields)]).await,
-            Store::Redis(store) => store.put(&[(hash.clone(), fields)]).await,
-            #[cfg(test)]
-            Store::Model(model) => Err(model.is_not_copied()),
-        }
-    }
-
-    /// The same for small hashes together, at most [`HASHES`].
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
-        match self {
-            Store::Embedded(store) => store.put(hashes).await,
-            Store::Redis(store) => store.put(&hashes).await,
-            #[cfg(test)]
-            Store::Model(model) => Err(model.is_not_copied()),
-        }
-    }
+    /// Sets fields of small hashes together, at most [`HASHES`].
+    fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> impl Reply<()>;
 
     /// Sets sketches.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
-        match self {
-            Store::Embedded(store) => store.put_sketches(sketches).await,
-            Store::Redis(store) => store.put_sketches(&sketches).await,
-            #[cfg(test)]
-            Store::Model(model) => Err(model.is_not_copied()),
-        }
-    }
+    fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> impl Reply<()>;
 
     /// Sets what is known of a site. In Redis `format` is what keeps a service away from data that is
     /// not yet complete; the embedded store has one format for the whole file, which is left as it is.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
-        match self {
-            Store::Embedded(store) => store.put_meta(site, meta).await,
-            Store::Redis(store) => store.put_meta(site, meta).await,
-            #[cfg(test)]
-            Store::Model(model) => Err(model.is_not_copied()),
-        }
-    }
-}
-
-/// The file that a URL names, if it names the embedded store.
-pub fn embedded_path(url: &str, data_dir: &Path) -> Option<std::path::PathBuf> {
-    match url.strip_prefix("embedded") {
-        Some("") => Some(data_dir.join(super::embedded::FILE)),
-        Some(path) => path.strip_prefix(':').map(std::path::PathBuf::from),
-        None => None,
-    }
+    fn put_meta(&self, site: &SiteKey, meta: Fields) -> impl Reply<()>;
 }
 
 /// When a writer was last seen as the embedded store keeps it: a day.
@@ -320,4 +133,4 @@ pub fn seen_as_seconds(seen: &str) -> String {
 }
 
 #[cfg(test)]
-pub mod tests;
+mod tests;

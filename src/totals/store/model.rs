@@ -13,13 +13,16 @@ use chrono::NaiveDate;
 use tokio::sync::Notify;
 
 use super::contract::{
-    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreError, WriterId, random_id,
+    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, WriterId, check,
 };
+use super::dump::{Fields, Fill, StoredName};
+use super::embedded::Snapshot;
+use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
-/// See the module. Clones are connections to the same store.
+/// The store. Clones are connections to the same one.
 #[derive(Default)]
 pub struct Model {
     shared: Arc<Shared>,
@@ -29,7 +32,7 @@ pub struct Model {
     claims: Mutex<HashMap<SiteKey, Held>>,
 }
 
-/// A data set, and the run that bears the writer.
+/// A data set, and the run that holds the writer.
 type Held = (Arc<str>, Option<Arc<str>>);
 
 impl Clone for Model {
@@ -64,7 +67,7 @@ pub struct Data {
     /// The registers that are not zero.
     sketches: BTreeMap<HashName, Arc<BTreeMap<u16, u8>>>,
     sites: BTreeMap<SiteKey, (Arc<str>, NaiveDate)>,
-    /// The run that bears each writer.
+    /// The run that holds each writer.
     bearers: HashMap<(SiteKey, WriterId), Arc<str>>,
     salts: BTreeMap<(SiteKey, NaiveDate), [u8; 16]>,
     /// A part that was applied to a hash that had it in it already.
@@ -174,11 +177,6 @@ impl Model {
         away()
     }
 
-    /// What a copy of it is answered.
-    pub fn is_not_copied(&self) -> StoreError {
-        StoreError::Refused("a model of a store is not copied".to_owned())
-    }
-
     /// A call that changes nothing that a marker guards.
     async fn call<T>(&self, work: impl FnOnce(&mut Data) -> T) -> Result<T, StoreError> {
         match self.befalls()? {
@@ -191,28 +189,6 @@ impl Model {
         }
     }
 
-    /// See [`Store::generation`](super::contract::Store::generation).
-    pub fn generation(&self) -> u64 {
-        self.went_back.load(Ordering::Relaxed)
-    }
-
-    /// See [`Store::attach`](super::contract::Store::attach).
-    pub async fn attach(
-        &self,
-        site: &SiteKey,
-        writer: &WriterId,
-        today: NaiveDate,
-        claim: &Claim,
-    ) -> Result<Attached, StoreError> {
-        let proposed = claim.birth.clone().map_or_else(|| random_id().map(Arc::from), Ok)?;
-        let attached = self.call(|data| data.attach(site, writer, today, claim, proposed)).await?;
-        if matches!(attached.standing, Standing::Born | Standing::Ours) {
-            let run = claim.runs.last().map(|run| run.id.clone());
-            self.claims.lock().unwrap().insert(site.clone(), (attached.dataset.clone(), run));
-        }
-        Ok(attached)
-    }
-
     /// Whether a site's data is what this connection attached to.
     fn holds(&self, data: &Data, site: &SiteKey, writer: &WriterId) -> Result<(), StoreError> {
         let Some((dataset, run)) = self.claims.lock().unwrap().get(site).cloned() else { return Ok(()) };
@@ -221,14 +197,78 @@ impl Model {
         let ours = run.is_none_or(|run| bearer == Some(&run));
         if same && ours { Ok(()) } else { Err(StoreError::Detached) }
     }
+}
 
-    /// See [`Store::apply`](super::contract::Store::apply).
-    pub async fn apply(
+impl Store for Model {
+    /// It is not read by tools.
+    type Dump = Snapshot;
+
+    fn kind(&self) -> &'static str {
+        "model"
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn generation(&self) -> u64 {
+        self.went_back.load(Ordering::Relaxed)
+    }
+
+    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn attach(
+        &self,
+        site: &SiteKey,
+        _zone: &str,
+        writer: &WriterId,
+        today: NaiveDate,
+        claim: &Claim,
+    ) -> Result<Attached, StoreError> {
+        let proposed = claim.birth.clone().unwrap_or_else(|| random::id().into());
+        let attached = self.call(|data| data.attach(site, writer, today, claim, proposed)).await?;
+        if matches!(attached.standing, Standing::Born | Standing::Ours) {
+            let run = claim.runs.last().map(|run| run.id.clone());
+            self.claims.lock().unwrap().insert(site.clone(), (attached.dataset.clone(), run));
+        }
+        Ok(attached)
+    }
+
+    async fn writers(&self, _site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn retire(&self, _site: &SiteKey, _writers: &[WriterId]) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn note_calendar(
+        &self,
+        _calendar: &str,
+        _at: &str,
+        _week: HashName,
+        _days: Vec<HashName>,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    async fn top(&self, _hash: &HashName, _most: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn dump(&self) -> Result<Snapshot, StoreError> {
+        Err(is_not_copied())
+    }
+
+    async fn apply(
         &self,
         writer: &WriterId,
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
     ) -> Result<Vec<Outcome>, StoreError> {
+        check(&parts)?;
         let fault = self.befalls()?;
         let reached = fault.map_or(parts.len(), |fault| fault.parts.min(parts.len()));
         let outcomes = {
@@ -259,8 +299,7 @@ impl Model {
         }
     }
 
-    /// See [`Store::read`](super::contract::Store::read).
-    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         self.call(|data| {
             let answer = |query: &Query| {
                 let hash = data.hashes.get(&query.hash);
@@ -273,19 +312,16 @@ impl Model {
         .await
     }
 
-    /// See [`Store::sketches`](super::contract::Store::sketches).
-    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
         self.call(|data| names.iter().map(|name| data.sketch(name)).collect()).await
     }
 
-    /// See [`Store::visitors`](super::contract::Store::visitors).
-    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
         let of = |data: &Data, name: &HashName| data.sketch(name).map_or(0, |sketch| sketch.estimate());
         self.call(|data| names.iter().map(|name| of(data, name)).collect()).await
     }
 
-    /// See [`Store::salt`](super::contract::Store::salt); it never deletes one.
-    pub async fn salt(
+    async fn salt(
         &self,
         site: &SiteKey,
         day: NaiveDate,
@@ -293,6 +329,20 @@ impl Model {
         _keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
         self.call(|data| *data.salts.entry((site.clone(), day)).or_insert(proposed)).await
+    }
+}
+
+impl Fill for Model {
+    async fn put_all(&self, _hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
+        Err(is_not_copied())
+    }
+
+    async fn put_sketches(&self, _sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
+        Err(is_not_copied())
+    }
+
+    async fn put_meta(&self, _site: &SiteKey, _meta: Fields) -> Result<(), StoreError> {
+        Err(is_not_copied())
     }
 }
 
@@ -368,4 +418,8 @@ impl Data {
 
 fn away() -> StoreError {
     StoreError::Unreachable("the model is told not to".to_owned())
+}
+
+fn is_not_copied() -> StoreError {
+    StoreError::Refused("a model of a store is not copied".to_owned())
 }

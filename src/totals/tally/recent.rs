@@ -3,8 +3,7 @@
 //! Nothing is here before somebody asks; after that, what is counted is added, so a store that is away costs
 //! nothing except what other instances count.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
@@ -134,25 +133,6 @@ pub fn buckets(calendar: &Calendar, unix_ms: i64) -> (Vec<CivilHour>, Vec<NaiveD
     (hours, days)
 }
 
-/// The pages with the most views, of any number told one after another.
-#[derive(Default)]
-pub struct MostRead(BinaryHeap<Reverse<(u64, Reverse<String>)>>);
-
-impl MostRead {
-    /// Here is a page.
-    pub fn tell(&mut self, page: String, views: u64) {
-        self.0.push(Reverse((views, Reverse(page))));
-        if self.0.len() > MOST_READ {
-            self.0.pop();
-        }
-    }
-
-    /// The pages, most views first.
-    pub fn pages(self) -> Vec<Arc<str>> {
-        self.0.into_sorted_vec().into_iter().map(|Reverse((_, Reverse(page)))| page.into()).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,14 +184,5 @@ mod tests {
         assert_eq!(shown(&buckets), (8, 8));
         buckets.learn(stored(1), 0);
         assert_eq!(shown(&buckets), (8, 8), "a store that went back is not believed");
-    }
-
-    #[test]
-    fn the_most_read_pages_come_first_and_ties_in_order() {
-        let mut most = MostRead::default();
-        (0..50u64).for_each(|i| most.tell(format!("/{i:02}"), i / 2));
-        let pages = most.pages();
-        assert_eq!(pages.len(), MOST_READ);
-        assert_eq!((&*pages[0], &*pages[1], &*pages[9]), ("/48", "/49", "/41"));
     }
 }

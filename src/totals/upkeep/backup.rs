@@ -15,7 +15,7 @@
 //! totals.redb   an embedded store (see `embedded`)
 //! ```
 //!
-//! The directory bears another name until everything in it is synced: what is called by its name is whole.
+//! The directory has another name until everything in it is synced: one that has its own name is whole.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -23,11 +23,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::audit::{self, Audit};
-use super::copy::{self, CopyError, Target};
+use super::copy::{self, CopyError, Manner};
 use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
+use crate::totals::store::Snapshot;
 use crate::totals::store::contract::StoreConfig;
-use crate::totals::store::dump::Contents;
+use crate::totals::store::dump::Dump;
+use crate::totals::store::url::StoreUrl;
 
 const MANIFEST: &str = "MANIFEST";
 const TOTALS: &str = "totals.redb";
@@ -55,23 +57,14 @@ fn at(path: &Path) -> impl Fn(io::Error) -> BackupError {
 }
 
 /// Copies what a store holds into a new directory. `made` is the time, for people. What it holds then.
-///
-/// # Errors
-/// See [`BackupError`]; there is no directory of that name then, or it is empty as before.
-pub async fn backup(
-    from: &Contents,
-    store: &StoreConfig,
-    into: &Path,
-    made: &str,
-) -> Result<Vec<Audit>, BackupError> {
+/// Where it fails there is no directory of that name, or it is empty as before.
+pub async fn backup(from: &impl Dump, into: &Path, made: &str) -> Result<Vec<Audit>, BackupError> {
     if !is_empty(into).map_err(at(into))? {
         return Err(BackupError::NotEmpty(into.to_owned(), "a backup is made into a new directory"));
     }
     let unfinished = unfinished(into)?;
     DirBuilder::new().mode(0o700).create(&unfinished).map_err(at(&unfinished))?;
-    let url = format!("embedded:{}", unfinished.join(TOTALS).display());
-    let target = Target::open(StoreConfig { url, ..store.clone() }, Path::new(""), false).await?;
-    let audits = copy::copy(from, target, false).await?;
+    let audits = copy::copy_into_file(from, unfinished.join(TOTALS), Manner::default()).await?;
     let (into, manifest) = (into.to_owned(), sites_of(&audits));
     let head = format!("footfall backup {FORMAT}\nversion {}\nmade {made}\n", env!("CARGO_PKG_VERSION"));
     let finished = tokio::task::spawn_blocking(move || finish(&unfinished, &into, head + &manifest)).await;
@@ -120,9 +113,7 @@ fn finish(unfinished: &Path, into: &Path, mut manifest: String) -> Result<(), Ba
 
 /// Brings a backup to where the settings have the totals: a `data_dir` that is empty, and with Redis a
 /// database without these sites. What is there then. The next start is a writer of its own.
-///
-/// # Errors
-/// See [`BackupError`]; in Redis there may be keys that no service reads (see `migrate`).
+/// Where it fails there may be keys in Redis that no service reads (see `migrate`).
 pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Result<Vec<Audit>, BackupError> {
     check(from)?;
     if !is_empty(data_dir).map_err(at(data_dir))? {
@@ -132,17 +123,15 @@ pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Resul
         ));
     }
     let totals = from.join(TOTALS);
-    let file = StoreConfig { url: format!("embedded:{}", totals.display()), ..store.clone() };
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
-    let contents = Contents::open(&file, Path::new("")).await.map_err(refused)?;
+    let dump = Snapshot::of_file(&totals).await.map_err(refused)?;
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
-    if store.url != "embedded" {
-        let target = Target::open(store.clone(), data_dir, false).await?;
-        return Ok(copy::copy(&contents, target, false).await?);
+    if store.url != StoreUrl::Embedded {
+        return Ok(copy::copy(&dump, store, data_dir, Manner::default()).await?);
     }
     let mut audits = Vec::new();
-    for site in contents.sites().await.map_err(refused)? {
-        audits.push(audit::audit(&contents, &site).await.map_err(refused)?);
+    for site in dump.sites().await.map_err(refused)? {
+        audits.push(audit::audit(&dump, &site).await.map_err(refused)?);
     }
     copy_file(&totals, data_dir).map_err(at(data_dir))?;
     Ok(audits)

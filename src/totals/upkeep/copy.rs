@@ -6,7 +6,7 @@
 //! one from its outbox, as to any store that went back in time.
 //!
 //! A site is copied in rounds, each of which copies what differs; the last finds nothing. Of a hash of pages
-//! the markers are compared, and written last: one that was copied half bears none. All of it is set,
+//! the markers are compared, and written last: one that was copied by half has none. All of it is set,
 //! never added, so a copy that was broken off is taken up again by doing it again.
 //!
 //! Until all is copied and compared nobody takes the target for a store: the file has a name of its own
@@ -20,9 +20,8 @@ use super::audit::{self, Audit};
 use crate::sites::SiteKey;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Contents, Fields, HASHES, STEP, StoredName, embedded_path};
-use crate::totals::store::embedded::Embedded;
-use crate::totals::store::redis::{self, Redis};
+use crate::totals::store::dump::{Dump, Fields, Fill, HASHES, STEP, StoredName};
+use crate::totals::store::{Embedded, REDIS_FORMAT, Redis};
 
 /// The `format` of a site in Redis whose data is not yet whole.
 const UNFINISHED: &str = "unfinished (footfall migrate)";
@@ -67,53 +66,70 @@ fn target(error: StoreError) -> CopyError {
 }
 
 /// A store that is being filled.
-pub struct Target {
-    store: Store,
-    config: StoreConfig,
+struct Target<S> {
+    store: S,
     /// The file as it is called now, and in the end.
     file: Option<(PathBuf, PathBuf)>,
     resumes: bool,
 }
 
-impl Target {
-    /// Makes the target ready; `resumes` takes up a copy that was broken off.
-    ///
-    /// # Errors
-    /// See [`CopyError`].
-    pub async fn open(config: StoreConfig, data_dir: &Path, resumes: bool) -> Result<Self, CopyError> {
-        let Some(path) = embedded_path(&config.url, data_dir) else {
-            let store = Store::Redis(Redis::open(&config).map_err(target)?);
-            return Ok(Target { store, config, file: None, resumes });
-        };
-        let mut unfinished = path.clone().into_os_string();
-        unfinished.push(".unfinished");
-        let unfinished = PathBuf::from(unfinished);
-        if path.exists() {
-            return Err(CopyError::NotEmpty(format!("{} is there already: move it away", path.display())));
-        }
-        if unfinished.exists() && !resumes {
-            return Err(CopyError::NotEmpty(format!(
-                "{} is there: a migration was broken off; take it up again with --resume, or delete it",
-                unfinished.display()
-            )));
-        }
-        let store = Store::Embedded(Embedded::open(&unfinished).await.map_err(target)?);
-        Ok(Target { store, config, file: Some((unfinished, path)), resumes })
-    }
+/// How a copy is made.
+#[derive(Clone, Copy, Default)]
+pub struct Manner {
+    /// Takes up a copy that was broken off.
+    pub resumes: bool,
+    /// Salts are copied too.
+    pub with_salts: bool,
+}
 
-    async fn contents(&self) -> Result<Contents, CopyError> {
-        match &self.store {
-            Store::Embedded(store) => Contents::of(store).await.map_err(target),
-            Store::Redis(_) => Redis::open(&self.config).map(Contents::Redis).map_err(target),
-            #[cfg(test)]
-            Store::Model(model) => Err(target(model.is_not_copied())),
+/// Copies every site into the store of a URL, compares, and makes the target a store, which it is not where this
+/// fails. What it holds then.
+pub async fn copy(
+    from: &impl Dump,
+    to: &StoreConfig,
+    data_dir: &Path,
+    manner: Manner,
+) -> Result<Vec<Audit>, CopyError> {
+    match to.url.file(data_dir) {
+        Some(path) => copy_into_file(from, path, manner).await,
+        None => {
+            let store = Redis::open(to).map_err(target)?;
+            Target { store, file: None, resumes: manner.resumes }.fill(from, manner.with_salts).await
         }
     }
+}
 
-    /// Whether a site was copied before, in a copy that was broken off when it was being ended. Refuses a site
-    /// that has anything here but for what such a copy left.
+/// The same into a file, which is not there yet.
+pub async fn copy_into_file(
+    from: &impl Dump,
+    path: PathBuf,
+    Manner { resumes, with_salts }: Manner,
+) -> Result<Vec<Audit>, CopyError> {
+    let mut unfinished = path.clone().into_os_string();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    if path.exists() {
+        return Err(CopyError::NotEmpty(format!("{} is there already: move it away", path.display())));
+    }
+    if unfinished.exists() && !resumes {
+        return Err(CopyError::NotEmpty(format!(
+            "{} is there: a migration was broken off; take it up again with --resume, or delete it",
+            unfinished.display()
+        )));
+    }
+    let store = Embedded::open(&unfinished).await.map_err(target)?;
+    Target { store, file: Some((unfinished, path)), resumes }.fill(from, with_salts).await
+}
+
+impl<S: Store + Fill> Target<S> {
+    async fn dump(&self) -> Result<S::Dump, CopyError> {
+        self.store.dump().await.map_err(target)
+    }
+
+    /// Whether a site was copied before, in a copy that was broken off at its very end. Refuses a site of which
+    /// the target has anything except what such a copy left.
     async fn has(&self, site: &SiteKey, dataset: &str) -> Result<bool, CopyError> {
-        let here = self.contents().await?;
+        let here = self.dump().await?;
         let meta = here.meta(site).await.map_err(target)?;
         let (found, format) = (value(&meta, "dataset"), value(&meta, "format"));
         let is_unfinished = self.file.is_some() || format == Some(UNFINISHED);
@@ -133,18 +149,52 @@ impl Target {
     }
 
     async fn put_meta(&self, site: &SiteKey, mut meta: Fields, format: &str) -> Result<(), CopyError> {
-        // Which process bears a writer is of the store that it is attached to.
+        // Which process holds a writer concerns only the store that it is attached to.
         let of_a_process = |name: &str| name.starts_with("run:") || name.starts_with("forks:");
         meta.retain(|(name, _)| name != "format" && !of_a_process(name));
         meta.push(("format".to_owned(), format.to_owned()));
         self.store.put_meta(site, meta).await.map_err(target)
     }
 
+    /// Copies every site and compares, then gives everything its name.
+    async fn fill(self, from: &impl Dump, with_salts: bool) -> Result<Vec<Audit>, CopyError> {
+        let (mut metas, mut sites) = (Vec::new(), 0);
+        for site in from.sites().await.map_err(source)? {
+            let meta = from.meta(&site).await.map_err(source)?;
+            sites += 1;
+            if !self.has(&site, value(&meta, "dataset").unwrap_or_default()).await? {
+                metas.push((site, meta));
+            }
+        }
+        if metas.is_empty() && sites > 0 {
+            return Err(CopyError::NotEmpty("the target has the totals of every site already".to_owned()));
+        }
+        if metas.is_empty() {
+            return Err(CopyError::Store("the source:", StoreError::Refused("it holds no site".to_owned())));
+        }
+        let mut audits = Vec::new();
+        for (site, meta) in &metas {
+            self.put_meta(site, meta.clone(), UNFINISHED).await?;
+            let copier = Copier { from, to: &self.store, site };
+            copier.copy(meta).await?;
+            if with_salts {
+                copier.copy_salts().await?;
+            }
+            let audit = compare(from, &self.dump().await?, site).await?;
+            tracing::info!(%site, views = audit.views, visits = audit.visits, "copied and compared");
+            audits.push(audit);
+        }
+        for (site, meta) in metas {
+            self.put_meta(&site, meta, REDIS_FORMAT).await?;
+        }
+        self.name_file()?;
+        Ok(audits)
+    }
+
     /// Gives the file its name.
     fn name_file(self) -> Result<(), CopyError> {
-        let Target { store, file, .. } = self;
-        drop(store);
-        let Some((unfinished, path)) = file else { return Ok(()) };
+        drop(self.store);
+        let Some((unfinished, path)) = self.file else { return Ok(()) };
         let at = |error| CopyError::File(path.clone(), error);
         fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(at)?;
         fs::rename(&unfinished, &path).map_err(at)?;
@@ -153,57 +203,20 @@ impl Target {
     }
 }
 
-/// Copies every site, compares, and makes the target a store. What it holds then.
-///
-/// # Errors
-/// See [`CopyError`]; the target is not a store then.
-pub async fn copy(from: &Contents, to: Target, with_salts: bool) -> Result<Vec<Audit>, CopyError> {
-    let (mut metas, mut sites) = (Vec::new(), 0);
-    for site in from.sites().await.map_err(source)? {
-        let meta = from.meta(&site).await.map_err(source)?;
-        sites += 1;
-        if !to.has(&site, value(&meta, "dataset").unwrap_or_default()).await? {
-            metas.push((site, meta));
-        }
-    }
-    if metas.is_empty() && sites > 0 {
-        return Err(CopyError::NotEmpty("the target has the totals of every site already".to_owned()));
-    }
-    if metas.is_empty() {
-        return Err(CopyError::Store("the source:", StoreError::Refused("it holds no site".to_owned())));
-    }
-    let mut audits = Vec::new();
-    for (site, meta) in &metas {
-        to.put_meta(site, meta.clone(), UNFINISHED).await?;
-        let copier = Copier { from, to: &to.store, site };
-        copier.copy(meta, &to).await?;
-        if with_salts {
-            copier.copy_salts().await?;
-        }
-        let audit = compare(from, &to.contents().await?, site).await?;
-        tracing::info!(%site, views = audit.views, visits = audit.visits, "copied and compared");
-        audits.push(audit);
-    }
-    for (site, meta) in metas {
-        to.put_meta(&site, meta, redis::FORMAT).await?;
-    }
-    to.name_file()?;
-    Ok(audits)
-}
-
-struct Copier<'a> {
-    from: &'a Contents,
-    to: &'a Store,
+/// Copies one site.
+struct Copier<'a, D, S> {
+    from: &'a D,
+    to: &'a S,
     site: &'a SiteKey,
 }
 
-impl Copier<'_> {
-    async fn copy(&self, meta: &Fields, to: &Target) -> Result<(), CopyError> {
+impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
+    async fn copy(&self, meta: &Fields) -> Result<(), CopyError> {
         let writers: Vec<String> =
             meta.iter().filter_map(|(name, _)| name.strip_prefix("writer:").map(str::to_owned)).collect();
         for _ in 0..ROUNDS {
             // Of the embedded store a new snapshot for each round.
-            let there = to.contents().await?;
+            let there = self.to.dump().await.map_err(target)?;
             if self.round(&there, &writers).await? == 0 {
                 return Ok(());
             }
@@ -212,7 +225,7 @@ impl Copier<'_> {
     }
 
     /// Copies what differs. How many hashes and sketches did.
-    async fn round(&self, there: &Contents, writers: &[String]) -> Result<usize, CopyError> {
+    async fn round(&self, there: &S::Dump, writers: &[String]) -> Result<usize, CopyError> {
         let (mut small, mut sketches, mut large) = (Vec::new(), Vec::new(), Vec::new());
         for name in self.from.names(self.site).await.map_err(source)? {
             let of = match &*name {
@@ -238,13 +251,12 @@ impl Copier<'_> {
         Ok(copied)
     }
 
-    async fn copy_small(&self, there: &Contents, hashes: &[StoredName]) -> Result<usize, CopyError> {
+    async fn copy_small(&self, there: &S::Dump, hashes: &[StoredName]) -> Result<usize, CopyError> {
         let ours = self.from.whole(hashes).await.map_err(source)?;
         let theirs = there.whole(hashes).await.map_err(target)?;
         let mut differing = Vec::new();
         for ((hash, ours), theirs) in hashes.iter().zip(ours).zip(theirs) {
-            let mut ours =
-                ours.map_err(|what| source(StoreError::Refused(format!("{}: {what}", hash.name))))?;
+            let mut ours = ours.map_err(|what| source(StoreError::Refused(what).within(&hash.name)))?;
             let mut theirs = theirs.unwrap_or_default();
             ours.sort();
             theirs.sort();
@@ -259,12 +271,12 @@ impl Copier<'_> {
         Ok(number)
     }
 
-    async fn copy_sketches(&self, there: &Contents, names: &[StoredName]) -> Result<usize, CopyError> {
+    async fn copy_sketches(&self, there: &S::Dump, names: &[StoredName]) -> Result<usize, CopyError> {
         let ours = self.from.sketches(names).await.map_err(source)?;
         let theirs = there.sketches(names).await.map_err(target)?;
         let mut differing = Vec::new();
         for ((name, ours), theirs) in names.iter().zip(ours).zip(theirs) {
-            let ours = ours.map_err(|what| source(StoreError::Refused(format!("{}: {what}", name.name))))?;
+            let ours = ours.map_err(|what| source(StoreError::Refused(what).within(&name.name)))?;
             if let Some(bytes) = ours.filter(|ours| !theirs.is_ok_and(|theirs| theirs.as_ref() == Some(ours)))
             {
                 differing.push((name.clone(), bytes));
@@ -281,7 +293,7 @@ impl Copier<'_> {
     /// that agree nobody wrote to it. Whether anything of it differed.
     async fn copy_large(
         &self,
-        there: &Contents,
+        there: &S::Dump,
         hash: &StoredName,
         writers: &[String],
     ) -> Result<bool, CopyError> {
@@ -291,7 +303,7 @@ impl Copier<'_> {
             let mut markers = Fields::new();
             let mut from = Some(None);
             while let Some(cursor) = from {
-                let (fields, next) = self.from.step(hash, cursor).await.map_err(source)?;
+                let (fields, next) = self.from.scan(hash, cursor).await.map_err(source)?;
                 from = next.map(Some);
                 let (marks, sums): (Fields, Fields) =
                     fields.into_iter().partition(|(field, _)| field.starts_with('#'));
@@ -308,7 +320,7 @@ impl Copier<'_> {
 
     async fn put_differing(
         &self,
-        there: &Contents,
+        there: &S::Dump,
         hash: &StoredName,
         ours: Fields,
     ) -> Result<bool, CopyError> {
@@ -335,7 +347,7 @@ impl Copier<'_> {
 
 /// Whether the copy is like the original: the same names and the same sums, and nothing in it disagrees
 /// that did not before.
-async fn compare(from: &Contents, to: &Contents, site: &SiteKey) -> Result<Audit, CopyError> {
+async fn compare(from: &impl Dump, to: &impl Dump, site: &SiteKey) -> Result<Audit, CopyError> {
     let differs = |what: String| CopyError::Differs { site: site.clone(), what };
     let original = audit::audit(from, site).await.map_err(source)?;
     let copy = audit::audit(to, site).await.map_err(target)?;

@@ -5,9 +5,10 @@ use super::turn::Writer;
 use crate::ingest::Page;
 use crate::sites::SiteId;
 use crate::totals::delivery::apply::FlushError;
+use crate::totals::store::contract::Store;
 use crate::totals::tally::recent;
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Reads figures for those who ask, and for all who ask at the same time.
     pub async fn answer(&mut self, requests: Vec<ReadRequest>) {
         let of_sites = requests.iter().any(|request| matches!(request.wanted, Wanted::Figures));

@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 
 use super::mailbox::{Answer, Order, OrderRequest};
 use super::turn::Writer;
-use crate::totals::store::contract::WriterId;
+use crate::totals::store::contract::{Store, WriterId};
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Carries out an order.
     pub async fn obey(&mut self, request: OrderRequest) {
         let OrderRequest { order, done } = request;

@@ -10,31 +10,33 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::config::Config;
-use super::mailbox::{Answer, Job, OrderRequest, StoreUrl};
+use super::mailbox::{Answer, Job, OrderRequest};
 use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Contents, embedded_path};
+use crate::totals::store::dump::Dump;
+use crate::totals::store::url::StoreUrl;
+use crate::totals::store::{Keyspace, Snapshot};
 use crate::totals::upkeep::audit::{self, Audit};
 use crate::totals::upkeep::backup;
-use crate::totals::upkeep::copy::{self, CopyError, Target};
+use crate::totals::upkeep::copy::{self, Manner};
 
 /// How often a store that does not answer is asked before a copy of it is given up, and the pause in between.
 const TRIES: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(300);
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Begins a job, which goes on by itself and answers when it has ended.
     pub async fn begin_job(&mut self, job: Job, done: oneshot::Sender<Answer>) {
-        let (contents, quiet) = match self.begin_reading(&job).await {
+        let (dump, quiet) = match self.begin_reading(&job).await {
             Ok(begun) => begun,
             Err(why) => return OrderRequest::answer(done, Err(why)),
         };
         let (store, data_dir) = (self.config.store.clone(), self.dir.path().to_owned());
         let made = Calendar::utc().rfc3339(self.shared.clock.now().unix_ms);
         tokio::spawn(async move {
-            let answer = carry_out(job, contents, store, &data_dir, &made).await;
+            let answer = carry_out(job, dump, store, &data_dir, &made).await;
             // The store is written to again from here on.
             drop(quiet);
             OrderRequest::answer(done, answer);
@@ -43,7 +45,7 @@ impl Writer {
 
     /// What the store holds, and what keeps it so: for a copy with all that was counted until now, while an
     /// audit takes it as it is.
-    async fn begin_reading(&mut self, job: &Job) -> Result<(Contents, Option<Arc<()>>), String> {
+    async fn begin_reading(&mut self, job: &Job) -> Result<(S::Dump, Option<Arc<()>>), String> {
         let quiet = match job {
             Job::Verify { .. } => None,
             Job::Backup { .. } | Job::Migrate { .. } => {
@@ -54,16 +56,10 @@ impl Writer {
             }
         };
         if let Job::Migrate { to, .. } = job {
-            let kind = if embedded_path(&to.0, self.dir.path()).is_some() { "embedded" } else { "redis" };
-            self.delivery.welcome_copy_in(kind).map_err(|error| error.to_string())?;
+            self.delivery.welcome_copy_in(to.kind()).map_err(|error| error.to_string())?;
         }
-        let contents = match &self.delivery.store {
-            Store::Embedded(store) => Contents::of(store).await,
-            Store::Redis(_) => Contents::open(&self.config.store, self.dir.path()).await,
-            #[cfg(test)]
-            Store::Model(model) => Err(model.is_not_copied()),
-        };
-        Ok((contents.map_err(|error| error.to_string())?, quiet))
+        let dump = self.delivery.store.dump().await.map_err(|error| error.to_string())?;
+        Ok((dump, quiet))
     }
 
     /// Brings to the store all that was counted until now.
@@ -86,20 +82,19 @@ impl Writer {
     }
 }
 
-async fn carry_out(job: Job, contents: Contents, store: StoreConfig, data_dir: &Path, made: &str) -> Answer {
+async fn carry_out(job: Job, dump: impl Dump, store: StoreConfig, data_dir: &Path, made: &str) -> Answer {
     match job {
         Job::Verify { site } => {
-            let audits = audit(&contents, site.as_deref()).await.map_err(|error| error.to_string())?;
+            let audits = audit(&dump, site.as_deref()).await.map_err(|error| error.to_string())?;
             serde_json::to_string(&audits).map_err(|error| error.to_string())
         }
         Job::Backup { into } => {
-            let audits =
-                backup::backup(&contents, &store, &into, made).await.map_err(|error| error.to_string())?;
+            let audits = backup::backup(&dump, &into, made).await.map_err(|error| error.to_string())?;
             Ok(format!("{}{} holds all that was counted before", told(&audits), into.display()))
         }
         Job::Migrate { to, resumes } => {
-            let to = with_url(&store, &to.0);
-            let audits = migrate_into(&contents, to, data_dir, resumes).await;
+            let manner = Manner { resumes, with_salts: true };
+            let audits = copy::copy(&dump, &store.at(to), data_dir, manner).await;
             let audits = audits.map_err(|error| error.to_string())?;
             Ok(format!(
                 "{}the same is in both stores; now set store.url to the new one and restart the service: what \
@@ -110,21 +105,15 @@ async fn carry_out(job: Job, contents: Contents, store: StoreConfig, data_dir: &
     }
 }
 
-async fn migrate_into(
-    contents: &Contents,
-    to: StoreConfig,
-    data_dir: &Path,
-    resumes: bool,
-) -> Result<Vec<Audit>, CopyError> {
-    copy::copy(contents, Target::open(to, data_dir, resumes).await?, true).await
-}
-
 /// Copies the totals of one store into another, neither of which a service of this `data_dir` writes to.
 pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
-    let contents = Contents::open(&with_url(&config.store, &from.0), &config.data_dir).await;
-    let contents = contents.map_err(|error| error.to_string())?;
-    let to = with_url(&config.store, &to.0);
-    let audits = migrate_into(&contents, to, &config.data_dir, resumes).await;
+    let (from, to, dir) = (config.store.at(from.clone()), config.store.at(to.clone()), &config.data_dir);
+    let manner = Manner { resumes, with_salts: true };
+    let in_words = |error: StoreError| error.to_string();
+    let audits = match from.url.file(dir) {
+        Some(path) => copy::copy(&Snapshot::of_file(&path).await.map_err(in_words)?, &to, dir, manner).await,
+        None => copy::copy(&Keyspace::open(&from).map_err(in_words)?, &to, dir, manner).await,
+    };
     Ok(format!("{}the same is in both stores", told(&audits.map_err(|error| error.to_string())?)))
 }
 
@@ -134,17 +123,19 @@ pub async fn audit_of(
     url: &StoreUrl,
     site: Option<&str>,
 ) -> Result<Option<Vec<Audit>>, StoreError> {
-    let is_the_services = url.0 == "embedded" && config.store.url == "embedded";
+    let is_the_services = *url == StoreUrl::Embedded && config.store.url == StoreUrl::Embedded;
     if is_the_services && DataDir::is_in_use(&config.data_dir) {
         return Ok(None);
     }
-    let contents = Contents::open(&with_url(&config.store, &url.0), &config.data_dir).await?;
-    audit(&contents, site).await.map(Some)
+    match url.file(&config.data_dir) {
+        Some(path) => audit(&Snapshot::of_file(&path).await?, site).await.map(Some),
+        None => audit(&Keyspace::open(&config.store.at(url.clone()))?, site).await.map(Some),
+    }
 }
 
 /// Audits one site or all.
-async fn audit(contents: &Contents, site: Option<&str>) -> Result<Vec<Audit>, StoreError> {
-    let mut sites = contents.sites().await?;
+async fn audit(dump: &impl Dump, site: Option<&str>) -> Result<Vec<Audit>, StoreError> {
+    let mut sites = dump.sites().await?;
     if let Some(named) = site {
         sites.retain(|site| site.as_str() == named);
         if sites.is_empty() {
@@ -153,7 +144,7 @@ async fn audit(contents: &Contents, site: Option<&str>) -> Result<Vec<Audit>, St
     }
     let mut audits = Vec::new();
     for site in &sites {
-        audits.push(audit::audit(contents, site).await?);
+        audits.push(audit::audit(dump, site).await?);
     }
     Ok(audits)
 }
@@ -172,9 +163,4 @@ pub async fn restore(config: &Config, from: &Path) -> Answer {
     let audits =
         backup::restore(&config.store, &config.data_dir, from).await.map_err(|error| error.to_string())?;
     Ok(format!("{}restored; the next start of the service goes on from here", told(&audits)))
-}
-
-fn with_url(store: &StoreConfig, url: &str) -> StoreConfig {
-    let tls_ca_file = store.tls_ca_file.clone().filter(|_| url.starts_with("rediss://"));
-    StoreConfig { url: url.to_owned(), tls_ca_file, ..store.clone() }
 }

@@ -1,6 +1,5 @@
 //! What is asked of the writer, and the way to it.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ingest::Page;
 use crate::sites::{NoPlace, SiteId, Sites};
+use crate::totals::store::url::StoreUrl;
 
 /// Messages that may wait for the writer.
 const CAPACITY: usize = 256;
@@ -95,18 +95,6 @@ pub enum Job {
         /// Take up a copy that was broken off.
         resumes: bool,
     },
-}
-
-/// The URL of a store: it may hold a password, which no log shows.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StoreUrl(pub String);
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.0.split(':').next().unwrap_or_default();
-        write!(f, "{kind}…")
-    }
 }
 
 /// What was done, in words for the operator; or why it was not.

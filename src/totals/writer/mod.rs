@@ -28,6 +28,8 @@ use crate::sessions::Sessions;
 use crate::totals::delivery::{Delivery, Parts};
 use crate::totals::disk::frame::Position;
 use crate::totals::store::contract::{Store, StoreError};
+use crate::totals::store::measured::Measured;
+use crate::totals::store::{self, Opened};
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +64,15 @@ pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
         .name("writer".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                match start.open().await {
-                    Ok(writer) => {
-                        opened.send(Ok(())).ok();
-                        writer.run(inbox).await;
+                let metrics = start.shared.metrics.clone();
+                match store::open(&start.config.store, &start.config.data_dir).await {
+                    Ok(Opened::Embedded(store)) => {
+                        start.write_into(Measured::new(store, metrics), opened, inbox).await;
                     }
-                    Err(error) => _ = opened.send(Err(error)),
+                    Ok(Opened::Redis(store)) => {
+                        start.write_into(Measured::new(store, metrics), opened, inbox).await;
+                    }
+                    Err(error) => _ = opened.send(Err(error.into())),
                 }
             });
             has_ended.send(()).ok();
@@ -78,10 +83,25 @@ pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
 }
 
 impl Start {
-    /// Opens the store, and gives it a chance to answer.
-    async fn open(self) -> Result<Writer, OpenError> {
+    /// Writes into a store until it is told to stop; says when it has begun.
+    async fn write_into(
+        self,
+        store: impl Store,
+        opened: oneshot::Sender<Result<(), OpenError>>,
+        inbox: Inbox,
+    ) {
+        match self.begin(store).await {
+            Ok(writer) => {
+                opened.send(Ok(())).ok();
+                writer.run(inbox).await;
+            }
+            Err(error) => _ = opened.send(Err(error)),
+        }
+    }
+
+    /// A writer whose store has had a chance to answer.
+    async fn begin<S: Store>(self, store: S) -> Result<Writer<S>, OpenError> {
         let Start { config, shared, sessions, parts, frozen_to } = self;
-        let store = Store::open(&config.store, &config.data_dir).await?;
         let dir = parts.dir.clone();
         let delivery = Delivery::new(parts, store)
             .map_err(|error| OpenError::Files("cannot be written".to_owned(), error))?;
@@ -91,7 +111,7 @@ impl Start {
     }
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Works until it is told to stop.
     pub async fn run(mut self, mut inbox: Inbox) {
         self.delivery.serves = true;

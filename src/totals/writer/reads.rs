@@ -10,31 +10,23 @@ use chrono::{Datelike, NaiveDate};
 
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::Page;
-use crate::metrics::{Operation, StoreOperations};
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, Sums};
 use crate::totals::store::contract::{Marker, Query, Store, StoreError, WriterId};
-use crate::totals::store::dump::StoredName;
 use crate::totals::tally::pages::{OTHER, PageFigures};
-use crate::totals::tally::recent::{MostRead, StoredRecent};
+use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
-
-/// Most steps in which the pages of a day are read for those read most: the writer is not to be kept from its
-/// work, whatever the number of pages.
-const MAX_STEPS: usize = 200;
 
 /// What hashes bear.
 pub type Bears = Vec<(HashName, Option<Marker>)>;
 
 /// Reads the store as a writer.
-pub struct Reader<'a> {
-    pub store: &'a Store,
+pub struct Reader<'a, S> {
+    pub store: &'a S,
     pub writer: &'a WriterId,
-    /// Counts what is asked.
-    pub operations: &'a StoreOperations,
 }
 
-impl Reader<'_> {
+impl<S: Store> Reader<'_, S> {
     /// Views and visits of buckets, in their order.
     pub async fn sums(&self, site: &SiteKey, buckets: &[Bucket]) -> Result<(Vec<Sums>, Bears), StoreError> {
         let fields = vec!["views".into(), "visits".into()];
@@ -56,18 +48,10 @@ impl Reader<'_> {
 
     /// The pages of a day that are read most, most views first.
     pub async fn top(&self, site: &SiteKey, day: NaiveDate) -> Result<Vec<Arc<str>>, StoreError> {
-        let mut most = MostRead::default();
-        let pages = StoredName::from(&HashName::new(site, Bucket::Day(day), HashKind::Pages));
-        let tell = |page: String, views: String| {
-            if let Ok(views) = views.parse()
-                && page != OTHER
-                && !page.starts_with('#')
-            {
-                most.tell(page, views);
-            }
-        };
-        self.operations.watch(Operation::Read, self.store.walk(&pages, MAX_STEPS, tell)).await?;
-        Ok(most.pages())
+        // One of them may be `(other)`.
+        let pages = HashName::new(site, Bucket::Day(day), HashKind::Pages);
+        let pages = self.store.top(&pages, MOST_READ + 1).await?.into_iter().map(|(page, _)| page);
+        Ok(pages.filter(|page| page != OTHER).take(MOST_READ).map(Arc::from).collect())
     }
 
     /// Fields of the hashes of buckets; one that is not there counts as 0.
@@ -80,8 +64,7 @@ impl Reader<'_> {
     ) -> Result<(Vec<Vec<u64>>, Bears), StoreError> {
         let hashes: Vec<HashName> = buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
-        let found = self.store.read(self.writer, hashes.iter().map(query).collect());
-        let found = self.operations.watch(Operation::Read, found).await?;
+        let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
         let (sums, markers): (Vec<_>, Vec<_>) =
             found.into_iter().map(|found| (found.sums, found.marker)).unzip();
         let sums = sums.into_iter().map(|sums| sums.into_iter().map(Option::unwrap_or_default).collect());
@@ -98,7 +81,7 @@ impl Reader<'_> {
         let (sums, bears) = self.sums(site, &Period::SHOWN.map(|period| hour.bucket(period))).await?;
         let sums: [Sums; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
-        let sketches = self.operations.watch(Operation::Read, self.store.sketches(vec![sketch])).await?;
+        let sketches = self.store.sketches(vec![sketch]).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
         let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
         Ok((Stored { hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
@@ -114,8 +97,7 @@ impl Reader<'_> {
         let [week, month, year, all] = RunningTotals::earlier_days(hour, since);
         // The last one holds all the others.
         let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
-        let counts = self.store.visitors(all.iter().map(name).collect());
-        let counts = self.operations.watch(Operation::Read, counts).await?;
+        let counts = self.store.visitors(all.iter().map(name).collect()).await?;
         let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
         Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }

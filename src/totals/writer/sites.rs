@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::mailbox::Registration;
 use super::turn::{STORE_PATIENCE, Writer};
+use crate::totals::store::contract::Store;
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// Takes other sites in and puts them in force. A site that is not among them any more is refused from then
     /// on, and what was taken of it is counted; one that stays keeps its place and its calendar.
     pub async fn register(&mut self, Registration { wanted, done }: Registration) {

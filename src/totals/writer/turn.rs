@@ -20,6 +20,7 @@ use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
+use crate::totals::store::contract::Store;
 
 /// How long a start waits for the store, and sites that are added, before they go on without.
 pub const STORE_PATIENCE: Duration = Duration::from_millis(500);
@@ -41,12 +42,12 @@ const LAST_PARTS_KEPT_MS: i64 = 3 * 24 * 3_600_000;
 const TRIES: u32 = 4;
 
 /// Owns everything durable but the journal.
-pub struct Writer {
+pub struct Writer<S> {
     pub shared: Arc<Shared>,
     pub sessions: Arc<Sessions>,
     pub dir: Arc<DataDir>,
     pub config: Config,
-    pub delivery: Delivery,
+    pub delivery: Delivery<S>,
     /// Up to where the journal is in batches.
     pub frozen_to: Position,
     frozen_at: Option<Instant>,
@@ -57,14 +58,14 @@ pub struct Writer {
     pub copying: Weak<()>,
 }
 
-impl Writer {
+impl<S: Store> Writer<S> {
     /// A writer that has read back what the last one left: the journal is in batches up to `frozen_to`.
     pub fn new(
         shared: Arc<Shared>,
         sessions: Arc<Sessions>,
         dir: Arc<DataDir>,
         config: Config,
-        delivery: Delivery,
+        delivery: Delivery<S>,
         frozen_to: Position,
     ) -> Self {
         Writer {
@@ -177,9 +178,8 @@ impl Writer {
     }
 
     /// What reads the store as this writer.
-    pub fn reader(&self) -> Reader<'_> {
-        let operations = &self.shared.metrics.store;
-        Reader { store: &self.delivery.store, writer: &self.delivery.identity.writer, operations }
+    pub fn reader(&self) -> Reader<'_, S> {
+        Reader { store: &self.delivery.store, writer: &self.delivery.identity.writer }
     }
 
     /// Draws the salts of days that have come.

@@ -44,7 +44,7 @@ fn without_any_source_the_defaults_hold() {
     assert_eq!(config.totals.journal.sync, Sync::EverySecond);
     assert_eq!(config.totals.journal.max_bytes, 1 << 30);
     assert_eq!(config.totals.outbox.retention, Duration::from_secs(72 * 3600));
-    assert_eq!(config.totals.store.url, "embedded");
+    assert_eq!(config.totals.store.url, "embedded".parse().unwrap());
     assert_eq!(config.totals.store.flush_interval, Duration::from_secs(10));
     assert_eq!(config.totals.store.tls_ca_file, None);
     assert_eq!(config.totals.checkpoint_interval, Duration::from_secs(60));
@@ -156,7 +156,7 @@ fn a_variable_wins_over_the_file() {
         ("PATH", "/bin"),
     ];
     let config = load(&site("[store]\nurl = \"embedded\""), &env).unwrap();
-    assert_eq!(config.totals.store.url, "redis://cache");
+    assert_eq!(config.totals.store.url, "redis://cache".parse().unwrap());
     assert_eq!(config.serve.lists.proxies.trusted.len(), 2);
     assert_eq!(config.serve.max_connections, 500);
     assert_eq!(config.sites.get("a").unwrap().calendar.zone.name(), "Europe/Paris");
@@ -170,7 +170,7 @@ fn a_secret_is_read_from_a_file() {
     std::fs::write(&path, "redis://:secret@cache\n").unwrap();
     let path = path.to_str().unwrap();
     let config = load("", &[("FOOTFALL_STORE__URL_FILE", path)]).unwrap();
-    assert_eq!(config.totals.store.url, "redis://:secret@cache");
+    assert_eq!(config.totals.store.url, "redis://:secret@cache".parse().unwrap());
 
     let both = [("FOOTFALL_STORE__URL_FILE", path), ("FOOTFALL_STORE__URL", "redis://:secret@other")];
     let faults = load("", &both).unwrap_err();

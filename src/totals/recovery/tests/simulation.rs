@@ -124,7 +124,7 @@ impl World {
 
     fn settings(&self, index: usize) -> Config {
         let mut config = settings(self.instances[index].dir.path(), 1000, self.kind.sync);
-        config.store.url = "redis://model".to_owned();
+        config.store.url = "redis://model".parse().unwrap();
         let days = if self.kind.forgets { 1 } else { 10_000 };
         config.outbox.retention = Duration::from_secs(days * 24 * 3600);
         if self.kind.forgets {
@@ -139,7 +139,7 @@ impl World {
         let now_ms = self.instances[index].clock.now().unix_ms;
         let (clock, hand) = Clock::by_hand(now_ms);
         let process = loop {
-            let store = async || Store::Model(self.model.clone());
+            let store = async || AnyStore::Model(self.model.clone());
             let dir = lock(&config.data_dir);
             let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
             let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics);

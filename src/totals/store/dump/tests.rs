@@ -1,20 +1,8 @@
 //! What holds of listing and writing beyond what `verify` and `migrate` show.
 
 use super::*;
-use crate::totals::store::contract::Claim;
-use crate::totals::store::tests::{Place, config, day, id, part, site, stored, writer};
-
-/// What the store of a place holds.
-pub(in crate::totals) async fn contents(place: &Place) -> Contents {
-    match &place.store {
-        Store::Model(_) => panic!("a model is not copied"),
-        Store::Embedded(store) => Contents::of(store).await.unwrap(),
-        Store::Redis(_) => {
-            let url = place.server.as_ref().unwrap().url();
-            Contents::open(&config(&url), Path::new("")).await.unwrap()
-        }
-    }
-}
+use crate::totals::store::contract::{Claim, Store};
+use crate::totals::store::tests::{Place, day, id, part, site, stored, writer};
 
 #[tokio::test]
 async fn a_large_hash_is_told_in_steps_with_its_markers() {
@@ -28,10 +16,10 @@ async fn a_large_hash_is_told_in_steps_with_its_markers() {
             .apply(&writer("w"), vec![part("all:pages", None, "m", &[("/x", 1)])], vec![])
             .await
             .unwrap();
-        let contents = contents(&place).await;
+        let dump = place.store.dump().await.unwrap();
         let (mut told, mut from, mut steps) = (BTreeSet::new(), Some(None), 0);
         while let Some(cursor) = from {
-            let (fields, next) = contents.step(&stored("all:pages"), cursor).await.unwrap();
+            let (fields, next) = dump.scan(&stored("all:pages"), cursor).await.unwrap();
             told.extend(fields);
             from = next.map(Some);
             steps += 1;
@@ -40,7 +28,7 @@ async fn a_large_hash_is_told_in_steps_with_its_markers() {
         let mut expected: BTreeSet<_> = fields.into_iter().collect();
         expected.extend([("/x".into(), "1".into()), ("#w".into(), id("m").to_string())]);
         assert_eq!(told, expected);
-        let markers = contents.markers(&stored("all:pages"), &["v".into(), "w".into()]).await.unwrap();
+        let markers = dump.markers(&stored("all:pages"), &["v".into(), "w".into()]).await.unwrap();
         assert_eq!(markers, [("#w".to_owned(), id("m").to_string())]);
     }
 }
@@ -59,13 +47,13 @@ async fn names_of_one_site_are_not_those_of_another() {
                 .unwrap();
             place.store.salt(&key, day("2026-11-23"), [7; 16], Duration::from_secs(600)).await.unwrap();
         }
-        let contents = contents(&place).await;
-        assert_eq!(contents.sites().await.unwrap().len(), 3);
-        assert_eq!(contents.names(&site()).await.unwrap(), BTreeSet::from(["day:demo".into()]));
-        let salts = contents.salts(&site()).await.unwrap();
+        let dump = place.store.dump().await.unwrap();
+        assert_eq!(dump.sites().await.unwrap().len(), 3);
+        assert_eq!(dump.names(&site()).await.unwrap(), BTreeSet::from(["day:demo".into()]));
+        let salts = dump.salts(&site()).await.unwrap();
         assert_eq!((salts.len(), salts[0].0, salts[0].1), (1, day("2026-11-23"), [7; 16]));
         assert!((590..=600).contains(&salts[0].2.as_secs()), "{:?}", salts[0].2);
-        let meta = contents.meta(&site()).await.unwrap();
+        let meta = dump.meta(&site()).await.unwrap();
         for name in ["format", "dataset", "since", "zone", "writer:w"] {
             assert!(meta.iter().any(|(field, _)| field == name), "{name}: {meta:?}");
         }

@@ -1,4 +1,4 @@
-//! The contents of the embedded store: a read transaction of its file, which stays as it was when the
+//! What the embedded store holds: a read transaction of its file, which stays as it was when the
 //! transaction began.
 
 use std::any::Any;
@@ -11,100 +11,38 @@ use std::time::Duration;
 use chrono::{NaiveDate, NaiveTime};
 use redb::{Error, ReadTransaction, ReadableDatabase, ReadableTable, TransactionError};
 
-use super::file::{begin, read_only};
-use super::{Embedded, MARKERS, META, SALTS, SKETCHES, SUMS};
+use super::file::{File, read_only};
+use super::tables::{MARKERS, META, SALTS, SKETCHES, SUMS, field_of, of_hash, of_site, stored_key};
 use crate::sites::SiteKey;
-use crate::totals::store::contract::StoreError;
-use crate::totals::store::dump::{Fields, Held, KeptSalt, STEP, StoredName, seen_as_day};
+use crate::totals::store::dump::{Dump, Fields, Held, KeptSalt, STEP, SketchBytes, StoredName};
+use crate::totals::store::error::StoreError;
 
-/// See the module.
+/// The file as it was at one instant.
 pub struct Snapshot {
     tx: Arc<ReadTransaction>,
     /// What it reads is open as long as this.
     _database: Box<dyn Any + Send + Sync>,
 }
 
-impl Embedded {
-    /// The store as it is now.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        let database = self.0.database().await?;
-        Snapshot::begin(database.begin_read(), database)
-    }
-
-    /// See [`Store::put`](crate::totals::store::contract::Store::put).
-    pub async fn put(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                {
-                    let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-                    for (hash, fields) in &hashes {
-                        let hash = stored_key(hash);
-                        for (field, value) in fields {
-                            let plain = || Error::Corrupted(format!("{hash} {field} is {value:?}"));
-                            if let Some(writer) = field.strip_prefix('#') {
-                                markers.insert(format!("{hash}\0{writer}").as_str(), value.as_str())?;
-                            } else {
-                                let sum: u64 = value.parse().map_err(|_| plain())?;
-                                sums.insert(format!("{hash}\0{field}").as_bytes(), sum)?;
-                            }
-                        }
-                    }
-                }
-                Ok(tx.commit()?)
-            })
-            .await
-    }
-
-    /// See [`Store::put_sketches`](crate::totals::store::contract::Store::put_sketches).
-    pub async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                {
-                    let mut table = tx.open_table(SKETCHES)?;
-                    for (name, bytes) in &sketches {
-                        table.insert(stored_key(name).as_str(), bytes.as_slice())?;
-                    }
-                }
-                Ok(tx.commit()?)
-            })
-            .await
-    }
-
-    /// See [`Store::put_meta`](crate::totals::store::contract::Store::put_meta).
-    pub async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
-        let site = site.clone();
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                {
-                    let mut table = tx.open_table(META)?;
-                    for (name, value) in meta.iter().filter(|(name, _)| name != "format") {
-                        let is_writer = name.starts_with("writer:");
-                        let value = if is_writer { seen_as_day(value) } else { value.clone() };
-                        table.insert(format!("{site}/{name}").as_str(), value.as_str())?;
-                    }
-                }
-                Ok(tx.commit()?)
-            })
-            .await
-    }
-}
-
 impl Snapshot {
     /// Of a file that no service has open, which is left as it is, byte for byte. Only one that was not closed
     /// properly, as after `kill -9`, is set right first.
     pub async fn of_file(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Refused(format!("{} is not there", path.display())));
+        }
         let of = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || read_only(&of)).await;
         match opened.map_err(|error| StoreError::Unreachable(error.to_string()))?? {
             Some(file) => Self::begin(file.begin_read(), file),
-            None => Embedded::open(path).await?.snapshot().await,
+            None => Self::of(&File::open(path).await?).await,
         }
+    }
+
+    /// Of a file that is open.
+    pub async fn of(file: &File) -> Result<Self, StoreError> {
+        let database = file.database().await?;
+        Self::begin(database.begin_read(), database)
     }
 
     fn begin(
@@ -125,8 +63,14 @@ impl Snapshot {
         let read = read.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         read.map_err(|error| StoreError::Refused(error.to_string()))
     }
+}
 
-    pub async fn sites(&self) -> Result<BTreeSet<SiteKey>, StoreError> {
+impl Dump for Snapshot {
+    fn stands_still(&self) -> bool {
+        true
+    }
+
+    async fn sites(&self) -> Result<BTreeSet<SiteKey>, StoreError> {
         self.read(|tx| {
             let mut sites = BTreeSet::new();
             for entry in tx.open_table(META)?.iter()? {
@@ -139,7 +83,7 @@ impl Snapshot {
         .await
     }
 
-    pub async fn meta(&self, site: &SiteKey) -> Result<Fields, StoreError> {
+    async fn meta(&self, site: &SiteKey) -> Result<Fields, StoreError> {
         let (from, until) = of_site(site);
         self.read(move |tx| {
             let meta = tx.open_table(META)?;
@@ -156,7 +100,7 @@ impl Snapshot {
         .await
     }
 
-    pub async fn names(&self, site: &SiteKey) -> Result<BTreeSet<Arc<str>>, StoreError> {
+    async fn names(&self, site: &SiteKey) -> Result<BTreeSet<Arc<str>>, StoreError> {
         let (from, until) = of_site(site);
         self.read(move |tx| {
             let mut names = BTreeSet::new();
@@ -183,11 +127,12 @@ impl Snapshot {
         .await
     }
 
-    pub async fn whole(&self, hashes: Vec<StoredName>) -> Result<Vec<Held>, StoreError> {
+    async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
+        let hashes = hashes.to_vec();
         self.read(move |tx| {
             let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
             let all = |hash: &StoredName| -> Result<Held, Error> {
-                let (from, until) = of_hash(hash);
+                let (from, until) = of_hash(&stored_key(hash));
                 let mut fields = markers_of(&markers, hash)?;
                 for entry in sums.range(from.as_bytes()..until.as_bytes())? {
                     fields.push(sum_field(&from, entry?));
@@ -199,14 +144,14 @@ impl Snapshot {
         .await
     }
 
-    pub async fn step(
+    async fn scan(
         &self,
         hash: &StoredName,
         from: Option<String>,
     ) -> Result<(Fields, Option<String>), StoreError> {
         let hash = hash.clone();
         self.read(move |tx| {
-            let (prefix, until) = of_hash(&hash);
+            let (prefix, until) = of_hash(&stored_key(&hash));
             let after = from.as_ref().map(|field| format!("{prefix}{field}").into_bytes());
             let begin = match &after {
                 Some(after) => Bound::Excluded(after.as_slice()),
@@ -226,27 +171,21 @@ impl Snapshot {
         .await
     }
 
-    pub async fn field(
+    async fn get(
         &self,
-        hashes: Vec<StoredName>,
-        field: String,
-    ) -> Result<Vec<Option<String>>, StoreError> {
-        self.read(move |tx| hashes.iter().map(|hash| value_of(tx, hash, &field)).collect()).await
+        hashes: &[StoredName],
+        fields: &[String],
+    ) -> Result<Vec<Vec<Option<String>>>, StoreError> {
+        let (hashes, fields) = (hashes.to_vec(), fields.to_vec());
+        self.read(move |tx| {
+            let of = |hash| fields.iter().map(|field| value_of(tx, hash, field)).collect();
+            hashes.iter().map(of).collect()
+        })
+        .await
     }
 
-    pub async fn fields(
-        &self,
-        hash: &StoredName,
-        fields: Vec<String>,
-    ) -> Result<Vec<Option<String>>, StoreError> {
-        let hash = hash.clone();
-        self.read(move |tx| fields.iter().map(|field| value_of(tx, &hash, field)).collect()).await
-    }
-
-    pub async fn sketches(
-        &self,
-        names: Vec<StoredName>,
-    ) -> Result<Vec<Result<Option<Vec<u8>>, String>>, StoreError> {
+    async fn sketches(&self, names: &[StoredName]) -> Result<Vec<SketchBytes>, StoreError> {
+        let names = names.to_vec();
         self.read(move |tx| {
             let sketches = tx.open_table(SKETCHES)?;
             let of = |name: &StoredName| -> Result<_, Error> {
@@ -257,7 +196,7 @@ impl Snapshot {
         .await
     }
 
-    pub async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {
+    async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {
         let (from, until) = of_site(site);
         self.read(move |tx| {
             let mut salts = Vec::new();
@@ -277,24 +216,9 @@ impl Snapshot {
     }
 }
 
-fn stored_key(name: &StoredName) -> String {
-    format!("{}/{}", name.site, name.name)
-}
-
-/// The keys of a site are from the first up to the second.
-fn of_site(site: &SiteKey) -> (String, String) {
-    (format!("{site}/"), format!("{site}0"))
-}
-
-/// The keys of a hash's fields are from the first up to the second.
-fn of_hash(hash: &StoredName) -> (String, String) {
-    let key = stored_key(hash);
-    (format!("{key}\0"), format!("{key}\x01"))
-}
-
 /// A sum, or a marker.
 fn value_of(tx: &ReadTransaction, hash: &StoredName, field: &str) -> Result<Option<String>, Error> {
-    let (prefix, _) = of_hash(hash);
+    let (prefix, _) = of_hash(&stored_key(hash));
     Ok(match field.strip_prefix('#') {
         Some(writer) => {
             let marker = tx.open_table(MARKERS)?.get(format!("{prefix}{writer}").as_str())?;
@@ -315,15 +239,14 @@ fn sum_field(
     prefix: &str,
     (key, sum): (redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, u64>),
 ) -> (String, String) {
-    let field = key.value().get(prefix.len()..).unwrap_or_default();
-    (String::from_utf8_lossy(field).into_owned(), sum.value().to_string())
+    (field_of(key.value(), prefix), sum.value().to_string())
 }
 
 fn markers_of(
     markers: &impl ReadableTable<&'static str, &'static str>,
     hash: &StoredName,
 ) -> Result<Fields, Error> {
-    let (from, until) = of_hash(hash);
+    let (from, until) = of_hash(&stored_key(hash));
     let mut fields = Fields::new();
     for entry in markers.range(from.as_str()..until.as_str())? {
         let (key, marker) = entry?;

@@ -13,15 +13,15 @@ use redb::{
     WriteTransaction,
 };
 
-use super::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
-use crate::totals::store::contract::StoreError;
+use super::tables::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
+use crate::totals::store::error::StoreError;
 
 /// The layout of the tables.
-pub const FORMAT: &str = "1";
+const FORMAT: &str = "1";
 /// Memory for pages of the file, those being written included.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// How a database is opened: [`open_file`], save in tests.
+/// How a database is opened: [`open_file`], except in tests.
 pub type Opener = fn(&Path) -> Result<Database, DatabaseError>;
 
 /// The store's file.
@@ -38,7 +38,7 @@ impl File {
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = path.to_owned();
         blocking(move || {
-            let database = birth_or_open(&path).map_err(|err| in_file(&path, fault(err)))?;
+            let database = birth_or_open(&path).map_err(|err| fault(err).within(path.display()))?;
             Ok(Self::with(&path, open_file, Some(Arc::new(database))))
         })
         .await
@@ -60,7 +60,7 @@ impl File {
             if let Err(StoreError::Unreachable(_)) = outcome {
                 handle.forget();
             }
-            outcome.map_err(|fault| in_file(&handle.path, fault))
+            outcome.map_err(|fault| fault.within(handle.path.display()))
         })
         .await
     }
@@ -69,12 +69,6 @@ impl File {
     pub async fn database(&self) -> Result<Arc<Database>, StoreError> {
         let handle = self.0.clone();
         blocking(move || handle.database()).await
-    }
-
-    /// Lets go of the database: the next call opens it anew.
-    #[cfg(test)]
-    pub fn forget(&self) {
-        self.0.forget();
     }
 }
 
@@ -96,9 +90,44 @@ impl Handle {
         Ok(database)
     }
 
+    /// Lets go of the database: the next call opens it anew.
     fn forget(&self) {
         *self.database.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Reads the file as it is at one instant.
+pub async fn read<T: Send + 'static>(
+    file: &File,
+    job: impl FnOnce(&ReadTransaction) -> Result<T, Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    file.work(move |database| job(&database.begin_read()?)).await
+}
+
+/// Changes the file in one transaction, which is on disk when this returns.
+pub async fn write<T: Send + 'static>(
+    file: &File,
+    job: impl FnOnce(&WriteTransaction) -> Result<T, Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    write_if(file, move |tx| Ok((job(tx)?, true))).await
+}
+
+/// The same for a job that says whether it has changed anything: if not, nothing is synced.
+pub async fn write_if<T: Send + 'static>(
+    file: &File,
+    job: impl FnOnce(&WriteTransaction) -> Result<(T, bool), Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    file.work(move |database| {
+        let tx = begin(database)?;
+        let (done, changed) = job(&tx)?;
+        if changed {
+            tx.commit()?
+        } else {
+            tx.abort()?
+        }
+        Ok(done)
+    })
+    .await
 }
 
 /// Begins a transaction whose commit is durable when it returns. It saves the allocator's state, too
@@ -147,10 +176,10 @@ pub fn read_only(path: &Path) -> Result<Option<ReadOnlyDatabase>, StoreError> {
         Err(DatabaseError::RepairAborted) => Ok(None),
         Err(err) => Err(err.into()),
     };
-    opened.map_err(|err| in_file(path, fault(err)))
+    opened.map_err(|err| fault(err).within(path.display()))
 }
 
-fn open_file(path: &Path) -> Result<Database, DatabaseError> {
+pub fn open_file(path: &Path) -> Result<Database, DatabaseError> {
     builder().open(path)
 }
 
@@ -211,15 +240,6 @@ fn fault(err: Error) -> StoreError {
         }
         Error::Corrupted(text) => StoreError::Refused(text),
         err => StoreError::Refused(err.to_string()),
-    }
-}
-
-fn in_file(path: &Path, fault: StoreError) -> StoreError {
-    let path = path.display();
-    match fault {
-        StoreError::Unreachable(text) => StoreError::Unreachable(format!("{path}: {text}")),
-        StoreError::Refused(text) => StoreError::Refused(format!("{path}: {text}")),
-        StoreError::Detached => StoreError::Detached,
     }
 }
 

@@ -2,63 +2,69 @@
 //!
 //! A call of `apply` is one transaction, on disk when it returns.
 
-pub mod dump;
-pub mod file;
+mod dump;
+mod file;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use chrono::{NaiveDate, NaiveTime};
-use redb::{Error, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Error, ReadableTable, Table, WriteTransaction};
 
-use self::file::{File, begin};
-use super::contract::{
-    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreError, WriterId, random_id,
+pub use self::dump::Snapshot;
+use self::file::{File, read, write, write_if};
+use self::tables::{
+    MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, field_of, hash_key, key, marker_key, marker_of, of_hash,
+    sketch_of, stored_key, text_of,
 };
+use super::contract::{
+    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top,
+    WriterId, check,
+};
+use super::dump::{Fields, Fill, StoredName, seen_as_day};
+use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_SUM, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
-/// `<site>/<name>\0<field>` → sum.
-pub const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
-/// `<site>/<name>\0<writer>` → marker.
-pub const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
-/// `<site>/<name>` → a sketch as Redis would keep it.
-pub const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
-/// `<site>/<day>` → when it may go (Unix seconds), the salt.
-pub const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
-/// `format`; `<site>/calendar`, `<site>/calendar:<instant>` (a change of it), `<site>/dataset`, `<site>/since`,
-/// `<site>/zone`, `<site>/writer:<id>` (last attached).
-pub const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
-
-/// Its name in the data directory.
-pub const FILE: &str = "totals.redb";
-
 /// The embedded store.
-pub struct Embedded(pub File);
+pub struct Embedded(File);
 
 impl Embedded {
-    /// Opens the file, or makes it.
-    ///
-    /// # Errors
-    /// `Refused` for a file that is open elsewhere, of another format, or not footfall's: it is left
-    /// as it is.
+    /// Opens the file, or makes it. One that is open elsewhere, of another format, or not footfall's is `Refused`
+    /// and left as it is.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         File::open(path).await.map(Embedded)
     }
 
-    /// Refuses a file of another format before anything beside it is touched. One that was not closed
-    /// properly is looked at when it is opened.
-    ///
-    /// # Errors
-    /// See [`Embedded::open`].
+    /// Refuses a file as `open` does, but leaves it closed; one that was not closed properly passes.
     pub fn check(path: &Path) -> Result<(), StoreError> {
         if path.exists() { file::read_only(path).map(|_| ()) } else { Ok(()) }
     }
+}
 
-    /// See [`Store::attach`](super::contract::Store::attach).
-    pub async fn attach(
+impl Store for Embedded {
+    type Dump = Snapshot;
+
+    fn kind(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn attach(
         &self,
         site: &SiteKey,
         zone: &str,
@@ -68,108 +74,85 @@ impl Embedded {
     ) -> Result<Attached, StoreError> {
         let (site, zone, writer) = (site.clone(), zone.to_owned(), writer.clone());
         let expected = claim.dataset.clone();
-        let proposed = claim.birth.as_deref().map_or_else(random_id, |id| Ok(id.to_owned()))?;
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let attached = {
-                    let mut meta = tx.open_table(META)?;
-                    let held = text_of(&meta, &format!("{site}/dataset"))?;
-                    if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
-                        let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
-                        return Ok(Attached { dataset, since: today, standing, fork: None });
-                    }
-                    let mut keep = |name: &str, value: &str| -> Result<(), Error> {
-                        meta.insert(format!("{site}/{name}").as_str(), value)?;
-                        Ok(())
-                    };
-                    if !zone.is_empty() {
-                        keep("zone", &zone)?;
-                    }
-                    keep(&format!("writer:{}", writer.0), &today.to_string())?;
-                    let since = match text_of(&meta, &format!("{site}/since"))? {
-                        Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
-                        None => today,
-                    };
-                    let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
-                    let dataset = held.unwrap_or(proposed);
-                    meta.insert(format!("{site}/dataset").as_str(), dataset.as_str())?;
-                    meta.insert(format!("{site}/since").as_str(), since.to_string().as_str())?;
-                    Attached { dataset: dataset.into(), since, standing, fork: None }
-                };
-                tx.commit()?;
-                Ok(attached)
-            })
-            .await
+        let proposed = claim.birth.as_deref().map_or_else(random::id, str::to_owned);
+        write_if(&self.0, move |tx| {
+            let mut meta = tx.open_table(META)?;
+            let held = text_of(&meta, &key(&site, "dataset"))?;
+            if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
+                let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
+                return Ok((Attached { dataset, since: today, standing, fork: None }, false));
+            }
+            let since = match text_of(&meta, &key(&site, "since"))? {
+                Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
+                None => today,
+            };
+            let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
+            let dataset = held.unwrap_or(proposed);
+            let mut keep = |name: &str, value: &str| meta.insert(key(&site, name).as_str(), value).map(drop);
+            if !zone.is_empty() {
+                keep("zone", &zone)?;
+            }
+            keep(&format!("writer:{}", writer.0), &today.to_string())?;
+            keep("dataset", &dataset)?;
+            keep("since", &since.to_string())?;
+            Ok((Attached { dataset: dataset.into(), since, standing, fork: None }, true))
+        })
+        .await
     }
 
-    /// See [`Store::writers`](super::contract::Store::writers).
-    pub async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-        let prefix = format!("{site}/writer:");
-        self.0
-            .work(move |database| {
-                let meta = database.begin_read()?.open_table(META)?;
-                let mut writers = Vec::new();
-                for entry in meta.range(prefix.as_str()..)? {
-                    let (name, day) = entry?;
-                    let Some(id) = name.value().strip_prefix(&prefix) else { break };
-                    let day: Option<NaiveDate> = day.value().parse().ok();
-                    let seen = day.map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
-                    writers.push((WriterId(id.into()), seen));
-                }
-                Ok(writers)
-            })
-            .await
+    async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        let prefix = key(site, "writer:");
+        read(&self.0, move |tx| {
+            let meta = tx.open_table(META)?;
+            let mut writers = Vec::new();
+            for entry in meta.range(prefix.as_str()..)? {
+                let (name, day) = entry?;
+                let Some(id) = name.value().strip_prefix(&prefix) else { break };
+                let day: Option<NaiveDate> = day.value().parse().ok();
+                let seen = day.map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
+                writers.push((WriterId(id.into()), seen));
+            }
+            Ok(writers)
+        })
+        .await
     }
 
-    /// See [`Store::retire`](super::contract::Store::retire).
-    pub async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
         let (site, writers) = (site.clone(), writers.to_vec());
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let mut removed = 0;
-                for writer in &writers {
-                    let (prefix, ending) = (format!("{site}/"), format!("\0{}", writer.0));
-                    tx.open_table(MARKERS)?.retain(|key, _| {
-                        let goes = key.starts_with(&prefix) && key.ends_with(&ending);
-                        removed += u64::from(goes);
-                        !goes
-                    })?;
-                    tx.open_table(META)?.remove(format!("{site}/writer:{}", writer.0).as_str())?;
-                }
-                tx.commit()?;
-                Ok(removed)
-            })
-            .await
+        write(&self.0, move |tx| {
+            let mut removed = 0;
+            for writer in &writers {
+                let (prefix, ending) = (key(&site, ""), format!("\0{}", writer.0));
+                tx.open_table(MARKERS)?.retain(|key, _| {
+                    let goes = key.starts_with(&prefix) && key.ends_with(&ending);
+                    removed += u64::from(goes);
+                    !goes
+                })?;
+                tx.open_table(META)?.remove(key(&site, format!("writer:{}", writer.0)).as_str())?;
+            }
+            Ok(removed)
+        })
+        .await
     }
 
-    /// See [`Store::apply`](super::contract::Store::apply).
-    pub async fn apply(
+    async fn apply(
         &self,
         writer: &WriterId,
         parts: Vec<Part>,
         sketches: Vec<SketchPart>,
     ) -> Result<Vec<Outcome>, StoreError> {
+        check(&parts)?;
         let writer = writer.clone();
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let merged = merge(&tx, &sketches)?;
-                let outcomes = add(&tx, &writer, &parts)?;
-                // A call that changes nothing was on disk before: it costs no sync.
-                if merged || outcomes.contains(&Outcome::Applied) {
-                    tx.commit()?;
-                } else {
-                    tx.abort()?;
-                }
-                Ok(outcomes)
-            })
-            .await
+        write_if(&self.0, move |tx| {
+            let merged = merge(tx, &sketches)?;
+            let outcomes = add(tx, &writer, &parts)?;
+            let changed = merged || outcomes.contains(&Outcome::Applied);
+            Ok((outcomes, changed))
+        })
+        .await
     }
 
-    /// See [`Store::note_calendar`](super::contract::Store::note_calendar).
-    pub async fn note_calendar(
+    async fn note_calendar(
         &self,
         calendar: &str,
         at: &str,
@@ -177,91 +160,136 @@ impl Embedded {
         days: Vec<HashName>,
     ) -> Result<Option<String>, StoreError> {
         let (calendar, at) = (calendar.to_owned(), at.to_owned());
-        self.0
-            .work(move |database| {
-                let tx = begin(database)?;
-                let before = change_calendar(&tx, &calendar, &at, &week, &days)?;
-                if before.as_ref() == Some(&calendar) {
-                    tx.abort()?;
-                    return Ok(None);
-                }
-                tx.commit()?;
-                Ok(before)
-            })
-            .await
+        write_if(&self.0, move |tx| {
+            let before = change_calendar(tx, &calendar, &at, &week, &days)?;
+            let changed = before.as_ref() != Some(&calendar);
+            Ok((before.filter(|_| changed), changed))
+        })
+        .await
     }
 
-    /// See [`Store::read`](super::contract::Store::read).
-    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         let writer = writer.clone();
-        self.0
-            .work(move |database| {
-                let tx = database.begin_read()?;
-                let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-                let answer = |query: &Query| {
-                    let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
-                    let mut key = SumKey::new(&query.hash);
-                    let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
-                    let sums = query.fields.iter().map(|field| &**field).map(sum);
-                    Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
-                };
-                queries.iter().map(answer).collect()
-            })
-            .await
+        read(&self.0, move |tx| {
+            let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+            let answer = |query: &Query| {
+                let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
+                let mut key = SumKey::new(&query.hash);
+                let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
+                let sums = query.fields.iter().map(|field| &**field).map(sum);
+                Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
+            };
+            queries.iter().map(answer).collect()
+        })
+        .await
     }
 
-    /// See [`Store::sketches`](super::contract::Store::sketches).
-    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        self.0
-            .work(move |database| {
-                let sketches = database.begin_read()?.open_table(SKETCHES)?;
-                names.iter().map(|name| sketch_of(&sketches, name)).collect()
-            })
-            .await
+    async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        let (from, until) = of_hash(&hash_key(hash));
+        read(&self.0, move |tx| {
+            let sums = tx.open_table(SUMS)?;
+            let mut top = Top::new(most);
+            for entry in sums.range(from.as_bytes()..until.as_bytes())?.take(TOP_OF) {
+                let (key, sum) = entry?;
+                top.tell(field_of(key.value(), &from), sum.value());
+            }
+            Ok(top.sorted())
+        })
+        .await
     }
 
-    /// See [`Store::visitors`](super::contract::Store::visitors).
-    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+        read(&self.0, move |tx| {
+            let sketches = tx.open_table(SKETCHES)?;
+            names.iter().map(|name| sketch_of(&sketches, name)).collect()
+        })
+        .await
+    }
+
+    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
         let sketches = self.sketches(names).await?;
         Ok(sketches.iter().map(|sketch| sketch.as_ref().map_or(0, Sketch::estimate)).collect())
     }
 
-    /// See [`Store::salt`](super::contract::Store::salt).
-    pub async fn salt(
+    async fn salt(
         &self,
         site: &SiteKey,
         day: NaiveDate,
         proposed: [u8; 16],
         keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
-        let key = format!("{site}/{day}");
-        self.0
-            .work(move |database| {
-                let held = database.begin_read()?.open_table(SALTS)?.get(key.as_str())?;
-                if let Some(salt) = held {
-                    return Ok(salt.value().1);
-                }
-                let begins = day.and_time(NaiveTime::MIN).and_utc().timestamp();
-                let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
-                let expires = begins.saturating_add(24 * 3600).saturating_add(keep);
-                let tx = begin(database)?;
-                let salt = {
-                    let mut salts = tx.open_table(SALTS)?;
-                    salts.retain(|_, (expires, _)| expires > begins)?;
-                    // Another call may have been faster since the look above.
-                    let held = salts.get(key.as_str())?.map(|held| held.value().1);
-                    match held {
-                        Some(salt) => salt,
-                        None => {
-                            salts.insert(key.as_str(), (expires, proposed))?;
-                            proposed
-                        }
+        let key = key(site, day);
+        let asked = key.clone();
+        let held = read(&self.0, move |tx| {
+            Ok(tx.open_table(SALTS)?.get(asked.as_str())?.map(|held| held.value().1))
+        });
+        if let Some(salt) = held.await? {
+            return Ok(salt);
+        }
+        let begins = day.and_time(NaiveTime::MIN).and_utc().timestamp();
+        let keep = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+        let expires = begins.saturating_add(24 * 3600).saturating_add(keep);
+        write(&self.0, move |tx| {
+            let mut salts = tx.open_table(SALTS)?;
+            salts.retain(|_, (expires, _)| expires > begins)?;
+            // Another call may have been faster since the look above.
+            let held = salts.get(key.as_str())?.map(|held| held.value().1);
+            if held.is_none() {
+                salts.insert(key.as_str(), (expires, proposed))?;
+            }
+            Ok(held.unwrap_or(proposed))
+        })
+        .await
+    }
+
+    async fn dump(&self) -> Result<Snapshot, StoreError> {
+        Snapshot::of(&self.0).await
+    }
+}
+
+impl Fill for Embedded {
+    async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
+        write(&self.0, move |tx| {
+            let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
+            for (hash, fields) in &hashes {
+                let hash = stored_key(hash);
+                for (field, value) in fields {
+                    if let Some(writer) = field.strip_prefix('#') {
+                        markers.insert(format!("{hash}\0{writer}").as_str(), value.as_str())?;
+                        continue;
                     }
-                };
-                tx.commit()?;
-                Ok(salt)
-            })
-            .await
+                    let sum: u64 = value.parse().map_err(|_| damaged(&format!("{hash} {field}"), value))?;
+                    sums.insert(format!("{hash}\0{field}").as_bytes(), sum)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
+        write(&self.0, move |tx| {
+            let mut table = tx.open_table(SKETCHES)?;
+            for (name, bytes) in &sketches {
+                table.insert(stored_key(name).as_str(), bytes.as_slice())?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
+        let site = site.clone();
+        write(&self.0, move |tx| {
+            let mut table = tx.open_table(META)?;
+            for (name, value) in meta.iter().filter(|(name, _)| name != "format") {
+                let is_writer = name.starts_with("writer:");
+                let value = if is_writer { seen_as_day(value) } else { value.clone() };
+                table.insert(key(&site, name).as_str(), value.as_str())?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -275,7 +303,7 @@ fn change_calendar(
 ) -> Result<Option<String>, Error> {
     let mut meta = tx.open_table(META)?;
     let site = &week.site;
-    let before = text_of(&meta, &format!("{site}/calendar"))?;
+    let before = text_of(&meta, &key(site, "calendar"))?;
     if before.as_deref() == Some(calendar) {
         return Ok(before);
     }
@@ -285,9 +313,9 @@ fn change_calendar(
             sum_days(&mut tx.open_table(SUMS)?, week, days)?;
         }
         let change = format!("{before} to {calendar}");
-        meta.insert(format!("{site}/calendar:{at}").as_str(), change.as_str())?;
+        meta.insert(key(site, format!("calendar:{at}")).as_str(), change.as_str())?;
     }
-    meta.insert(format!("{site}/calendar").as_str(), calendar)?;
+    meta.insert(key(site, "calendar").as_str(), calendar)?;
     Ok(before)
 }
 
@@ -362,57 +390,6 @@ fn merge(tx: &WriteTransaction, parts: &[SketchPart]) -> Result<bool, Error> {
         }
     }
     Ok(any)
-}
-
-fn sketch_of(
-    sketches: &impl ReadableTable<&'static str, &'static [u8]>,
-    name: &HashName,
-) -> Result<Option<Sketch>, Error> {
-    let key = hash_key(name);
-    let Some(bytes) = sketches.get(key.as_str())? else { return Ok(None) };
-    Sketch::from_bytes(bytes.value()).map(Some).map_err(|err| Error::Corrupted(format!("{key}: {err}")))
-}
-
-fn marker_of(
-    markers: &impl ReadableTable<&'static str, &'static str>,
-    key: &str,
-) -> Result<Option<Marker>, Error> {
-    Ok(markers.get(key)?.map(|marker| Marker::from(marker.value())))
-}
-
-fn text_of(
-    table: &impl ReadableTable<&'static str, &'static str>,
-    key: &str,
-) -> Result<Option<String>, Error> {
-    Ok(table.get(key)?.map(|text| text.value().to_owned()))
-}
-
-/// The keys of the sums of one hash, built in one buffer.
-struct SumKey {
-    bytes: Vec<u8>,
-    prefix: usize,
-}
-
-impl SumKey {
-    fn new(hash: &HashName) -> Self {
-        let mut bytes = hash_key(hash).into_bytes();
-        bytes.push(0);
-        SumKey { prefix: bytes.len(), bytes }
-    }
-
-    fn of(&mut self, field: &str) -> &[u8] {
-        self.bytes.truncate(self.prefix);
-        self.bytes.extend_from_slice(field.as_bytes());
-        &self.bytes
-    }
-}
-
-pub fn hash_key(hash: &HashName) -> String {
-    format!("{}/{hash}", hash.site)
-}
-
-fn marker_key(hash: &HashName, writer: &WriterId) -> String {
-    format!("{}/{hash}\0{}", hash.site, writer.0)
 }
 
 fn damaged(what: &str, value: &str) -> Error {

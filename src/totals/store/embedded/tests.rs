@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, StorageBackend};
+use redb::{Database, DatabaseError, StorageBackend, TableDefinition};
 
-use super::file::builder;
+use super::file::{begin, builder, open_file};
 use super::*;
 use crate::totals::store::tests::{day, hash, marker, part, site, writer};
 
@@ -156,9 +156,9 @@ async fn a_full_disk_loses_nothing_and_is_overcome() {
 async fn a_file_that_vanished_is_not_born_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("totals.redb");
-    let store = Embedded::open(&path).await.unwrap();
+    drop(Embedded::open(&path).await.unwrap());
+    let store = Embedded(File::with(&path, open_file, None));
     fs::remove_file(&path).unwrap();
-    store.0.forget();
     let outcome = one_more(&store, None, "m1").await;
     assert!(matches!(outcome, Err(StoreError::Refused(_))), "{outcome:?}");
     assert!(!path.exists());

@@ -5,6 +5,7 @@
 //! that turned the login down is asked anew the next time. A connection found broken is made again once
 //! within the same deadline, so that a restart of the server between two calls is not seen.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,16 +13,18 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    Pipeline, RedisError, RedisResult, TlsCertificates, Value,
 };
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use crate::totals::store::contract::{StoreConfig, StoreError};
+use crate::totals::store::dump::{Fields, STEP};
+use crate::totals::store::url::StoreUrl;
 
-/// The way to the server.
-pub struct Link {
+/// The connection to the server, which is made anew after a fault.
+pub struct Connection {
     client: Client,
     timeout: Duration,
     /// The password, to keep it out of texts.
@@ -41,15 +44,23 @@ struct Slot {
 /// An answer for each command.
 pub type Replies = Vec<RedisResult<Value>>;
 
-impl Link {
+impl Connection {
     /// Takes the settings; does not connect.
     pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
         // Another part of the process may have installed it before: the result does not matter.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = client(config)?;
+        Ok(Self::with(client(config)?, config.timeout))
+    }
+
+    /// Another one to the same server, for work that must not hold up this one.
+    pub fn another(&self) -> Self {
+        Self::with(self.client.clone(), self.timeout)
+    }
+
+    fn with(client: Client, timeout: Duration) -> Self {
         let secret = client.get_connection_info().redis_settings().password();
         let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
-        Ok(Link { client, timeout: config.timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) })
+        Connection { client, timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) }
     }
 
     /// How many connections have been made.
@@ -58,7 +69,9 @@ impl Link {
     }
 
     /// Sends one command and reads its answer.
-    pub async fn only<T: FromRedisValue>(&self, pipe: Pipeline) -> Result<T, StoreError> {
+    pub async fn only<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let mut pipe = Pipeline::with_capacity(1);
+        pipe.add_command(command.clone());
         let reply = self.ask(pipe).await?.pop().unwrap_or(Ok(Value::Nil));
         let value = reply.and_then(|value| Ok(T::from_redis_value(value)?));
         value.map_err(|err| self.fault(&err))
@@ -95,6 +108,40 @@ impl Link {
         }
     }
 
+    /// Sends commands of which none may fail.
+    pub async fn all(&self, pipe: Pipeline) -> Result<Vec<Value>, StoreError> {
+        let replies = self.ask(pipe).await?.into_iter();
+        replies.map(|reply| reply.map_err(|err| self.fault(&err))).collect()
+    }
+
+    /// The keys that match a pattern, of one type or of any.
+    pub async fn keys(&self, pattern: &str, of_type: Option<&str>) -> Result<BTreeSet<String>, StoreError> {
+        let (mut found, mut cursor) = (BTreeSet::new(), "0".to_owned());
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
+            of_type.into_iter().for_each(|name| _ = scan.arg("TYPE").arg(name));
+            let (next, keys): (String, Vec<String>) = self.only(&scan).await?;
+            found.extend(keys);
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+
+    /// About [`STEP`] fields of a hash, and where to go on.
+    pub async fn fields(
+        &self,
+        key: &str,
+        from: Option<String>,
+    ) -> Result<(Fields, Option<String>), StoreError> {
+        let from = from.unwrap_or_else(|| "0".to_owned());
+        let mut scan = redis::cmd("HSCAN");
+        let (next, fields): (String, _) = self.only(scan.arg(key).arg(from).arg("COUNT").arg(STEP)).await?;
+        Ok((fields, (next != "0").then_some(next)))
+    }
+
     /// The connection and its number, made if there is none. One task makes it, others wait for it.
     async fn connection(&self) -> RedisResult<(u64, MultiplexedConnection)> {
         let mut slot = self.slot.lock().await;
@@ -129,27 +176,18 @@ impl Link {
             Some(secret) => text.replace(secret, "(password)"),
             None => text,
         };
-        match fault(err) {
-            StoreError::Unreachable(text) => StoreError::Unreachable(clean(text)),
-            StoreError::Refused(text) => StoreError::Refused(clean(text)),
-            StoreError::Detached => StoreError::Detached,
-        }
+        fault(err).map_text(clean)
     }
 }
 
-/// Whether `store.tls_ca_file` can be used with `store.url`. Nobody is asked.
-///
-/// # Errors
-/// What is wrong with it, in words.
+/// Whether `store.tls_ca_file` can be used with `store.url`, or what is wrong with it in words. Nobody is asked.
 pub fn check_authorities(config: &StoreConfig) -> Result<(), String> {
-    match &config.tls_ca_file {
-        Some(_) if config.url.starts_with("redis://") => {
-            Err("store.url is redis://, which is not encrypted".to_owned())
-        }
-        Some(path) if config.url.starts_with("rediss://") => {
+    match (&config.tls_ca_file, &config.url) {
+        (Some(path), StoreUrl::Redis(_)) if config.url.is_encrypted() => {
             let info = connection_info(config).map_err(|error| error.to_string())?;
             trusting(info, path).map(drop)
         }
+        (Some(_), StoreUrl::Redis(_)) => Err("store.url is redis://, which is not encrypted".to_owned()),
         _ => Ok(()),
     }
 }
@@ -159,14 +197,14 @@ fn client(config: &StoreConfig) -> Result<Client, StoreError> {
     let Some(path) = &config.tls_ca_file else {
         return Client::open(info).map_err(|err| unusable(&err));
     };
-    if !config.url.starts_with("rediss://") {
+    if !config.url.is_encrypted() {
         return Err(StoreError::Refused("store.tls_ca_file is for rediss:// only".to_owned()));
     }
     trusting(info, path).map_err(|why| StoreError::Refused(format!("{}: {why}", path.display())))
 }
 
 fn connection_info(config: &StoreConfig) -> Result<ConnectionInfo, StoreError> {
-    let info = config.url.as_str().into_connection_info().map_err(|err| unusable(&err))?;
+    let info = config.url.reveal().into_connection_info().map_err(|err| unusable(&err))?;
     Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 

@@ -1,13 +1,13 @@
 //! Totals on Redis ≥ 7.0 or Valkey.
 //!
-//! Every key of a site begins `footfall:{<site>}:`, so that one site is one slot. A hash holds its sums
-//! and a field `#<writer>` with each writer's marker; `apply.lua` changes them together.
+//! A hash holds its sums and a field `#<writer>` with each writer's marker; `apply.lua` changes them together.
 //!
-//! A call that was given up may still be carried out by the server, later and beside its repetition:
-//! everything sent here bears that.
+//! A call that was given up may still be carried out by the server, later or at the same time as its repetition.
+//! Everything that is sent here allows for that.
 
-pub mod connection;
-pub mod dump;
+mod connection;
+mod dump;
+mod keys;
 mod retire;
 mod settings;
 
@@ -18,11 +18,16 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use redis::{FromRedisValue, Pipeline, RedisResult, Script, Value};
 
-use self::connection::Link;
+use self::connection::Connection;
 pub use self::connection::check_authorities;
+pub use self::dump::Keyspace;
+use self::keys::{hash_key, key, marker_field, stored_key};
 use super::contract::{
-    Attached, Claim, Found, Marker, Outcome, Query, Standing, StoreConfig, StoreError, WriterId, random_id,
+    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreConfig, StoreError,
+    TOP_OF, Top, WriterId, check,
 };
+use super::dump::{Fields, Fill, STEP, StoredName, seen_as_seconds};
+use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
@@ -44,7 +49,7 @@ type Claims = HashMap<SiteKey, (Arc<str>, Arc<str>)>;
 
 /// The Redis store.
 pub struct Redis {
-    pub link: Box<Link>,
+    connection: Box<Connection>,
     apply: Source,
     attach: Source,
     /// Calls of `apply` are held to it.
@@ -58,103 +63,27 @@ struct Source {
 }
 
 impl Redis {
-    /// Takes the settings; does not connect.
-    ///
-    /// # Errors
-    /// `Refused` for a URL or a CA file that cannot be used.
+    /// Takes the settings; does not connect. A URL or a CA file that cannot be used is `Refused`.
     pub fn open(config: &StoreConfig) -> Result<Self, StoreError> {
         Ok(Redis {
-            link: Box::new(Link::new(config)?),
+            connection: Box::new(Connection::new(config)?),
             apply: Source::new(include_str!("apply.lua")),
             attach: Source::new(include_str!("attach.lua")),
             claims: Mutex::default(),
         })
     }
 
-    /// See [`Store::attach`](super::contract::Store::attach).
-    pub async fn attach(
-        &self,
-        site: &SiteKey,
-        zone: &str,
-        writer: &WriterId,
-        today: NaiveDate,
-        claim: &Claim,
-    ) -> Result<Attached, StoreError> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("INFO").arg("server");
-        let info: String = self.link.only(pipe).await?;
-        check_version(&info)?;
-
-        let mut pipe = redis::pipe();
-        pipe.cmd("EVAL").arg(self.attach.text).arg(1).arg(key(site, "meta"));
-        let birth = claim.birth.as_deref().map_or_else(random_id, |id| Ok(id.to_owned()))?;
-        pipe.arg(FORMAT).arg(claim.dataset.as_deref().unwrap_or("")).arg(birth);
-        pipe.arg(today.to_string()).arg(zone).arg(&*writer.0);
-        // Beside each run where the next one began; the last has none.
-        let next = claim.runs.iter().skip(1).map(|run| run.base.to_string()).chain([String::new()]);
-        for (run, base) in claim.runs.iter().zip(next) {
-            pipe.arg(&*run.id).arg(base);
-        }
-        let told: (String, String, String, String) = self.link.only(pipe).await?;
-        let attached = attached(&told)?;
-        if matches!(attached.standing, Standing::Born | Standing::Ours) {
-            let run = claim.runs.last().map_or_else(|| "".into(), |run| run.id.clone());
-            self.claims().insert(site.clone(), (attached.dataset.clone(), run));
-        }
-        Ok(attached)
-    }
-
     fn claims(&self) -> MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// See [`Store::generation`](super::contract::Store::generation).
-    pub fn generation(&self) -> u64 {
-        self.link.made()
-    }
-
-    /// See [`Store::apply`](super::contract::Store::apply).
-    pub async fn apply(
-        &self,
-        writer: &WriterId,
-        parts: Vec<Part>,
-        sketches: Vec<SketchPart>,
-    ) -> Result<Vec<Outcome>, StoreError> {
-        if !sketches.is_empty() {
-            self.check_claims(writer, &sketches).await?;
-        }
-        for some in sketches.chunks(LARGE_TRIP) {
-            self.merge(some).await?;
-        }
-        let mut outcomes = Vec::with_capacity(parts.len());
-        for some in parts.chunks(LARGE_TRIP) {
-            outcomes.append(&mut self.apply_some(writer, some).await?);
-        }
-        Ok(outcomes)
-    }
-
-    /// See [`Store::note_calendar`](super::contract::Store::note_calendar).
-    pub async fn note_calendar(
-        &self,
-        calendar: &str,
-        at: &str,
-        week: &HashName,
-        days: &[HashName],
-    ) -> Result<Option<String>, StoreError> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("EVAL").arg(include_str!("calendar.lua")).arg(2 + days.len());
-        pipe.arg(key(&week.site, "meta")).arg(hash_key(week));
-        days.iter().for_each(|day| _ = pipe.arg(hash_key(day)));
-        self.link.only(pipe.arg(calendar).arg(at).clone()).await
-    }
-
     async fn apply_some(&self, writer: &WriterId, parts: &[Part]) -> Result<Vec<Outcome>, StoreError> {
         let pipe = |command, script| apply_pipe(command, script, writer, parts, &self.claims());
-        let mut replies = self.link.ask(pipe("EVALSHA", &self.apply.sha)).await?;
+        let mut replies = self.connection.ask(pipe("EVALSHA", &self.apply.sha)).await?;
         if replies.iter().any(lacks_script) {
             // In a pipeline the parts after the refused one have run. All are sent again, in order:
             // the markers keep what was applied from being applied twice, its outcome stands.
-            let again = self.link.ask(pipe("EVAL", self.apply.text)).await?;
+            let again = self.connection.ask(pipe("EVAL", self.apply.text)).await?;
             for (reply, again) in replies.iter_mut().zip(again) {
                 if !matches!(reply, Ok(Value::Int(_))) {
                     *reply = again;
@@ -175,9 +104,9 @@ impl Redis {
         sites.dedup();
         for site in sites {
             let Some((dataset, run)) = self.claims().get(site).cloned() else { continue };
-            let mut pipe = redis::pipe();
-            pipe.cmd("HMGET").arg(key(site, "meta")).arg("dataset").arg(format!("run:{}", writer.0));
-            let held: (Option<String>, Option<String>) = self.link.only(pipe).await?;
+            let mut get = redis::cmd("HMGET");
+            get.arg(key(site, "meta")).arg("dataset").arg(format!("run:{}", writer.0));
+            let held: (Option<String>, Option<String>) = self.connection.only(&get).await?;
             let same = |held: Option<String>, ours: &str| ours.is_empty() || held.as_deref() == Some(ours);
             if !(same(held.0, &dataset) && same(held.1, &run)) {
                 return Err(StoreError::Detached);
@@ -190,41 +119,23 @@ impl Redis {
     /// of the append file is what Redis recovers from worst, and merging twice changes nothing.
     async fn merge(&self, sketches: &[SketchPart]) -> Result<(), StoreError> {
         // A name never used before: what is left of a call that was given up cannot come between.
-        let once = random_id()?;
+        let once = random::id();
         let mut pipe = redis::pipe();
         for (n, part) in sketches.iter().enumerate() {
             let mut sketch = Sketch::new();
             sketch.raise(&part.registers);
-            let part_key = key(&part.name.site, &format!("merge:{once}:{n}"));
+            let part_key = key(&part.name.site, format!("merge:{once}:{n}"));
             pipe.cmd("SET").arg(&part_key).arg(sketch.to_bytes()).arg("EX").arg(MERGE_EXPIRY_S);
             pipe.cmd("PFMERGE").arg(hash_key(&part.name)).arg(&part_key);
             pipe.cmd("DEL").arg(&part_key);
         }
-        let mut replies = self.link.ask(pipe).await?.into_iter();
+        let mut replies = self.connection.ask(pipe).await?.into_iter();
         for part in sketches {
             for reply in replies.by_ref().take(3) {
                 self.told(&part.name, reply)?;
             }
         }
         Ok(())
-    }
-
-    /// See [`Store::read`](super::contract::Store::read).
-    pub async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
-        let mut found = Vec::with_capacity(queries.len());
-        for some in queries.chunks(SMALL_TRIP) {
-            let mut pipe = redis::pipe();
-            for query in some {
-                pipe.cmd("HMGET").arg(hash_key(&query.hash)).arg(marker_field(writer));
-                for field in &query.fields {
-                    pipe.arg(&**field);
-                }
-            }
-            for (query, reply) in some.iter().zip(self.link.ask(pipe).await?) {
-                found.push(self.found(query, reply)?);
-            }
-        }
-        Ok(found)
     }
 
     fn found(&self, query: &Query, reply: RedisResult<Value>) -> Result<Found, StoreError> {
@@ -243,40 +154,6 @@ impl Redis {
         Ok(Found { marker, sums })
     }
 
-    /// See [`Store::sketches`](super::contract::Store::sketches).
-    pub async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        let read = |name: &HashName, reply| {
-            let bytes: Option<Vec<u8>> = self.read_as(name, reply)?;
-            let sketch = bytes.map(|bytes| Sketch::from_bytes(&bytes)).transpose();
-            sketch.map_err(|err| StoreError::Refused(format!("{}: {err}", hash_key(name))))
-        };
-        self.ask_each("GET", LARGE_TRIP, &names, read).await
-    }
-
-    /// See [`Store::visitors`](super::contract::Store::visitors).
-    pub async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
-        self.ask_each("PFCOUNT", SMALL_TRIP, &names, |name, reply| self.read_as(name, reply)).await
-    }
-
-    /// See [`Store::salt`](super::contract::Store::salt).
-    pub async fn salt(
-        &self,
-        site: &SiteKey,
-        day: NaiveDate,
-        proposed: [u8; 16],
-        keep: Duration,
-    ) -> Result<[u8; 16], StoreError> {
-        let key = key(site, &format!("salt:{day}"));
-        let hex = format!("{:032x}", u128::from_be_bytes(proposed));
-        let mut pipe = redis::pipe();
-        pipe.cmd("SET").arg(&key).arg(hex).arg("NX").arg("GET").arg("EX").arg(keep.as_secs().max(1));
-        let Some(held) = self.link.only::<Option<String>>(pipe).await? else { return Ok(proposed) };
-        match u128::from_str_radix(&held, 16) {
-            Ok(salt) if held.len() == 32 => Ok(salt.to_be_bytes()),
-            _ => Err(StoreError::Refused(format!("{key} is not 32 hex digits"))),
-        }
-    }
-
     /// Asks one thing of each name.
     async fn ask_each<T>(
         &self,
@@ -291,7 +168,7 @@ impl Redis {
             for name in some {
                 pipe.cmd(command).arg(hash_key(name));
             }
-            for (name, reply) in some.iter().zip(self.link.ask(pipe).await?) {
+            for (name, reply) in some.iter().zip(self.connection.ask(pipe).await?) {
                 answers.push(read(name, self.told(name, reply)?)?);
             }
         }
@@ -300,11 +177,198 @@ impl Redis {
 
     /// What the server told of a hash.
     fn told(&self, hash: &HashName, reply: RedisResult<Value>) -> Result<Value, StoreError> {
-        reply.map_err(|err| of_hash(hash, self.link.fault(&err)))
+        reply.map_err(|err| self.connection.fault(&err).within(hash_key(hash)))
     }
 
     fn read_as<T: FromRedisValue>(&self, hash: &HashName, value: Value) -> Result<T, StoreError> {
-        T::from_redis_value(value).map_err(|err| of_hash(hash, self.link.fault(&err.into())))
+        T::from_redis_value(value).map_err(|err| self.connection.fault(&err.into()).within(hash_key(hash)))
+    }
+}
+
+impl Store for Redis {
+    type Dump = Keyspace;
+
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn generation(&self) -> u64 {
+        self.connection.made()
+    }
+
+    async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
+        settings::concerns(&self.connection).await
+    }
+
+    async fn attach(
+        &self,
+        site: &SiteKey,
+        zone: &str,
+        writer: &WriterId,
+        today: NaiveDate,
+        claim: &Claim,
+    ) -> Result<Attached, StoreError> {
+        let info: String = self.connection.only(redis::cmd("INFO").arg("server")).await?;
+        check_version(&info)?;
+
+        let mut call = redis::cmd("EVAL");
+        call.arg(self.attach.text).arg(1).arg(key(site, "meta"));
+        let birth = claim.birth.as_deref().map_or_else(random::id, str::to_owned);
+        call.arg(FORMAT).arg(claim.dataset.as_deref().unwrap_or("")).arg(birth);
+        call.arg(today.to_string()).arg(zone).arg(&*writer.0);
+        // Beside each run where the next one began; the last has none.
+        let next = claim.runs.iter().skip(1).map(|run| run.base.to_string()).chain([String::new()]);
+        for (run, base) in claim.runs.iter().zip(next) {
+            call.arg(&*run.id).arg(base);
+        }
+        let told: (String, String, String, String) = self.connection.only(&call).await?;
+        let attached = attached(&told)?;
+        if matches!(attached.standing, Standing::Born | Standing::Ours) {
+            let run = claim.runs.last().map_or_else(|| "".into(), |run| run.id.clone());
+            self.claims().insert(site.clone(), (attached.dataset.clone(), run));
+        }
+        Ok(attached)
+    }
+
+    async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
+        retire::writers(&self.connection, site).await
+    }
+
+    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+        retire::retire(&self.connection, site, writers).await
+    }
+
+    async fn apply(
+        &self,
+        writer: &WriterId,
+        parts: Vec<Part>,
+        sketches: Vec<SketchPart>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        check(&parts)?;
+        if !sketches.is_empty() {
+            self.check_claims(writer, &sketches).await?;
+        }
+        for some in sketches.chunks(LARGE_TRIP) {
+            self.merge(some).await?;
+        }
+        let mut outcomes = Vec::with_capacity(parts.len());
+        for some in parts.chunks(LARGE_TRIP) {
+            outcomes.append(&mut self.apply_some(writer, some).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn note_calendar(
+        &self,
+        calendar: &str,
+        at: &str,
+        week: HashName,
+        days: Vec<HashName>,
+    ) -> Result<Option<String>, StoreError> {
+        let mut call = redis::cmd("EVAL");
+        call.arg(include_str!("calendar.lua")).arg(2 + days.len());
+        call.arg(key(&week.site, "meta")).arg(hash_key(&week));
+        days.iter().for_each(|day| _ = call.arg(hash_key(day)));
+        self.connection.only(call.arg(calendar).arg(at)).await
+    }
+
+    async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::with_capacity(queries.len());
+        for some in queries.chunks(SMALL_TRIP) {
+            let mut pipe = redis::pipe();
+            for query in some {
+                pipe.cmd("HMGET").arg(hash_key(&query.hash)).arg(marker_field(writer));
+                for field in &query.fields {
+                    pipe.arg(&**field);
+                }
+            }
+            for (query, reply) in some.iter().zip(self.connection.ask(pipe).await?) {
+                found.push(self.found(query, reply)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
+        let (mut top, mut from) = (Top::new(most), Some(None));
+        for _ in 0..TOP_OF / STEP {
+            let Some(cursor) = from else { break };
+            let (fields, next) = self.connection.fields(&hash_key(hash), cursor).await?;
+            from = next.map(Some);
+            let sums = fields.into_iter().filter(|(field, _)| !field.starts_with('#'));
+            sums.for_each(|(field, sum)| _ = sum.parse().map(|sum| top.tell(field, sum)));
+        }
+        Ok(top.sorted())
+    }
+
+    async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
+        let read = |name: &HashName, reply| {
+            let bytes: Option<Vec<u8>> = self.read_as(name, reply)?;
+            let sketch = bytes.map(|bytes| Sketch::from_bytes(&bytes)).transpose();
+            sketch.map_err(|err| StoreError::Refused(format!("{}: {err}", hash_key(name))))
+        };
+        self.ask_each("GET", LARGE_TRIP, &names, read).await
+    }
+
+    async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
+        self.ask_each("PFCOUNT", SMALL_TRIP, &names, |name, reply| self.read_as(name, reply)).await
+    }
+
+    async fn salt(
+        &self,
+        site: &SiteKey,
+        day: NaiveDate,
+        proposed: [u8; 16],
+        keep: Duration,
+    ) -> Result<[u8; 16], StoreError> {
+        let key = key(site, format!("salt:{day}"));
+        let hex = format!("{:032x}", u128::from_be_bytes(proposed));
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(hex).arg("NX").arg("GET").arg("EX").arg(keep.as_secs().max(1));
+        let Some(held) = self.connection.only::<Option<String>>(&set).await? else { return Ok(proposed) };
+        match u128::from_str_radix(&held, 16) {
+            Ok(salt) if held.len() == 32 => Ok(salt.to_be_bytes()),
+            _ => Err(StoreError::Refused(format!("{key} is not 32 hex digits"))),
+        }
+    }
+
+    async fn dump(&self) -> Result<Keyspace, StoreError> {
+        Ok(Keyspace(self.connection.another()))
+    }
+}
+
+impl Fill for Redis {
+    async fn put_all(&self, hashes: Vec<(StoredName, Fields)>) -> Result<(), StoreError> {
+        let mut pipe = redis::pipe();
+        for (hash, fields) in hashes.iter().filter(|(_, fields)| !fields.is_empty()) {
+            pipe.cmd("HSET").arg(stored_key(hash));
+            for (field, value) in fields {
+                pipe.arg(field).arg(value);
+            }
+        }
+        self.connection.all(pipe).await.map(drop)
+    }
+
+    async fn put_sketches(&self, sketches: Vec<(StoredName, Vec<u8>)>) -> Result<(), StoreError> {
+        let mut pipe = redis::pipe();
+        for (name, bytes) in &sketches {
+            pipe.cmd("SET").arg(stored_key(name)).arg(bytes);
+        }
+        self.connection.all(pipe).await.map(drop)
+    }
+
+    async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
+        let mut set = redis::cmd("HSET");
+        set.arg(key(site, "meta"));
+        for (name, value) in meta {
+            let value = if name.starts_with("writer:") { seen_as_seconds(&value) } else { value };
+            set.arg(name).arg(value);
+        }
+        self.connection.only::<i64>(&set).await.map(drop)
     }
 }
 
@@ -355,33 +419,12 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], cl
     pipe
 }
 
-pub fn key(site: &SiteKey, name: &str) -> String {
-    format!("footfall:{{{site}}}:{name}")
-}
-
-pub fn hash_key(hash: &HashName) -> String {
-    key(&hash.site, &hash.to_string())
-}
-
-fn marker_field(writer: &WriterId) -> String {
-    format!("#{}", writer.0)
-}
-
 fn marker(text: String) -> Option<Marker> {
     (!text.is_empty()).then(|| Marker::from(text.as_str()))
 }
 
 fn lacks_script(reply: &RedisResult<Value>) -> bool {
     reply.as_ref().is_err_and(|err| err.code() == Some("NOSCRIPT"))
-}
-
-fn of_hash(hash: &HashName, fault: StoreError) -> StoreError {
-    let key = hash_key(hash);
-    match fault {
-        StoreError::Unreachable(text) => StoreError::Unreachable(format!("{key}: {text}")),
-        StoreError::Refused(text) => StoreError::Refused(format!("{key}: {text}")),
-        StoreError::Detached => StoreError::Detached,
-    }
 }
 
 #[cfg(test)]

@@ -1,34 +1,28 @@
 //! Settings of the server that endanger counts.
 
-use super::Redis;
+use super::connection::Connection;
 use crate::totals::store::contract::{Concern, StoreError};
 
 /// Those of the settings that `INFO` does not tell.
 const ASKED: [&str; 2] = ["save", "appendfsync"];
 
-impl Redis {
-    /// See [`Store::concerns`](crate::totals::store::contract::Store::concerns).
-    pub async fn concerns(&self) -> Result<Vec<Concern>, StoreError> {
-        let mut info = String::new();
-        for section in ["memory", "persistence", "replication"] {
-            let mut pipe = redis::pipe();
-            pipe.cmd("INFO").arg(section);
-            info += &self.link.only::<String>(pipe).await?;
-        }
-        let mut told = [None, None];
-        for (name, place) in ASKED.iter().zip(&mut told) {
-            let mut pipe = redis::pipe();
-            pipe.cmd("CONFIG").arg("GET").arg(*name);
-            *place = match self.link.only::<Vec<String>>(pipe).await {
-                Ok(pair) => pair.into_iter().nth(1),
-                // Managed servers and careful users forbid it.
-                Err(StoreError::Refused(_)) => None,
-                Err(error) => return Err(error),
-            };
-        }
-        let [save, appendfsync] = told;
-        Ok(judge(&info, save.as_deref(), appendfsync.as_deref()))
+/// Asks the server for its settings, and judges them.
+pub async fn concerns(connection: &Connection) -> Result<Vec<Concern>, StoreError> {
+    let mut info = String::new();
+    for section in ["memory", "persistence", "replication"] {
+        info += &connection.only::<String>(redis::cmd("INFO").arg(section)).await?;
     }
+    let mut told = [None, None];
+    for (name, place) in ASKED.iter().zip(&mut told) {
+        *place = match connection.only::<Vec<String>>(redis::cmd("CONFIG").arg("GET").arg(*name)).await {
+            Ok(pair) => pair.into_iter().nth(1),
+            // Managed servers and careful users forbid it.
+            Err(StoreError::Refused(_)) => None,
+            Err(error) => return Err(error),
+        };
+    }
+    let [save, appendfsync] = told;
+    Ok(judge(&info, save.as_deref(), appendfsync.as_deref()))
 }
 
 /// Judges what `INFO` and, where it was allowed, `CONFIG GET` told.

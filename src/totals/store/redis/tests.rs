@@ -7,16 +7,15 @@ use redis::{ErrorKind, RedisError};
 use tokio::time::Instant;
 
 use super::*;
-use crate::totals::store::contract::Store;
 use crate::totals::store::tests::servers::{RedisServer, Reply, free_port};
 use crate::totals::store::tests::{config, day, hash, id, marker, part, read, site, writer};
 
-async fn open(config: &StoreConfig) -> Store {
-    Store::open(config, std::path::Path::new("")).await.unwrap()
+async fn open(config: &StoreConfig) -> Redis {
+    Redis::open(config).unwrap()
 }
 
 /// One more view, after the marker that the hash bears.
-async fn one_more(store: &Store, prev: Option<&str>, then: &str) -> Result<Vec<Outcome>, StoreError> {
+async fn one_more(store: &Redis, prev: Option<&str>, then: &str) -> Result<Vec<Outcome>, StoreError> {
     store.apply(&writer("w"), vec![part("all", prev, then, &[("views", 1)])], vec![]).await
 }
 
@@ -110,7 +109,7 @@ async fn a_script_cache_that_is_emptied_all_the_time_neither_reorders_nor_repeat
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     flusher.join().unwrap();
-    let sums = read(&store, "w", "all", &["views"]).await;
+    let sums = read(&*store, "w", "all", &["views"]).await;
     assert_eq!((sums.marker, sums.sums), (Some(marker("m1200")), vec![Some(1200)]));
 }
 
@@ -292,8 +291,7 @@ async fn a_server_that_repeats_the_password_is_not_quoted() {
     refused(one_more(&store, None, "m1").await, "");
     // The texts of the faults of single answers, too.
     let quoted = RedisError::from((ErrorKind::Client, "unknown command", "AUTH 'hunter2'".to_owned()));
-    let Store::Redis(redis) = &store else { panic!() };
-    refused(redis.told(&hash("all"), Err(quoted)), "AUTH '(password)'");
+    refused(store.told(&hash("all"), Err(quoted)), "AUTH '(password)'");
 }
 
 /// A certificate for 127.0.0.1, signed by itself, and its key: paths of the PEM files.
@@ -336,7 +334,7 @@ async fn tls_is_checked_against_the_given_authority() {
         (with(Some("/nonexistent/ca.pem")), "/nonexistent/ca.pem"),
         (plain, "rediss:// only"),
     ] {
-        refused(Store::open(&settings, dir.path()).await.map(drop), said);
+        refused(Redis::open(&settings).map(drop), said);
     }
 }
 

@@ -3,16 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::{Auditor, Disagreement, Suspicion, plain};
+use super::auditor::{Auditor, Disagreement, Suspicion, plain};
 use crate::calendar::Bucket;
 use crate::totals::batch::part::HashKind;
 use crate::totals::store::contract::StoreError;
-use crate::totals::store::dump::STEP;
+use crate::totals::store::dump::{Dump, STEP};
 
 /// Views by a page's hash: of a million pages 24 MB.
 type ByPage = HashMap<u64, u64>;
 
-impl Auditor<'_> {
+impl<D: Dump> Auditor<'_, D> {
     /// Goes through the pages of every month and its days, then of all.
     pub(super) async fn suspect_pages(&mut self) -> Result<(), StoreError> {
         let mut of_months = ByPage::new();
@@ -96,7 +96,7 @@ impl Auditor<'_> {
         from: Option<String>,
     ) -> Result<(Vec<(String, String)>, Option<String>), StoreError> {
         let hash = self.hash(bucket, HashKind::Pages);
-        match self.contents.step(&hash, from).await {
+        match self.dump.scan(&hash, from).await {
             Err(StoreError::Refused(fault)) => {
                 self.tell(&hash.name, "hash", "a hash of pages", fault);
                 Ok((Vec::new(), None))
@@ -120,7 +120,7 @@ impl Auditor<'_> {
     /// The views before and after the pages are read are the bounds of what these may sum up to.
     pub(super) async fn confirm_pages(&mut self, bucket: Bucket) -> Result<Option<Disagreement>, StoreError> {
         let hash = [self.hash(bucket, HashKind::Sums)];
-        let before = self.contents.field(&hash, "views").await?.pop().flatten();
+        let before = self.dump.field(&hash, "views").await?.pop().flatten();
         let mut total = 0u64;
         let mut seen = HashSet::with_capacity(STEP);
         let mut from = Some(None);
@@ -133,7 +133,7 @@ impl Auditor<'_> {
                 }
             }
         }
-        let after = self.contents.field(&hash, "views").await?.pop().flatten();
+        let after = self.dump.field(&hash, "views").await?.pop().flatten();
         let number = |views: &Option<String>| views.as_deref().and_then(plain).unwrap_or(0);
         let disagrees = !(number(&before)..=number(&after)).contains(&total);
         Ok(disagrees.then(|| Disagreement {

@@ -6,13 +6,26 @@ use std::time::Duration;
 use super::*;
 use crate::totals::batch::part::SketchPart;
 use crate::totals::store::contract::{Claim, Standing};
-use crate::totals::store::dump::tests::contents;
 use crate::totals::store::tests::servers::Reply;
-use crate::totals::store::tests::{Place, config, day, hash, part, registers, site, stored, writer};
+use crate::totals::store::tests::{
+    AnyDump, AnyStore, Place, config, day, hash, part, registers, site, stored, writer,
+};
 
 const WRITER: &str = "00000000000000aa";
 
-async fn fill(store: &Store) {
+const RESUMED: Manner = Manner { resumes: true, with_salts: true };
+const WITH_SALTS: Manner = Manner { resumes: false, with_salts: true };
+
+async fn dump(place: &Place) -> AnyDump {
+    place.store.dump().await.unwrap()
+}
+
+/// Copies all, salts too.
+async fn copied(from: &AnyDump, to: &StoreConfig, manner: Manner) -> Result<Vec<Audit>, CopyError> {
+    copy(from, to, Path::new(""), manner).await
+}
+
+async fn fill(store: &AnyStore) {
     let views = [("views", 2500), ("visits", 7)];
     let names =
         ["hour:2024-01-09T09+07:00", "day:2024-01-09", "week:2024-W02", "month:2024-01", "year:2024", "all"];
@@ -55,17 +68,16 @@ async fn between_any_two_stores_everything_is_copied() {
         fill(&from.store).await;
         for to in [Place::embedded().await, Place::redis().await] {
             let (settings, _) = other(&to).await;
-            let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
-            let audits = copy(&contents(&from).await, target, true).await.unwrap();
+            let audits = copied(&dump(&from).await, &settings, WITH_SALTS).await.unwrap();
             assert_eq!((audits[0].views, audits[0].visits, audits[0].pages), (2500, 7, 2500));
-            let (ours, theirs) =
-                (contents(&from).await, Contents::open(&settings, Path::new("")).await.unwrap());
+            let ours = dump(&from).await;
+            let theirs = AnyDump::open(&settings).await.unwrap();
             let names = ours.names(&site()).await.unwrap();
             assert_eq!(names, theirs.names(&site()).await.unwrap());
             for name in names.iter().filter(|name| !name.ends_with(":visitors")) {
                 let mut both = Vec::new();
-                for contents in [&ours, &theirs] {
-                    let mut all = contents.whole(&[stored(name)]).await.unwrap().remove(0).unwrap();
+                for dump in [&ours, &theirs] {
+                    let mut all = dump.whole(&[stored(name)]).await.unwrap().remove(0).unwrap();
                     all.sort();
                     both.push(all);
                 }
@@ -79,10 +91,7 @@ async fn between_any_two_stores_everything_is_copied() {
             assert_eq!(meta(ours.meta(&site()).await.unwrap()), meta(theirs.meta(&site()).await.unwrap()));
             drop(theirs);
             // A second time it is not empty any more.
-            let again = match Target::open(settings, Path::new(""), true).await {
-                Ok(target) => copy(&contents(&from).await, target, true).await.map(|_| ()),
-                Err(error) => Err(error),
-            };
+            let again = copied(&dump(&from).await, &settings, RESUMED).await.map(drop);
             assert!(matches!(again, Err(CopyError::NotEmpty(_))), "{again:?}");
         }
     }
@@ -93,7 +102,7 @@ async fn a_copy_that_was_broken_off_is_taken_up_and_what_is_wrong_in_it_is_set_r
     let (from, to) = (Place::embedded().await, Place::redis().await);
     fill(&from.store).await;
     let settings = config(&to.server.as_ref().unwrap().url());
-    let ours = contents(&from).await;
+    let ours = dump(&from).await;
     let dataset = value(&ours.meta(&site()).await.unwrap(), "dataset").unwrap().to_owned();
     to.store
         .put_meta(&site(), vec![("format".into(), UNFINISHED.into()), ("dataset".into(), dataset)])
@@ -103,11 +112,9 @@ async fn a_copy_that_was_broken_off_is_taken_up_and_what_is_wrong_in_it_is_set_r
     to.store.put(&stored("all"), vec![("views".into(), "2".into())]).await.unwrap();
     let refused = to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await;
     assert!(refused.unwrap_err().to_string().contains(UNFINISHED), "no service takes it for a store");
-    let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
-    let error = copy(&ours, target, true).await.unwrap_err();
+    let error = copied(&ours, &settings, WITH_SALTS).await.unwrap_err();
     assert!(error.to_string().contains("--resume"), "{error}");
-    let target = Target::open(settings, Path::new(""), true).await.unwrap();
-    assert_eq!(copy(&ours, target, true).await.unwrap()[0].views, 2500);
+    assert_eq!(copied(&ours, &settings, RESUMED).await.unwrap()[0].views, 2500);
     let attached =
         to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await.unwrap();
     assert_eq!(attached.standing, Standing::Ours);
@@ -124,16 +131,14 @@ async fn a_copy_that_was_broken_off_at_its_end_is_ended_for_the_sites_that_are_l
         .await
         .unwrap();
     let settings = config(&to.server.as_ref().unwrap().url());
-    let ours = contents(&from).await;
-    let target = Target::open(settings.clone(), Path::new(""), false).await.unwrap();
-    copy(&ours, target, true).await.unwrap();
+    let ours = dump(&from).await;
+    copied(&ours, &settings, WITH_SALTS).await.unwrap();
     to.store.put_meta(&late.site, vec![("format".into(), UNFINISHED.into())]).await.unwrap();
     // The other site has been counted in since.
     to.store.put(&stored("opening"), vec![("visits".into(), "2".into())]).await.unwrap();
-    let target = Target::open(settings.clone(), Path::new(""), true).await.unwrap();
-    let audits = copy(&ours, target, true).await.unwrap();
+    let audits = copied(&ours, &settings, RESUMED).await.unwrap();
     assert_eq!((audits.len(), audits[0].site.as_str()), (1, "late"));
-    let theirs = contents(&to).await;
+    let theirs = dump(&to).await;
     assert_eq!(value(&theirs.meta(&late.site).await.unwrap(), "format"), Some("1"));
     let opening = theirs.field(&[stored("opening")], "visits").await.unwrap();
     assert_eq!(opening, [Some("2".to_owned())], "what was copied is left as it is");
@@ -144,13 +149,12 @@ async fn what_only_the_target_has_is_found_and_the_target_stays_no_store() {
     let (from, to) = (Place::embedded().await, Place::redis().await);
     fill(&from.store).await;
     let settings = config(&to.server.as_ref().unwrap().url());
-    let ours = contents(&from).await;
+    let ours = dump(&from).await;
     let dataset = value(&ours.meta(&site()).await.unwrap(), "dataset").unwrap().to_owned();
     let half = vec![("format".into(), UNFINISHED.into()), ("dataset".into(), dataset)];
     to.store.put_meta(&site(), half).await.unwrap();
     to.store.put(&stored("all:pages"), vec![("/only-here".into(), "1".into())]).await.unwrap();
-    let target = Target::open(settings, Path::new(""), true).await.unwrap();
-    let error = copy(&ours, target, true).await.unwrap_err();
+    let error = copied(&ours, &settings, RESUMED).await.unwrap_err();
     assert!(error.to_string().contains("all:pages"), "{error}");
     let format = to.server.as_ref().unwrap().client().ask(&[b"HGET", b"footfall:{demo}:meta", b"format"]);
     assert_eq!(format, Reply::Bytes(Some(UNFINISHED.into())));
@@ -161,8 +165,7 @@ async fn a_source_that_somebody_writes_to_is_said_to_move() {
     let (from, to) = (Place::redis().await, Place::embedded().await);
     fill(&from.store).await;
     let (settings, _) = other(&to).await;
-    let target = Target::open(settings, Path::new(""), false).await.unwrap();
-    let ours = contents(&from).await;
+    let ours = dump(&from).await;
     let writes = async {
         let mut prev = "m1".to_owned();
         for number in 0..100_000u32 {
@@ -173,7 +176,7 @@ async fn a_source_that_somebody_writes_to_is_said_to_move() {
         }
     };
     tokio::select! {
-        copied = copy(&ours, target, true) => {
+        copied = copied(&ours, &settings, WITH_SALTS) => {
             assert!(matches!(copied, Err(CopyError::Moves(_))), "{copied:?}");
         }
         () = writes => panic!("the copy takes for ever"),

@@ -5,8 +5,8 @@ use crate::calendar::CivilHour;
 use crate::totals::batch::part::{LastParts, SketchPart};
 use crate::totals::batch::{Batch, Frozen, SiteSums};
 use crate::totals::store::contract::{Claim, Store};
-use crate::totals::store::dump::tests::contents;
-use crate::totals::store::tests::{Place, day, site, stored, writer};
+use crate::totals::store::dump::Fill;
+use crate::totals::store::tests::{AnyDump, AnyStore, Place, day, site, stored, writer};
 
 const WRITER: &str = "00000000000000aa";
 
@@ -24,7 +24,7 @@ fn counted(date: &str, hour: u8, since: u64, views: u64) -> SiteSums {
 }
 
 /// Two years, a week across their border and a month with two weeks.
-async fn fill(store: &Store, last_parts: &mut LastParts, sequence: u64) {
+async fn fill(store: &AnyStore, last_parts: &mut LastParts, sequence: u64) {
     let sums = vec![
         counted("2023-12-31", 22, 6, 5),
         counted("2023-12-31", 23, 6, 7),
@@ -51,8 +51,12 @@ async fn filled() -> [Place; 2] {
     places
 }
 
+async fn dump_of(place: &Place) -> AnyDump {
+    place.store.dump().await.unwrap()
+}
+
 async fn audit_of(place: &Place) -> Audit {
-    audit(&contents(place).await, &site()).await.unwrap()
+    audit(&dump_of(place).await, &site()).await.unwrap()
 }
 
 #[tokio::test]
@@ -69,7 +73,7 @@ async fn what_was_counted_agrees() {
 async fn tampered(places: &[Place; 2], name: &str, field: &str, value: &str) -> Vec<Disagreement> {
     let mut told = Vec::new();
     for place in places {
-        let read = contents(place).await.field(&[stored(name)], field).await.unwrap().remove(0);
+        let read = dump_of(place).await.field(&[stored(name)], field).await.unwrap().remove(0);
         place.store.put(&stored(name), vec![(field.to_owned(), value.to_owned())]).await.unwrap();
         let disagreements = audit_of(place).await.disagreements;
         let before = read.unwrap_or_else(|| "0".to_owned());
@@ -205,14 +209,14 @@ async fn a_week_that_was_cut_holds_at_most_its_days() {
     assert_eq!(told, [disagreement("week:2024-W02", "views", "at most 30, the sum of its days", "31")]);
 }
 
-fn store_of(place: &Place) -> &Store {
+fn store_of(place: &Place) -> &AnyStore {
     &place.store
 }
 
 #[tokio::test]
 async fn a_store_that_is_written_to_meanwhile_agrees() {
     let place = Place::redis().await;
-    let contents = contents(&place).await;
+    let contents = dump_of(&place).await;
     let mut last_parts = LastParts::new();
     fill(&place.store, &mut last_parts, 1).await;
     let writes = async {
