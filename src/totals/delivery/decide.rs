@@ -15,8 +15,8 @@ use crate::totals::store::contract::{Standing, Store, WriterId};
 /// A writer that attached so recently is taken to live: a running one attaches each minute. Seconds.
 const LIVES_S: i64 = 15 * 60;
 
-/// What was decided, in words; or why it was not.
-type Answer = Result<String, String>;
+/// Why something was not decided or not carried out: told to the operator in words.
+pub type Reason = Box<dyn std::error::Error + Send + Sync>;
 
 /// A site whose data set is not the one that was written to.
 struct Strayed {
@@ -28,9 +28,9 @@ struct Strayed {
 
 impl<S: Store> Delivery<S> {
     /// The data set has vanished: what the outbox holds is put back, on a dry run only told.
-    pub async fn refill(&mut self, dry_run: bool) -> Answer {
+    pub async fn refill(&mut self, dry_run: bool) -> Result<String, Reason> {
         let strayed = self.strayed().await?;
-        let held = self.held_of(&strayed).map_err(|error| error.to_string())?;
+        let held = self.held_of(&strayed)?;
         let mut said = String::new();
         for Strayed { site, ours, found } in &strayed {
             let into = found.as_ref().map_or("no data".to_owned(), |id| format!("data set {id}"));
@@ -49,7 +49,7 @@ impl<S: Store> Delivery<S> {
     }
 
     /// The data set is another one: it is begun anew with what was not applied yet, on a dry run only told.
-    pub async fn accept_empty(&mut self, dry_run: bool) -> Answer {
+    pub async fn accept_empty(&mut self, dry_run: bool) -> Result<String, Reason> {
         let strayed = self.strayed().await?;
         let (applied, waiting) = (self.outbox.applied(), self.outbox.waiting());
         let mut said = String::new();
@@ -85,17 +85,17 @@ impl<S: Store> Delivery<S> {
     }
 
     /// Removes the markers of a writer that is gone for good; `force`: even if it was seen a moment ago.
-    pub async fn retire(&mut self, writer: &WriterId, force: bool) -> Answer {
+    pub async fn retire(&mut self, writer: &WriterId, force: bool) -> Result<String, Reason> {
         if *writer == self.identity.writer {
-            return Err("this is the writer of this data_dir; `footfall drain` gives it up".to_owned());
+            return Err("this is the writer of this data_dir; `footfall drain` gives it up".into());
         }
         let mut seen: Option<i64> = None;
         for site in self.sites.all() {
-            let known = self.store.writers(&site.key).await.map_err(|error| error.to_string())?;
+            let known = self.store.writers(&site.key).await?;
             seen = seen.max(known.into_iter().find(|(id, _)| id == writer).map(|(_, seen)| seen));
         }
         let Some(seen) = seen else {
-            return Err(format!("the store knows no writer {}", writer.0));
+            return Err(format!("the store knows no writer {}", writer.0).into());
         };
         let ago_s = self.clock.now().unix_ms / 1000 - seen;
         if ago_s < LIVES_S && !force {
@@ -103,9 +103,10 @@ impl<S: Store> Delivery<S> {
                 "writer {} was seen {ago_s} s ago and may live; drain it, or retire it with --force once it is gone \
                  for good: what it still holds would be counted anew",
                 writer.0,
-            ));
+            )
+            .into());
         }
-        let removed = self.retire_everywhere(writer).await.map_err(|error| error.to_string())?;
+        let removed = self.retire_everywhere(writer).await?;
         Ok(format!("writer {} is retired: {removed} markers are removed", writer.0))
     }
 
@@ -117,25 +118,23 @@ impl<S: Store> Delivery<S> {
     }
 
     /// The sites whose data set is not the one that was written to. Writes nothing to those.
-    async fn strayed(&mut self) -> Result<Vec<Strayed>, String> {
+    async fn strayed(&mut self) -> Result<Vec<Strayed>, Reason> {
         let mut strayed = Vec::new();
         for site in self.sites.clone().all() {
             let place = (self.store.kind().to_owned(), site.key.clone());
             let Some(ours) = self.identity.datasets.get(&place).map(|dataset| dataset.id.clone()) else {
                 continue;
             };
-            let told = self.claim(&site.key, Some(ours.clone()), None).await.map_err(|e| e.to_string())?;
+            let told = self.claim(&site.key, Some(ours.clone()), None).await?;
             if let (Standing::Other, found, _) = told {
                 let found = (!found.is_empty()).then_some(found);
                 strayed.push(Strayed { site: site.key.clone(), ours, found });
             }
         }
-        match strayed.is_empty() {
-            true => {
-                Err("the store holds the data set that was written to: nothing is to be decided".to_owned())
-            }
-            false => Ok(strayed),
+        if strayed.is_empty() {
+            return Err("the store holds the data set that was written to: nothing is to be decided".into());
         }
+        Ok(strayed)
     }
 
     /// Takes the data set of a site that is there, or one that is born as `birth`, for this writer's own from
@@ -146,16 +145,16 @@ impl<S: Store> Delivery<S> {
         found: Option<Arc<str>>,
         birth: Option<Arc<str>>,
         floor: u64,
-    ) -> Result<(), String> {
-        let (_, id, _) = self.claim(site, found, birth).await.map_err(|error| error.to_string())?;
+    ) -> Result<(), Reason> {
+        let (_, id, _) = self.claim(site, found, birth).await?;
         let place = (self.store.kind().to_owned(), site.clone());
         self.identity.datasets.insert(place, Dataset { id, floor });
         Ok(())
     }
 
     /// Saves what was decided; the store is attached anew.
-    fn decided(&mut self, said: String) -> Answer {
-        self.identity.save(&self.dir).map_err(|error| error.to_string())?;
+    fn decided(&mut self, said: String) -> Result<String, Reason> {
+        self.identity.save(&self.dir)?;
         self.link = Link::Away;
         Ok(said)
     }

@@ -13,4 +13,5 @@ pub mod salts;
 mod send;
 mod state;
 
+pub use decide::Reason;
 pub use state::{Delivery, Parts};

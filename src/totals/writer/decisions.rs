@@ -8,8 +8,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::mailbox::{Answer, Order, OrderRequest};
+use super::mailbox::{Order, OrderRequest};
 use super::turn::Writer;
+use crate::totals::delivery::Reason;
 use crate::totals::store::contract::{Store, WriterId};
 
 impl<S: Store> Writer<S> {
@@ -30,11 +31,11 @@ impl<S: Store> Writer<S> {
             Order::Retire { writer, force } => self.delivery.retire(&WriterId(writer.into()), force).await,
             Order::Job(job) => return self.begin_job(job, done).await,
         };
-        OrderRequest::answer(done, answer);
+        OrderRequest::answer(done, answer.map_err(|reason| reason.to_string()));
     }
 
     /// Brings the store up to date after a decision, and adds how that went.
-    async fn go_on(&mut self, said: Answer, dry_run: bool) -> Answer {
+    async fn go_on(&mut self, said: Result<String, Reason>, dry_run: bool) -> Result<String, Reason> {
         let said = said?;
         if dry_run {
             return Ok(said);
@@ -49,19 +50,18 @@ impl<S: Store> Writer<S> {
         })
     }
 
-    async fn drain(&mut self) -> Answer {
+    async fn drain(&mut self) -> Result<String, Reason> {
         if self.shared.serves.load(Ordering::Acquire) {
-            return Err("a service runs on this data_dir and goes on taking views; stop it first".to_owned());
+            return Err("a service runs on this data_dir and goes on taking views; stop it first".into());
         }
         self.freeze().await;
         self.delivery.retry_now();
         self.send().await;
         let waiting = self.delivery.outbox.waiting();
         if waiting > 0 || self.delivery.is_failing() || self.shared.tally().oldest_ms.is_some() {
-            return Err(self.not_brought(waiting));
+            return Err(self.not_brought(waiting).into());
         }
-        let former = self.delivery.give_up_identity().await.map_err(|error| error.to_string())?;
-        let (writer, not_removed) = former;
+        let (writer, not_removed) = self.delivery.give_up_identity().await?;
         let dir = self.dir.path().display();
         let done = format!(
             "everything is in the store, and {dir} may be deleted: it holds nothing more of writer {}",

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::mailbox::{Answer, Job, OrderRequest};
 use super::turn::Writer;
 use crate::calendar::Calendar;
+use crate::totals::delivery::Reason;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
 use crate::totals::store::dump::Dump;
@@ -31,7 +32,7 @@ impl<S: Store> Writer<S> {
     pub async fn begin_job(&mut self, job: Job, done: oneshot::Sender<Answer>) {
         let (dump, quiet) = match self.begin_reading(&job).await {
             Ok(begun) => begun,
-            Err(why) => return OrderRequest::answer(done, Err(why)),
+            Err(why) => return OrderRequest::answer(done, Err(why.to_string())),
         };
         let (store, data_dir) = (self.config.store.clone(), self.dir.path().to_owned());
         let made = Calendar::utc().rfc3339(self.shared.clock.now().unix_ms);
@@ -39,13 +40,13 @@ impl<S: Store> Writer<S> {
             let answer = carry_out(job, dump, store, &data_dir, &made).await;
             // The store is written to again from here on.
             drop(quiet);
-            OrderRequest::answer(done, answer);
+            OrderRequest::answer(done, answer.map_err(|reason| reason.to_string()));
         });
     }
 
     /// What the store holds, and what keeps it so: for a copy with all that was counted until now, while an
     /// audit takes it as it is.
-    async fn begin_reading(&mut self, job: &Job) -> Result<(S::Dump, Option<Arc<()>>), String> {
+    async fn begin_reading(&mut self, job: &Job) -> Result<(S::Dump, Option<Arc<()>>), Reason> {
         let quiet = match job {
             Job::Verify { .. } => None,
             Job::Backup { .. } | Job::Migrate { .. } => {
@@ -56,10 +57,9 @@ impl<S: Store> Writer<S> {
             }
         };
         if let Job::Migrate { to, .. } = job {
-            self.delivery.welcome_copy_in(to.kind()).map_err(|error| error.to_string())?;
+            self.delivery.welcome_copy_in(to.kind())?;
         }
-        let dump = self.delivery.store.dump().await.map_err(|error| error.to_string())?;
-        Ok((dump, quiet))
+        Ok((self.delivery.store.dump().await?, quiet))
     }
 
     /// Brings to the store all that was counted until now.
@@ -82,20 +82,22 @@ impl<S: Store> Writer<S> {
     }
 }
 
-async fn carry_out(job: Job, dump: impl Dump, store: StoreConfig, data_dir: &Path, made: &str) -> Answer {
+async fn carry_out(
+    job: Job,
+    dump: impl Dump,
+    store: StoreConfig,
+    data_dir: &Path,
+    made: &str,
+) -> Result<String, Reason> {
     match job {
-        Job::Verify { site } => {
-            let audits = audit(&dump, site.as_deref()).await.map_err(|error| error.to_string())?;
-            serde_json::to_string(&audits).map_err(|error| error.to_string())
-        }
+        Job::Verify { site } => Ok(serde_json::to_string(&audit(&dump, site.as_deref()).await?)?),
         Job::Backup { into } => {
-            let audits = backup::backup(&dump, &into, made).await.map_err(|error| error.to_string())?;
+            let audits = backup::backup(&dump, &into, made).await?;
             Ok(format!("{}{} holds all that was counted before", told(&audits), into.display()))
         }
         Job::Migrate { to, resumes } => {
             let manner = Manner { resumes, with_salts: true };
-            let audits = copy::copy(&dump, &store.at(to), data_dir, manner).await;
-            let audits = audits.map_err(|error| error.to_string())?;
+            let audits = copy::copy(&dump, &store.at(to), data_dir, manner).await?;
             Ok(format!(
                 "{}the same is in both stores; now set store.url to the new one and restart the service: what \
                  it counts until then follows from its outbox",
