@@ -18,7 +18,6 @@ use super::overview;
 use super::overview::health::checks;
 use super::parts::Parts;
 use crate::metrics::{Requests, Shown};
-use crate::sites::Site;
 use crate::totals::{Figures, Health};
 
 #[derive(Clone, Copy)]
@@ -77,9 +76,7 @@ impl AdminService {
 /// `/`: the page of figures of every site, with links to the `others` of the listener's paths.
 async fn show_overview(parts: &Parts, uri: &Uri, others: impl Iterator<Item = &str>) -> Response {
     let sites = parts.sites.load_full();
-    let to_load: Vec<&Arc<Site>> =
-        sites.iter().filter(|site| overview::is_due(parts, site)).take(LOADS).collect();
-    for site in to_load {
+    for site in sites.iter().filter(|site| overview::is_due(parts, site)).take(LOADS) {
         overview::know(parts, site).await;
     }
     let sections: String = sites.iter().map(|site| overview::section(parts, site)).collect();

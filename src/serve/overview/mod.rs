@@ -6,11 +6,12 @@
 pub mod health;
 mod plots;
 
+use chrono::NaiveDate;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use url::form_urlencoded;
 
-use self::plots::{Bar, bars, grouped};
+use self::plots::{bars, grouped};
 use super::answer::{
     self, Response,
     html::{escaped, filled},
@@ -152,18 +153,14 @@ fn change(now: u64, before: u64) -> String {
 fn plots(key: &str, past: &Recent) -> String {
     let named = |hour: &CivilHour| format!("{} {:02}:00", hour.day.format("%-d %b"), hour.hour);
     let from = past.hours.len().saturating_sub(24);
-    let hours: Vec<Bar> = past.hours.iter().skip(from).map(|(hour, sums)| bar(named(hour), sums)).collect();
-    let days: Vec<Bar> =
-        past.days.iter().map(|(day, sums)| bar(day.format("%a %-d %b").to_string(), sums)).collect();
+    let hours: Vec<_> = past.hours.iter().skip(from).map(|(hour, sums)| (named(hour), sums)).collect();
+    let named = |day: &NaiveDate| day.format("%a %-d %b").to_string();
+    let days: Vec<_> = past.days.iter().map(|(day, sums)| (named(day), sums)).collect();
     format!(
         "<div class=\"plots\">{}{}</div>",
         bars(&format!("hours-{key}"), "Last 24 hours", "Hour", &hours),
         bars(&format!("days-{key}"), "Last 30 days", "Day", &days)
     )
-}
-
-fn bar(name: String, sums: &Sums) -> Bar {
-    Bar { name, views: sums.views, visits: sums.visits }
 }
 
 /// The pages that were read most today, with their figures of now. The store tells which they are; it may not
