@@ -61,7 +61,7 @@
 //! sign of life within `online_window` who have not left. **bucket**: one calendar period in the site's zone.
 //! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted views on disk.
 //! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
-//! rest. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
+//! are stored. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
 
 #[macro_use]
 mod words;
