@@ -189,30 +189,25 @@ struct ConfigReader {
 impl ConfigReader {
     fn config(mut self) -> Result<Config, Faults> {
         let public_url = self.text("public_url", values::public_url);
-        let serve = self.serve(&public_url);
-        let sessions = self.sessions();
-        let totals = self.totals();
-        let sites: Vec<Site> = (0..self.settings.sites).map(|place| self.site(place)).collect();
-        let stop_timeout = self.duration("stop_timeout", "1s", "10m");
-        let log = self.log();
-        self.check_listeners(&serve);
-        self.check_sessions(&sessions);
-        self.check_sites(&sites);
+        let mut config = Config {
+            serve: self.serve(&public_url),
+            sessions: self.sessions(),
+            totals: self.totals(),
+            sites: Sites::new((0..self.settings.sites).map(|place| self.site(place)).collect()),
+            public_url,
+            stop_timeout: self.duration("stop_timeout", "1s", "10m"),
+            log: self.log(),
+            warnings: Vec::new(),
+            settings: self.settings.clone(),
+        };
+        self.check_listeners(&config.serve);
+        self.check_sessions(&config.sessions);
+        self.check_sites(&config.sites);
         if !self.faults.is_empty() {
             return Err(Faults(self.faults));
         }
-        let warnings = self.warnings(&serve, &totals, &sites);
-        Ok(Config {
-            serve,
-            sessions,
-            totals,
-            sites: Sites::new(sites),
-            public_url,
-            stop_timeout,
-            log,
-            warnings,
-            settings: self.settings,
-        })
+        config.warnings = self.warnings(&config);
+        Ok(config)
     }
 
     fn serve(&mut self, public_url: &str) -> serve::Config {
@@ -396,7 +391,7 @@ impl ConfigReader {
         }
     }
 
-    fn check_sites(&mut self, sites: &[Site]) {
+    fn check_sites(&mut self, sites: &Sites) {
         let mut first: BTreeMap<&str, usize> = BTreeMap::new();
         for (place, site) in sites.iter().enumerate() {
             let before = *first.entry(site.key.as_str()).or_insert(place);
@@ -410,12 +405,12 @@ impl ConfigReader {
                 );
             }
         }
-        if sites.len() > usize::from(u16::MAX) {
+        if sites.iter().len() > usize::from(u16::MAX) {
             self.complain("site.0.key", "more than 65535 sites", "register fewer");
         }
     }
 
-    fn warnings(&self, serve: &serve::Config, totals: &totals::Config, sites: &[Site]) -> Vec<String> {
+    fn warnings(&self, Config { serve, totals, sites, .. }: &Config) -> Vec<String> {
         let (proxies, changed) = (&serve.lists.proxies, |key| self.settings.is_changed(key));
         let trusts_everyone = proxies.trusted.iter().any(|network: &IpNet| network.prefix_len() == 0);
         let suspicious = [
@@ -447,7 +442,7 @@ impl ConfigReader {
         found.chain(self.site_warnings(sites, &serve.lists.languages)).collect()
     }
 
-    fn site_warnings(&self, sites: &[Site], languages: &serve::Languages) -> Vec<String> {
+    fn site_warnings(&self, sites: &Sites, languages: &serve::Languages) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut owner: BTreeMap<&str, &Site> = BTreeMap::new();
         for (place, site) in sites.iter().enumerate() {

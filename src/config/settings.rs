@@ -353,12 +353,10 @@ fn example(default: &Value) -> String {
 
 /// The key of the defaults that is like this one: each site is like the first, each language like English.
 fn pattern(key: &str) -> String {
-    match key.strip_prefix("site.").and_then(|rest| rest.split_once('.')) {
-        Some((index, name)) if index.parse::<u16>().is_ok() => format!("site.0.{name}"),
-        _ => match language(key) {
-            Some((tag, word)) if !LANGUAGES.contains(&tag) => format!("labels.en.{word}"),
-            _ => key.to_owned(),
-        },
+    match (site_key(key), language(key)) {
+        (Some((..=0xffff, Some(name))), _) => format!("site.0.{name}"),
+        (_, Some((tag, word))) if !LANGUAGES.contains(&tag) => format!("labels.en.{word}"),
+        _ => key.to_owned(),
     }
 }
 
@@ -377,10 +375,8 @@ fn like(default: &str, key: &str) -> String {
 
 /// The key of a file that adds sites, numbered after those that are there; none if it is not a site's.
 fn further_site(key: &str, before: usize) -> Option<String> {
-    let index = site_index(key)?;
-    let name =
-        key.strip_prefix("site.")?.split_once('.').map_or(String::new(), |(_, name)| format!(".{name}"));
-    Some(format!("site.{}{name}", before + index))
+    let (index, name) = site_key(key)?;
+    Some(format!("site.{}{}", before + index, name.map(|name| format!(".{name}")).unwrap_or_default()))
 }
 
 /// The fault of another key in a file that may only add sites.
@@ -389,8 +385,15 @@ fn only_sites(key: String, place: String) -> Fault {
     Fault { place, ..Fault::new(key, "not a key of a site", remedy) }
 }
 
+/// The index in a site's key, and what follows it.
+fn site_key(key: &str) -> Option<(usize, Option<&str>)> {
+    let rest = key.strip_prefix("site.")?;
+    let (index, name) = rest.split_once('.').map_or((rest, None), |(index, name)| (index, Some(name)));
+    Some((index.parse().ok()?, name))
+}
+
 fn site_index(key: &str) -> Option<usize> {
-    key.strip_prefix("site.")?.split('.').next()?.parse().ok()
+    site_key(key).map(|(index, _)| index)
 }
 
 /// Variables that are not settings: read elsewhere, or set by an orchestrator for a service that is called
@@ -403,7 +406,7 @@ fn is_foreign(name: &str) -> bool {
     NOT_KEYS.contains(&name) || (link && !name.contains("__"))
 }
 
-/// A leaf of a TOML text: key, line, and the value, or its text if it is of no known type.
+/// A leaf of a TOML text: key, line (first its place), and the value, or its text if it is of no known type.
 type Leaf = (String, usize, Result<Value, String>);
 
 fn leaves((name, text): (&str, &str), faults: &mut Vec<Fault>) -> Vec<Leaf> {
@@ -415,31 +418,28 @@ fn leaves((name, text): (&str, &str), faults: &mut Vec<Fault>) -> Vec<Leaf> {
     }));
     let mut found = Vec::new();
     if errors.is_empty() {
-        walk("", table.get_ref(), &line, &mut found);
+        for (key, value) in table.get_ref() {
+            walk(key.get_ref().to_string(), key.span().start, value.get_ref(), &mut found);
+        }
     }
-    found.sort_by_key(|(_, line, _)| *line);
-    found
+    let leaves = found.into_iter().map(|(key, at, value)| (key, line(at), value));
+    let mut leaves: Vec<Leaf> = leaves.collect();
+    leaves.sort_by_key(|(_, line, _)| *line);
+    leaves
 }
 
-fn walk(prefix: &str, table: &DeTable<'_>, line: &dyn Fn(usize) -> usize, found: &mut Vec<Leaf>) {
-    for (key, value) in table {
-        let path = format!("{prefix}{}", key.get_ref());
-        match value.get_ref() {
-            DeValue::Table(inner) if !inner.is_empty() => walk(&format!("{path}."), inner, line, found),
-            DeValue::Array(items)
-                if !items.is_empty() && items.iter().all(|item| item.get_ref().is_table()) =>
-            {
-                for (i, item) in items.iter().enumerate() {
-                    match item.get_ref().as_table() {
-                        Some(inner) if !inner.is_empty() => {
-                            walk(&format!("{path}.{i}."), inner, line, found);
-                        }
-                        _ => found.push((format!("{path}.{i}"), line(item.span().start), Err("{}".into()))),
-                    }
-                }
+/// Finds the leaves of a value. Each bears the place of its key, or of its item in a list.
+fn walk(path: String, at: usize, value: &DeValue<'_>, found: &mut Vec<Leaf>) {
+    match value {
+        DeValue::Table(inner) if !inner.is_empty() => inner.iter().for_each(|(key, value)| {
+            walk(format!("{path}.{}", key.get_ref()), key.span().start, value.get_ref(), found);
+        }),
+        DeValue::Array(items) if !items.is_empty() && items.iter().all(|item| item.get_ref().is_table()) => {
+            for (i, item) in items.iter().enumerate() {
+                walk(format!("{path}.{i}"), item.span().start, item.get_ref(), found);
             }
-            leaf => found.push((path, line(key.span().start), scalar(leaf))),
         }
+        leaf => found.push((path, at, scalar(leaf))),
     }
 }
 

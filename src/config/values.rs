@@ -36,36 +36,30 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Read<T> {
 
 /// A duration with a unit, from `least` to `most` (written the same way).
 pub(super) fn duration(text: &str, least: &str, most: &str) -> Read<Duration> {
-    let parse = |text: &str| humantime::parse_duration(text).ok();
-    between(
-        text,
-        least,
-        most,
-        parse,
-        "not a duration with a unit",
-        r#"write it like "500ms", "10s", "30m" or "72h""#,
-    )
+    let remedy = r#"write it like "500ms", "10s", "30m" or "72h""#;
+    let read =
+        |text: &str| or_complaint(humantime::parse_duration(text).ok(), "not a duration with a unit", remedy);
+    between(text, least, most, read)
 }
 
 /// A size with a unit, from `least` to `most` (written the same way), in bytes.
 pub(super) fn size(text: &str, least: &str, most: &str) -> Read<u64> {
-    let parse = |text: &str| {
+    let read = |text: &str| {
         let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
-        text.parse::<ByteSize>().ok().filter(|_| has_unit).map(|size| size.as_u64())
+        let size = text.parse::<ByteSize>().ok().filter(|_| has_unit).map(|size| size.as_u64());
+        or_complaint(size, "not a size with a unit", r#"write it like "64 MiB" or "1 GiB""#)
     };
-    between(text, least, most, parse, "not a size with a unit", r#"write it like "64 MiB" or "1 GiB""#)
+    between(text, least, most, read)
 }
 
 fn between<T: PartialOrd + Copy>(
     text: &str,
     least: &str,
     most: &str,
-    parse: impl Fn(&str) -> Option<T>,
-    problem: &str,
-    remedy: &str,
+    read: impl Fn(&str) -> Read<T>,
 ) -> Read<T> {
-    match (or_complaint(parse(text), problem, remedy)?, parse(least), parse(most)) {
-        (value, Some(low), Some(high)) if (low..=high).contains(&value) => Ok(value),
+    match (read(text)?, read(least), read(most)) {
+        (value, Ok(low), Ok(high)) if (low..=high).contains(&value) => Ok(value),
         _ => out_of_range(least, most),
     }
 }

@@ -29,7 +29,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
 use foldhash::quality::RandomState;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode_str, percent_encode_byte};
 use siphasher::sip::SipHasher13;
 use unicode_normalization::char::canonical_combining_class;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
@@ -42,20 +42,10 @@ pub const MAX_PAGE: usize = 512;
 /// `~` and 16 hex digits.
 const MARK: usize = 17;
 
-/// Files that a web server shows for their directory.
-pub const INDEX_FILES: [&str; 12] = [
-    "index.html",
-    "index.htm",
-    "index.xhtml",
-    "index.shtml",
-    "index.php",
-    "index.jsp",
-    "index.asp",
-    "index.aspx",
-    "default.html",
-    "default.htm",
-    "default.asp",
-    "default.aspx",
+/// Names and endings of the files that a web server shows for their directory.
+const INDEX_FILES: [(&str, &[&str]); 2] = [
+    ("index", &["html", "htm", "xhtml", "shtml", "php", "jsp", "asp", "aspx"]),
+    ("default", &["html", "htm", "asp", "aspx"]),
 ];
 
 /// A normalised page of a site with the hash of both.
@@ -132,12 +122,18 @@ fn plain<'a>(rules: &PageRules, path_and_query: &'a str) -> Option<&'a str> {
 /// A path without its trailing slashes and index files; `/` if nothing else is left.
 fn without_index(mut path: &str) -> &str {
     while let Some((directory, last)) = path.rsplit_once('/') {
-        if !last.is_empty() && !INDEX_FILES.iter().any(|file| file.eq_ignore_ascii_case(last)) {
+        if !last.is_empty() && !is_index(last) {
             return path;
         }
         path = directory;
     }
     "/"
+}
+
+fn is_index(file: &str) -> bool {
+    let Some((name, end)) = file.split_once('.') else { return false };
+    let known = INDEX_FILES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    known.is_some_and(|(_, ends)| ends.iter().any(|known| known.eq_ignore_ascii_case(end)))
 }
 
 /// The long way: decodes the path, and what the site keeps of the query.
@@ -337,12 +333,7 @@ fn folded(characters: &str) -> String {
 }
 
 fn escape(text: &mut String, bytes: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in bytes {
-        text.push('%');
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 15)]));
-    }
+    text.extend(bytes.iter().map(|byte| percent_encode_byte(*byte)));
 }
 
 /// Cuts a page that is too long. A query is cut inside a value only: half a name would be dropped when the

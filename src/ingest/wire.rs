@@ -10,16 +10,18 @@ use super::reason::Reason;
 /// The longest `id` and `visitor`, characters.
 const MAX_NAME: usize = 64;
 
-/// What kind of sign a beacon is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The page was shown.
-    #[default]
-    View,
-    /// It is still being read.
-    Ping,
-    /// It was left.
-    Leave,
+words! {
+    /// What kind of sign a beacon is.
+    #[derive(Default)]
+    pub enum Kind {
+        /// The page was shown.
+        #[default]
+        View = "view",
+        /// It is still being read.
+        Ping = "ping",
+        /// It was left.
+        Leave = "leave",
+    }
 }
 
 /// What a beacon's sender said, before it is decided: the body of the POST or the query of the GIF.
@@ -129,12 +131,8 @@ impl<'a> Members<'a> {
 
     fn checked(self) -> Result<Said<'a>, Reason> {
         let text = |member: Option<Text<'a>>| member.map(|text| text.0);
-        let kind = match text(self.kind).as_deref() {
-            None | Some("view") => Kind::View,
-            Some("ping") => Kind::Ping,
-            Some("leave") => Kind::Leave,
-            Some(_) => return Err(Reason::Malformed),
-        };
+        let kind = text(self.kind).unwrap_or_else(|| Kind::View.word().into());
+        let (_, kind) = Kind::WORDS.into_iter().find(|(word, _)| *word == kind).ok_or(Reason::Malformed)?;
         Ok(Said {
             site: text(self.site).filter(|site| !site.is_empty()),
             url: text(self.url).ok_or(Reason::Malformed)?,

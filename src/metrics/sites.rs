@@ -1,7 +1,7 @@
 //! Series by site.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
@@ -41,8 +41,6 @@ pub struct SiteSeries {
     /// Views and visits by id, so that no label is looked up for a view.
     counted: Vec<OnceLock<[IntCounter; 2]>>,
     online: IntGaugeVec,
-    /// The labels that were last shown.
-    shown: Mutex<BTreeSet<String>>,
     /// Views, visits, visitors.
     totals: [IntGaugeVec; 3],
 }
@@ -59,7 +57,6 @@ impl SiteSeries {
             visits: r.counters("footfall_visits_total", &["site"], "Visits counted.")?,
             counted: (0..sites.room()).map(|_| OnceLock::new()).collect(),
             online: r.gauges("footfall_online_visitors", &["site"], "Visitors online now.")?,
-            shown: Mutex::default(),
             totals: [
                 totals("footfall_period_views", "Views of the running period.")?,
                 totals("footfall_period_visits", "Visits of the running period.")?,
@@ -107,30 +104,18 @@ impl SiteSeries {
                 }
             }
         }
-        self.hide_others(by_label.keys().map(|label| (*label).to_owned()).collect());
+        // What is not set now is not shown: sites that are not registered any more, totals that are not known.
+        self.online.reset();
+        self.totals.iter().for_each(IntGaugeVec::reset);
         for (label, (online, totals)) in by_label {
             self.online.with_label_values(&[label]).set(online as i64);
             for (family, totals) in self.totals.iter().zip(totals) {
                 for (period, total) in PERIODS.into_iter().zip(totals) {
-                    match total {
-                        Some(total) => family.with_label_values(&[label, period]).set(total as i64),
-                        None => drop(family.remove_label_values(&[label, period])),
+                    if let Some(total) = total {
+                        family.with_label_values(&[label, period]).set(total as i64);
                     }
                 }
             }
         }
-    }
-
-    /// Removes the series of sites that are not registered any more.
-    fn hide_others(&self, labels: BTreeSet<String>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        for label in shown.difference(&labels) {
-            // A series that was never shown cannot be removed, and need not be.
-            self.online.remove_label_values(&[label]).ok();
-            for (family, period) in self.totals.iter().flat_map(|family| PERIODS.map(|p| (family, p))) {
-                family.remove_label_values(&[label.as_str(), period]).ok();
-            }
-        }
-        *shown = labels;
     }
 }
