@@ -80,9 +80,6 @@ pub struct Totals {
 impl Totals {
     /// Opens everything in `data_dir`, reads back what the last process left, and starts the writer. The
     /// store need not be up.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
     pub async fn open(
         config: Config,
         clock: Clock,
@@ -108,10 +105,8 @@ impl Totals {
     }
 
     /// Takes a view into the open group. It is counted, or nothing of it is, when what is returned
-    /// resolves; a repeated `id` resolves too, and counts nothing anew.
-    ///
-    /// # Errors
-    /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
+    /// resolves; a repeated `id` resolves too, and counts nothing anew. `journal-full` or `overloaded` where
+    /// the promise of a 204 cannot be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         self.shared.intake.take(view)
     }
@@ -196,18 +191,13 @@ impl Totals {
     }
 
     /// Has the writer carry out an order. It waits for the writer's turn to end, and as long as the order takes.
-    ///
-    /// # Errors
-    /// Why it was not carried out, in words.
     pub async fn order(&self, order: Order) -> Answer {
         self.writer.order(order).await
     }
 
     /// Puts these sites in force. A site that is not among them any more is refused from then on, and what
-    /// was taken of it is counted; one that stays keeps its place and its calendar.
-    ///
-    /// # Errors
-    /// Too many were added: nothing has changed.
+    /// was taken of it is counted; one that stays keeps its place and its calendar. Where too many were added
+    /// nothing changes.
     pub async fn register(&self, wanted: Sites) -> Result<(), NoPlace> {
         self.writer.register(wanted).await
     }

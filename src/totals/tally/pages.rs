@@ -68,21 +68,18 @@ pub struct Pages {
 impl Pages {
     /// An empty table of at most `max` pages.
     pub fn new(site: SiteId, max: usize) -> Self {
-        let mut pages = Pages {
+        // The page of those that find no room is not in the index.
+        Pages {
             site,
             index: HashTable::new(),
-            counts: Vec::new(),
-            entries: Vec::new(),
+            counts: vec![Count { key: 0, pending: 0, used: true }],
+            entries: vec![Entry::new(OTHER.into())],
             dirty: Vec::new(),
             hour: None,
             hand: 0,
             max: max + 1,
             latest: NaiveDate::MIN,
-        };
-        // The page of those that find no room is not in the index.
-        pages.counts.push(Count { key: 0, pending: 0, used: true });
-        pages.entries.push(Entry::new(OTHER.into()));
-        pages
+        }
     }
 
     /// The place of a page, made if there is room.
