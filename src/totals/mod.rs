@@ -6,9 +6,9 @@
 //!
 //! - The event loop takes views and writes them to the journal ([`intake`]); the [`tally`] holds what is
 //!   pending and the figures shown, under one short lock.
-//! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the [`outbox`],
-//!   brings them to the [`store`] ([`flush`]) under an identity of its own ([`standing`]), carries out the
-//!   [`orders`] of operators, and writes the [`checkpoint`].
+//! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the outbox,
+//!   brings them to the [`store`] ([`delivery`]) under an identity of its own, carries out the orders of
+//!   operators, and writes the checkpoint.
 //!
 //! Files in `data_dir`: `LOCK`, `control.sock`, `writer`, `salts`, `checkpoint`, `losses`, `journal/`,
 //! `outbox/`, and `totals.redb` of the embedded store. Their formats are described where they are written.
@@ -24,7 +24,6 @@ mod tally;
 mod upkeep;
 mod writer;
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -43,6 +42,7 @@ use writer::status::Shared;
 
 pub use batch::part::Sums;
 pub use delivery::outbox::OutboxConfig;
+pub use disk::dir::is_in_use;
 pub use intake::group::Written;
 pub use intake::journal::{JournalConfig, Sync};
 pub use store::contract::{StoreConfig, StoreError};
@@ -63,11 +63,6 @@ const PAGE_FRESH_MS: u64 = 30_000;
 
 /// The longest wait for figures of the store.
 const FETCH_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Whether a process uses a data directory now.
-pub fn is_in_use(data_dir: &Path) -> bool {
-    DataDir::is_in_use(data_dir)
-}
 
 /// The totals: the only face of everything durable.
 pub struct Totals {
@@ -130,16 +125,6 @@ impl Totals {
     /// Looks at the running figures of a site and its pages, all of one instant.
     pub fn look(&self, site: SiteId, now: Moment) -> Look<'_> {
         Look { totals: self, tally: self.shared.tally(), site, now }
-    }
-
-    /// The running figures of a site.
-    pub fn figures(&self, site: SiteId, now: Moment) -> Figures {
-        self.look(site, now).figures()
-    }
-
-    /// The running figures of a page, if they are known without asking the store.
-    pub fn page(&self, page: &Page, site: SiteId, now: Moment) -> Option<PageFigures> {
-        self.look(site, now).page(page)
     }
 
     /// The hours, days and most-read pages of a site, if they are known without asking the store; and

@@ -185,7 +185,7 @@ impl Public {
     /// Asks the store, once: for the figures of the site where they are not known, and for pages.
     async fn load(&self, site: &Site, pages: Vec<Page>) {
         let totals = &self.parts.totals;
-        if !totals.figures(site.id, self.parts.clock.now()).are_known() {
+        if !totals.look(site.id, self.parts.clock.now()).figures().are_known() {
             totals.fetch_figures(site.id).await;
         }
         totals.fetch_pages(site.id, pages).await;

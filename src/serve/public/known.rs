@@ -31,7 +31,7 @@ impl SiteRead {
     /// Answers once the page is known: at once, or after the store was asked for it, once.
     pub fn once_known(self, answer: impl FnOnce(SiteRead) -> Response + Send + 'static) -> Reply {
         let (totals, now) = (&self.public.parts.totals, self.public.parts.clock.now());
-        match self.page.clone().filter(|page| totals.page(page, self.site.id, now).is_none()) {
+        match self.page.clone().filter(|page| totals.look(self.site.id, now).page(page).is_none()) {
             None => Reply::Now(answer(self)),
             Some(unknown) => Reply::Later(Box::pin(async move {
                 self.public.parts.totals.fetch_pages(self.site.id, vec![unknown]).await;

@@ -108,7 +108,7 @@ impl UnknownPages {
     fn note(&mut self, public: &Public, topic: &Topic) -> bool {
         let totals = &public.parts.totals;
         let Some(page) = topic.page.as_ref().filter(|_| !totals.stale()) else { return false };
-        let unknown = totals.page(page, topic.site.id, public.parts.clock.now()).is_none();
+        let unknown = totals.look(topic.site.id, public.parts.clock.now()).page(page).is_none();
         if unknown {
             self.0.entry(topic.site.id).or_default().push(page.clone());
         }

@@ -55,8 +55,8 @@ pub struct CurrentFigures {
 
 impl CurrentFigures {
     pub fn now(totals: &Totals, sessions: &Sessions, site: &Site, page: Option<&Page>, now: Moment) -> Self {
-        let figures = totals.figures(site.id, now);
-        let page = page.map(|page| (sessions.page_online(page, now), totals.page(page, site.id, now)));
+        let figures = totals.look(site.id, now).figures();
+        let page = page.map(|page| (sessions.page_online(page, now), totals.look(site.id, now).page(page)));
         let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
         let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
         CurrentFigures {

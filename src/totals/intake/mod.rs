@@ -69,13 +69,9 @@ impl Intake {
         Ok(written)
     }
 
-    fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
-        self.journal.as_ref()?.reached(now)
-    }
-
     /// Why views are refused now.
-    pub fn refuses(&self, now: Moment) -> Option<Reason> {
-        self.reached(now).map(|(_, reason)| reason)
+    pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
+        self.journal.as_ref()?.reached(now)
     }
 
     /// To be called once a second on the event loop.

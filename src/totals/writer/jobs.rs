@@ -13,7 +13,7 @@ use super::config::Config;
 use super::mailbox::{Answer, Job, OrderRequest, StoreUrl};
 use super::turn::Writer;
 use crate::calendar::Calendar;
-use crate::totals::disk::dir::DataDir;
+use crate::totals::disk::dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
 use crate::totals::store::dump::{Contents, embedded_path};
 use crate::totals::upkeep::audit::{self, Audit};
@@ -135,7 +135,7 @@ pub async fn audit_of(
     site: Option<&str>,
 ) -> Result<Option<Vec<Audit>>, StoreError> {
     let is_the_services = url.0 == "embedded" && config.store.url == "embedded";
-    if is_the_services && DataDir::is_in_use(&config.data_dir) {
+    if is_the_services && dir::is_in_use(&config.data_dir) {
         return Ok(None);
     }
     let contents = Contents::open(&with_url(&config.store, &url.0), &config.data_dir).await?;
