@@ -216,7 +216,7 @@ impl Recovered<'_> {
         self.views += 1;
         let Some(key) = SiteKey::new(record.site) else { return };
         let view = view_of(record, self.tally.place_of(&key, self.now), self.now);
-        self.tally.count_again(&CountedView { view, visit: record.visit });
+        self.tally.count_run(&[CountedView { view, visit: record.visit }], true);
     }
 
     /// A view after the checkpoint: its visitor is online, its session goes on, its id is known.

@@ -61,7 +61,7 @@ impl Intake {
         let (written, is_first) = {
             let Open { group, .. } = &mut *self.open();
             group.views.push(CountedView { view, visit: false });
-            (Written::with(&group.done), group.views.len() == 1)
+            (Written { group: group.done.clone(), place: None }, group.views.len() == 1)
         };
         if is_first {
             self.wake.notify_one();

@@ -174,12 +174,8 @@ impl Tally {
         self.folded = end.unwrap_or(self.folded);
     }
 
-    /// Counts a view of the journal that is in no batch: read back at start.
-    pub fn count_again(&mut self, view: &CountedView) {
-        self.count_run(std::slice::from_ref(view), true);
-    }
-
-    fn count_run(&mut self, run: &[CountedView], again: bool) {
+    /// Counts views of one site and hour. `again`: they are of the journal and in no batch, read back at start.
+    pub fn count_run(&mut self, run: &[CountedView], again: bool) {
         let (Some(CountedView { view: first, .. }), Some(last)) = (run.first(), run.last()) else { return };
         let Some(site) = self.sites.get_mut(first.site.index()) else { return };
         self.sealed.extend(site.seal_before(&first.hour));
