@@ -6,9 +6,9 @@
 //!
 //! - The event loop takes views and writes them to the journal ([`intake`]); the [`tally`] holds what is
 //!   pending and the figures shown, under one short lock.
-//! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the [`outbox`],
-//!   brings them to the [`store`] ([`flush`]) under an identity of its own ([`standing`]), carries out the
-//!   [`orders`] of operators, and writes the [`checkpoint`].
+//! - The [`writer`], on a thread of its own, owns the rest: it freezes [`batch`]es into the outbox,
+//!   brings them to the [`store`] ([`delivery`]) under an identity of its own, carries out the orders of
+//!   operators, and writes the checkpoint.
 //!
 //! Files in `data_dir`: `LOCK`, `control.sock`, `writer`, `salts`, `checkpoint`, `losses`, `journal/`,
 //! `outbox/`, and `totals.redb` of the embedded store. Their formats are described where they are written.
@@ -24,7 +24,6 @@ mod tally;
 mod upkeep;
 mod writer;
 
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -43,6 +42,7 @@ use writer::status::Shared;
 
 pub use batch::part::Sums;
 pub use delivery::outbox::OutboxConfig;
+pub use disk::dir::is_in_use;
 pub use intake::group::Written;
 pub use intake::journal::{JournalConfig, Sync};
 pub use store::check_authorities;
@@ -65,11 +65,6 @@ const PAGE_FRESH_MS: u64 = 30_000;
 /// The longest wait for figures of the store.
 const FETCH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether a process uses a data directory now.
-pub fn is_in_use(data_dir: &Path) -> bool {
-    DataDir::is_in_use(data_dir)
-}
-
 /// The totals: the only face of everything durable.
 pub struct Totals {
     shared: Arc<Shared>,
@@ -81,9 +76,6 @@ pub struct Totals {
 impl Totals {
     /// Opens everything in `data_dir`, reads back what the last process left, and starts the writer. The
     /// store need not be up.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
     pub async fn open(
         config: Config,
         clock: Clock,
@@ -109,10 +101,8 @@ impl Totals {
     }
 
     /// Takes a view into the open group. It is counted, or nothing of it is, when what is returned
-    /// resolves; a repeated `id` resolves too, and counts nothing anew.
-    ///
-    /// # Errors
-    /// `journal-full` or `overloaded`: the promise of a 204 cannot be kept now.
+    /// resolves; a repeated `id` resolves too, and counts nothing anew. `journal-full` or `overloaded` where
+    /// the promise of a 204 cannot be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         self.shared.intake.take(view)
     }
@@ -136,16 +126,6 @@ impl Totals {
     /// Looks at the running figures of a site and its pages, all of one instant.
     pub fn look(&self, site: SiteId, now: Moment) -> Look<'_> {
         Look { totals: self, tally: self.shared.tally(), site, now }
-    }
-
-    /// The running figures of a site.
-    pub fn figures(&self, site: SiteId, now: Moment) -> Figures {
-        self.look(site, now).figures()
-    }
-
-    /// The running figures of a page, if they are known without asking the store.
-    pub fn page(&self, page: &Page, site: SiteId, now: Moment) -> Option<PageFigures> {
-        self.look(site, now).page(page)
     }
 
     /// The hours, days and most-read pages of a site, if they are known without asking the store; and
@@ -197,18 +177,13 @@ impl Totals {
     }
 
     /// Has the writer carry out an order. It waits for the writer's turn to end, and as long as the order takes.
-    ///
-    /// # Errors
-    /// Why it was not carried out, in words.
     pub async fn order(&self, order: Order) -> Answer {
         self.writer.order(order).await
     }
 
     /// Puts these sites in force. A site that is not among them any more is refused from then on, and what
-    /// was taken of it is counted; one that stays keeps its place and its calendar.
-    ///
-    /// # Errors
-    /// Too many were added: nothing has changed.
+    /// was taken of it is counted; one that stays keeps its place and its calendar. Where too many were added
+    /// nothing changes.
     pub async fn register(&self, wanted: Sites) -> Result<(), NoPlace> {
         self.writer.register(wanted).await
     }

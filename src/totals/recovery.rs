@@ -20,11 +20,11 @@ use crate::totals::disk::codec::Damaged;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::formats;
 use crate::totals::disk::frame::Position;
-use crate::totals::disk::log::{Damage, Harm};
+use crate::totals::disk::log::{Damage, Harm, Segments};
 use crate::totals::disk::losses::{Cause, Losses};
 use crate::totals::intake::Intake;
 use crate::totals::intake::ids::Ids;
-use crate::totals::intake::journal::{Journal, Sync};
+use crate::totals::intake::journal::{self, Journal, Sync};
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store;
 use crate::totals::tally::{CountedView, Tally};
@@ -63,15 +63,15 @@ pub fn read_back(
     };
     found.restore_checkpoint();
     let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
-    let folder = dir.folder.within("journal");
     let after = found.reach.max(found.checkpoint.position).segment;
-    let journal = Journal::open(folder, after, config.journal.clone(), clock.clone(), metrics.clone())?;
-    found.read_journal(&journal, &losses)?;
+    let mut log = Segments::open(dir.folder.within("journal"), journal::KIND, after)?;
+    found.read_journal(&mut log, &losses)?;
     let Recovered { tally, ids, checkpoint, reach: frozen_to, views, .. } = found;
     tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
 
     let lost = |what: &str| losses.record(Cause::Salts, clock.now().unix_ms, "salts", what);
     let salts = Salts::open(&dir, identity.id_key, lost)?;
+    let journal = Journal::open(log, config.journal.clone(), clock.clone(), metrics.clone())?;
     let journal = (config.journal.sync != Sync::Memory).then_some(journal);
     let intake = Intake {
         journal,
@@ -181,11 +181,11 @@ impl Recovered<'_> {
         Ok(outbox)
     }
 
-    fn read_journal(&mut self, journal: &Journal, losses: &Losses) -> io::Result<()> {
+    fn read_journal(&mut self, log: &mut Segments, losses: &Losses) -> io::Result<()> {
         let (reach, position) = (self.reach, self.checkpoint.position);
         let from = reach.min(position);
-        journal.remove_before(from)?;
-        let damage = journal.replay(from, |group, at, _| {
+        log.forget_before(from).delete()?;
+        let damage = log.replay(from, |group, at, _| {
             let each = |view: Record<'_>| {
                 if at >= reach {
                     self.count_again(&view);
@@ -200,10 +200,10 @@ impl Recovered<'_> {
             let place = format!("journal/{segment:016x}.seg");
             losses.record(Cause::Journal, self.now.unix_ms, &place, what);
         });
-        self.tally.folded = journal.end();
+        self.tally.folded = log.end();
         if self.views == 0 {
             // Nothing of the old segments is needed any more.
-            self.reach = journal.end();
+            self.reach = log.end();
         }
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Recovered<'_> {
         self.views += 1;
         let Some(key) = SiteKey::new(record.site) else { return };
         let view = view_of(record, self.tally.place_of(&key, self.now), self.now);
-        self.tally.count_again(&CountedView { view, visit: record.visit });
+        self.tally.count_run(&[CountedView { view, visit: record.visit }], true);
     }
 
     /// A view after the checkpoint: its visitor is online, its session goes on, its id is known.

@@ -96,7 +96,7 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     let now = parts.clock.now();
     let sites = parts.sites.load();
     parts.metrics.sites.show(sites.iter().map(|site| {
-        let Figures { views, visits, visitors, .. } = parts.totals.figures(site.id, now);
+        let Figures { views, visits, visitors, .. } = parts.totals.look(site.id, now).figures();
         Shown {
             site,
             online: parts.sessions.online(site.id, now),

@@ -71,7 +71,7 @@ pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: 
 
 pub fn section(parts: &Parts, site: &Site) -> String {
     let now = parts.clock.now();
-    let figures = parts.totals.figures(site.id, now);
+    let figures = parts.totals.look(site.id, now).figures();
     let past = parts.totals.recent(site.id, now).map(|(past, _)| past);
     let key = &site.key;
     let home = site.hosts.first().map_or("", String::as_str);

@@ -79,7 +79,7 @@ fn once_known(
     let (public, site, pages) = (public.clone(), site.clone(), pages.to_vec());
     Ok(Reply::Later(Box::pin(async move {
         let totals = &public.parts.totals;
-        if !totals.figures(site.id, public.parts.clock.now()).are_known() {
+        if !totals.look(site.id, public.parts.clock.now()).figures().are_known() {
             totals.fetch_figures(site.id).await;
         }
         totals.fetch_pages(site.id, unknown).await;

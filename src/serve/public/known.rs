@@ -33,7 +33,7 @@ impl SiteRead {
     /// Answers once the page is known: at once, or after the store was asked for it, once.
     pub fn once_known(self, answer: impl FnOnce(SiteRead) -> Response + Send + 'static) -> Reply {
         let (totals, now) = (&self.public.parts.totals, self.public.parts.clock.now());
-        match self.page.clone().filter(|page| totals.page(page, self.site.id, now).is_none()) {
+        match self.page.clone().filter(|page| totals.look(self.site.id, now).page(page).is_none()) {
             None => Reply::Now(answer(self)),
             Some(unknown) => Reply::Later(Box::pin(async move {
                 self.public.parts.totals.fetch_pages(self.site.id, vec![unknown]).await;
@@ -46,9 +46,11 @@ impl SiteRead {
     pub fn current_figures(&self) -> CurrentFigures {
         let Parts { totals, sessions, clock, .. } = &*self.public.parts;
         let (site, now) = (self.site.id, clock.now());
-        let figures = totals.figures(site, now);
-        let page =
-            self.page.as_ref().map(|page| (sessions.page_online(page, now), totals.page(page, site, now)));
+        let figures = totals.look(site, now).figures();
+        let page = self
+            .page
+            .as_ref()
+            .map(|page| (sessions.page_online(page, now), totals.look(site, now).page(page)));
         let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
         let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
         let stale = totals.stale() || !are_known || is_page_unknown;

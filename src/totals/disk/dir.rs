@@ -57,12 +57,6 @@ impl DataDir {
         Ok(DataDir { folder, _lock: lock })
     }
 
-    /// Whether a process uses the directory now.
-    pub fn is_in_use(path: &Path) -> bool {
-        let lock = OpenOptions::new().read(true).write(true).open(path.join("LOCK"));
-        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
-    }
-
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.folder.path
@@ -105,6 +99,12 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// Whether a process uses a data directory now.
+pub fn is_in_use(data_dir: &Path) -> bool {
+    let lock = OpenOptions::new().read(true).write(true).open(data_dir.join("LOCK"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 const CHECK: &str = "crc32 ";

@@ -41,7 +41,9 @@ impl Folder {
 
     /// A directory in this one.
     pub fn within(&self, name: &str) -> Self {
-        Folder { path: self.path.join(name), ..self.clone() }
+        let mut folder = self.clone();
+        folder.path.push(name);
+        folder
     }
 
     /// The names of its files that are text.

@@ -20,7 +20,7 @@ use std::path::Path;
 use super::files::if_there;
 
 /// How a magic number and a letter begin a file: the format is the byte that follows.
-const MAGIC: &[u8] = b"footfall";
+pub const MAGIC: &[u8] = b"footfall";
 
 /// Letters of the binary files, and the format of each that this version writes and reads.
 const BINARY: [(u8, u8); 3] = [(b'j', 1), (b'o', 1), (b'c', 1)];
@@ -72,7 +72,7 @@ fn check_text(path: &Path) -> io::Result<()> {
     }
 }
 
-fn refused(path: &Path, found: &str, known: &str) -> io::Error {
+pub fn refused(path: &Path, found: &str, known: &str) -> io::Error {
     let what = unknown(found, known);
     io::Error::new(io::ErrorKind::InvalidData, format!("{}: {what}", path.display()))
 }

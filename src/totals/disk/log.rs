@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use super::dir::{self, Kept};
 use super::files::{File, Folder};
+use super::formats::{self, MAGIC};
 use super::frame::{FRAME_HEADER, MAX_PAYLOAD, Position, Scan, checksum_at, frame_at, seal, split_header};
 
-const MAGIC: &[u8; 8] = b"footfall";
 const FORMAT: u8 = 1;
 const LIST: &str = "list";
 /// Bytes of a segment before its first frame.
@@ -108,9 +108,8 @@ impl Segments {
             }
             kept.insert(number, bytes);
         }
-        for number in should_be(&folder, &kept, after)?.filter(|number| !kept.contains_key(number)) {
-            harmed.insert(number, Harm::Missing);
-        }
+        let should_be = should_be(&folder, &kept, after)?.into_iter();
+        harmed.extend(should_be.filter(|n| !kept.contains_key(n)).map(|n| (n, Harm::Missing)));
         let last = kept.keys().chain(harmed.keys()).copied().fold(after, u64::max);
         let number = last.checked_add(1).ok_or_else(|| invalid("no segment number is left"))?;
         let next = Next { folder: folder.clone(), kind, number, listed: kept.keys().copied().collect() };
@@ -282,22 +281,17 @@ fn write_list(folder: &Folder, numbers: &[u64]) -> io::Result<()> {
 /// The segments that must be there: those of the list or, where there is none that can be believed, those
 /// between the first and the last that are there; where there is nothing at all, the one that others
 /// remember.
-fn should_be(
-    folder: &Folder,
-    kept: &BTreeMap<u64, u64>,
-    after: u64,
-) -> io::Result<impl Iterator<Item = u64> + use<>> {
-    let listed: Option<Vec<u64>> = match dir::check(folder.read(LIST)?.as_deref()) {
-        Kept::Whole(text) => text.lines().map(|line| u64::from_str_radix(line, 16).ok()).collect(),
-        Kept::Absent | Kept::Damaged => None,
-    };
-    let (first, last) = (kept.first_key_value(), kept.last_key_value());
-    let between = match (&listed, first, last) {
-        (None, Some((first, _)), Some((last, _))) if last - first < MOST_MISSING => *first..*last,
-        (None, None, _) if after > 0 => after..after + 1,
-        _ => 0..0,
-    };
-    Ok(listed.unwrap_or_default().into_iter().chain(between))
+fn should_be(folder: &Folder, kept: &BTreeMap<u64, u64>, after: u64) -> io::Result<Vec<u64>> {
+    if let Kept::Whole(text) = dir::check(folder.read(LIST)?.as_deref())
+        && let Some(listed) = text.lines().map(|line| u64::from_str_radix(line, 16).ok()).collect()
+    {
+        return Ok(listed);
+    }
+    Ok(match (kept.first_key_value(), kept.last_key_value()) {
+        (Some((first, _)), Some((last, _))) if last - first < MOST_MISSING => (*first..*last).collect(),
+        (None, _) if after > 0 => vec![after],
+        _ => Vec::new(),
+    })
 }
 
 /// Reads the frames of a segment from an offset on.
@@ -358,20 +352,18 @@ fn has_head(folder: &Folder, file: &File, bytes: u64, kind: u8, number: u64) -> 
     if is_empty || found == header(kind, number) {
         return Ok(true);
     }
-    let path = folder.path.join(segment_name(number)).display().to_string();
+    let path = folder.path.join(segment_name(number));
     if found.starts_with(MAGIC) && found[8] == kind && found[9] > FORMAT {
-        return Err(invalid(&format!(
-            "{path} is of format {}, this version reads {FORMAT}; it is left as it is",
-            found[9]
-        )));
+        return Err(formats::refused(&path, &found[9].to_string(), &FORMAT.to_string()));
     }
     let bytes = folder.read(&segment_name(number))?.unwrap_or_default();
     if Scan::new(number, &bytes, HEADER as usize).next_frame(HEADER as usize).is_some() {
         return Ok(false);
     }
     Err(invalid(&format!(
-        "{path} is not a segment of footfall, or is damaged throughout; it is left as it is. Move it away to \
-         start without it: what it held is lost then, and that is recorded"
+        "{} is not a segment of footfall, or is damaged throughout; it is left as it is. Move it away to \
+         start without it: what it held is lost then, and that is recorded",
+        path.display()
     )))
 }
 

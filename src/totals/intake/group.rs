@@ -2,7 +2,7 @@
 //! answered together.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::ingest::Reason;
@@ -40,31 +40,33 @@ impl Group {
 
 /// How a group ended, and who waits to know.
 #[derive(Default)]
-pub struct Done(Mutex<(Option<Result<(), Reason>>, Vec<Waker>)>);
+pub struct Done(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    outcome: Option<Result<(), Reason>>,
+    wakers: Vec<Waker>,
+}
 
 impl Done {
     /// Tells everyone.
     pub fn finish(&self, outcome: Result<(), Reason>) {
-        let ended = (Some(outcome), Vec::new());
-        let (_, wakers) =
-            std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), ended);
-        wakers.into_iter().for_each(Waker::wake);
+        let ended = Waiting { outcome: Some(outcome), wakers: Vec::new() };
+        let waiting = std::mem::replace(&mut *self.lock(), ended);
+        waiting.wakers.into_iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Resolves when the view's group is written (and synced, as configured), or undone: then the promise of
 /// a 204 cannot be kept. Dropping it changes nothing: the view is counted or undone with its group.
 pub struct Written {
-    group: Arc<Done>,
+    pub(super) group: Arc<Done>,
     /// The index of its waker among those of the group.
-    place: Option<usize>,
-}
-
-impl Written {
-    /// Waits for a group.
-    pub fn with(group: &Arc<Done>) -> Self {
-        Written { group: group.clone(), place: None }
-    }
+    pub(super) place: Option<usize>,
 }
 
 impl Future for Written {
@@ -72,7 +74,7 @@ impl Future for Written {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Written { group, place } = &mut *self;
-        let (outcome, wakers) = &mut *group.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { outcome, wakers } = &mut *group.lock();
         if let Some(outcome) = outcome {
             return Poll::Ready(*outcome);
         }

@@ -15,9 +15,9 @@ use crate::clock::{Clock, Moment};
 use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
 use crate::totals::disk::fatal::die;
-use crate::totals::disk::files::{File, Folder};
+use crate::totals::disk::files::File;
 use crate::totals::disk::frame::Position;
-use crate::totals::disk::log::{AppendError, Damage, HEADER, Segments};
+use crate::totals::disk::log::{AppendError, HEADER, Segments};
 
 /// When an accepted view is safe: what a 204 promises (G1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub struct JournalConfig {
     pub max_bytes: u64,
 }
 
-const KIND: u8 = b'j';
+/// The letter of its segments.
+pub const KIND: u8 = b'j';
 
 /// A new segment is begun beyond this size, so that old ones can be deleted.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -75,16 +76,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in a folder, to go on in a segment after number `after`, and starts the thread that
-    /// syncs it.
+    /// Goes on with a log that has been opened and read back, and starts the thread that syncs it.
     pub fn open(
-        folder: Folder,
-        after: u64,
+        log: Segments,
         config: JournalConfig,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> io::Result<Arc<Self>> {
-        let log = Segments::open(folder, KIND, after)?;
         let (requests, queue) = mpsc::channel();
         // What was there has been synced on opening, and so has the new segment's head.
         let (synced_sender, synced) = watch::channel(log.end());
@@ -170,20 +168,6 @@ impl Journal {
             // The thread that syncs has ended, and with it the process: nothing is promised any more.
             std::future::pending::<()>().await;
         }
-    }
-
-    /// Where the next group will begin.
-    pub fn end(&self) -> Position {
-        self.state().log.end()
-    }
-
-    /// Reads every group from a position on; see [`Segments::replay`].
-    pub fn replay(
-        &self,
-        from: Position,
-        each: impl FnMut(&[u8], Position, Position) -> io::Result<()>,
-    ) -> io::Result<Vec<Damage>> {
-        self.state().log.replay(from, each)
     }
 
     /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something. Where that

@@ -61,7 +61,7 @@ impl Intake {
         let (written, is_first) = {
             let Open { group, .. } = &mut *self.open();
             group.views.push(CountedView { view, visit: false });
-            (Written::with(&group.done), group.views.len() == 1)
+            (Written { group: group.done.clone(), place: None }, group.views.len() == 1)
         };
         if is_first {
             self.wake.notify_one();
@@ -69,13 +69,9 @@ impl Intake {
         Ok(written)
     }
 
-    fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
-        self.journal.as_ref()?.reached(now)
-    }
-
     /// Why views are refused now.
-    pub fn refuses(&self, now: Moment) -> Option<Reason> {
-        self.reached(now).map(|(_, reason)| reason)
+    pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
+        self.journal.as_ref()?.reached(now)
     }
 
     /// To be called once a second on the event loop.

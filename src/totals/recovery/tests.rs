@@ -186,7 +186,7 @@ impl Process {
             writer: mailbox,
             reloads: false,
         });
-        let at_start = (0..SITES).map(|site| totals.figures(SiteId(site), clock.now())).collect();
+        let at_start = (0..SITES).map(|site| totals.look(SiteId(site), clock.now()).figures()).collect();
         let dir = parts.dir.clone();
         let delivery = Delivery::new(parts, store().await).unwrap();
         let mut writer = Writer::new(shared, sessions.clone(), dir, config, delivery, frozen_to);
@@ -349,7 +349,7 @@ impl Run {
             Step::CutPower { seed } => {
                 self.written().await;
                 let journal = self.process().totals.shared.intake.journal.clone().unwrap();
-                journal.synced_to(journal.end()).await;
+                journal.synced_to(journal.ask_sync()).await;
                 self.cut_power(seed).await;
             }
             Step::Stop => self.stop().await,
@@ -479,13 +479,13 @@ impl Run {
         let (now, process) = (self.clock.now(), self.process.as_ref().unwrap());
         let hour = calendar().span(now.unix_ms).hour;
         for site in 0..SITES {
-            let figures = process.totals.figures(SiteId(site), now);
+            let figures = process.totals.look(SiteId(site), now).figures();
             assert!(!known || figures.views.day.is_some(), "the figures are known after a start");
             self.check_site(site, &figures, &hour);
             for period in Period::SHOWN {
                 for page in (0..12).filter(|_| self.max_pages >= 12) {
                     let text = Page::trusted(SiteId(site), &format!("/{page}"));
-                    let shown = process.totals.page(&text, SiteId(site), now);
+                    let shown = process.totals.look(SiteId(site), now).page(&text);
                     let (views, _) = self.sums(site, Some(page), period, &hour);
                     assert!(
                         shown.is_none_or(|shown| shown.get(period) == Some(&views)),
@@ -621,7 +621,7 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
             }
         }
         let now = run.clock.now();
-        let figures = run.process().totals.figures(SiteId(0), now);
+        let figures = run.process().totals.look(SiteId(0), now).figures();
         assert_eq!((figures.views.all, figures.visits.all), (Some(24), Some(3)), "operation {n}");
         assert_eq!(run.process().outcomes(), (24, 0));
         let fresh = tempfile::tempdir().unwrap();
@@ -629,7 +629,7 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
         run.process.take().unwrap().end().await;
         let config = settings(fresh.path(), 1000, Sync::EverySecond);
         let process = Process::start(&config, DataDir::open(fresh.path()).unwrap(), &run.clock).await;
-        let figures = process.totals.figures(SiteId(0), now);
+        let figures = process.totals.look(SiteId(0), now).figures();
         assert_eq!(
             (figures.views.all, figures.visits.all),
             (Some(24), Some(3)),
@@ -666,7 +666,7 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.step(&Step::Turn).await;
     run.step(&VIEW).await;
     let journal = run.process().totals.shared.intake.journal.clone().unwrap();
-    journal.synced_to(journal.end()).await;
+    journal.synced_to(journal.ask_sync()).await;
     run.faults.only(&[Operation::Sync]);
     run.faults.fail_after(1);
     let died = {

@@ -77,13 +77,10 @@ impl<B: Buckets> Cell<B> {
 
     /// The store holds so much of an hour now.
     pub fn applied(&mut self, hour: &CivilHour, amount: B::Amount) {
-        let place = self.unapplied.iter().position(|(of, _)| B::have_in_common(of, hour));
-        let Some(place) = place else { return };
-        let left = self.unapplied[place].1.minus(amount);
-        self.unapplied[place].1 = left;
-        if left == B::Amount::default() {
-            self.unapplied.swap_remove(place);
+        for (_, held) in self.unapplied.iter_mut().filter(|(of, _)| B::have_in_common(of, hour)) {
+            *held = held.minus(amount);
         }
+        self.unapplied.retain(|(_, held)| *held != B::Amount::default());
     }
 
     /// Whether the store holds all of it.

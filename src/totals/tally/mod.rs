@@ -58,21 +58,6 @@ struct SiteTally {
 }
 
 impl SiteTally {
-    fn new(key: SiteKey, calendar: Calendar, pages: Pages, now: Moment) -> Self {
-        let span = calendar.span(now.unix_ms);
-        SiteTally {
-            key,
-            midnight_ms: calendar.day_begins_ms(span.hour.day),
-            calendar,
-            span,
-            pages,
-            totals: RunningTotals::new(),
-            revision: 0,
-            recent: RecentBuckets::default(),
-            pending: None,
-        }
-    }
-
     /// Whether an hour's week is one of the site's calendar.
     fn cuts(&self, hour: &CivilHour) -> bool {
         self.calendar.week_of(hour.day) == hour.week
@@ -137,7 +122,18 @@ impl Tally {
     fn add_site(&mut self, key: SiteKey, calendar: Calendar, now: Moment) -> SiteId {
         let id = SiteId(self.sites.len() as u16);
         self.by_key.insert(key.clone(), id);
-        self.sites.push(SiteTally::new(key, calendar, Pages::new(id, self.max_pages), now));
+        let span = calendar.span(now.unix_ms);
+        self.sites.push(SiteTally {
+            key,
+            midnight_ms: calendar.day_begins_ms(span.hour.day),
+            calendar,
+            span,
+            pages: Pages::new(id, self.max_pages),
+            totals: RunningTotals::new(),
+            revision: 0,
+            recent: RecentBuckets::default(),
+            pending: None,
+        });
         id
     }
 
@@ -178,17 +174,9 @@ impl Tally {
         self.folded = end.unwrap_or(self.folded);
     }
 
-    /// Counts a view of the journal that is in no batch: read back at start.
-    pub fn count_again(&mut self, view: &CountedView) {
-        self.count_run(std::slice::from_ref(view), true);
-    }
-
-    fn count_run(&mut self, run: &[CountedView], again: bool) {
-        let Some((CountedView { view: first, .. }, CountedView { view: last, .. })) =
-            run.first().zip(run.last())
-        else {
-            return;
-        };
+    /// Counts views of one site and hour. `again`: they are of the journal and in no batch, read back at start.
+    pub fn count_run(&mut self, run: &[CountedView], again: bool) {
+        let (Some(CountedView { view: first, .. }), Some(last)) = (run.first(), run.last()) else { return };
         let Some(site) = self.sites.get_mut(first.site.index()) else { return };
         self.sealed.extend(site.seal_before(&first.hour));
         let mut sums = Sums { views: run.len() as u64, visits: 0 };
@@ -201,7 +189,7 @@ impl Tally {
                 site.change().see(&first.hour, visitor.today.0, again);
             }
         }
-        site.add(&first.hour, sums, last.at.unix_ms);
+        site.add(&first.hour, sums, last.view.at.unix_ms);
         self.oldest_ms.get_or_insert(first.at.unix_ms);
         if !again {
             self.metrics.sites.counted(first.site, sums.views, sums.visits);
@@ -316,9 +304,8 @@ impl Tally {
 
     /// Every site by its place.
     pub fn sites(&self) -> Vec<(SiteId, SiteKey)> {
-        let mut sites: Vec<_> = self.by_key.iter().map(|(key, id)| (*id, key.clone())).collect();
-        sites.sort_unstable();
-        sites
+        let sites = self.sites.iter().enumerate();
+        sites.map(|(place, site)| (SiteId(place as u16), site.key.clone())).collect()
     }
 
     /// What the store is known to hold of a site, for the checkpoint.

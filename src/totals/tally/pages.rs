@@ -68,40 +68,33 @@ pub struct Pages {
 impl Pages {
     /// An empty table of at most `max` pages.
     pub fn new(site: SiteId, max: usize) -> Self {
-        let mut pages = Pages {
+        // The page of those that find no room is not in the index.
+        Pages {
             site,
             index: HashTable::new(),
-            counts: Vec::new(),
-            entries: Vec::new(),
+            counts: vec![Count { key: 0, pending: 0, used: true }],
+            entries: vec![Entry::new(OTHER.into())],
             dirty: Vec::new(),
             hour: None,
             hand: 0,
             max: max + 1,
             latest: NaiveDate::MIN,
-        };
-        // The page of those that find no room is not in the index.
-        pages.counts.push(Count { key: 0, pending: 0, used: true });
-        pages.entries.push(Entry::new(OTHER.into()));
-        pages
+        }
     }
 
     /// The place of a page, made if there is room.
     fn intern(&mut self, page: &Page) -> Option<u32> {
-        if let Some(slot) = self.find(page) {
-            return Some(slot);
-        }
-        self.room().map(|slot| self.place(slot, page))
+        self.find(page).or_else(|| self.room().map(|slot| self.place(slot, page)))
     }
 
     fn place(&mut self, slot: u32, page: &Page) -> u32 {
-        let (count, entry) =
-            (Count { key: page.key(), pending: 0, used: true }, Entry::new(page.as_str().into()));
-        match (self.counts.get_mut(slot as usize), self.entries.get_mut(slot as usize)) {
-            (Some(old_count), Some(old_entry)) => (*old_count, *old_entry) = (count, entry),
-            _ => {
-                self.counts.push(count);
-                self.entries.push(entry);
-            }
+        let count = Count { key: page.key(), pending: 0, used: true };
+        let entry = Entry::new(page.as_str().into());
+        if slot as usize == self.entries.len() {
+            self.counts.push(count);
+            self.entries.push(entry);
+        } else {
+            (self.counts[slot as usize], self.entries[slot as usize]) = (count, entry);
         }
         let counts = &self.counts;
         self.index.insert_unique(page.key(), slot, |&slot| counts[slot as usize].key);
@@ -179,10 +172,7 @@ impl Pages {
     /// beyond the bound where there is none else.
     pub fn restore_unapplied(&mut self, page: &str, hour: &CivilHour, views: u64) {
         let page = Page::trusted(self.site, page);
-        let slot = match self.intern(&page) {
-            Some(slot) => slot,
-            None => self.place(self.entries.len() as u32, &page),
-        };
+        let slot = self.intern(&page).unwrap_or_else(|| self.place(self.entries.len() as u32, &page));
         self.entries[slot as usize].add(hour, views);
         self.latest = self.latest.max(hour.day);
     }

@@ -14,7 +14,7 @@ use super::mailbox::{Answer, Job, OrderRequest};
 use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::totals::delivery::Reason;
-use crate::totals::disk::dir::DataDir;
+use crate::totals::disk::dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
 use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
@@ -126,7 +126,7 @@ pub async fn audit_of(
     site: Option<&str>,
 ) -> Result<Option<Vec<Audit>>, StoreError> {
     let is_the_services = *url == StoreUrl::Embedded && config.store.url == StoreUrl::Embedded;
-    if is_the_services && DataDir::is_in_use(&config.data_dir) {
+    if is_the_services && dir::is_in_use(&config.data_dir) {
         return Ok(None);
     }
     match url.file(&config.data_dir) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock::{Clock, Moment};
-use crate::ingest::{Reason, SaltTable};
+use crate::ingest::SaltTable;
 use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId};
 use crate::totals::disk::losses::Losses;
@@ -102,7 +102,7 @@ impl Shared {
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
         Health {
-            refusing: self.intake.refuses(self.clock.now()).map(Reason::word),
+            refusing: self.intake.reached(self.clock.now()).map(|(_, reason)| reason.word()),
             store_up: self.store_up(),
             held: self.held(),
             lost: self.losses.summary(),

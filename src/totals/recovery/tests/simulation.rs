@@ -302,7 +302,9 @@ impl World {
         self.has(index, async |process| process.writer.answer(vec![request]).await).await;
         let instance = &self.instances[index];
         let now = instance.clock.now();
-        let Some(figures) = instance.process.as_ref().unwrap().totals.page(&text, id, now) else { return };
+        let Some(figures) = instance.process.as_ref().unwrap().totals.look(id, now).page(&text) else {
+            return;
+        };
         let hour = calendar().span(now.unix_ms).hour;
         for period in Period::SHOWN {
             let of = |by| self.sums(by, site, Some(page), period, &hour).0;
@@ -378,7 +380,8 @@ impl World {
                 views.for_each(|view| _ = view.batch.get_or_insert(frozen));
             }
             let now = instance.clock.now();
-            let figures: Vec<_> = (0..SITES).map(|site| process.totals.figures(SiteId(site), now)).collect();
+            let figures: Vec<_> =
+                (0..SITES).map(|site| process.totals.look(SiteId(site), now).figures()).collect();
             for (site, figures) in (0..SITES).zip(figures) {
                 self.compare_site(index, site, &figures);
             }

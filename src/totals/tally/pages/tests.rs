@@ -55,7 +55,7 @@ fn figures(of: &Amounts, text: &str, day: u8) -> PageFigures {
         let more = same_buckets(&hour_of(*other), &hour_of(day)).map(|same| if same { *amount } else { 0 });
         figures = figures.zip(more).map(|(figure, more)| figure + more);
     }
-    figures.into()
+    figures
 }
 
 struct Run {
