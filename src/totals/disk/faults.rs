@@ -59,7 +59,7 @@ impl State {
     }
 }
 
-/// See the module. A clone is the same disk.
+/// A clone is the same disk.
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 use super::faults::{Disk, Faults, Operation, Place};
 
-/// See the module.
 #[derive(Clone)]
 pub struct Folder {
     pub path: PathBuf,

@@ -10,9 +10,7 @@ pub const MAX_PAYLOAD: u32 = 1 << 30;
 /// A place in a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Number of the segment.
     pub segment: u64,
-    /// Byte in it.
     pub offset: u64,
 }
 

@@ -51,11 +51,9 @@ pub enum Harm {
 /// A stretch of a segment that holds no valid frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Where it begins.
     pub at: Position,
     /// Bytes up to the next valid frame, or the end; 0 where the segment is missing.
     pub bytes: u64,
-    /// What is wrong with it.
     pub harm: Harm,
 }
 
@@ -76,7 +74,7 @@ pub enum AppendError {
     Unknown(io::Error),
 }
 
-/// See the module. One task appends; files that are full are never written again.
+/// One task appends; files that are full are never written again.
 pub struct Segments {
     folder: Folder,
     kind: u8,

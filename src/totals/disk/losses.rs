@@ -43,7 +43,6 @@ pub enum Cause {
     Salts = 3,
 }
 
-/// See the module.
 pub struct Losses {
     path: PathBuf,
     metrics: Arc<Metrics>,
