@@ -280,6 +280,17 @@ fn timestamp(unix_ms: i64) -> Timestamp {
     Timestamp::from_millisecond(unix_ms).unwrap_or_default()
 }
 
+/// The words for the days of a week.
+pub const WEEKDAYS: [(&str, Weekday); 7] = [
+    ("monday", Weekday::Mon),
+    ("tuesday", Weekday::Tue),
+    ("wednesday", Weekday::Wed),
+    ("thursday", Weekday::Thu),
+    ("friday", Weekday::Fri),
+    ("saturday", Weekday::Sat),
+    ("sunday", Weekday::Sun),
+];
+
 /// The calendar of a site: its zone and the day its weeks begin on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar {

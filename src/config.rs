@@ -13,12 +13,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::Weekday;
 use ipnet::IpNet;
 
 pub use faults::{Fault, Faults};
 
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, WEEKDAYS};
 use crate::ingest::{ClientHeader, Proxies};
 use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, Sites};
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
@@ -337,15 +336,6 @@ impl ConfigReader {
     }
 
     fn site(&mut self, place: usize) -> Site {
-        const DAYS: [(&str, Weekday); 7] = [
-            ("monday", Weekday::Mon),
-            ("tuesday", Weekday::Tue),
-            ("wednesday", Weekday::Wed),
-            ("thursday", Weekday::Thu),
-            ("friday", Weekday::Fri),
-            ("saturday", Weekday::Sat),
-            ("sunday", Weekday::Sun),
-        ];
         let name = |key: &str| format!("site.{place}.{key}");
         let mut hosts = self.list(&name("hosts"), values::host);
         dedup(&mut hosts);
@@ -361,7 +351,7 @@ impl ConfigReader {
             origins: self.list(&name("origins"), values::origin),
             calendar: Calendar {
                 zone: self.text(&name("time_zone"), values::zone),
-                week_start: self.choice(&name("week_start"), &DAYS),
+                week_start: self.choice(&name("week_start"), &WEEKDAYS),
             },
             locale: self.text(&name("locale"), values::locale),
             identity: self.choice(&name("identity"), &Identity::WORDS),

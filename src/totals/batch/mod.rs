@@ -39,14 +39,12 @@ pub struct SiteSums {
     pub sums: Sums,
     /// Registers of the day's sketch that rose.
     pub day_registers: Registers,
-    /// Views by page.
     pub pages: Vec<(Arc<str>, u64)>,
 }
 
 /// What a freeze takes of the pending sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frozen {
-    /// What sites gained.
     pub sums: Vec<SiteSums>,
     /// Where the journal goes on after the last view in them.
     pub reach: Position,

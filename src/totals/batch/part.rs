@@ -57,11 +57,8 @@ impl HashKind {
 /// `day:2026-11-23:pages`, `all`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HashName {
-    /// The site.
     pub site: SiteKey,
-    /// The bucket.
     pub bucket: Bucket,
-    /// What of it.
     pub kind: HashKind,
 }
 
@@ -95,7 +92,6 @@ impl fmt::Display for HashName {
 /// once the part is applied to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PartId {
-    /// The batch.
     pub sequence: u64,
     /// The part of it.
     pub part: u32,
@@ -158,7 +154,6 @@ pub type LastParts = HashMap<HashName, PartId>;
 /// fields are in order, within a part and from part to part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The hash.
     pub hash: HashName,
     /// The part that the hash must bear as its marker; none where this writer never wrote to it.
     pub prev: Option<PartId>,
@@ -191,7 +186,6 @@ impl Part {
 /// Distinct visitors to merge into a sketch of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SketchPart {
-    /// The sketch.
     pub name: HashName,
     /// Registers to raise. Raising again changes nothing: no marker guards it.
     pub registers: Registers,

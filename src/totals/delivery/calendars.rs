@@ -6,9 +6,7 @@
 //! calendar the batches were frozen under. Another instance that still counts with the old calendar adds
 //! to the days and to the old week: restart all of them together.
 
-use chrono::Weekday;
-
-use crate::calendar::{Bucket, Calendar, Period};
+use crate::calendar::{Bucket, Calendar, Period, WEEKDAYS};
 use crate::clock::Moment;
 use crate::sites::Sites;
 use crate::totals::batch::part::{HashKind, HashName};
@@ -16,15 +14,7 @@ use crate::totals::store::contract::{Store, StoreError};
 
 /// A calendar as the store notes it: `Asia/Ho_Chi_Minh monday`.
 fn noted(calendar: &Calendar) -> String {
-    let first = match calendar.week_start {
-        Weekday::Mon => "monday",
-        Weekday::Tue => "tuesday",
-        Weekday::Wed => "wednesday",
-        Weekday::Thu => "thursday",
-        Weekday::Fri => "friday",
-        Weekday::Sat => "saturday",
-        Weekday::Sun => "sunday",
-    };
+    let (first, _) = WEEKDAYS[calendar.week_start.num_days_from_monday() as usize];
     format!("{} {first}", calendar.zone.name())
 }
 

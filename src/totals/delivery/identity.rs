@@ -41,7 +41,6 @@ pub struct Dataset {
 /// Who this data directory is to the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The writer.
     pub writer: WriterId,
     /// The key that view ids are hashed with.
     pub id_key: [u8; 16],

@@ -29,9 +29,7 @@ const KEEP: Duration = Duration::from_secs(48 * 3600);
 pub struct Today {
     /// Its place in the table.
     pub id: SiteId,
-    /// The site.
     pub site: SiteKey,
-    /// The day.
     pub day: NaiveDate,
 }
 

@@ -22,7 +22,6 @@ const ID: u8 = 8;
 /// A view read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its key.
     pub site: &'a str,
     /// When it was accepted, Unix milliseconds.
     pub at_ms: i64,

@@ -92,9 +92,7 @@ pub enum Outcome {
 /// A question for a hash.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The hash.
     pub hash: HashName,
-    /// The fields.
     pub fields: Vec<Arc<str>>,
 }
 

@@ -19,7 +19,6 @@ pub const HASHES: usize = 200;
 /// A name of a site, as text: a store may hold what this version has no name for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredName {
-    /// The site.
     pub site: SiteKey,
     /// `day:2026-11-23` and the like.
     pub name: Arc<str>,

@@ -39,7 +39,6 @@ pub struct StoredRecent {
     pub sums: Vec<(Bucket, Sums)>,
     /// The day that `most_read` is of.
     pub day: NaiveDate,
-    /// See [`Recent::most_read`].
     pub most_read: Vec<Arc<str>>,
 }
 

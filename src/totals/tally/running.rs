@@ -17,7 +17,6 @@ pub struct Stored {
     pub sums: PerPeriod<Sums>,
     /// Visitors of the other days of each bucket: none of the day's.
     pub earlier_visitors: PerPeriod<u64>,
-    /// The day's visitors.
     pub sketch: Sketch,
 }
 

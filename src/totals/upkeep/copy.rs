@@ -49,12 +49,7 @@ pub enum CopyError {
     Moves(SiteKey),
     /// What was copied is not what should be.
     #[error("site {site}: the copy is not like the original: {what}")]
-    Differs {
-        /// The site.
-        site: SiteKey,
-        /// In words.
-        what: String,
-    },
+    Differs { site: SiteKey, what: String },
 }
 
 fn source(error: StoreError) -> CopyError {

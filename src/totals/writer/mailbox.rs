@@ -28,9 +28,7 @@ pub enum Message {
 
 /// A request for figures that are not known, or old.
 pub struct ReadRequest {
-    /// The site.
     pub site: SiteId,
-    /// What of it.
     pub wanted: Wanted,
     /// Told when the tally has the answer, or when there is none.
     pub done: oneshot::Sender<()>,
@@ -102,7 +100,6 @@ pub type Answer = Result<String, String>;
 
 /// An order on its way to the writer.
 pub struct OrderRequest {
-    /// What to do.
     pub order: Order,
     /// Where the answer goes.
     pub done: oneshot::Sender<Answer>,
@@ -122,7 +119,6 @@ impl OrderRequest {
 
 /// Sites on their way to the writer.
 pub struct Registration {
-    /// The sites.
     pub wanted: Sites,
     /// Where the answer goes.
     pub done: oneshot::Sender<Result<(), NoPlace>>,

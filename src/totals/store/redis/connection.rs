@@ -30,7 +30,6 @@ pub struct Connection {
     /// The password, to keep it out of texts.
     secret: Option<String>,
     slot: Mutex<Slot>,
-    /// Connections made.
     made: AtomicU64,
 }
 

@@ -28,7 +28,7 @@ pub struct Audit {
     pub site: String,
     /// Views and visits of all time, as kept.
     pub views: u64,
-    /// See `views`.
+    /// Visits of all time, as kept.
     pub visits: u64,
     /// Buckets whose sums were compared.
     pub buckets: usize,
