@@ -49,7 +49,7 @@ impl Place {
     }
 }
 
-/// See the module.
+/// Durable batches in order of their sequence.
 pub struct Outbox {
     log: Segments,
     places: VecDeque<Place>,

@@ -65,12 +65,13 @@ pub struct Delivery<S> {
     /// A hash was lost, and the data set found to be ours: it is healed from the outbox.
     pub(super) refills: bool,
     /// The first civil day that each site's data set knows.
-    pub(super) since: HashMap<SiteKey, NaiveDate>,
+    pub since: HashMap<SiteKey, NaiveDate>,
     /// The days that salts are drawn for.
     pub(super) salted: Vec<Today>,
     /// Visitors of running days are told apart by the salts that were drawn.
     pub serves: bool,
-    pub(super) calendars_noted: bool,
+    /// The store knows the calendars of `sites`.
+    pub calendars_noted: bool,
     /// The batch added last, if it is the next to be sent: saves reading it back.
     pub(super) fresh: Option<Batch>,
     /// What in the settings of the store's server endangers counts.
@@ -147,11 +148,6 @@ impl<S: Store> Delivery<S> {
         matches!(self.link, Link::Verified(_)) && self.outbox.waiting() == 0
     }
 
-    /// The first civil day that a site's data set knows.
-    pub fn since(&self, site: &SiteKey) -> Option<NaiveDate> {
-        self.since.get(site).copied()
-    }
-
     /// The next try to reach the store need not wait.
     pub fn retry_now(&mut self) {
         self.back_off.until = None;
@@ -167,12 +163,6 @@ impl<S: Store> Delivery<S> {
         if self.held().is_none() {
             self.link = Link::Away;
         }
-    }
-
-    /// Other sites are in force or about to be.
-    pub fn replace_sites(&mut self, sites: Arc<Sites>) {
-        self.sites = sites;
-        self.calendars_noted = false;
     }
 
     /// What hashes bear now of a writer.

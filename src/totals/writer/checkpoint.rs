@@ -44,7 +44,7 @@ pub struct KnownPage {
     pub figures: PageFigures,
 }
 
-/// See the module. Sites are named by their place in `sites`, which is that of their [`SiteId`] when it is
+/// What the file holds. Sites are named by their place in `sites`, which is that of their [`SiteId`] when it is
 /// written; on reading, translate with [`Checkpoint::places`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {

@@ -195,7 +195,7 @@ impl<S: Store> Writer<S> {
         let (mut bears, mut read) = (Vec::new(), Vec::new());
         for site in self.delivery.sites.all() {
             let hour = site.calendar.span(now.unix_ms).hour;
-            let since = self.delivery.since(&site.key).unwrap_or(hour.day);
+            let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
             let (stored, markers) = self.reader().running(&site.key, &hour, since).await?;
             bears.extend(markers);
             read.push((site.id, stored));
