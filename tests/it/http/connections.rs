@@ -86,6 +86,8 @@ fn without_descriptors_it_waits_and_goes_on() {
         counted += 1;
     };
     send(&mut reader);
+    // Its connection has to be accepted before the descriptors are used up.
+    operator.ask(request("GET", "/metrics", &[], b"")).unwrap();
     let crowd: Vec<Connection> = (0..100).map(|_| Connection::open(service.public()).unwrap()).collect();
     until("accepts fail", || {
         let metrics = operator.ask(request("GET", "/metrics", &[], b"")).unwrap();
