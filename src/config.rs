@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use url::Url;
 
 pub use faults::{Fault, Faults};
 
@@ -232,7 +233,8 @@ impl ConfigReader {
                 max_readers: self.number("live.max_readers", 0, 1_000_000),
                 heartbeat: self.duration("live.heartbeat", "1s", "5m"),
             },
-            mount: values::path_of(public_url),
+            mount: Url::parse(public_url)
+                .map_or(String::new(), |url| url.path().trim_end_matches('/').to_owned()),
         }
     }
 
@@ -280,14 +282,7 @@ impl ConfigReader {
         totals::Config {
             data_dir: PathBuf::from(self.text("data_dir", values::directory)),
             journal: JournalConfig {
-                sync: self.choice(
-                    "journal.sync",
-                    &[
-                        ("every-second", Sync::EverySecond),
-                        ("always", Sync::Always),
-                        ("memory", Sync::Memory),
-                    ],
-                ),
+                sync: self.choice("journal.sync", &Sync::WORDS),
                 max_unsynced: self.duration("journal.max_unsynced", "2s", "5m"),
                 max_bytes: self.size("journal.max_bytes", "16 MiB", "1 TiB"),
             },

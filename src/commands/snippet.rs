@@ -2,7 +2,7 @@
 
 use super::outcome::{Failure, Outcome};
 use crate::config::Config;
-use crate::serve::{LATEST, Names, integrity};
+use crate::serve::{LATEST, Names, filled, integrity};
 use crate::sites::{Identity, Signal, Site};
 
 /// The script's line, the counters, what replaces scripts, and the policy's lines.
@@ -35,37 +35,21 @@ fn text(config: &Config, site: &Site) -> String {
     let more = if site.identity == Identity::Browser { script("more.js", "") + "\n" } else { String::new() };
     let origin =
         url::Url::parse(&base).map_or_else(|_| base.clone(), |url| url.origin().ascii_serialization());
-    format!(
-        r#"{warning}<!-- Into the head of every page: -->
-{more}{line}
-
-<!-- Where the counters are to be shown; one that is not known yet stays as written here: -->
-{counters}
-<!-- For readers without scripts, on each page with its own URL, percent-encoded: -->
-<noscript><img width="1" height="1" alt=""
-  src="{base}/{beacon}.gif?site={key}&amp;url=https%3A%2F%2F{host}%2F"></noscript>
-
-<!-- Or, for pages that pin what they load, this version for ever. The first line is for
-     pages with live counters, lists, foreign element names or opt-out buttons: -->
-{pinned_more}
-{pinned_line}
-
-<!-- A Content-Security-Policy needs these sources beside its own:
-       script-src {origin};
-       connect-src {origin};
-       img-src {origin};
-     With nonces give each script line its nonce instead of the first. With Trusted Types, or
-     nonces without 'strict-dynamic', paste the line of {name}.more.js too, first. -->
-"#,
-        line = script("js", &attributes),
-        counters = counters(config, site),
-        beacon = names.beacon,
-        key = site.key,
-        host = site.hosts.first().map_or("", String::as_str),
-        pinned_more = pinned("more.js", ""),
-        pinned_line = pinned("js", &attributes),
-        name = names.script,
-    )
+    let texts = [
+        ("warning", &*warning),
+        ("more", &more),
+        ("line", &script("js", &attributes)),
+        ("counters", &counters(config, site)),
+        ("base", &base),
+        ("beacon", &names.beacon),
+        ("key", site.key.as_str()),
+        ("host", site.hosts.first().map_or("", String::as_str)),
+        ("pinned_more", &pinned("more.js", "")),
+        ("pinned_line", &pinned("js", &attributes)),
+        ("origin", &origin),
+        ("name", &names.script),
+    ];
+    filled(include_str!("snippet/page.html"), &texts)
 }
 
 /// The attributes by which the script knows the site and what it has configured.
@@ -95,19 +79,14 @@ fn counters(config: &Config, site: &Site) -> String {
     let Some(labels) = languages.find(&site.locale).or_else(|| languages.find("en")) else {
         return String::new();
     };
-    format!(
-        r#"<div lang="{}">
-<p>{}: <span data-footfall="page.views.all">–</span></p>
-<p>{}</p>
-<ul>
-  <li><span data-footfall="visits.all" data-footfall-pad="9">–</span></li>
-  <li>{}: <span data-footfall="online">–</span></li>
-  <li>{}: <span data-footfall="visits.week">–</span></li>
-  <li>{}: <span data-footfall="visits.month">–</span></li>
-  <li>{}: <span data-footfall="visits.year">–</span></li>
-</ul>
-</div>
-"#,
-        labels.tag, labels.views, labels.title, labels.online, labels.week, labels.month, labels.year
-    )
+    let texts = [
+        ("tag", &*labels.tag),
+        ("views", &labels.views),
+        ("title", &labels.title),
+        ("online", &labels.online),
+        ("week", &labels.week),
+        ("month", &labels.month),
+        ("year", &labels.year),
+    ];
+    filled(include_str!("snippet/counters.html"), &texts)
 }

@@ -103,11 +103,6 @@ pub(super) fn public_url(text: &str) -> Read<String> {
     )
 }
 
-/// The path of a URL that [`public_url`] has read.
-pub(super) fn path_of(public_url: &str) -> String {
-    Url::parse(public_url).map_or(String::new(), |url| url.path().trim_end_matches('/').to_owned())
-}
-
 /// A label: what readers are shown.
 pub(super) fn label(text: &str) -> Read<String> {
     let good = !text.trim().is_empty() && text.chars().count() <= 64 && !text.contains(char::is_control);

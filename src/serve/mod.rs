@@ -29,7 +29,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 
 pub use admin::control::{ControlSocket, SOCKET as CONTROL_SOCKET, at as socket_at, serve_control};
-pub use answer::names::Names;
+pub use answer::{html::filled, names::Names};
 pub use conn::{Listener, bind};
 pub use live::Config as LiveConfig;
 pub use parts::{Config, Lists, Parts};

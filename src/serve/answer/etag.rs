@@ -24,11 +24,6 @@ pub fn of(beginning: u64, rest: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// A tag without its quotes.
-pub fn unquoted(tag: &HeaderValue) -> String {
-    tag.to_str().unwrap_or_default().trim_matches('"').to_owned()
-}
-
 /// Whether `If-None-Match` names a tag (weak comparison, RFC 9110, 13.1.2).
 pub fn is_held(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers.get_all(IF_NONE_MATCH).iter().any(|list| {

@@ -78,11 +78,6 @@ impl Fault {
         }
     }
 
-    /// Whether the rest of the request was left unread, so that nothing can follow it.
-    pub fn closes(self) -> bool {
-        matches!(self, Fault::Refused(Reason::TooLarge | Reason::Timeout))
-    }
-
     /// The problem document (RFC 9457). Its type is `about:blank` and its title the status' own: the code
     /// tells problems apart. All of it is our own text, which needs no escaping.
     pub fn problem(self) -> String {

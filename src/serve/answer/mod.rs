@@ -256,7 +256,8 @@ fn explain(headers: &mut HeaderMap, fault: Fault) {
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds);
     }
-    if fault.closes() {
+    // Nothing can follow a request of which the rest was left unread.
+    if matches!(fault, Fault::Refused(Reason::TooLarge | Reason::Timeout)) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }

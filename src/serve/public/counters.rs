@@ -56,7 +56,7 @@ pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 /// `counters` from memory as it is now; none where no figure of the site is known.
 pub fn snapshot(public: &Public, site: &Arc<Site>, page: &[Page]) -> Option<Snapshot> {
     let Shown { tag, body, .. } = show_counters(public, site, page, &HeaderMap::new())?;
-    Some(Snapshot { id: etag::unquoted(&tag), body: body? })
+    Some(Snapshot { id: tag.to_str().ok()?.trim_matches('"').to_owned(), body: body? })
 }
 
 /// Answers from memory where everything asked for is known; otherwise once the store was asked for the rest.

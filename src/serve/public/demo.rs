@@ -23,41 +23,24 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const PAGE: &str = include_str!("demo/page.html");
 const CSS: &str = include_str!("demo/demo.css");
 
-struct Article {
-    /// Its path, which is also its page in the figures.
-    path: &'static str,
-    title: &'static str,
-    section: &'static str,
-    body: &'static str,
-}
+/// An article: its path, which is also its page in the figures; and its section, its title and its text, the first
+/// two of one line each.
+type Article = (&'static str, &'static str);
 
 /// The first is the page `/demo` itself.
 const ARTICLES: [Article; 4] = [
-    Article {
-        path: "/demo",
-        title: "Sương sớm giữ chân người trồng hoa ở thung lũng Đạ Sương",
-        section: "Đời sống",
-        body: include_str!("demo/suong-som.html"),
-    },
-    Article {
-        path: "/demo/cho-phien",
-        title: "Chợ phiên họp lại sau ba năm, bà con mang theo cả tiếng khèn",
-        section: "Văn hóa",
-        body: include_str!("demo/cho-phien.html"),
-    },
-    Article {
-        path: "/demo/cau-treo",
-        title: "Cây cầu treo mới rút ngắn đường đến trường còn mười phút",
-        section: "Xã hội",
-        body: include_str!("demo/cau-treo.html"),
-    },
-    Article {
-        path: "/demo/thu-vien",
-        title: "Thư viện trên xe buýt: hai nghìn cuốn sách đi qua mười một xã",
-        section: "Giáo dục",
-        body: include_str!("demo/thu-vien.html"),
-    },
+    ("/demo", include_str!("demo/suong-som.html")),
+    ("/demo/cho-phien", include_str!("demo/cho-phien.html")),
+    ("/demo/cau-treo", include_str!("demo/cau-treo.html")),
+    ("/demo/thu-vien", include_str!("demo/thu-vien.html")),
 ];
+
+/// Section, title and text of an article's file.
+fn parts(file: &str) -> (&str, &str, &str) {
+    let mut parts = file.splitn(3, '\n');
+    let mut part = || parts.next().unwrap_or_default();
+    (part(), part(), part())
+}
 
 /// `/`: to the demo.
 pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
@@ -69,24 +52,19 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::redirect(location)))
 }
 
-pub fn lead(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    show(request, "/demo", "")
-}
-
-pub fn article(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let path = format!("/demo/{}", request.name);
-    show(request, &path, "../")
-}
-
 pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
 }
 
-/// Shows an article; `root` leads from it to where the service begins.
-fn show(request: ReadRequest<'_>, path: &str, root: &'static str) -> Result<Reply, Fault> {
+/// Shows an article.
+pub fn article(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    let (path, root) = match request.name {
+        "" => ("/demo".to_owned(), ""),
+        name => (format!("/demo/{name}"), "../"),
+    };
     let site = request.public.parts.sites.load().get(SITE).cloned().ok_or(Fault::NotFound)?;
-    let article = ARTICLES.iter().find(|article| article.path == path).ok_or(Fault::NotFound)?;
-    let page = ingest::read_page(&site, path).ok();
+    let article = ARTICLES.iter().find(|(known, _)| *known == path).ok_or(Fault::NotFound)?;
+    let page = ingest::read_page(&site, &path).ok();
     let read = SiteRead { public: request.public.clone(), site, page, headers: request.headers };
     Ok(read.once_known(move |read| {
         let html = filled(&read, article, root);
@@ -95,6 +73,7 @@ fn show(request: ReadRequest<'_>, path: &str, root: &'static str) -> Result<Repl
     }))
 }
 
+/// The page of an article, from which `root` leads to where the service begins.
 fn filled(read: &SiteRead, article: &Article, root: &str) -> String {
     let current = read.current_figures();
     let lists = read.public.parts.lists.load();
@@ -102,8 +81,9 @@ fn filled(read: &SiteRead, article: &Article, root: &str) -> String {
     let views = Figure::named("page.views.all").and_then(|figure| current.of(figure));
     let others: String = ARTICLES
         .iter()
-        .filter(|other| other.path != article.path)
-        .map(|Article { path, title, section, .. }| {
+        .filter(|(path, _)| *path != article.0)
+        .map(|(path, file)| {
+            let (section, title, _) = parts(file);
             let here = path.strip_prefix('/').unwrap_or(path);
             format!(
                 "<li><span class=\"section\">{section}</span> <a href=\"{root}{here}\">{title}</a> \
@@ -112,15 +92,16 @@ fn filled(read: &SiteRead, article: &Article, root: &str) -> String {
             )
         })
         .collect();
+    let (section, title, body) = parts(article.1);
     html::filled(
         PAGE,
         &[
-            ("body", article.body),
+            ("body", body),
             ("others", &others),
             ("block", &widget::fragment(labels, &widget::lines(&current, labels))),
-            ("title", article.title),
-            ("section", article.section),
-            ("path", article.path),
+            ("title", title),
+            ("section", section),
+            ("path", article.0),
             ("views", &views.map_or(String::new(), |views| labels.grouped(views))),
             ("root", root),
         ],

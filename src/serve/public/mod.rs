@@ -50,7 +50,7 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/badge/{site}.svg", methods: READ, handler: Read(badge::badge) },
     Route { path: "/newsroom/{site}", methods: READ, handler: Read(newsroom::newsroom) },
     Route { path: "/", methods: READ, handler: Read(demo::entrance) },
-    Route { path: "/demo", methods: READ, handler: Read(demo::lead) },
+    Route { path: "/demo", methods: READ, handler: Read(demo::article) },
     Route { path: "/demo/{article}", methods: READ, handler: Read(demo::article) },
     Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
 ];

@@ -19,15 +19,16 @@ use crate::totals::disk::files::File;
 use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::{AppendError, HEADER, Segments};
 
-/// When an accepted view is safe: what a 204 promises (G1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
-    /// Written before the answer, synced every second: survives the death of the process.
-    EverySecond,
-    /// Synced before the answer: survives a power cut.
-    Always,
-    /// No journal.
-    Memory,
+words! {
+    /// When an accepted view is safe: what a 204 promises (G1).
+    pub enum Sync {
+        /// Written before the answer, synced every second: survives the death of the process.
+        EverySecond = "every-second",
+        /// Synced before the answer: survives a power cut.
+        Always = "always",
+        /// No journal.
+        Memory = "memory",
+    }
 }
 
 /// Settings of the journal.

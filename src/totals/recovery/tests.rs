@@ -26,7 +26,7 @@ use crate::totals::delivery::Delivery;
 use crate::totals::disk::faults::{Faults, Operation};
 use crate::totals::disk::files::Folder;
 use crate::totals::store::contract::{Query, Store, StoreConfig};
-use crate::totals::store::tests::AnyStore;
+use crate::totals::store::tests::TestStore;
 use crate::totals::store::url::StoreUrl;
 use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
@@ -146,7 +146,7 @@ struct Process {
     totals: Arc<Totals>,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
-    writer: Writer<AnyStore>,
+    writer: Writer<TestStore>,
     committing: tokio::task::JoinHandle<()>,
     /// What was shown before the store was asked.
     at_start: Vec<Figures>,
@@ -156,13 +156,13 @@ impl Process {
     async fn start(config: &Config, dir: DataDir, clock: &Clock) -> Process {
         let sites = Arc::new(Registry::from_pointee(Sites::new((0..SITES).map(site).collect())));
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
-        let store = async || AnyStore::open(&config.store, &config.data_dir).await.unwrap();
+        let store = async || TestStore::open(&config.store, &config.data_dir).await.unwrap();
         // However busy the machine is: what is known after the start is compared.
         Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics).await
     }
 
     async fn start_on(
-        store: impl AsyncFnOnce() -> AnyStore,
+        store: impl AsyncFnOnce() -> TestStore,
         patience: Duration,
         config: &Config,
         dir: DataDir,

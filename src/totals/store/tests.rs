@@ -12,18 +12,18 @@ use super::model;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_FIELDS, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::{Registers, Sketch};
-pub(in crate::totals) use any::{AnyDump, AnyStore};
 use chrono::NaiveDate;
+pub(in crate::totals) use one::TestStore;
 use servers::RedisServer;
 use std::sync::Arc;
 
-mod any;
+mod one;
 #[path = "../../../tests/it/support/servers.rs"]
 pub(in crate::totals) mod servers;
 
 /// A store and what it stands on.
 pub(in crate::totals) struct Place {
-    pub store: AnyStore,
+    pub store: TestStore,
     pub server: Option<RedisServer>,
     pub dir: tempfile::TempDir,
 }
@@ -31,7 +31,7 @@ pub(in crate::totals) struct Place {
 impl Place {
     pub async fn embedded() -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let store = AnyStore::open(&config("embedded"), dir.path()).await.unwrap();
+        let store = TestStore::open(&config("embedded"), dir.path()).await.unwrap();
         Place { store, server: None, dir }
     }
 
@@ -39,18 +39,18 @@ impl Place {
         // Synced before each answer: else a busy disk puts off the write, and killing the server loses it.
         let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
         let dir = tempfile::tempdir().unwrap();
-        let store = AnyStore::open(&config(&server.url()), dir.path()).await.unwrap();
+        let store = TestStore::open(&config(&server.url()), dir.path()).await.unwrap();
         Place { store, server: Some(server), dir }
     }
 
     pub fn model() -> Place {
-        let (store, dir) = (AnyStore::Model(model::Model::default()), tempfile::tempdir().unwrap());
+        let (store, dir) = (TestStore::Model(model::Model::default()), tempfile::tempdir().unwrap());
         Place { store, server: None, dir }
     }
 
     /// The same data with a new store, after the process (and the server) ended.
     async fn again(mut self) -> Place {
-        if matches!(self.store, AnyStore::Model(_)) {
+        if matches!(self.store, TestStore::Model(_)) {
             return self;
         }
         drop(self.store);
@@ -61,7 +61,7 @@ impl Place {
             }
             None => "embedded".to_owned(),
         };
-        let store = AnyStore::open(&config(&url), self.dir.path()).await.unwrap();
+        let store = TestStore::open(&config(&url), self.dir.path()).await.unwrap();
         Place { store, ..self }
     }
 }
@@ -129,7 +129,7 @@ fn found(then: Option<&str>, sums: &[Option<u64>]) -> Found {
     Found { marker: then.map(marker), sums: sums.to_vec() }
 }
 
-async fn apply(store: &AnyStore, by: &str, parts: &[Part]) -> Vec<Outcome> {
+async fn apply(store: &TestStore, by: &str, parts: &[Part]) -> Vec<Outcome> {
     store.apply(&writer(by), parts.to_vec(), vec![]).await.unwrap()
 }
 
@@ -492,7 +492,7 @@ fn hash_of(round: u32, number: u8) -> HashName {
     hash(&format!("year:{:04}:pages", round * 3 + u32::from(number)))
 }
 
-async fn check(store: &AnyStore, mut redis: Option<servers::RedisClient>, round: u32, steps: Vec<Step>) {
+async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round: u32, steps: Vec<Step>) {
     let mut model = Model::default();
     let mut remembered = model.clone();
     let mut last = (writer("w0"), Vec::new());

@@ -26,7 +26,7 @@ use super::audit::{self, Audit};
 use super::copy::{self, CopyError, Manner};
 use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
-use crate::totals::store::Snapshot;
+use crate::totals::store::AnyDump;
 use crate::totals::store::contract::StoreConfig;
 use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
@@ -124,7 +124,7 @@ pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Resul
     }
     let totals = from.join(TOTALS);
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
-    let dump = Snapshot::of_file(&totals).await.map_err(refused)?;
+    let dump = AnyDump::of_file(&totals).await.map_err(refused)?;
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
     if store.url != StoreUrl::Embedded {
         return Ok(copy::copy(&dump, store, data_dir, Manner::default()).await?);

@@ -21,7 +21,7 @@ use crate::sites::SiteKey;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
 use crate::totals::store::dump::{Dump, Fields, Fill, HASHES, STEP, StoredName};
-use crate::totals::store::{Embedded, REDIS_FORMAT, Redis};
+use crate::totals::store::{AnyDump, AnyStore, REDIS_FORMAT};
 
 /// The `format` of a site in Redis whose data is not yet whole.
 const UNFINISHED: &str = "unfinished (footfall migrate)";
@@ -61,8 +61,8 @@ fn target(error: StoreError) -> CopyError {
 }
 
 /// A store that is being filled.
-struct Target<S> {
-    store: S,
+struct Target {
+    store: AnyStore,
     /// The file as it is called now, and in the end.
     file: Option<(PathBuf, PathBuf)>,
     resumes: bool,
@@ -85,13 +85,11 @@ pub async fn copy(
     data_dir: &Path,
     manner: Manner,
 ) -> Result<Vec<Audit>, CopyError> {
-    match to.url.file(data_dir) {
-        Some(path) => copy_into_file(from, path, manner).await,
-        None => {
-            let store = Redis::open(to).map_err(target)?;
-            Target { store, file: None, resumes: manner.resumes }.fill(from, manner.with_salts).await
-        }
+    if let Some(path) = to.url.file(data_dir) {
+        return copy_into_file(from, path, manner).await;
     }
+    let store = AnyStore::open(to, data_dir, None).await.map_err(target)?;
+    Target { store, file: None, resumes: manner.resumes }.fill(from, manner.with_salts).await
 }
 
 /// The same into a file, which is not there yet.
@@ -112,12 +110,12 @@ pub async fn copy_into_file(
             unfinished.display()
         )));
     }
-    let store = Embedded::open(&unfinished).await.map_err(target)?;
+    let store = AnyStore::open_file(&unfinished).await.map_err(target)?;
     Target { store, file: Some((unfinished, path)), resumes }.fill(from, with_salts).await
 }
 
-impl<S: Store + Fill> Target<S> {
-    async fn dump(&self) -> Result<S::Dump, CopyError> {
+impl Target {
+    async fn dump(&self) -> Result<AnyDump, CopyError> {
         self.store.dump().await.map_err(target)
     }
 
@@ -199,13 +197,13 @@ impl<S: Store + Fill> Target<S> {
 }
 
 /// Copies one site.
-struct Copier<'a, D, S> {
+struct Copier<'a, D> {
     from: &'a D,
-    to: &'a S,
+    to: &'a AnyStore,
     site: &'a SiteKey,
 }
 
-impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
+impl<D: Dump> Copier<'_, D> {
     async fn copy(&self, meta: &Fields) -> Result<(), CopyError> {
         let writers: Vec<String> =
             meta.iter().filter_map(|(name, _)| name.strip_prefix("writer:").map(str::to_owned)).collect();
@@ -220,7 +218,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
     }
 
     /// Copies what differs. How many hashes and sketches did.
-    async fn round(&self, there: &S::Dump, writers: &[String]) -> Result<usize, CopyError> {
+    async fn round(&self, there: &AnyDump, writers: &[String]) -> Result<usize, CopyError> {
         let (mut small, mut sketches, mut large) = (Vec::new(), Vec::new(), Vec::new());
         for name in self.from.names(self.site).await.map_err(source)? {
             let of = match &*name {
@@ -246,7 +244,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
         Ok(copied)
     }
 
-    async fn copy_small(&self, there: &S::Dump, hashes: &[StoredName]) -> Result<usize, CopyError> {
+    async fn copy_small(&self, there: &AnyDump, hashes: &[StoredName]) -> Result<usize, CopyError> {
         let ours = self.from.whole(hashes).await.map_err(source)?;
         let theirs = there.whole(hashes).await.map_err(target)?;
         let mut differing = Vec::new();
@@ -260,13 +258,11 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
             }
         }
         let number = differing.len();
-        if number > 0 {
-            self.to.put_all(differing).await.map_err(target)?;
-        }
+        self.to.put_all(differing).await.map_err(target)?;
         Ok(number)
     }
 
-    async fn copy_sketches(&self, there: &S::Dump, names: &[StoredName]) -> Result<usize, CopyError> {
+    async fn copy_sketches(&self, there: &AnyDump, names: &[StoredName]) -> Result<usize, CopyError> {
         let ours = self.from.sketches(names).await.map_err(source)?;
         let theirs = there.sketches(names).await.map_err(target)?;
         let mut differing = Vec::new();
@@ -278,9 +274,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
             }
         }
         let number = differing.len();
-        if number > 0 {
-            self.to.put_sketches(differing).await.map_err(target)?;
-        }
+        self.to.put_sketches(differing).await.map_err(target)?;
         Ok(number)
     }
 
@@ -288,7 +282,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
     /// that agree nobody wrote to it. Whether anything of it differed.
     async fn copy_large(
         &self,
-        there: &S::Dump,
+        there: &AnyDump,
         hash: &StoredName,
         writers: &[String],
     ) -> Result<bool, CopyError> {
@@ -315,7 +309,7 @@ impl<D: Dump, S: Store + Fill> Copier<'_, D, S> {
 
     async fn put_differing(
         &self,
-        there: &S::Dump,
+        there: &AnyDump,
         hash: &StoredName,
         ours: Fields,
     ) -> Result<bool, CopyError> {

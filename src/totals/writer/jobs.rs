@@ -15,10 +15,10 @@ use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::totals::delivery::Reason;
 use crate::totals::disk::dir;
+use crate::totals::store::AnyDump;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
 use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
-use crate::totals::store::{Keyspace, Snapshot};
 use crate::totals::upkeep::audit::{self, Audit};
 use crate::totals::upkeep::backup;
 use crate::totals::upkeep::copy::{self, Manner};
@@ -112,10 +112,8 @@ pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: b
     let (from, to, dir) = (config.store.at(from.clone()), config.store.at(to.clone()), &config.data_dir);
     let manner = Manner { resumes, with_salts: true };
     let in_words = |error: StoreError| error.to_string();
-    let audits = match from.url.file(dir) {
-        Some(path) => copy::copy(&Snapshot::of_file(&path).await.map_err(in_words)?, &to, dir, manner).await,
-        None => copy::copy(&Keyspace::open(&from).map_err(in_words)?, &to, dir, manner).await,
-    };
+    let from = AnyDump::open(&from, dir).await.map_err(in_words)?;
+    let audits = copy::copy(&from, &to, dir, manner).await;
     Ok(format!("{}the same is in both stores", told(&audits.map_err(|error| error.to_string())?)))
 }
 
@@ -129,10 +127,8 @@ pub async fn audit_of(
     if is_the_services && dir::is_in_use(&config.data_dir) {
         return Ok(None);
     }
-    match url.file(&config.data_dir) {
-        Some(path) => audit(&Snapshot::of_file(&path).await?, site).await.map(Some),
-        None => audit(&Keyspace::open(&config.store.at(url.clone()))?, site).await.map(Some),
-    }
+    let dump = AnyDump::open(&config.store.at(url.clone()), &config.data_dir).await?;
+    audit(&dump, site).await.map(Some)
 }
 
 /// Audits one site or all.

@@ -27,9 +27,8 @@ use self::turn::{STORE_PATIENCE, Writer};
 use crate::sessions::Sessions;
 use crate::totals::delivery::{Delivery, Parts};
 use crate::totals::disk::frame::Position;
+use crate::totals::store::AnyStore;
 use crate::totals::store::contract::{Store, StoreError};
-use crate::totals::store::measured::Measured;
-use crate::totals::store::{self, Opened};
 
 /// Why the totals cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -65,13 +64,8 @@ pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
         .spawn(move || {
             runtime.block_on(async {
                 let metrics = start.shared.metrics.clone();
-                match store::open(&start.config.store, &start.config.data_dir).await {
-                    Ok(Opened::Embedded(store)) => {
-                        start.write_into(Measured::new(store, metrics), opened, inbox).await;
-                    }
-                    Ok(Opened::Redis(store)) => {
-                        start.write_into(Measured::new(store, metrics), opened, inbox).await;
-                    }
+                match AnyStore::open(&start.config.store, &start.config.data_dir, Some(metrics)).await {
+                    Ok(store) => start.write_into(store, opened, inbox).await,
                     Err(error) => _ = opened.send(Err(error.into())),
                 }
             });

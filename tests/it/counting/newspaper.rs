@@ -5,6 +5,10 @@ use crate::support::http::{encoded, request};
 use crate::support::servers::RedisServer;
 use crate::support::wait::until;
 
+/// What a sketch may say of 61 visitors: of their hashes, which differ in each run, two fall together in one run of
+/// nine, and two pairs in one of 150.
+const ESTIMATES: std::ops::RangeInclusive<u64> = 55..=63;
+
 /// Composed, as a keyboard writes it.
 const ARTICLE: &str = "/bai-viet/nâng-cao-chất-lượng-sinh-hoạt-chi-bộ-ở-đảng-bộ-khối-các-cơ-quan-tỉnh.html";
 
@@ -64,7 +68,7 @@ fn figures_are_those_of_the_page(app: &TestApp) {
         assert_eq!(shown["views"][period], 61);
         assert_eq!(shown["visits"][period], 61);
         let visitors = shown["visitors"][period].as_u64().unwrap();
-        assert!((60..=62).contains(&visitors), "an estimate: {visitors}");
+        assert!(ESTIMATES.contains(&visitors), "{visitors}");
     }
     let target = format!("/api/v1/sites/lamdong/pages?page={}&page=/", encoded(ARTICLE));
     let mut pages = serde_json::Value::Null;
@@ -100,7 +104,7 @@ fn its_figures_are_read_back_from_redis_and_a_person_can_read_them() {
     assert_eq!(redis.sum("day:2023-09-15:pages", ARTICLE), Some(13));
     assert_eq!(redis.sum("all:pages", ARTICLE), Some(13));
     let visitors = redis.client().ask(&[b"PFCOUNT", b"footfall:{lamdong}:day:2023-09-15:visitors"]).int();
-    assert!((60..=62).contains(&visitors));
+    assert!(ESTIMATES.contains(&(visitors as u64)), "{visitors}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::totals::batch::tests::{expected, sums_of};
 use crate::totals::batch::{Frozen, SiteSums};
 use crate::totals::disk::dir::DataDir;
 use crate::totals::store::contract::Query;
-use crate::totals::store::tests::{AnyStore, Place, config, writer};
+use crate::totals::store::tests::{Place, TestStore, config, writer};
 
 /// A writer with its outbox, and what it wants the store to hold.
 struct Sender {
@@ -47,7 +47,7 @@ impl Sender {
         }
     }
 
-    fn flush(&self, refill: bool) -> (Flush<'_, AnyStore>, WriterId) {
+    fn flush(&self, refill: bool) -> (Flush<'_, TestStore>, WriterId) {
         let (store, outbox, metrics) = (&self.place.store, &self.outbox, &self.metrics);
         let writer: &'static WriterId = Box::leak(Box::new(writer("0123456789abcdef")));
         let (losses, identity) = (&self.losses, &self.identity);
@@ -128,7 +128,7 @@ impl Sender {
         let Place { store, server, dir } = self.place;
         drop(store);
         change(&dir.path().join("totals.redb"));
-        let store = AnyStore::open(&config("embedded"), dir.path()).await.unwrap();
+        let store = TestStore::open(&config("embedded"), dir.path()).await.unwrap();
         self.place = Place { store, server, dir };
         self
     }

@@ -139,7 +139,7 @@ impl World {
         let now_ms = self.instances[index].clock.now().unix_ms;
         let (clock, hand) = Clock::by_hand(now_ms);
         let process = loop {
-            let store = async || AnyStore::Model(self.model.clone());
+            let store = async || TestStore::Model(self.model.clone());
             let dir = lock(&config.data_dir);
             let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
             let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics);

@@ -19,6 +19,8 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use super::keys::key;
+use crate::sites::SiteKey;
 use crate::totals::store::contract::{StoreConfig, StoreError};
 use crate::totals::store::dump::{Fields, STEP};
 use crate::totals::store::url::StoreUrl;
@@ -78,6 +80,9 @@ impl Connection {
 
     /// One round trip: an answer for each command, in order.
     pub async fn ask(&self, mut pipe: Pipeline) -> Result<Replies, StoreError> {
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
         pipe.ignore_errors();
         let deadline = Instant::now() + self.timeout;
         let mut retried = false;
@@ -111,6 +116,21 @@ impl Connection {
     pub async fn all(&self, pipe: Pipeline) -> Result<Vec<Value>, StoreError> {
         let replies = self.ask(pipe).await?.into_iter();
         replies.map(|reply| reply.map_err(|err| self.fault(&err))).collect()
+    }
+
+    /// Sets what is known of a site beside its sums.
+    pub async fn note(
+        &self,
+        site: &SiteKey,
+        meta: impl Iterator<Item = (String, String)>,
+    ) -> Result<(), StoreError> {
+        let mut set = redis::cmd("HSET");
+        set.arg(key(site, "meta"));
+        let any = meta.fold(false, |_, (field, value)| {
+            set.arg(field).arg(value);
+            true
+        });
+        if any { self.only::<i64>(&set).await.map(drop) } else { Ok(()) }
     }
 
     /// The keys that match a pattern, of one type or of any.

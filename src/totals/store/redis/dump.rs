@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{FromRedisValue, Pipeline, RedisResult, Value};
+use redis::{FromRedisValue, RedisResult, Value};
 
 use super::connection::Connection;
 use super::keys::{key, stored_key};
@@ -24,8 +24,15 @@ impl Keyspace {
         Connection::new(config).map(Keyspace)
     }
 
-    /// An answer for each command: what the server has against one of them is not a fault of all.
-    async fn each<T: FromRedisValue>(&self, pipe: Pipeline) -> Result<Vec<Result<T, String>>, StoreError> {
+    /// Asks one thing of each name: what the server has against one of them is not a fault of all.
+    async fn each<T: FromRedisValue>(
+        &self,
+        command: &str,
+        names: &[StoredName],
+        fields: &[String],
+    ) -> Result<Vec<Result<T, String>>, StoreError> {
+        let mut pipe = redis::pipe();
+        names.iter().for_each(|name| _ = pipe.cmd(command).arg(stored_key(name)).arg(fields));
         let replies = self.0.ask(pipe).await?;
         let read = |reply: RedisResult<Value>| {
             let read = reply.and_then(|value| Ok(T::from_redis_value(value)?));
@@ -64,11 +71,7 @@ impl Dump for Keyspace {
     }
 
     async fn whole(&self, hashes: &[StoredName]) -> Result<Vec<Held>, StoreError> {
-        let mut pipe = redis::pipe();
-        for hash in hashes {
-            pipe.cmd("HGETALL").arg(stored_key(hash));
-        }
-        self.each(pipe).await
+        self.each("HGETALL", hashes, &[]).await
     }
 
     async fn scan(
@@ -86,22 +89,15 @@ impl Dump for Keyspace {
     ) -> Result<Vec<Vec<Option<String>>>, StoreError> {
         let mut found = Vec::with_capacity(hashes.len());
         for some in hashes.chunks(HASHES) {
-            let mut pipe = redis::pipe();
-            for hash in some {
-                pipe.cmd("HMGET").arg(stored_key(hash)).arg(fields);
-            }
             let none = |_| vec![None; fields.len()];
-            found.extend(self.each(pipe).await?.into_iter().map(|held| held.unwrap_or_else(none)));
+            let held = self.each("HMGET", some, fields).await?.into_iter();
+            found.extend(held.map(|held| held.unwrap_or_else(none)));
         }
         Ok(found)
     }
 
     async fn sketches(&self, names: &[StoredName]) -> Result<Vec<SketchBytes>, StoreError> {
-        let mut pipe = redis::pipe();
-        for name in names {
-            pipe.cmd("GET").arg(stored_key(name));
-        }
-        self.each(pipe).await
+        self.each("GET", names, &[]).await
     }
 
     async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {

@@ -80,7 +80,7 @@ impl Redis {
     async fn apply_some(&self, writer: &WriterId, parts: &[Part]) -> Result<Vec<Outcome>, StoreError> {
         let pipe = |command, script| apply_pipe(command, script, writer, parts, &self.claims());
         let mut replies = self.connection.ask(pipe("EVALSHA", &self.apply.sha)).await?;
-        if replies.iter().any(lacks_script) {
+        if replies.iter().flat_map(|reply| reply.as_ref().err()).any(|err| err.code() == Some("NOSCRIPT")) {
             // In a pipeline the parts after the refused one have run. All are sent again, in order:
             // the markers keep what was applied from being applied twice, its outcome stands.
             let again = self.connection.ask(pipe("EVAL", self.apply.text)).await?;
@@ -362,13 +362,11 @@ impl Fill for Redis {
     }
 
     async fn put_meta(&self, site: &SiteKey, meta: Fields) -> Result<(), StoreError> {
-        let mut set = redis::cmd("HSET");
-        set.arg(key(site, "meta"));
-        for (name, value) in meta {
+        let meta = meta.into_iter().map(|(name, value)| {
             let value = if name.starts_with("writer:") { seen_as_seconds(&value) } else { value };
-            set.arg(name).arg(value);
-        }
-        self.connection.only::<i64>(&set).await.map(drop)
+            (name, value)
+        });
+        self.connection.note(site, meta).await
     }
 }
 
@@ -421,10 +419,6 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], cl
 
 fn marker(text: String) -> Option<Marker> {
     (!text.is_empty()).then(|| Marker::from(text.as_str()))
-}
-
-fn lacks_script(reply: &RedisResult<Value>) -> bool {
-    reply.as_ref().is_err_and(|err| err.code() == Some("NOSCRIPT"))
 }
 
 #[cfg(test)]

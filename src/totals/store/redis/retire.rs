@@ -31,7 +31,7 @@ pub async fn retire(
 ) -> Result<u64, StoreError> {
     // First of all nobody may apply as these writers any more.
     let run = |writer: &WriterId| (format!("run:{}", writer.0), RETIRED.to_owned());
-    note(connection, site, writers.iter().map(run).collect()).await?;
+    connection.note(site, writers.iter().map(run)).await?;
     // Then it is noted how far each came, should it come back; only then do the markers go.
     let keys = Vec::from_iter(connection.keys(&key(site, "*"), Some("hash")).await?);
     let mut last = vec![None; writers.len()];
@@ -45,7 +45,7 @@ pub async fn retire(
     let runs = |(writer, last): (&WriterId, Option<u64>)| {
         Some((format!("runs:{}", writer.0), format!("{RETIRED}={} ", last?)))
     };
-    note(connection, site, writers.iter().zip(last).filter_map(runs).collect()).await?;
+    connection.note(site, writers.iter().zip(last).filter_map(runs)).await?;
     let mut removed = 0;
     for gone in of_hashes(connection, "HDEL", &keys, writers).await? {
         removed += u64::from_redis_value(gone).map_err(|error| connection.fault(&error.into()))?;
@@ -55,21 +55,6 @@ pub async fn retire(
     writers.iter().for_each(|writer| _ = forget.arg(format!("writer:{}", writer.0)));
     connection.only::<i64>(&forget).await?;
     Ok(removed)
-}
-
-/// Sets fields of a site's meta hash.
-async fn note(
-    connection: &Connection,
-    site: &SiteKey,
-    fields: Vec<(String, String)>,
-) -> Result<(), StoreError> {
-    if fields.is_empty() {
-        return Ok(());
-    }
-    let mut set = redis::cmd("HSET");
-    set.arg(key(site, "meta"));
-    fields.into_iter().for_each(|(field, value)| _ = set.arg(field).arg(value));
-    connection.only::<i64>(&set).await.map(drop)
 }
 
 /// Asks one thing of writers' markers in hashes.

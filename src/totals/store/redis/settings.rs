@@ -30,59 +30,47 @@ pub fn judge(info: &str, save: Option<&str>, appendfsync: Option<&str>) -> Vec<C
     let told =
         |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let mut concerns = Vec::new();
-    let mut say = |refused, text: String| concerns.push(Concern { refused, text });
+    let mut say = |refused, text: &str| concerns.push(Concern { refused, text: text.to_owned() });
     if told("role") == Some("slave") {
         let text = "the server is a replica, whose data its primary replaces; name the primary in store.url";
-        say(true, text.to_owned());
+        say(true, text);
     }
     let bounded = told("maxmemory").is_some_and(|bytes| bytes != "0");
     match told("maxmemory_policy") {
-        Some(policy) if policy.starts_with("allkeys") && bounded => say(
-            true,
-            format!("maxmemory-policy is {policy}: a full server would delete totals; set it to noeviction"),
-        ),
-        Some(policy) if policy.starts_with("allkeys") => say(
-            false,
-            format!(
-                "maxmemory-policy is {policy}: once maxmemory is set, totals are deleted; set it to noeviction"
-            ),
-        ),
-        // Totals never expire; the salts of visitors do.
-        Some(policy) if policy.starts_with("volatile") && bounded => say(
-            false,
-            format!(
-                "maxmemory-policy is {policy}: a full server would delete the salts that visitors are told \
-                 apart with; set it to noeviction"
-            ),
-        ),
+        Some(policy) if policy.starts_with("allkeys") || policy.starts_with("volatile") && bounded => {
+            let what = match (policy.starts_with("allkeys"), bounded) {
+                (true, true) => "a full server would delete totals",
+                (true, false) => "once maxmemory is set, totals are deleted",
+                // Totals never expire; the salts of visitors do.
+                (false, _) => "a full server would delete the salts that visitors are told apart with",
+            };
+            let refused = bounded && policy.starts_with("allkeys");
+            say(refused, &format!("maxmemory-policy is {policy}: {what}; set it to noeviction"));
+        }
         Some(_) => {}
-        None => say(false, "the server does not tell its maxmemory-policy; it must be noeviction".to_owned()),
+        None => say(false, "the server does not tell its maxmemory-policy; it must be noeviction"),
     }
     match (told("aof_enabled"), save, appendfsync) {
         (Some("1"), _, Some("no")) => say(
             false,
             "appendfsync is no: a power cut may take more than the outbox can bring back at once; set it to \
-             always or everysec"
-                .to_owned(),
+             always or everysec",
         ),
         (Some("1"), _, _) => {}
         (_, Some(""), _) => say(
             false,
             "the server keeps nothing on disk: a restart empties it, and what the outbox does not reach is \
-             lost; set appendonly to yes"
-                .to_owned(),
+             lost; set appendonly to yes",
         ),
         (Some("0"), Some(_), _) => say(
             false,
             "the server writes snapshots only: each crash takes minutes, which the outbox brings back as far as it \
-             reaches; set appendonly to yes"
-                .to_owned(),
+             reaches; set appendonly to yes",
         ),
         _ => say(
             false,
             "the server does not tell how it keeps data on disk (CONFIG GET is not allowed); it should be \
-             appendonly yes"
-                .to_owned(),
+             appendonly yes",
         ),
     }
     concerns

@@ -8,7 +8,7 @@ use crate::totals::batch::part::SketchPart;
 use crate::totals::store::contract::{Claim, Standing};
 use crate::totals::store::tests::servers::Reply;
 use crate::totals::store::tests::{
-    AnyDump, AnyStore, Place, config, day, hash, part, registers, site, stored, writer,
+    Place, TestStore, config, day, hash, part, registers, site, stored, writer,
 };
 
 const WRITER: &str = "00000000000000aa";
@@ -25,7 +25,7 @@ async fn copied(from: &AnyDump, to: &StoreConfig, manner: Manner) -> Result<Vec<
     copy(from, to, Path::new(""), manner).await
 }
 
-async fn fill(store: &AnyStore) {
+async fn fill(store: &TestStore) {
     let views = [("views", 2500), ("visits", 7)];
     let names =
         ["hour:2024-01-09T09+07:00", "day:2024-01-09", "week:2024-W02", "month:2024-01", "year:2024", "all"];
@@ -71,7 +71,7 @@ async fn between_any_two_stores_everything_is_copied() {
             let audits = copied(&dump(&from).await, &settings, WITH_SALTS).await.unwrap();
             assert_eq!((audits[0].views, audits[0].visits, audits[0].pages), (2500, 7, 2500));
             let ours = dump(&from).await;
-            let theirs = AnyDump::open(&settings).await.unwrap();
+            let theirs = AnyDump::open(&settings, Path::new("")).await.unwrap();
             let names = ours.names(&site()).await.unwrap();
             assert_eq!(names, theirs.names(&site()).await.unwrap());
             for name in names.iter().filter(|name| !name.ends_with(":visitors")) {

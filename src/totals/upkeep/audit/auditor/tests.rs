@@ -4,9 +4,10 @@ use super::*;
 use crate::calendar::CivilHour;
 use crate::totals::batch::part::{LastParts, SketchPart};
 use crate::totals::batch::{Batch, Frozen, SiteSums};
+use crate::totals::store::AnyDump;
 use crate::totals::store::contract::{Claim, Store};
 use crate::totals::store::dump::Fill;
-use crate::totals::store::tests::{AnyDump, AnyStore, Place, day, site, stored, writer};
+use crate::totals::store::tests::{Place, TestStore, day, site, stored, writer};
 
 const WRITER: &str = "00000000000000aa";
 
@@ -24,7 +25,7 @@ fn counted(date: &str, hour: u8, since: u64, views: u64) -> SiteSums {
 }
 
 /// Two years, a week across their border and a month with two weeks.
-async fn fill(store: &AnyStore, last_parts: &mut LastParts, sequence: u64) {
+async fn fill(store: &TestStore, last_parts: &mut LastParts, sequence: u64) {
     let sums = vec![
         counted("2023-12-31", 22, 6, 5),
         counted("2023-12-31", 23, 6, 7),
@@ -209,7 +210,7 @@ async fn a_week_that_was_cut_holds_at_most_its_days() {
     assert_eq!(told, [disagreement("week:2024-W02", "views", "at most 30, the sum of its days", "31")]);
 }
 
-fn store_of(place: &Place) -> &AnyStore {
+fn store_of(place: &Place) -> &TestStore {
     &place.store
 }
 
