@@ -60,6 +60,7 @@ pub fn read_back(
         checkpoint: read_checkpoint(&dir)?,
         reach: Position::default(),
         views: 0,
+        last_site: None,
     };
     found.restore_checkpoint();
     let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
@@ -125,6 +126,8 @@ struct Recovered<'a> {
     reach: Position,
     /// Views of the journal that are in no batch.
     views: u64,
+    /// The site of the view that was read last, and its place.
+    last_site: Option<(SiteKey, SiteId)>,
 }
 
 impl Recovered<'_> {
@@ -186,14 +189,8 @@ impl Recovered<'_> {
         let from = reach.min(position);
         log.forget_before(from).delete()?;
         let damage = log.replay(from, |group, at, _| {
-            let each = |view: Record<'_>| {
-                if at >= reach {
-                    self.count_again(&view);
-                }
-                if at >= position {
-                    self.observe_again(&view);
-                }
-            };
+            let (uncounted, unseen) = (at >= reach, at >= position);
+            let each = |record: Record<'_>| self.take_again(&record, uncounted, unseen);
             record::decode(group, each).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
         })?;
         tell_of_journal(&damage, reach, |segment, what| {
@@ -208,22 +205,37 @@ impl Recovered<'_> {
         Ok(())
     }
 
-    /// A view that is in no batch.
-    fn count_again(&mut self, record: &Record<'_>) {
-        self.views += 1;
-        let Some(key) = SiteKey::new(record.site) else { return };
-        let view = view_of(record, self.tally.place_of(&key, self.now), self.now);
-        self.tally.count_run(&[CountedView { view, visit: record.visit }], true);
-    }
-
-    /// A view after the checkpoint: its visitor is online, its session goes on, its id is known.
-    fn observe_again(&mut self, record: &Record<'_>) {
-        if let Some(id) = record.id {
+    /// A view of the journal. Uncounted: it is in no batch. Unseen: of after the checkpoint, so that its visitor is
+    /// online, its session goes on, its id is known.
+    fn take_again(&mut self, record: &Record<'_>, uncounted: bool, unseen: bool) {
+        self.views += u64::from(uncounted);
+        if unseen && let Some(id) = record.id {
             self.ids.take(id);
         }
-        let Some(site) = self.sites.get(record.site) else { return };
-        let view = view_of(record, site.id, self.now);
-        self.sessions.observe(view.visitor, view.site, &view.page, view.at);
+        let Some(site) = self.site_of(record.site, uncounted) else { return };
+        let view = view_of(record, site, self.now);
+        if unseen && self.sites.at(site).is_some() {
+            self.sessions.observe(view.visitor, site, &view.page, view.at);
+        }
+        if uncounted {
+            self.tally.count_run(&[CountedView { view, visit: record.visit }], true);
+        }
+    }
+
+    /// The place of a site, which one that is not registered is given only for the views to be counted.
+    fn site_of(&mut self, key: &str, uncounted: bool) -> Option<SiteId> {
+        // Views of one site follow each other nearly always.
+        match &self.last_site {
+            Some((last, place)) if last.as_str() == key => return Some(*place),
+            _ => {}
+        }
+        let key = SiteKey::new(key)?;
+        let place = match uncounted {
+            true => self.tally.place_of(&key, self.now),
+            false => self.tally.site_id(&key)?,
+        };
+        self.last_site = Some((key, place));
+        Some(place)
     }
 }
 
