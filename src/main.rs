@@ -64,11 +64,7 @@ fn start_log(log: Log) -> Result<(), Failure> {
             Failure::Refused(format!("{name} = {filter:?}: {fault}; write it like info,footfall=debug"))
         })?,
     };
-    let json = match log.format {
-        LogFormat::Auto => !io::stderr().is_terminal(),
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-    };
+    let json = log.format == LogFormat::Json || log.format == LogFormat::Auto && !io::stderr().is_terminal();
     // A line that cannot be written (the log's disk is full) is lost. By default that would be reported on the
     // standard error, which is where it could not be written, and panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);

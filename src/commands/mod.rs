@@ -148,7 +148,8 @@ impl Command {
 
     /// Runs a command. `Serve` and the documents are the caller's, and do nothing here.
     pub fn run(self, config: &Config) -> Outcome {
-        let order = match self {
+        let order = |order| order::carry_out(config, &order);
+        let done = match self {
             Command::Serve | Command::Completions { .. } | Command::Man { .. } => return Ok(String::new()),
             Command::CheckConfig => return check_config(config),
             Command::PrintConfig => return Ok(config.to_toml()),
@@ -158,16 +159,12 @@ impl Command {
             Command::Backup { into } => copies::backup(config, &into),
             Command::Restore { from } => copies::restore(config, &from),
             Command::Migrate { from, to, resume } => copies::migrate(config, &from, &to, resume),
-            Command::Drain => order::carry_out(config, &Order::Drain),
-            Command::Retire { writer, force } => order::carry_out(config, &Order::Retire { writer, force }),
-            Command::Store(StoreCommand::Refill { dry_run }) => {
-                order::carry_out(config, &Order::Refill { dry_run })
-            }
-            Command::Store(StoreCommand::AcceptEmpty { dry_run }) => {
-                order::carry_out(config, &Order::AcceptEmpty { dry_run })
-            }
+            Command::Drain => order(Order::Drain),
+            Command::Retire { writer, force } => order(Order::Retire { writer, force }),
+            Command::Store(StoreCommand::Refill { dry_run }) => order(Order::Refill { dry_run }),
+            Command::Store(StoreCommand::AcceptEmpty { dry_run }) => order(Order::AcceptEmpty { dry_run }),
         };
-        order.map(|done| format!("{}\n", done.trim_end()))
+        done.map(|done| format!("{}\n", done.trim_end()))
     }
 }
 

@@ -225,15 +225,12 @@ impl Recovered<'_> {
     /// The place of a site, which one that is not registered is given only for the views to be counted.
     fn site_of(&mut self, key: &str, uncounted: bool) -> Option<SiteId> {
         // Views of one site follow each other nearly always.
-        match &self.last_site {
-            Some((last, place)) if last.as_str() == key => return Some(*place),
-            _ => {}
+        if let Some((_, place)) = self.last_site.as_ref().filter(|(last, _)| last.as_str() == key) {
+            return Some(*place);
         }
         let key = SiteKey::new(key)?;
-        let place = match uncounted {
-            true => self.tally.place_of(&key, self.now),
-            false => self.tally.site_id(&key)?,
-        };
+        let known = self.tally.site_id(&key);
+        let place = known.or_else(|| uncounted.then(|| self.tally.place_of(&key, self.now)))?;
         self.last_site = Some((key, place));
         Some(place)
     }
