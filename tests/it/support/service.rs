@@ -104,10 +104,13 @@ impl Service {
         self
     }
 
-    /// Makes a twin that has not been started: the same settings, a copy of the directory as it is now.
+    /// Makes a twin that has not been started: the same settings, a copy of the directory as it is now. While
+    /// it is copied the service stands still: no file goes between its name being read and its being copied.
     pub fn copied(&self) -> Self {
         let mut twin = Self::prepare(self.setup.clone());
+        self.signal("STOP");
         let said = Command::new("cp").arg("-a").arg(self.dir.path().join(".")).arg(twin.dir.path()).status();
+        self.signal("CONT");
         assert!(said.is_ok_and(|status| status.success()), "cp");
         (twin.before, twin.starts) = (self.before.clone(), self.starts);
         twin
