@@ -239,12 +239,12 @@ impl TestApp {
         let config =
             Config::load(sites, self.variables().into_iter()).unwrap_or_else(|faults| panic!("{faults}"));
         self.running = Some(run(config, self.clock.clone()));
-        // Until it has seen its store, or found it to be another, it need not know a figure.
-        let looks = 1 + 2 * self.setup.sites.matches("[[site]]").count();
+        // Until it has read its store, or knows that it cannot, it need not know a figure.
         until("the store is looked at", || {
             self.is_away()
                 || self.metric("footfall_store_up") == 1.0
-                || attaches(self.admin()) >= looks as f64
+                || self.metric("footfall_flush_held") == 1.0
+                || store_failed(self.admin())
         });
     }
 
@@ -562,6 +562,15 @@ pub fn until_tried(admin: SocketAddr) {
 /// What a service has asked its store to find out whether it is its own: twice each time, if it answers.
 fn attaches(admin: SocketAddr) -> f64 {
     metric(admin, "footfall_store_operation_seconds_count{operation=\"attach\"}")
+}
+
+/// Whether anything that a service asked of its store has failed.
+fn store_failed(admin: SocketAddr) -> bool {
+    let text = http::get(admin, "/metrics");
+    let mut failures = text.text().lines().filter(|line| {
+        line.starts_with("footfall_store_operations_total{") && line.contains("outcome=\"error\"")
+    });
+    failures.any(|line| !line.ends_with(" 0"))
 }
 
 /// Runs a service on a thread and a runtime of its own.
