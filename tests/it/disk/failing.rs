@@ -98,7 +98,9 @@ fn a_sync_of_the_outbox_that_fails_ends_the_process_and_loses_nothing() {
 fn on_a_disk_of_256_kib_a_second_under_full_load_nothing_is_lost_or_doubled() {
     let _turn = my_turn();
     let views = number("FOOTFALL_THROTTLED_VIEWS", 5_000);
-    let mut meddled = Meddled::start(Setup::default().set("journal.max_unsynced", "2s"));
+    // A quick machine takes more than 100,000 views, each with a page of its own.
+    let setup = Setup::default().set("journal.max_unsynced", "2s").set("totals.max_pages", "10000000");
+    let mut meddled = Meddled::start(setup);
     meddled.order("throttle 256 /data/");
     let load = Load { clients: 2, rest: Duration::ZERO, ..Load::default() }.begin(&meddled.service);
     for _ in 0..2 {

@@ -454,6 +454,8 @@ impl TestApp {
         std::fs::write(&file, &self.setup.sites).unwrap();
         let mut verify = Command::new(env!("CARGO_BIN_EXE_footfall"));
         verify.arg("--config").arg(file).arg("verify").env_clear().envs(self.variables());
+        // Some tests have a store that is slow to answer; this one need not be quick.
+        verify.env("FOOTFALL_STORE__TIMEOUT", "60s");
         let said = verify.output().unwrap();
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&[said.stdout, said.stderr].concat()));
     }
