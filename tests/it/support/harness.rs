@@ -275,6 +275,8 @@ impl TestApp {
         let Some(running) = self.running.take() else { return };
         running.stop.send(()).ok();
         running.thread.join().expect("the service does not panic").expect("it runs to its end");
+        // A process would end here; in this one, a writer that was not done in time goes on for a while.
+        until("its directory is free", || !footfall::totals::is_in_use(&self.data_dir()));
     }
 
     /// Stops it, lets time pass, and starts it again. Uptime begins anew, as it does in a new process.
