@@ -38,8 +38,10 @@ test("a list of 120 articles is filled by few requests, each bounded", async () 
   const asked = () => tab.requests.filter(url => url.includes("/pages?"));
   const named = url => new URL(url).searchParams.getAll("page");
   await until("all are asked for", () => asked().flatMap(named).length >= paths.length);
-  await until("all are filled", () =>
-    tab.evaluate(() => [...document.querySelectorAll("b")].every((b, at) => b.textContent === (at < 5 ? "1" : "0"))));
+  await until("all are filled", async () => {
+    await tab.clock.runFor(100);
+    return tab.evaluate(() => [...document.querySelectorAll("b")].every((b, at) => b.textContent === (at < 5 ? "1" : "0")));
+  });
   await later(tab, 10_000);
   assert.ok(asked().length <= 12, `${asked().length} requests`);
   assert.deepEqual(asked().flatMap(named), paths);

@@ -489,7 +489,9 @@ fn overwrite(redis: &mut servers::RedisClient, model: &Model) {
 
 /// A hash that no other round uses.
 fn hash_of(round: u32, number: u8) -> HashName {
-    hash(&format!("year:{:04}:pages", round * 3 + u32::from(number)))
+    let first = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap();
+    let day = first + chrono::Days::new(u64::from(round) * 3 + u64::from(number));
+    hash(&format!("day:{day}:pages"))
 }
 
 async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round: u32, steps: Vec<Step>) {
