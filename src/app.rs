@@ -17,12 +17,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Part};
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
@@ -46,6 +46,9 @@ pub enum StartError {
     /// The runtime, a thread or a signal.
     #[error("the system refuses: {0}")]
     System(#[from] std::io::Error),
+    /// A thread or a task that runs as long as the process.
+    #[error("{0} has ended, and with it the service: a promise would be kept no more")]
+    Ended(&'static str),
 }
 
 /// What an operator can do about an address that cannot be listened on.
@@ -122,12 +125,22 @@ impl App {
         let (control, orders) = control.unzip();
         let patience = config.stop_timeout;
         let (stop_admin, admin_stops) = oneshot::channel();
-        let operators = serve_operators(admin, orders, &config, parts.clone(), admin_stops)?;
+        let mut operators_live = serve_operators(admin, orders, &config, parts.clone(), admin_stops)?;
         let mut committing = tokio::spawn({
             let totals = parts.totals.clone();
             async move { totals.commit_groups().await }
         });
-        let ticking = tokio::spawn(tick(parts.clone()));
+        let mut ticking = tokio::spawn(tick(parts.clone()));
+        // Each of these keeps a promise for as long as the service runs: where one ends, by a panic or by an
+        // error, the service does.
+        let ended = async {
+            tokio::select! {
+                _ = &mut committing => "what writes the journal",
+                _ = &mut ticking => "what happens once a second",
+                _ = operators_live.wait_for(|()| false) => "what answers operators",
+                of_totals = parts.totals.ended() => of_totals,
+            }
+        };
 
         parts.ready.store(true, Ordering::Release);
         let mut stopped_at = None;
@@ -139,9 +152,10 @@ impl App {
         };
         let drain = patience.mul_f32(0.4);
         let served = tokio::select! {
-            served = serve::serve_public(public, config.serve.clone(), parts.clone(), told, drain) => served,
-            // It ends only by a panic; without it every view would wait for ever.
-            _ = &mut committing => Err(std::io::Error::other("nobody writes the journal any more")),
+            served = serve::serve_public(public, config.serve.clone(), parts.clone(), told, drain) => {
+                served.map_err(StartError::System)
+            }
+            what = ended => Err(StartError::Ended(what)),
         };
 
         // Views that were taken are written before the committing task ends.
@@ -155,9 +169,9 @@ impl App {
         committing.abort();
         ticking.abort();
         stop_admin.send(()).ok();
-        operators.await.ok();
+        operators_live.wait_for(|()| false).await.ok();
         tracing::info!("stopped");
-        Ok(served?)
+        served
     }
 }
 
@@ -197,28 +211,28 @@ fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// Serves the admin listener and the control socket on a thread of its own. The receiver is told when it has ended.
+/// Serves the admin listener and the control socket on a thread of its own, which holds the other end of what is
+/// returned.
 fn serve_operators(
     listener: Listener,
     orders: Option<UnixListener>,
     config: &Config,
     parts: Arc<Parts>,
     stop: oneshot::Receiver<()>,
-) -> std::io::Result<oneshot::Receiver<()>> {
-    let (ended, end) = oneshot::channel();
+) -> std::io::Result<watch::Receiver<()>> {
+    let (life, lives) = watch::channel(());
     let settings = config.serve.clone();
     let runtime = runtime()?;
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let _life = life;
         let stop = async { stop.await.unwrap_or_default() };
         let totals = parts.totals.clone();
         let admin = serve::serve_admin(listener, settings, parts, stop, Duration::from_millis(200));
         let control = async {
-            if let Some(orders) = orders
-                && let Err(error) = serve::serve_control(orders, totals).await
-            {
-                tracing::error!(%error, "the control socket takes no more orders");
+            match orders {
+                Some(orders) => serve::serve_control(orders, totals).await,
+                None => std::future::pending().await,
             }
-            std::future::pending().await
         };
         let served = runtime.block_on(async {
             tokio::select! {
@@ -227,11 +241,10 @@ fn serve_operators(
             }
         });
         if let Err(error) = served {
-            tracing::error!(%error, "the admin listener ended");
+            tracing::error!(%error, "operators are answered no more");
         }
-        ended.send(()).ok();
     })?;
-    Ok(end)
+    Ok(lives)
 }
 
 /// Once a second: syncs the journal, forgets old ids, expires sessions in bounded steps.
@@ -243,6 +256,7 @@ async fn tick(parts: Arc<Parts>) {
         parts.clock.set_wall();
         let now = parts.clock.now();
         parts.totals.tick(now);
+        parts.metrics.had_turn(Part::EventLoop, now);
         while parts.sessions.sweep(now, SWEEP_STEP) {
             tokio::task::yield_now().await;
         }
@@ -281,8 +295,11 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), StartError> {
         };
         tokio::select! {
             ended = app.run(told) => ended,
-            () = supervisor::keep_watchdog_quiet() => Ok(()),
-            () = reloads => Ok(()),
+            () = supervisor::keep_watchdog_quiet() => Err(StartError::Ended("what tells the watchdog")),
+            () = reloads => Err(StartError::Ended("what reads the configuration again")),
         }
     })?
 }
+
+#[cfg(test)]
+mod tests;

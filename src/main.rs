@@ -55,7 +55,7 @@ fn serve(config: Config, file: Option<PathBuf>) -> Outcome {
     })
 }
 
-/// Sends the log to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as set.
+/// Sends the log, and what a panic says, to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as set.
 fn start_log(log: Log) -> Result<(), Failure> {
     let set = |name| std::env::var(name).ok().filter(|filter| !filter.trim().is_empty()).map(|f| (name, f));
     let filter: Targets = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
@@ -68,6 +68,9 @@ fn start_log(log: Log) -> Result<(), Failure> {
     // A line that cannot be written (the log's disk is full) is lost. By default that would be reported on the
     // standard error, which is where it could not be written, and panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(thread = std::thread::current().name(), "a fault of footfall: {panic}");
+    }));
     let log = tracing_subscriber::registry();
     match json {
         true => log.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),

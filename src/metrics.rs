@@ -13,7 +13,7 @@ pub use sites::{Shown, SiteSeries};
 pub use store::{Operation, StoreOperations};
 
 use prometheus::{
-    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::clock::Moment;
@@ -40,6 +40,16 @@ words! {
         Outbox = "outbox",
         /// Age of what the journal has not synced.
         Unsynced = "unsynced",
+    }
+}
+
+words! {
+    /// What has its turn again and again, as label.
+    pub enum Part {
+        /// What takes beacons and expires sessions: once a second.
+        EventLoop = "event_loop",
+        /// What brings views to the store: once a flush.
+        Writer = "writer",
     }
 }
 
@@ -111,6 +121,8 @@ series! {
             "When the oldest view was accepted that the store does not hold yet; 0 if none waits."),
         last_flush: Gauge = real("footfall_last_flush_timestamp_seconds";
             "When a flush last ended with everything applied."),
+        last_turn: IntGaugeVec = gauges("footfall_last_turn_timestamp_seconds", &["part"];
+            "When a part last did what it does again and again."),
         store_up: IntGauge = gauge("footfall_store_up"; "1 while the store answers."),
         reload_successful: IntGauge = gauge("footfall_config_last_reload_successful";
             "1 if the configuration was taken when it was last read."),
@@ -180,6 +192,11 @@ impl Metrics {
             metrics.connection_errors.with_label_values(&[kind]);
         }
         Ok(metrics)
+    }
+
+    /// Notes that a part had its turn.
+    pub fn had_turn(&self, part: Part, now: Moment) {
+        self.last_turn.with_label_values(&[part.word()]).set(now.unix_ms / 1000);
     }
 
     /// Counts beacons that were not refused.

@@ -170,6 +170,29 @@ impl Totals {
         self.shared.health()
     }
 
+    /// Resolves when a thread of the totals has ended, with what it did. Before [`Totals::stop`] only a panic ends
+    /// one, and then views would be promised that nobody keeps.
+    pub async fn ended(&self) -> &'static str {
+        let sync_ended = async {
+            match &self.shared.intake.journal {
+                Some(journal) => journal.sync_ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.writer.ended() => "what writes to the store",
+            () = sync_ended => "what syncs the journal",
+        }
+    }
+
+    /// Shows since when views wait for a turn of the writer, which shows it otherwise and may not come.
+    pub fn show_waiting(&self) {
+        let (oldest_ms, shown) = (self.shared.tally().oldest_ms, &self.shared.metrics.oldest_unapplied);
+        if let Some(ms) = oldest_ms.filter(|_| shown.get() == 0.0) {
+            shown.set(ms as f64 / 1000.0);
+        }
+    }
+
     /// Stops: brings what it can to the store within `patience`, writes a checkpoint and lets go of the
     /// data directory. No view may be on its way any more.
     pub async fn stop(&self, patience: Duration) {
@@ -222,6 +245,41 @@ impl Look<'_> {
             self.totals.writer.fetch(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)
+    }
+}
+
+/// What a test can have panic.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breakable {
+    /// What writes to the store.
+    Writer,
+    /// What syncs the journal.
+    Sync,
+    /// What writes the journal.
+    Commit,
+    /// What happens once a second.
+    Tick,
+}
+
+#[cfg(test)]
+impl Totals {
+    /// Has a thread or a task panic at its next turn.
+    pub fn break_part(&self, part: Breakable) {
+        fn poison<T>(lock: &std::sync::Mutex<T>) {
+            let hold = || panic!("a test breaks a lock: {}", lock.lock().is_ok());
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(hold)).unwrap_err();
+        }
+        let intake = &self.shared.intake;
+        match part {
+            Breakable::Writer => poison(&self.shared.tally),
+            Breakable::Sync => intake.journal.as_ref().unwrap().break_sync(),
+            Breakable::Commit => {
+                poison(&intake.open);
+                intake.wake.notify_one();
+            }
+            Breakable::Tick => poison(&intake.ids),
+        }
     }
 }
 

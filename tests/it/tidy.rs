@@ -70,6 +70,23 @@ const NEVERS: &[(&str, &str)] = &[
     ("serve/overview", "serve/live"),
 ];
 
+/// Where threads and tasks begin, how many, and what comes of the end of one.
+const SPAWNS: &[(&str, usize, &str)] = &[
+    ("src/app.rs", 3, "the service ends with it"),
+    ("src/app/reload.rs", 1, "the configuration is not taken"),
+    ("src/commands/healthcheck.rs", 1, "the command says that nobody answers"),
+    ("src/serve/admin/control.rs", 1, "the command that gave the order has no answer"),
+    ("src/serve/conn/mod.rs", 2, "its connection ends, which is counted and logged"),
+    ("src/serve/public/live.rs", 1, "the pages are fetched in the next second"),
+    ("src/totals/intake/journal.rs", 1, "the service ends with it"),
+    ("src/totals/mod.rs", 1, "it is that of writer/mod.rs"),
+    ("src/totals/store/embedded/dump.rs", 2, "the copy or the audit is told to have failed"),
+    ("src/totals/store/embedded/file.rs", 1, "the store's file is told to be damaged"),
+    ("src/totals/upkeep/backup.rs", 1, "the backup is told to have failed"),
+    ("src/totals/writer/jobs.rs", 1, "the order is told to have failed"),
+    ("src/totals/writer/mod.rs", 1, "the service ends with it"),
+];
+
 /// What may stand at the top of the repository beside dotfiles; `target` and `data` are made by
 /// building and by running.
 const TOP: [&str; 12] = [
@@ -315,6 +332,18 @@ fn no_two_files_import_each_other_in_a_loop() {
         .map(|path| path.display().to_string())
         .collect();
     assert!(looping.is_empty(), "these are in loops:\n{}", looping.join("\n"));
+}
+
+#[test]
+fn of_each_thread_and_task_it_is_known_what_comes_of_its_end() {
+    let is_of_tests = |path: &PathBuf| path.iter().any(|part| part == "tests");
+    for path in sources().into_iter().filter(|path| !is_of_tests(path)) {
+        let code = code(&path);
+        let calls = ["::spawn(", ".spawn(", "::spawn_blocking(", ".spawn_blocking(", "::spawn_local("];
+        let found: usize = calls.iter().map(|call| code.matches(call).count()).sum();
+        let known = SPAWNS.iter().find(|(of, ..)| Path::new(of) == path).map_or(0, |(_, number, _)| *number);
+        assert_eq!(found, known, "{}: what comes of the end of each? say it in SPAWNS", path.display());
+    }
 }
 
 #[test]

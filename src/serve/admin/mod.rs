@@ -106,6 +106,7 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
         }
     }));
     parts.metrics.sessions.set(parts.sessions.held() as i64);
+    parts.totals.show_waiting();
     match parts.metrics.text() {
         Ok(text) => answer::admin_packed(request.headers(), EXPOSITION, text),
         Err(error) => answer::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

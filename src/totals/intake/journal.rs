@@ -171,6 +171,11 @@ impl Journal {
         }
     }
 
+    /// Resolves when the thread that syncs has ended.
+    pub async fn sync_ended(&self) {
+        self.synced.clone().wait_for(|_| false).await.ok();
+    }
+
     /// Goes on in a new segment if the current one is full, or if `anyway` and it holds something. Where that
     /// fails, the current segment is kept.
     pub fn roll(&self, anyway: bool) -> io::Result<()> {
@@ -204,5 +209,14 @@ impl Journal {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a sync that fails.
+    #[cfg(test)]
+    pub fn break_sync(&self) {
+        let file = Arc::new(
+            crate::totals::disk::files::Folder::from(std::path::Path::new("/dev")).open("null").unwrap(),
+        );
+        self.requests.send(SyncRequest { file, upto: self.state().log.end(), asked_ms: 0 }).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -179,7 +179,7 @@ impl Process {
         let (config, table) = (config.clone(), sessions.clone());
         let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone()).unwrap();
         let Start { config, shared, sessions, parts, frozen_to } = start;
-        let (mailbox, _) = Mailbox::new(oneshot::channel().1);
+        let (mailbox, _) = Mailbox::new(watch::channel(()).1);
         let totals = Arc::new(Totals {
             shared: shared.clone(),
             sessions: sessions.clone(),

@@ -1,11 +1,10 @@
 //! What is asked of the writer, and the way to it.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ingest::Page;
 use crate::sites::{NoPlace, SiteId, Sites};
@@ -130,14 +129,19 @@ pub type Inbox = mpsc::Receiver<Message>;
 /// The way to the writer, and the word that it has ended.
 pub struct Mailbox {
     messages: mpsc::Sender<Message>,
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    lives: watch::Receiver<()>,
 }
 
 impl Mailbox {
-    /// A mailbox and where its messages arrive; `ended` is told when the writer has ended.
-    pub fn new(ended: oneshot::Receiver<()>) -> (Self, Inbox) {
+    /// A mailbox and where its messages arrive. The writer holds the sender of `lives` until it has ended.
+    pub fn new(lives: watch::Receiver<()>) -> (Self, Inbox) {
         let (messages, inbox) = mpsc::channel(CAPACITY);
-        (Mailbox { messages, ended: Mutex::new(Some(ended)) }, inbox)
+        (Mailbox { messages, lives }, inbox)
+    }
+
+    /// Resolves when the writer has ended, in whatever way.
+    pub async fn ended(&self) {
+        self.lives.clone().wait_for(|()| false).await.ok();
     }
 
     /// Asks for figures. What is returned resolves when they are read or cannot be; none where the writer has
@@ -151,7 +155,7 @@ impl Mailbox {
     /// Has an order carried out. It waits for the writer's turn to end, and as long as the order takes.
     pub async fn order(&self, order: Order) -> Answer {
         let (done, answer) = oneshot::channel();
-        let gone = || "the service is stopping".to_owned();
+        let gone = || "the service is stopping, or could not end the order: its log says which".to_owned();
         self.messages.send(Message::Order(OrderRequest { order, done })).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -169,12 +173,8 @@ impl Mailbox {
 
     /// Has the writer end within `patience`, and waits for it.
     pub async fn stop(&self, patience: Duration) {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ended) = ended
-            && self.messages.send(Message::Stop(patience)).await.is_ok()
-        {
-            // It ends without a word only if it panicked, which has been said.
-            ended.await.ok();
-        }
+        // One that has ended already takes no message.
+        self.messages.send(Message::Stop(patience)).await.ok();
+        self.ended().await;
     }
 }

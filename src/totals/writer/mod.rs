@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::config::Config;
 use self::mailbox::{Inbox, Mailbox, Message};
@@ -55,13 +55,14 @@ pub struct Start {
 pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
     let data_dir = start.config.data_dir.display().to_string();
     let files = |error| OpenError::Files(data_dir.clone(), error);
-    let (has_ended, ended) = oneshot::channel();
-    let (mailbox, inbox) = Mailbox::new(ended);
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives);
     let (opened, ready) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(files)?;
     std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || {
+            let _life = life;
             runtime.block_on(async {
                 let metrics = start.shared.metrics.clone();
                 match AnyStore::open(&start.config.store, &start.config.data_dir, Some(metrics)).await {
@@ -69,7 +70,6 @@ pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
                     Err(error) => _ = opened.send(Err(error.into())),
                 }
             });
-            has_ended.send(()).ok();
         })
         .map_err(files)?;
     ready.await.map_err(|_| files(io::Error::other("the writer did not begin")))??;

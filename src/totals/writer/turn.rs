@@ -13,7 +13,7 @@ use super::reads::Reader;
 use super::status::Shared;
 use crate::calendar::{Bucket, Calendar};
 use crate::clock::Moment;
-use crate::metrics::Bound;
+use crate::metrics::{Bound, Part};
 use crate::sessions::{Export, Sessions};
 use crate::sites::SiteId;
 use crate::totals::delivery::Delivery;
@@ -236,6 +236,7 @@ impl<S: Store> Writer<S> {
         let waiting = outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
         let oldest_ms = waiting.or_else(|| self.shared.tally().oldest_ms);
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
+        metrics.had_turn(Part::Writer, self.shared.clock.now());
     }
 
     /// Writes the checkpoint and deletes the journal that nobody needs any more.

@@ -84,7 +84,13 @@ fn faulty(redis: &[RedisServer; 2]) -> [Faulty; 4] {
                 service.begin();
                 service
             },
-            alerts: &["FootfallRefusingBeacons", "FootfallJournalWriteErrors", "FootfallHighErrorRatio"],
+            alerts: &[
+                "FootfallRefusingBeacons",
+                "FootfallJournalWriteErrors",
+                "FootfallHighErrorRatio",
+                // A flush every five minutes is late where ten minutes are twenty seconds.
+                "FootfallFlushStalled",
+            ],
             shown_by: &[("Refused by reason", "journal-full"), ("Beacons not promised", "")],
         },
         Faulty {

@@ -1,0 +1,61 @@
+//! What becomes of the service when one of its threads or tasks ends.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::totals::Breakable;
+
+fn config(dir: &Path, flush: &str) -> Config {
+    let dir = dir.display().to_string();
+    let variables = [
+        ("FOOTFALL_LISTEN", "127.0.0.1:0"),
+        ("FOOTFALL_ADMIN_LISTEN", "127.0.0.1:0"),
+        ("FOOTFALL_STOP_TIMEOUT", "1s"),
+        ("FOOTFALL_STORE__FLUSH_INTERVAL", flush),
+        ("FOOTFALL_DATA_DIR", &dir),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Config::load(None, variables.into_iter()).unwrap()
+}
+
+/// Runs a service of which a part is broken, and says with what it ends; nobody tells it to stop.
+async fn end_of(app: App) -> String {
+    let ended = tokio::time::timeout(Duration::from_secs(60), app.run(std::future::pending())).await;
+    ended.expect("the service ends by itself").expect_err("it does not end well").to_string()
+}
+
+#[tokio::test]
+async fn the_end_of_each_thread_and_task_ends_the_service() {
+    for (part, flush, what) in [
+        (Breakable::Writer, "100ms", "what writes to the store"),
+        (Breakable::Sync, "5m", "what syncs the journal"),
+        (Breakable::Commit, "5m", "what writes the journal"),
+        (Breakable::Tick, "5m", "what happens once a second"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let app = App::build(config(dir.path(), flush), Clock::system()).await.unwrap();
+        // The writer's first turn, after which it has nothing to do for a while.
+        while !dir.path().join("checkpoint").exists() {
+            tokio::task::yield_now().await;
+        }
+        app.parts.totals.break_part(part);
+        let ended = end_of(app).await;
+        assert!(ended.starts_with(what), "{part:?}: {ended}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_admin_thread_ends_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path(), "5m");
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let twin = socket.try_clone().unwrap();
+    let admin = Listener::inherited(socket, config.serve.write_timeout).unwrap();
+    let app = App::build_on(config, Clock::system(), [None, Some(admin)]).await.unwrap();
+    // No runtime takes a socket that blocks.
+    twin.set_nonblocking(false).unwrap();
+    let ended = end_of(app).await;
+    assert!(ended.starts_with("what answers operators"), "{ended}");
+}
