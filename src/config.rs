@@ -214,6 +214,7 @@ impl ConfigReader {
         serve::Config {
             listen: self.text("listen", values::listener),
             admin_listen: self.text("admin_listen", values::listener),
+            admin_hosts: self.list("admin_hosts", values::admin_host),
             max_connections: self.number("http.max_connections", 10, 1_000_000),
             header_timeout: self.duration("http.header_timeout", "1s", "5m"),
             body_timeout: self.duration("http.body_timeout", "1s", "5m"),

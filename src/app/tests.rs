@@ -1,6 +1,7 @@
-//! What becomes of the service when one of its threads or tasks ends.
+//! What becomes of the service when one of its threads or tasks ends, and whom operators' answers are for.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,4 +59,41 @@ async fn the_end_of_the_admin_thread_ends_the_service() {
     twin.set_nonblocking(false).unwrap();
     let ended = end_of(app).await;
     assert!(ended.starts_with("what answers operators"), "{ended}");
+}
+
+/// Status and head, in lower case, of an answer.
+fn ask(address: SocketAddr, method: &str, path: &str, host: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let head = String::from_utf8_lossy(&answer).split("\r\n\r\n").next().unwrap().to_lowercase();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head)
+}
+
+#[tokio::test]
+async fn no_web_page_reads_what_operators_are_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), "5m");
+    config.serve.admin_hosts = vec!["stats.example".to_owned()];
+    let app = App::build(config, Clock::system()).await.unwrap();
+    let address = app.admin_addr();
+    let asks = tokio::task::spawn_blocking(move || {
+        for path in serve::admin_paths().chain(["/nowhere", "/?part=figures"]) {
+            for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+                for host in ["localhost:8081", "127.0.0.1", "stats.example", "evil.example"] {
+                    let (status, head) = ask(address, method, path, host);
+                    let asked = format!("{method} {path} of {host}: {head}");
+                    assert!(!head.contains("access-control-"), "{asked}");
+                    assert!(head.contains("cross-origin-resource-policy: same-origin"), "{asked}");
+                    let is_refused = host == "evil.example" && !["/livez", "/readyz", "/metrics"].contains(&path);
+                    assert_eq!(status == 421, is_refused, "{asked}");
+                }
+            }
+        }
+    });
+    let mut failed = None;
+    app.run(async { failed = asks.await.err() }).await.unwrap();
+    assert!(failed.is_none(), "{failed:?}");
 }

@@ -209,6 +209,14 @@ pub(super) fn host(text: &str) -> Read<String> {
     or_complaint(host.map(|host| host.to_string()), about("is not a host"), remedy)
 }
 
+/// A host of the admin listener, or the end of several, which begins with a dot.
+pub(super) fn admin_host(text: &str) -> Read<String> {
+    match text.strip_prefix('.') {
+        Some(end) => host(end).map(|end| format!(".{end}")),
+        None => host(text),
+    }
+}
+
 /// A host whose pages may send a site's beacons, or `null`.
 pub(super) fn origin(text: &str) -> Read<String> {
     if text == "null" { Ok(text.to_owned()) } else { host(text) }

@@ -73,6 +73,12 @@ pub async fn serve_public(
     served
 }
 
+/// The paths of the admin listener.
+#[cfg(test)]
+pub fn admin_paths() -> impl Iterator<Item = &'static str> {
+    admin::ROUTES.iter().map(|route| route.path)
+}
+
 /// Serves operators until `stop`, then lets open requests end for at most `drain`.
 ///
 /// # Errors
@@ -85,7 +91,7 @@ pub async fn serve_admin(
     drain: Duration,
 ) -> io::Result<()> {
     let acceptor = acceptor(&config, &parts, MAX_ADMIN_CONNECTIONS, false);
-    let service = Arc::new(AdminService::new(parts));
+    let service = Arc::new(AdminService::new(config.admin_hosts, parts));
     let answer = move |_: IpAddr, request: Request<Incoming>| service.clone().answer(request);
     acceptor.serve(listener, answer, stop, drain).await
 }

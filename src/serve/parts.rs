@@ -24,6 +24,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where operators come in: metrics and probes.
     pub admin_listen: SocketAddr,
+    /// Names, or ends of names that begin with a dot, under which operators come in, besides addresses and names
+    /// without a dot.
+    pub admin_hosts: Vec<String>,
     /// Most open connections of the public listener; a further one is closed at once.
     pub max_connections: usize,
     /// Longest time until a request's head is complete, an idle connection's wait for it included.

@@ -2,11 +2,12 @@
 
 pub mod control;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use tokio::time::Instant;
 
@@ -35,6 +36,9 @@ pub const ROUTES: &[Route<AdminHandler>] = &[
     Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(readyz) },
 ];
 
+/// What probes and scrapers ask by whatever name they know: there is nothing in it that a page could use.
+const FOR_ANY_HOST: [&str; 3] = ["/livez", "/metrics", "/readyz"];
+
 /// Most sites whose past is loaded for one reader; the next reading loads more.
 const LOADS: usize = 16;
 
@@ -43,21 +47,24 @@ const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 
 pub struct AdminService {
     parts: Arc<Parts>,
+    hosts: Vec<String>,
     routes: Routes<AdminHandler>,
     requests: Requests,
 }
 
 impl AdminService {
-    pub fn new(parts: Arc<Parts>) -> Self {
+    /// It answers under these names, and under those that [`is_own`] takes anyway.
+    pub fn new(hosts: Vec<String>, parts: Arc<Parts>) -> Self {
         let routes = Routes::new(ROUTES);
         let requests = parts.metrics.requests.of("admin", routes.paths());
-        AdminService { parts, routes, requests }
+        AdminService { parts, hosts, routes, requests }
     }
 
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response {
         let began = Instant::now();
         let (route, target) = self.routes.find(request.method(), request.uri().path());
         let response = match target {
+            _ if !self.is_asked_by_own_name(&request) => answer::admin_refused(Fault::Misdirected),
             Target::Handler(AdminHandler::Now(handler), _) => handler(&self.parts, &request),
             Target::Handler(AdminHandler::Overview, _) => {
                 let others = self.routes.paths().filter(|path| *path != "/");
@@ -71,6 +78,28 @@ impl AdminService {
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
     }
+
+    /// Whether the name that was asked for is the listener's own. A page of another origin whose name was made to
+    /// lead here in the operator's browser (DNS rebinding) asks for its own name.
+    fn is_asked_by_own_name(&self, request: &Request<Incoming>) -> bool {
+        let named = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
+        let mut named = named.chain(request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+        FOR_ANY_HOST.contains(&request.uri().path()) || named.all(|host| is_own(host, &self.hosts))
+    }
+}
+
+/// Whether a `Host` is an address, a name without a dot, one of `hosts`, or ends with one of them that begins with a
+/// dot.
+fn is_own(host: &[u8], hosts: &[String]) -> bool {
+    let host = String::from_utf8_lossy(host).to_ascii_lowercase();
+    let port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let name = port.map_or(host.as_str(), |(name, _)| name);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let is = |own: &String| name == own || (own.starts_with('.') && name.ends_with(own.as_str()));
+    address.parse::<IpAddr>().is_ok()
+        || (!name.is_empty() && name.bytes().all(is_name) && (!name.contains('.') || hosts.iter().any(is)))
 }
 
 /// `/`: the page of figures of every site, with links to the `others` of the listener's paths.
@@ -83,7 +112,8 @@ async fn show_overview(parts: &Parts, uri: &Uri, others: impl Iterator<Item = &s
     let links: String = others.map(|path| format!(" · <a href=\"{path}\">{path}</a>")).collect();
     let footer = format!("footfall {}{links}", env!("CARGO_PKG_VERSION"));
     let figures = overview::health::list(parts, true) + &sections;
-    overview::answer(overview::is_part(uri), "footfall overview", "Overview", &figures, &footer)
+    let texts = ["footfall overview", "Overview", &figures, &footer];
+    overview::answer(answer::admin_page, overview::is_part(uri), texts)
 }
 
 /// `/livez`: the process answers.
@@ -142,6 +172,42 @@ fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_an_address_a_name_without_a_dot_or_one_that_is_set() {
+        let hosts = ["stats.example".to_owned(), ".svc.cluster.local".to_owned()];
+        for host in [
+            "127.0.0.1:8081",
+            "[::1]:8081",
+            "[fe80::1]",
+            "10.0.0.7",
+            "localhost:8081",
+            "LocalHost.",
+            "footfall-admin",
+            "stats.example:80",
+            "Stats.Example.",
+            "footfall.news.svc.cluster.local:8081",
+        ] {
+            assert!(is_own(host.as_bytes(), &hosts), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "x.stats.example",
+            "svc.cluster.local.evil.example",
+            "footfall.svc.cluster.localx",
+            "127.0.0.1@evil.example",
+            "evil.example@127.0.0.1",
+            "127.1",
+            "[::1].evil.example",
+            "a b",
+            "\u{e9}",
+            "",
+            ".",
+        ] {
+            assert!(!is_own(host.as_bytes(), &hosts), "{host}");
+        }
+    }
 
     #[test]
     fn readiness_is_whether_views_can_be_kept() {

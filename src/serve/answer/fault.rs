@@ -11,6 +11,8 @@ pub enum Fault {
     /// A beacon's reason, or a read's of the same name.
     Refused(Reason),
     NotFound,
+    /// The request is for another host than the admin listener's.
+    Misdirected,
     /// No figure of the site is known and the store does not answer.
     StoreUnreachable,
     /// The token of a page is missing or wrong.
@@ -30,6 +32,7 @@ impl Fault {
         match self {
             Fault::Refused(reason) => reason.word(),
             Fault::NotFound => "not-found",
+            Fault::Misdirected => "misdirected",
             Fault::StoreUnreachable => "store-unreachable",
             Fault::WrongToken => "wrong-token",
             Fault::LiveFull => "live-full",
@@ -41,6 +44,10 @@ impl Fault {
         use StatusCode as S;
         match self {
             Fault::NotFound => (S::NOT_FOUND, "There is nothing at this path."),
+            Fault::Misdirected => (
+                S::MISDIRECTED_REQUEST,
+                "The admin listener is not asked for under this host: if it is its own, add it to admin_hosts.",
+            ),
             Fault::StoreUnreachable => {
                 (S::SERVICE_UNAVAILABLE, "No figure of this site is known yet and the store does not answer.")
             }

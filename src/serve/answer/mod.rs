@@ -68,6 +68,7 @@ const TAKEN: HeaderValue = HeaderValue::from_static("content-type, if-none-match
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
+const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
@@ -192,6 +193,11 @@ pub fn admin_text(status: StatusCode, text: impl Into<Bytes>) -> Response {
     admin(status, TEXT, text)
 }
 
+/// A page on the admin listener.
+pub fn admin_page(html: String) -> Response {
+    unlisted(admin(StatusCode::OK, HTML, html))
+}
+
 /// An answer on the admin listener, in gzip for askers that take it.
 pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
     let packed = takes_gzip(asker).then(|| gzip(&body)).flatten();
@@ -204,8 +210,10 @@ pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Resp
     response
 }
 
+/// Every answer of the admin listener: no page of another origin may read or embed it.
 fn admin(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response {
-    let mut headers = HeaderMap::with_capacity(4);
+    let mut headers = HeaderMap::with_capacity(5);
+    headers.insert(RESOURCE_POLICY, SAME_ORIGIN);
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -277,6 +285,7 @@ mod tests {
     fn faults() -> impl Iterator<Item = Fault> {
         Reason::WORDS.into_iter().map(|(_, reason)| Fault::from(reason)).chain([
             Fault::NotFound,
+            Fault::Misdirected,
             Fault::StoreUnreachable,
             Fault::LiveFull,
             Fault::WrongToken,

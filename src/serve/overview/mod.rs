@@ -46,10 +46,14 @@ pub fn is_part(uri: &Uri) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "part" && value == "figures")
 }
 
-/// The whole page, or its figures alone.
-pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: &str) -> Response {
+/// The whole page, or its figures alone, as `page` answers it on its listener.
+pub fn answer(
+    page: fn(String) -> Response,
+    is_part: bool,
+    [title, heading, figures, footer]: [&str; 4],
+) -> Response {
     if is_part {
-        return answer::unlisted_page(figures.to_owned());
+        return page(figures.to_owned());
     }
     let nonce = random::id() + &random::id();
     let policy = format!(
@@ -66,7 +70,7 @@ pub fn answer(is_part: bool, title: &str, heading: &str, figures: &str, footer: 
         ("footer", footer),
     ];
     let policy = HeaderValue::try_from(policy).unwrap_or(answer::NO_SOURCES);
-    answer::guarded(answer::unlisted_page(filled(PAGE, &texts)), policy)
+    answer::guarded(page(filled(PAGE, &texts)), policy)
 }
 
 pub fn section(parts: &Parts, site: &Site) -> String {

@@ -21,6 +21,6 @@ pub fn newsroom(request: ReadRequest<'_>) -> Result<Reply, Fault> {
         overview::know(&parts, &site).await;
         let title = format!("{} newsroom", site.key);
         let figures = overview::health::list(&parts, false) + &overview::section(&parts, &site);
-        overview::answer(is_part, &title, "Newsroom", &figures, "")
+        overview::answer(answer::unlisted_page, is_part, [&title, "Newsroom", &figures, ""])
     })))
 }

@@ -57,6 +57,7 @@ impl Default for Setup {
         setup
             .set("listen", "127.0.0.1:0")
             .set("admin_listen", "127.0.0.1:0")
+            .set("admin_hosts", "stats.example")
             .set("store.flush_interval", "100ms")
             .set("store.timeout", "5s")
             .set("checkpoint_interval", "1s")
