@@ -62,6 +62,8 @@ words! {
         Repeated = "repeated",
         /// A ping or a leave.
         Taken = "taken",
+        /// A ping for which there was no room among the sessions.
+        Shed = "shed",
     }
 }
 

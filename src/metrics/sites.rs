@@ -92,15 +92,17 @@ impl SiteSeries {
         }
     }
 
-    /// Sets what only a scrape needs. A total that is not known is left out: 0 would be wrong.
+    /// Sets what only a scrape needs. A total that is not known is left out: 0 would be wrong, and so would a sum
+    /// of those that are known.
     pub fn show<'a>(&self, sites: impl Iterator<Item = Shown<'a>>) {
         let mut by_label = BTreeMap::<&str, (u64, [Totals; 3])>::new();
+        let nothing = (0, [[Some(0); PERIODS.len()]; 3]);
         for Shown { site, online, views, visits, visitors } in sites {
-            let (sum, totals) = by_label.entry(label(site)).or_default();
+            let (sum, totals) = by_label.entry(label(site)).or_insert(nothing);
             *sum += online;
             for (sums, of_site) in totals.iter_mut().zip([views, visits, visitors]) {
                 for (sum, total) in sums.iter_mut().zip(of_site) {
-                    *sum = total.map(|total| sum.unwrap_or(0) + total).or(*sum);
+                    *sum = sum.zip(total).map(|(sum, total)| sum.saturating_add(total));
                 }
             }
         }

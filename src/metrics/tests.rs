@@ -59,6 +59,27 @@ fn what_is_not_known_is_not_shown() {
 }
 
 #[test]
+fn a_sum_of_which_a_part_is_not_known_is_not_shown() {
+    let sites = Sites::new((0..253).map(site).collect());
+    let metrics = Metrics::new(&sites, 1).unwrap();
+    let shows = |unknown: usize| {
+        let views =
+            |site: &Site| [Some(10), (site.id.index() != unknown).then_some(10), None, Some(1), Some(2)];
+        metrics.sites.show(sites.iter().map(|site| shown(site, 0, views(site))));
+        let text = text(&metrics);
+        let others = text
+            .lines()
+            .filter(|line| line.starts_with("footfall_period_views{") && line.contains("(others)"));
+        others
+            .map(|line| line.split(['"', ' ']).filter_map(|word| word.parse::<u64>().ok()).sum())
+            .collect::<Vec<u64>>()
+    };
+    // In order of their labels: all, day, week, year.
+    assert_eq!(shows(0), [6, 30, 30, 3]);
+    assert_eq!(shows(251), [6, 30, 3], "the week of one of them is not known");
+}
+
+#[test]
 fn answers_are_counted_by_route_and_kind_and_timed() {
     let metrics = Metrics::new(&Sites::default(), 1).unwrap();
     let requests = metrics.requests.of("public", ["/a", "/b"].into_iter());

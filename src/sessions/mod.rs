@@ -197,14 +197,16 @@ impl Sessions {
         views.filter(|view| stays(*view)).count()
     }
 
-    /// A ping: keeps a session alive; without one it makes the visitor online and counts nothing.
-    pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) {
-        let Some(visitor) = visitor else { return };
-        self.touch(visitor, site, page, now, |session, alive| {
+    /// A ping: keeps a session alive; without one it makes the visitor online and counts nothing. False where
+    /// there is no room for that.
+    pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> bool {
+        let Some(visitor) = visitor else { return true };
+        let seen = self.touch(visitor, site, page, now, |session, alive| {
             if !alive {
                 session.flags &= !(BEGUN | COUNTED);
             }
         });
+        seen.is_some()
     }
 
     /// A leave: the visitor goes offline in 30 s unless it gives another sign.

@@ -197,7 +197,7 @@ impl Run {
                         let seen = self.real.observe(who, site, &page_of(site, page), now);
                         assert_eq!(seen, Sighting::Full);
                     }
-                    _ => self.real.ping(who, site, &page_of(site, page), now),
+                    _ => assert!(!self.real.ping(who, site, &page_of(site, page), now)),
                 }
                 assert!(!self.holds(today));
                 return;
@@ -208,7 +208,7 @@ impl Run {
             let visit = self.model.sign(today, site, page, true, t);
             assert_eq!(seen, if visit { Sighting::Visit } else { Sighting::Known });
         } else {
-            self.real.ping(who, site, &page_of(site, page), now);
+            assert!(self.real.ping(who, site, &page_of(site, page), now));
             self.model.sign(today, site, page, false, t);
         }
         assert!(self.holds(today));
@@ -276,7 +276,7 @@ fn the_wheels_hold_two_entries_a_session_however_often_it_gives_a_sign() {
         for who in 0..20 {
             match (second + who) % 3 {
                 0 => _ = real.observe(visitor(who, None), SiteId(0), &page, now),
-                1 => real.ping(visitor(who, None), SiteId(0), &page, now),
+                1 => _ = real.ping(visitor(who, None), SiteId(0), &page, now),
                 _ => real.leave(visitor(who, None), now),
             }
         }
@@ -329,7 +329,7 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
                         (visitor(lane * 1000 + n % 500, None), page_of(SiteId(0), (n % 3) as u8));
                     match n % 5 {
                         4 => real.leave(who, clock.now()),
-                        3 => real.ping(who, SiteId(0), &page, clock.now()),
+                        3 => _ = real.ping(who, SiteId(0), &page, clock.now()),
                         _ => _ = real.observe(who, SiteId(0), &page, clock.now()),
                     }
                 }

@@ -57,12 +57,15 @@ impl Public {
     fn keep(&self, beacon: Beacon) -> Result<Taken, Reason> {
         let Beacon { kind, site, ref page, visitor, at, .. } = beacon;
         let sessions = &self.parts.sessions;
-        match kind {
+        let taken = match kind {
             Kind::View => return Ok(Some((site, self.parts.totals.take(beacon)?))),
             Kind::Ping => sessions.ping(visitor, site, page, at),
-            Kind::Leave => sessions.leave(visitor, at),
-        }
-        self.parts.metrics.beacons(Outcome::Taken, 1);
+            Kind::Leave => {
+                sessions.leave(visitor, at);
+                true
+            }
+        };
+        self.parts.metrics.beacons(if taken { Outcome::Taken } else { Outcome::Shed }, 1);
         Ok(None)
     }
 

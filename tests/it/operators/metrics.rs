@@ -113,6 +113,18 @@ fn probes_tell_alive_from_ready() {
 }
 
 #[test]
+fn a_ping_without_room_is_shed_and_not_taken() {
+    let app = TestApp::start(Setup::default().set("sessions.max_sessions", "1000"));
+    app.read(1000);
+    app.take(&view("/a").by(7).ping());
+    app.take(&view("/a").by(2000).ping());
+    app.take(&view("/a").by(2000).leave());
+    let beacons = |outcome: &str| app.metric(&format!("footfall_beacons_total{{outcome=\"{outcome}\"}}"));
+    assert_eq!([beacons("counted"), beacons("taken"), beacons("shed")], [1000.0, 2.0, 1.0]);
+    assert_eq!(app.metric("footfall_bounds_reached_total{bound=\"sessions\"}"), 1.0);
+}
+
+#[test]
 fn the_metrics_add_up() {
     let app = TestApp::start(Setup::default());
     for number in 1..=5 {
