@@ -17,6 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -263,42 +264,55 @@ async fn tick(parts: Arc<Parts>) {
     }
 }
 
+/// The signals that a service heeds: none of them ends the process from then on.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangups: Signal,
+}
+
+impl Signals {
+    /// Heeds them. One that comes before the service runs is heeded when it does.
+    pub fn heed() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangups: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read again (of the file
 /// that was named, if any), and the settings that can change while the service runs do.
-pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), StartError> {
-    alone(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let hangups = signal(SignalKind::hangup())?;
-        let handed_over = supervisor::listeners(config.serve.write_timeout)?;
-        let app = App::build_on(config, Clock::system(), handed_over).await?;
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            sites = app.config.sites.keys(),
-            store = %app.config.totals.store.url,
-            data_dir = %app.config.totals.data_dir.display(),
-            "serving pages on http://{}, operators on http://{}{}",
-            app.public_addr(),
-            app.admin_addr(),
-            app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
-        );
-        let status = format!("serving pages on http://{}", app.public_addr());
-        supervisor::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
-        let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), file);
-        let told = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            supervisor::tell(&[NotifyState::Stopping]);
-        };
+pub async fn run(config: Config, file: Option<PathBuf>, signals: Signals) -> Result<(), StartError> {
+    let Signals { mut terminate, mut interrupt, hangups } = signals;
+    let handed_over = supervisor::listeners(config.serve.write_timeout)?;
+    let app = App::build_on(config, Clock::system(), handed_over).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        sites = app.config.sites.keys(),
+        store = %app.config.totals.store.url,
+        data_dir = %app.config.totals.data_dir.display(),
+        "serving pages on http://{}, operators on http://{}{}",
+        app.public_addr(),
+        app.admin_addr(),
+        app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
+    );
+    let status = format!("serving pages on http://{}", app.public_addr());
+    supervisor::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), file);
+    let told = async move {
         tokio::select! {
-            ended = app.run(told) => ended,
-            () = supervisor::keep_watchdog_quiet() => Err(StartError::Ended("what tells the watchdog")),
-            () = reloads => Err(StartError::Ended("what reads the configuration again")),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    })?
+        supervisor::tell(&[NotifyState::Stopping]);
+    };
+    tokio::select! {
+        ended = app.run(told) => ended,
+        () = supervisor::keep_watchdog_quiet() => Err(StartError::Ended("what tells the watchdog")),
+        () = reloads => Err(StartError::Ended("what reads the configuration again")),
+    }
 }
 
 #[cfg(test)]

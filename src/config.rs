@@ -21,7 +21,7 @@ pub use faults::{Fault, Faults};
 use crate::calendar::{Calendar, WEEKDAYS};
 use crate::ingest::{ClientHeader, Proxies};
 use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, Sites};
-use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
+use crate::totals::{JournalConfig, OutboxConfig, REMEMBER_MS, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
 use settings::{Settings, Value};
@@ -100,10 +100,24 @@ impl Config {
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let variable = std::env::var_os("FOOTFALL_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let mut files: Vec<(String, String)> = find(named.or(variable.as_deref()))?.into_iter().collect();
+        let mut left_out = Vec::new();
         if let Some((main, _)) = files.first() {
-            files.extend(sites_beside(Path::new(main))?);
+            let paths;
+            (paths, left_out) = sites_beside(Path::new(main))?;
+            for path in paths {
+                let text = std::fs::read_to_string(&path);
+                let refused = |fault| unreadable(&path, &fault, "let the service read it, or take it away");
+                files.push((path.display().to_string(), text.map_err(refused)?));
+            }
         }
-        Config::load(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), env)
+        let mut config = Config::load(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), env)?;
+        config.warnings.extend(left_out.iter().map(|path| {
+            format!(
+                "{} is not read: files of sites.d end in .toml and do not begin with a dot",
+                path.display()
+            )
+        }));
+        Ok(config)
     }
 
     /// Checks that files which only a running service reads can be used.
@@ -154,8 +168,9 @@ fn find(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
     Ok(None)
 }
 
-/// Names and texts of the files that add sites, in order of their names.
-fn sites_beside(main: &Path) -> Result<Vec<(String, String)>, Faults> {
+/// The files that add sites, in order of their names; and those that look as if they did, such as an editor's
+/// copies.
+fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults> {
     let folder = main.with_file_name(SITES_FOLDER);
     let listed = std::fs::read_dir(&folder)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
@@ -166,13 +181,10 @@ fn sites_beside(main: &Path) -> Result<Vec<(String, String)>, Faults> {
             return Err(unreadable(&folder, &fault, "make it a directory that the service may read"));
         }
     };
-    paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    paths.retain(|path| name(path).to_ascii_lowercase().contains(".toml"));
     paths.sort();
-    let read = |path: &PathBuf| match std::fs::read_to_string(path) {
-        Ok(text) => Ok((path.display().to_string(), text)),
-        Err(fault) => Err(unreadable(path, &fault, "let the service read it, or take it away")),
-    };
-    paths.iter().map(read).collect()
+    Ok(paths.into_iter().partition(|path| name(path).ends_with(".toml") && !name(path).starts_with('.')))
 }
 
 fn unreadable(path: &Path, fault: &std::io::Error, remedy: &str) -> Faults {
@@ -242,9 +254,16 @@ impl ConfigReader {
     /// The labels of every configured language.
     fn languages(&mut self) -> serve::Languages {
         let tags = self.settings.languages();
+        let mut known = BTreeMap::new();
         for tag in &tags {
-            if let Err(complaint) = values::locale(tag) {
-                self.faults.push(self.settings.fault(&format!("labels.{tag}"), complaint));
+            let complaint = match known.insert(tag.to_ascii_lowercase(), tag) {
+                Some(other) => {
+                    Complaint::err(format!("the same language as labels.{other}"), "write one of them")
+                }
+                None => values::locale(tag),
+            };
+            if let Err(complaint) = complaint {
+                self.faults.push(Fault::new(format!("labels.{tag}"), complaint.problem, complaint.remedy));
             }
         }
         let known = tags.iter().map(|tag| self.labels(tag)).collect();
@@ -396,8 +415,11 @@ impl ConfigReader {
         }
     }
 
-    fn warnings(&self, Config { serve, totals, sites, .. }: &Config) -> Vec<String> {
+    fn warnings(&self, config: &Config) -> Vec<String> {
+        let Config { serve, totals, sites, .. } = config;
         let (proxies, changed) = (&serve.lists.proxies, |key| self.settings.is_changed(key));
+        let embedded = totals.store.url == StoreUrl::Embedded;
+        let in_memory = totals.journal.sync == Sync::Memory;
         let trusts_everyone = proxies.trusted.iter().any(|network: &IpNet| network.prefix_len() == 0);
         let suspicious = [
             (
@@ -410,22 +432,37 @@ impl ConfigReader {
                 "trusted_proxies has no effect while client_header is \"none\"",
             ),
             (
-                serve.live.max_readers >= serve.max_connections && changed("live.max_readers"),
-                "live.max_readers is not below http.max_connections: readers of live counters can take every \
-                 connection, and beacons find none",
-            ),
-            (
-                totals.journal.sync == Sync::Memory,
+                in_memory,
                 "journal.sync = \"memory\": an end of the process loses the views since the last flush, though \
                  they were answered 204",
             ),
             (
-                totals.store.tls_ca_file.is_some() && totals.store.url == StoreUrl::Embedded,
+                in_memory && (changed("journal.max_unsynced") || changed("journal.max_bytes")),
+                "journal.max_unsynced and journal.max_bytes have no effect while journal.sync is \"memory\"",
+            ),
+            (
+                serve.live.max_readers == 0 && changed("live.heartbeat"),
+                "live.heartbeat has no effect while live.max_readers is 0",
+            ),
+            (
+                totals.store.tls_ca_file.is_some() && embedded,
                 "store.tls_ca_file has no effect while store.url is \"embedded\"",
             ),
+            (
+                embedded && changed("store.timeout"),
+                "store.timeout has no effect while store.url is \"embedded\": that takes as long as the disk does",
+            ),
         ];
-        let found = suspicious.into_iter().filter(|(is_so, _)| *is_so).map(|(_, warning)| warning.to_owned());
-        found.chain(self.site_warnings(sites, &serve.lists.languages)).collect()
+        let found = suspicious.into_iter().chain(contradictions(config)).filter(|(is_so, _)| *is_so);
+        let found = found.map(|(_, warning)| warning.to_owned());
+        let foreign = self.settings.foreign.join(", ");
+        let foreign = (!foreign.is_empty()).then(|| {
+            format!(
+                "{foreign}: not settings, but what an orchestrator tells of a service (enableServiceLinks: false \
+                 in Kubernetes leaves it out)"
+            )
+        });
+        found.chain(foreign).chain(self.site_warnings(sites, &serve.lists.languages)).collect()
     }
 
     fn site_warnings(&self, sites: &Sites, languages: &serve::Languages) -> Vec<String> {
@@ -508,6 +545,45 @@ impl ConfigReader {
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         self.text(key, |text| values::choice(text, choices))
     }
+}
+
+/// Bounds of which one makes another one useless: whether that is so, and how.
+fn contradictions(config: &Config) -> [(bool, &'static str); 6] {
+    let Config { serve, sessions, totals, stop_timeout, .. } = config;
+    // Each session begins with an id, which is remembered for so long.
+    let share = (REMEMBER_MS as f64 / sessions.visit_timeout.as_millis() as f64).min(1.0);
+    let ids_of_sessions = sessions.max_sessions as f64 * share;
+    [
+        (
+            serve.live.max_readers >= serve.max_connections,
+            "live.max_readers is not below http.max_connections: readers of live counters can take every \
+             connection, and beacons find none",
+        ),
+        (
+            totals.outbox.max_bytes < totals.journal.max_bytes && totals.journal.sync != Sync::Memory,
+            "outbox.max_bytes is below journal.max_bytes: a start brings what the journal holds into the \
+             outbox, which may have no room for it",
+        ),
+        (
+            totals.outbox.retention < totals.store.flush_interval,
+            "outbox.retention is shorter than store.flush_interval: applied batches are gone before the next \
+             flush, and a store that went back is not brought up to date",
+        ),
+        (
+            (totals.max_ids as f64) < ids_of_sessions,
+            "totals.max_ids is too small for sessions.max_sessions: that many sessions begin with more views \
+             than are remembered, and one that is sent twice counts twice",
+        ),
+        (
+            totals.store.timeout >= *stop_timeout && totals.store.url != StoreUrl::Embedded,
+            "stop_timeout is not longer than store.timeout: a stop is over before the store has failed to \
+             answer, and brings nothing to it",
+        ),
+        (
+            serve.body_timeout > *stop_timeout,
+            "stop_timeout is shorter than http.body_timeout: a stop cuts off requests that may still come",
+        ),
+    ]
 }
 
 /// Drops repeats and keeps the order.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use footfall::app;
+use footfall::app::{self, Signals};
 use footfall::commands::{self, Arguments, Command, Failure, Outcome};
 use footfall::config::{Config, Log, LogFormat};
 use tracing::Level;
@@ -18,11 +18,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(arguments) => commands::print(run(arguments)),
-        Err(answer) => {
-            // Help and version are such answers too. If printing fails, nobody can be told.
-            let _ = answer.print();
-            ExitCode::from(if answer.use_stderr() { commands::EXIT_REFUSED } else { 0 })
-        }
+        // Help and version are such answers too.
+        Err(answer) => match answer.print() {
+            Err(fault) if !answer.use_stderr() => commands::not_printed(&fault),
+            _ => ExitCode::from(if answer.use_stderr() { commands::EXIT_REFUSED } else { 0 }),
+        },
     }
 }
 
@@ -32,23 +32,25 @@ fn run(arguments: Arguments) -> Outcome {
     if let Some(done) = command.document() {
         return done;
     }
-    let config = Config::of_process(arguments.config.as_deref())?;
     if command == Command::Serve {
-        return serve(config, arguments.config);
+        // Before all else: until then a signal ends the process.
+        return app::alone(async { serve(arguments.config, Signals::heed()?).await })?;
     }
+    let config = Config::of_process(arguments.config.as_deref())?;
     if command.is_order() {
         start_log(Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) })?;
     }
     command.run(&config)
 }
 
-fn serve(config: Config, file: Option<PathBuf>) -> Outcome {
+async fn serve(file: Option<PathBuf>, signals: Signals) -> Outcome {
+    let config = Config::of_process(file.as_deref())?;
     config.check_files()?;
     start_log(config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    app::run(config, file).map(|()| String::new()).map_err(|fault| {
+    app::run(config, file, signals).await.map(|()| String::new()).map_err(|fault| {
         tracing::error!("{fault}");
         // The log has said it.
         Failure::No(String::new())

@@ -16,7 +16,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::Config;
 use crate::totals::Order;
-pub use outcome::{EXIT_REFUSED, Failure, Outcome, print};
+pub use outcome::{EXIT_REFUSED, Failure, Outcome, not_printed, print};
 
 /// The command line.
 #[derive(Debug, Parser)]

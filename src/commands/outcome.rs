@@ -48,10 +48,20 @@ pub fn print(outcome: Outcome) -> ExitCode {
         Err(Failure::Undone(why)) => (Err(why), 1),
         Err(Failure::Refused(why)) => (Err(why), EXIT_REFUSED),
     };
-    let printed = match said {
-        Ok(text) => io::stdout().lock().write_all(text.as_bytes()),
-        Err(why) => writeln!(io::stderr(), "footfall: {}", why.trim_end()),
-    };
-    // If it cannot be printed, nobody can be told.
-    ExitCode::from(if printed.is_ok() || code > 0 { code } else { 1 })
+    match said {
+        Ok(text) => {
+            let mut out = io::stdout().lock();
+            if let Err(fault) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                return not_printed(&fault);
+            }
+        }
+        // If it cannot be printed, nobody can be told.
+        Err(why) => _ = writeln!(io::stderr(), "footfall: {}", why.trim_end()),
+    }
+    ExitCode::from(code)
+}
+
+/// Says that the standard output took not all of what was asked for: exit code 1.
+pub fn not_printed(fault: &io::Error) -> ExitCode {
+    print(Err(Failure::Undone(format!("cannot write to the standard output ({fault})"))))
 }

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Complaint, Fault, nearest};
+use super::values::as_written;
 use crate::totals::without_secret;
 
 /// Begins the name of every variable that is a key.
@@ -22,6 +24,9 @@ const SECRETS: [&str; 2] = ["store.url", "site.0.newsroom_token"];
 
 /// Languages whose labels are among the defaults.
 const LANGUAGES: [&str; 2] = ["en", "vi"];
+
+/// A section without keys, as a text.
+const EMPTY: &str = "{…}";
 
 /// Keys that each configured site must have.
 const REQUIRED: [&str; 2] = ["key", "hosts"];
@@ -63,6 +68,8 @@ pub(super) struct Settings {
     defaults: BTreeMap<String, Entry>,
     /// The number of sites.
     pub sites: usize,
+    /// Variables that an orchestrator made.
+    pub foreign: Vec<String>,
 }
 
 impl Settings {
@@ -80,22 +87,28 @@ impl Settings {
             })
             .collect();
         debug_assert!(faults.is_empty(), "{faults:?}");
-        let mut settings = Settings { entries: BTreeMap::new(), defaults, sites: 0 };
+        let mut settings = Settings { entries: BTreeMap::new(), defaults, sites: 0, foreign: Vec::new() };
         for (number, (name, text)) in files.into_iter().enumerate() {
             let before = settings.site_indices().len();
             for (key, line, value) in leaves((name, text), &mut faults) {
                 let place = format!("{name} line {line}");
+                // All of its keys may be commented out.
+                if number == 0 && value == Err(EMPTY.to_owned()) && settings.is_section(&key) {
+                    continue;
+                }
                 match if number == 0 { Some(key.clone()) } else { further_site(&key, before) } {
                     Some(key) => settings.take(&key, value, place, &mut faults),
                     None => faults.push(only_sites(key, place)),
                 }
             }
         }
-        let mut env: Vec<(String, String)> =
-            env.filter(|(name, _)| name.starts_with(PREFIX) && !is_foreign(name)).collect();
-        env.sort();
-        for (name, text) in env {
-            settings.take_variable(&name, text, &mut faults);
+        let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && !NOT_KEYS.contains(&name.as_str());
+        let env: BTreeMap<String, String> = env.filter(ours).collect();
+        for (name, text) in &env {
+            match is_made_for_a_service(name, text, &env) {
+                true => settings.foreign.push(name.clone()),
+                false => settings.take_variable(name, text.clone(), &mut faults),
+            }
         }
         settings.complete(&mut faults);
         (settings, faults)
@@ -126,6 +139,12 @@ impl Settings {
         let value = |of: &Settings, key: &str| of.entries.get(key).map(|entry| entry.value.clone());
         let keys: BTreeSet<&String> = self.entries.keys().chain(other.entries.keys()).collect();
         keys.into_iter().filter(|key| value(self, key) != value(other, key)).cloned().collect()
+    }
+
+    /// Whether there are keys below this one, which is no site.
+    fn is_section(&self, key: &str) -> bool {
+        site_index(key).is_none()
+            && self.defaults.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
 
     fn site_indices(&self) -> BTreeSet<usize> {
@@ -228,6 +247,10 @@ impl Settings {
 
     /// Takes a variable, or adds the fault.
     fn take_variable(&mut self, name: &str, text: String, faults: &mut Vec<Fault>) {
+        if name.bytes().any(|b| b.is_ascii_lowercase()) {
+            let remedy = format!("write {}", name.to_ascii_uppercase());
+            return faults.push(Fault::new(name, "not in capitals", remedy));
+        }
         let key = name.strip_prefix(PREFIX).unwrap_or(name).replace("__", ".").to_lowercase();
         if let Some(secret) = key.strip_suffix("_file").filter(|key| is_secret(key)) {
             return self.take_secret(secret, name, &text, faults);
@@ -235,7 +258,7 @@ impl Settings {
         let value = match self.defaults.get(&pattern(&key)).map(|entry| &entry.value) {
             None => return faults.push(self.unknown(name, &key, String::new())),
             Some(Value::Text(_)) => Ok(Value::Text(text)),
-            Some(Value::Number(_)) => text.trim().parse().map(Value::Number).map_err(|_| format!("{text:?}")),
+            Some(Value::Number(_)) => as_written(text.trim()).map(Value::Number).ok_or_else(|| format!("{text:?}")),
             Some(Value::List(_)) => Ok(Value::List(
                 text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
             )),
@@ -309,12 +332,14 @@ impl Settings {
             true => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
             false => key.to_owned(),
         };
-        let section = format!("{key}.");
         let remedy = if key == "site" || (key.starts_with("site.") && site_index(key).is_none()) {
-            "write each site as a section [[site]], with two brackets".into()
+            match is_variable {
+                true => format!("number the sites from 0, like {PREFIX}SITE__0__KEY"),
+                false => "write each site as a section [[site]], with two brackets".into(),
+            }
         } else if site_index(key).is_some() && key.matches('.').count() == 1 {
             "give the site a key and hosts".into()
-        } else if self.defaults.keys().any(|known| known.starts_with(&section)) {
+        } else if self.is_section(key) {
             format!("it is a section: write its keys under [{key}]")
         } else {
             // A variable with one underscore instead of two is one long key.
@@ -389,21 +414,47 @@ fn only_sites(key: String, place: String) -> Fault {
 fn site_key(key: &str) -> Option<(usize, Option<&str>)> {
     let rest = key.strip_prefix("site.")?;
     let (index, name) = rest.split_once('.').map_or((rest, None), |(index, name)| (index, Some(name)));
-    Some((index.parse().ok()?, name))
+    Some((as_written(index)?, name))
 }
 
 fn site_index(key: &str) -> Option<usize> {
     site_key(key).map(|(index, _)| index)
 }
 
-/// Variables that are not settings: read elsewhere, or set by an orchestrator for a service that is called
-/// footfall (`FOOTFALL_SERVICE_HOST`, `FOOTFALL_PORT_8080_TCP_ADDR`).
-fn is_foreign(name: &str) -> bool {
-    let link = name.ends_with("_PORT")
-        || name.contains("_PORT_")
-        || name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT");
-    NOT_KEYS.contains(&name) || (link && !name.contains("__"))
+/// Whether a variable is one that Kubernetes or Docker makes for a service whose name begins with `footfall`:
+/// `FOOTFALL_SERVICE_HOST` and with it `…_SERVICE_PORT` and `…_SERVICE_PORT_HTTP`, `FOOTFALL_PORT`,
+/// `FOOTFALL_PORT_8080_TCP`, `…_TCP_PROTO`, `…_TCP_PORT`, `…_TCP_ADDR`. Their values tell them from keys that
+/// are misspelt.
+fn is_made_for_a_service(name: &str, value: &str, env: &BTreeMap<String, String>) -> bool {
+    let is_number = |text: &str| as_written::<u16>(text).is_some();
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    let is_url = |text: &str| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
+    let is_protocol = |text: &str| ["tcp", "udp", "sctp"].contains(&text);
+    let of_service = |service: &str, rest: &str| match rest {
+        "HOST" => is_address(value),
+        _ if rest == "PORT" || rest.starts_with("PORT_") => {
+            is_number(value) && env.get(&format!("{service}_SERVICE_HOST")).is_some_and(|host| is_address(host))
+        }
+        _ => false,
+    };
+    let of_port = |rest: &str| match rest.split('_').collect::<Vec<_>>()[..] {
+        [""] => is_url(value),
+        ["", number, protocol, ref rest @ ..]
+            if is_number(number) && is_protocol(&protocol.to_ascii_lowercase()) =>
+        {
+            match rest {
+                [] => is_url(value),
+                ["PROTO"] => is_protocol(value),
+                ["PORT"] => is_number(value),
+                ["ADDR"] => is_address(value),
+                _ => false,
+            }
+        }
+        _ => false,
+    };
+    let split = |word: &str| name.match_indices(word).map(|(at, word)| (&name[..at], &name[at + word.len()..])).collect::<Vec<_>>();
+    split("_SERVICE_").iter().any(|(service, rest)| of_service(service, rest))
+        || split("_PORT").iter().any(|(_, rest)| of_port(rest))
 }
 
 /// A leaf of a TOML text: key, line (first its place), and the value, or its text if it is of no known type.
@@ -449,7 +500,7 @@ fn scalar(value: &DeValue<'_>) -> Result<Value, String> {
         DeValue::Float(value) => value.as_str().to_owned(),
         DeValue::Integer(value) => value.as_str().to_owned(),
         DeValue::Datetime(value) => value.to_string(),
-        DeValue::Table(_) => "{…}".to_owned(),
+        DeValue::Table(_) => EMPTY.to_owned(),
         DeValue::Array(_) | DeValue::String(_) => "[…]".to_owned(),
     };
     match value {

@@ -1,6 +1,7 @@
 //! Each reads the text of one setting: the value, or what is wrong with the text. No I/O.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -11,7 +12,7 @@ use url::{Host, Url};
 use super::faults::Complaint;
 use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
-use crate::serve::Names;
+use crate::serve::{Names, is_routed};
 use crate::sites::{SiteKey, Token};
 use crate::totals::{StoreUrl, UrlFault};
 
@@ -25,6 +26,11 @@ fn or_complaint<T>(value: Option<T>, problem: impl Into<String>, remedy: impl In
 /// The text itself if it is good, or the complaint.
 fn text_if(text: &str, good: bool, problem: impl Into<String>, remedy: impl Into<String>) -> Read<String> {
     or_complaint(good.then(|| text.to_owned()), problem, remedy)
+}
+
+/// A number in the one way that it is written: without a sign before it, and zeros.
+pub(super) fn as_written<T: FromStr + ToString>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|number: &T| number.to_string() == text)
 }
 
 /// One of the named choices.
@@ -129,11 +135,20 @@ pub(super) fn directory(text: &str) -> Read<String> {
     text_if(text, !text.trim().is_empty(), "empty", "name a directory")
 }
 
-/// A network in CIDR notation or one address.
+/// A network in CIDR notation or one address. One of IPv4 in IPv6 form becomes IPv4, as the addresses that are
+/// looked for in it do.
 pub(super) fn network(text: &str) -> Read<IpNet> {
-    let network = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse::<IpNet>());
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let network = address.parse::<IpAddr>().ok().and_then(|address| match bits {
+        None => Some(IpNet::from(address)),
+        Some(bits) => IpNet::new(address, as_written(bits)?).ok(),
+    });
+    let canonical = |network: IpNet| match (network.addr().to_canonical(), network.prefix_len()) {
+        (address @ IpAddr::V4(_), bits @ 96..) => IpNet::new(address, bits - 96).unwrap_or(network),
+        _ => network,
+    };
     or_complaint(
-        network.ok().map(|network| network.trunc()),
+        network.map(|network| canonical(network.trunc())),
         format!("{text:?} is not a network"),
         r#"write it like "10.0.0.0/8" or "192.0.2.7""#,
     )
@@ -177,7 +192,7 @@ pub(super) fn script_name(text: &str) -> Read<String> {
 /// The path of the beacon, without a slash at its start; not that of another route.
 pub(super) fn beacon_path(text: &str) -> Read<String> {
     let first = text.split('/').next().unwrap_or_default();
-    if ["api", "badge", "demo", "widget"].contains(&first) && text != Names::BEACON {
+    if is_routed(first) && text != Names::BEACON {
         return Complaint::err(format!("/{first} is another route's"), r#"choose another, like "collect""#);
     }
     text_if(

@@ -42,6 +42,11 @@ use self::{admin::AdminService, conn::Acceptor, public::PublicService};
 /// Most connections of the admin listener: a few scrapers, probes and people.
 const MAX_ADMIN_CONNECTIONS: usize = 128;
 
+/// Whether a route of the public listener begins with this.
+pub fn is_routed(first: &str) -> bool {
+    public::ROUTES.iter().any(|route| route.path.split('/').nth(1) == Some(first))
+}
+
 /// Serves pages and readers until `stop`, then lets open requests end for at most `drain`.
 ///
 /// # Errors

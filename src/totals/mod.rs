@@ -44,6 +44,7 @@ pub use batch::part::Sums;
 pub use delivery::outbox::OutboxConfig;
 pub use disk::dir::is_in_use;
 pub use intake::group::Written;
+pub use intake::ids::REMEMBER_MS;
 pub use intake::journal::{JournalConfig, Sync};
 pub use store::check_authorities;
 pub use store::contract::{StoreConfig, StoreError};

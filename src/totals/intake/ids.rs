@@ -3,7 +3,7 @@
 use hashbrown::hash_table::{HashTable, OccupiedEntry};
 
 /// How long an id is remembered at least.
-const REMEMBER_MS: u64 = 10 * 60 * 1000;
+pub const REMEMBER_MS: u64 = 10 * 60 * 1000;
 
 /// And at most.
 const TWICE_MS: u64 = 2 * REMEMBER_MS;

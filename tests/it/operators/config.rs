@@ -399,6 +399,107 @@ fn all_faults_are_told_at_once() {
 }
 
 #[test]
+fn ipv4_networks_in_ipv6_form_are_those_of_ipv4() {
+    for (written, network) in [
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0a01:0203", "10.1.2.3/32"),
+        ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("10.1.2.3/8", "10.0.0.0/8"),
+        ("2001:db8::7/32", "2001:db8::/32"),
+        ("::/0", "::/0"),
+    ] {
+        let trusted = good(&format!("trusted_proxies = [\"{written}\"]")).serve.lists.proxies.trusted;
+        assert_eq!(trusted, [network.parse().unwrap()], "{written}");
+    }
+    for written in ["010.0.0.0/8", "10.0.0.0/08", "10.0.0.0/+8", "10.0.0.0/", "10/8"] {
+        let network = format!("trusted_proxies = [\"{written}\"]");
+        assert_one(&network, &format!("{network}: \"{written}\" is not a network"));
+    }
+}
+
+#[test]
+fn each_variable_is_used_refused_or_named() {
+    for ((name, value), fault) in [
+        (("FOOTFALL_SITE__00__KEY", "a"), "FOOTFALL_SITE__00__KEY: unknown key; number the sites from 0"),
+        (("FOOTFALL_SITE__+0__KEY", "a"), "FOOTFALL_SITE__+0__KEY: unknown key; number the sites from 0"),
+        (("FOOTFALL_HTTP__MAX_CONNECTIONS", "0500"), "http.max_connections = \"0500\": not a whole number"),
+        (("FOOTFALL_HTTP__MAX_CONNECTIONS", "+500"), "http.max_connections = \"+500\": not a whole number"),
+        (("FOOTFALL_listen", "127.0.0.1:1"), "FOOTFALL_listen: not in capitals; write FOOTFALL_LISTEN"),
+        // As an orchestrator names its own, but not with its values, or not all of them.
+        (("FOOTFALL_LISTEN_PORT", "8080"), "FOOTFALL_LISTEN_PORT: unknown key"),
+        (("FOOTFALL_PORT", "8080"), "FOOTFALL_PORT: unknown key"),
+        (("FOOTFALL_ADMIN_PORT", "8081"), "FOOTFALL_ADMIN_PORT: unknown key"),
+        (("FOOTFALL_SERVICE_HOST", "stats.example"), "FOOTFALL_SERVICE_HOST: unknown key"),
+        (("FOOTFALL_SERVICE_PORT", "8080"), "FOOTFALL_SERVICE_PORT: unknown key"),
+        (("FOOTFALL_PORT_RANGE", "tcp://10.0.0.1:80"), "FOOTFALL_PORT_RANGE: unknown key"),
+        (("FOOTFALL_STORE_PORT_6379", "tcp://10.0.0.1:80"), "FOOTFALL_STORE_PORT_6379: unknown key"),
+    ] {
+        let faults = load("", &[(name, value)]).expect_err(name);
+        assert!(faults[0].starts_with(fault), "{name}: {faults:#?}");
+    }
+    let made = [
+        ("FOOTFALL_WEB_PORT", "tcp://10.96.0.7:8080"),
+        ("FOOTFALL_WEB_PORT_8080_TCP", "tcp://10.96.0.7:8080"),
+        ("FOOTFALL_WEB_PORT_8080_TCP_ADDR", "10.96.0.7"),
+        ("FOOTFALL_WEB_PORT_8080_TCP_PORT", "8080"),
+        ("FOOTFALL_WEB_PORT_8080_TCP_PROTO", "tcp"),
+        ("FOOTFALL_WEB_SERVICE_HOST", "10.96.0.7"),
+        ("FOOTFALL_WEB_SERVICE_PORT", "8080"),
+        ("FOOTFALL_WEB_SERVICE_PORT_HTTP", "8080"),
+    ];
+    let warnings = load("", &made).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(made.iter().all(|(name, _)| warnings[0].contains(name)), "{warnings:?}");
+}
+
+#[test]
+fn a_section_whose_keys_are_commented_out_changes_nothing() {
+    let bare: String = DEFAULTS
+        .lines()
+        .filter(|line| line.starts_with('[') && *line != "[[site]]")
+        .collect::<Vec<_>>()
+        .join("\n#\n");
+    assert!(bare.contains("[journal]") && bare.contains("[labels.vi]"), "{bare}");
+    assert_eq!(good(&bare).to_toml(), good("").to_toml());
+    assert_one("[[site]]\n# key = \"a\"", "site.0: unknown key; give the site a key and hosts");
+    assert_one("[labels.fr]", "labels.fr: unknown key");
+    assert_one("[store.url]", "store.url: not a text in quotes");
+}
+
+#[test]
+fn a_language_is_written_once_and_by_its_tag() {
+    assert_one("[labels.EN]\ntitle = \"x\"", "labels.");
+    let faults = load("[labels.english_]\ntitle = \"x\"", &[]).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.starts_with("labels.english_: not a BCP 47")), "{faults:?}");
+}
+
+#[test]
+fn an_editors_files_among_those_of_sites_are_left_out_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("sites.d")).unwrap();
+    write("footfall.toml", "");
+    write("sites.d/a.toml", &site("time_zone = \"UTC\""));
+    for stray in [".a.toml.swp", "a.toml~", "#a.toml#", ".hidden.toml", "a.toml.bak"] {
+        write(&format!("sites.d/{stray}"), "not [ TOML");
+    }
+    write("sites.d/README", "sites");
+    std::os::unix::fs::symlink("nobody@nowhere.1", folder.path().join("sites.d/.#a.toml")).unwrap();
+    let path = folder.path().join("footfall.toml");
+    let checked = footfall(&["check-config", "--config", path.to_str().unwrap()], &[]);
+    let told = text(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(0), "{told}{}", text(&checked.stderr));
+    for stray in ["/.a.toml.swp", "/a.toml~", "/#a.toml#", "/.hidden.toml", "/a.toml.bak", "/.#a.toml"] {
+        assert!(told.contains(&format!("sites.d{stray} is not read")), "{stray}: {told}");
+    }
+    assert_eq!(told.lines().count(), 7, "{told}");
+    write("sites.d/b.toml", "not [ TOML");
+    let bad = footfall(&["check-config", "--config", path.to_str().unwrap()], &[]);
+    assert_eq!(bad.status.code(), Some(64), "one of their own is refused");
+}
+
+#[test]
 fn contradictions_are_warned_about() {
     let zone = "time_zone = \"UTC\"\n";
     for (text, warning) in [
@@ -412,6 +513,20 @@ fn contradictions_are_warned_about() {
         ),
         ("journal.sync = \"memory\"".to_owned(), "journal.sync = \"memory\": "),
         ("store.tls_ca_file = \"/ca.pem\"".to_owned(), "store.tls_ca_file has no effect"),
+        ("store.timeout = \"3s\"".to_owned(), "store.timeout has no effect"),
+        ("outbox.max_bytes = \"512 MiB\"".to_owned(), "outbox.max_bytes is below journal.max_bytes"),
+        ("journal.max_bytes = \"3 GiB\"".to_owned(), "outbox.max_bytes is below journal.max_bytes"),
+        ("outbox.retention = \"5s\"".to_owned(), "outbox.retention is shorter than store.flush_interval"),
+        ("http.max_connections = 5000".to_owned(), "live.max_readers is not below http.max_connections"),
+        ("live.max_readers = 10000".to_owned(), "live.max_readers is not below http.max_connections"),
+        ("live = { max_readers = 0, heartbeat = \"9s\" }".to_owned(), "live.heartbeat has no effect"),
+        ("totals.max_ids = 300000".to_owned(), "totals.max_ids is too small"),
+        ("sessions.max_sessions = 4000000".to_owned(), "totals.max_ids is too small"),
+        ("stop_timeout = \"4s\"".to_owned(), "stop_timeout is shorter than http.body_timeout"),
+        (
+            "stop_timeout = \"20s\"\nstore = { url = \"redis://a\", timeout = \"20s\" }".to_owned(),
+            "stop_timeout is not longer than store.timeout",
+        ),
         (site(""), "site a names no time_zone"),
         (
             format!("{}[[site]]\nkey = \"b\"\nhosts = [\"a.example\"]\n{zone}", site(zone)),
@@ -487,6 +602,23 @@ fn the_file_is_the_named_one_then_the_variables() {
         .output()
         .unwrap();
     assert!(text(&found.stdout).contains("data_dir = \"home\" # config/footfall.toml line 1"));
+}
+
+#[test]
+fn what_cannot_be_printed_is_said_and_fails() {
+    for asked in ["print-config", "--help", "--version", "man", "completions bash", "check-config"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_footfall"))
+            .args(asked.split(' '))
+            .current_dir(std::env::temp_dir())
+            .env_clear()
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{asked}");
+        let told = text(&output.stderr);
+        assert!(told.contains("cannot write to the standard output (No space left"), "{asked}: {told}");
+    }
 }
 
 #[test]

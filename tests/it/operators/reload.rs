@@ -1,6 +1,11 @@
 //! SIGHUP: what can change while the service runs does, and no view is lost by it.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::harness::{Beacon, SITE, Setup, view};
@@ -260,4 +265,43 @@ fn instances_agree_on_the_visitors_of_a_site_that_both_are_given() {
     until("and that they are one visitor's", || {
         services.iter().all(|service| service.counters("tin")["visitors"]["day"] == 1)
     });
+}
+
+/// Opens a pipe that somebody reads.
+fn open_for_writing(pipe: &Path) -> File {
+    const O_NONBLOCK: i32 = 0o4000;
+    let mut opened = None;
+    until("the configuration is being read", || {
+        opened = OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(pipe).ok();
+        opened.is_some()
+    });
+    opened.unwrap()
+}
+
+#[test]
+fn a_signal_that_comes_before_it_serves_is_heeded_when_it_does() {
+    let setup = Setup::default();
+    for signal in ["HUP", "TERM"] {
+        let mut service = Service::prepare(setup.clone());
+        let pipe = service.data_dir().with_file_name("footfall.toml");
+        service.remove("footfall.toml");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        service.spawn();
+        let mut writer = open_for_writing(&pipe);
+        service.signal(signal);
+        writer.write_all(setup.sites.as_bytes()).unwrap();
+        drop(writer);
+        if signal == "HUP" {
+            service.until_ready();
+            open_for_writing(&pipe).write_all(setup.sites.as_bytes()).unwrap();
+            until("it is read again", || service.log().contains("the configuration is taken"));
+            service.stop();
+        } else {
+            let status = service.until_ended();
+            assert!(status.success(), "{status}: {}", service.log());
+            service.logged("stopped");
+        }
+        service.remove("footfall.toml");
+        service.write("footfall.toml", &setup.sites);
+    }
 }
