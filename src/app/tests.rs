@@ -64,7 +64,9 @@ async fn the_end_of_the_admin_thread_ends_the_service() {
 /// Status and head, in lower case, of an answer.
 fn ask(address: SocketAddr, method: &str, path: &str, host: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).unwrap();
@@ -87,7 +89,8 @@ async fn no_web_page_reads_what_operators_are_answered() {
                     let asked = format!("{method} {path} of {host}: {head}");
                     assert!(!head.contains("access-control-"), "{asked}");
                     assert!(head.contains("cross-origin-resource-policy: same-origin"), "{asked}");
-                    let is_refused = host == "evil.example" && !["/livez", "/readyz", "/metrics"].contains(&path);
+                    let is_refused =
+                        host == "evil.example" && !["/livez", "/readyz", "/metrics"].contains(&path);
                     assert_eq!(status == 421, is_refused, "{asked}");
                 }
             }
@@ -96,4 +99,21 @@ async fn no_web_page_reads_what_operators_are_answered() {
     let mut failed = None;
     app.run(async { failed = asks.await.err() }).await.unwrap();
     assert!(failed.is_none(), "{failed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_does_not_come_is_not_waited_for() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::build(config(dir.path(), "5m"), Clock::system()).await.unwrap();
+    let (_socket, orders) = app.control.unwrap();
+    let totals = app.parts.totals.clone();
+    tokio::spawn(async { serve::serve_control(orders, totals).await });
+    let mut stream = tokio::net::UnixStream::connect(dir.path().join(serve::CONTROL_SOCKET)).await.unwrap();
+    let request =
+        "POST /orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{\"order\"";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }

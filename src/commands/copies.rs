@@ -1,12 +1,13 @@
 //! `backup`, `restore` and `migrate`.
 
+use std::fmt;
 use std::path::Path;
 
 use super::order;
 use super::outcome::Outcome;
 use crate::app;
 use crate::config::Config;
-use crate::totals::{self, Job, Order, StoreUrl, UrlFault};
+use crate::totals::{self, Job, Order, StoreUrl, UrlFault, without_secret};
 
 /// Makes a backup in a new directory, by way of the service where one runs.
 pub fn backup(config: &Config, into: &Path) -> Outcome {
@@ -20,9 +21,25 @@ pub fn restore(config: &Config, from: &Path) -> Outcome {
     Ok(app::alone(totals::restore(&config.totals, from))??)
 }
 
+/// The store that an argument names. It may hold a password, which `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NamedStore(String);
+
+impl From<String> for NamedStore {
+    fn from(named: String) -> Self {
+        NamedStore(named)
+    }
+}
+
+impl fmt::Debug for NamedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_secret(&self.0))
+    }
+}
+
 /// Copies one store into another. The configured one is read by way of the service.
-pub fn migrate(config: &Config, from: &str, to: &str, resumes: bool) -> Outcome {
-    let (from, to) = (url(config, from)?, url(config, to)?);
+pub fn migrate(config: &Config, from: &NamedStore, to: &NamedStore, resumes: bool) -> Outcome {
+    let (from, to) = (url(config, &from.0)?, url(config, &to.0)?);
     if from == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
         return order::carry_out(config, &Order::Job(Job::Migrate { to, resumes }));
     }

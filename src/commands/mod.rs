@@ -76,9 +76,9 @@ pub enum Command {
     #[command(after_help = examples::MIGRATE)]
     Migrate {
         /// `store` (as configured), `embedded`, `embedded:FILE`, `redis://…`, `rediss://…`, or @FILE with a URL
-        from: String,
+        from: copies::NamedStore,
         /// The same
-        to: String,
+        to: copies::NamedStore,
         /// Take up a copy that was broken off
         #[arg(long)]
         resume: bool,

@@ -47,3 +47,10 @@ fn every_command_has_examples_and_they_are_of_that_command() {
 fn the_command_line_is_sound() {
     Arguments::command().debug_assert();
 }
+
+#[test]
+fn arguments_show_no_password() {
+    let said = ["footfall", "migrate", "redis://:hunter2@a", "redis://u:hunter2@b"];
+    let shown = format!("{:?}", Arguments::try_parse_from(said).unwrap());
+    assert!(shown.contains("redis://***@a") && !shown.contains("hunter2"), "{shown}");
+}

@@ -31,8 +31,8 @@ const EMPTY: &str = "{…}";
 /// Keys that each configured site must have.
 const REQUIRED: [&str; 2] = ["key", "hosts"];
 
-/// A value; no setting is of another type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A value; no setting is of another type. It may be a secret, and has no `Debug`.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Value {
     Text(String),
     Number(i64),
@@ -102,7 +102,8 @@ impl Settings {
                 }
             }
         }
-        let ours = |(name, _): &(String, String)| name.starts_with(PREFIX) && !NOT_KEYS.contains(&name.as_str());
+        let ours =
+            |(name, _): &(String, String)| name.starts_with(PREFIX) && !NOT_KEYS.contains(&name.as_str());
         let env: BTreeMap<String, String> = env.filter(ours).collect();
         for (name, text) in &env {
             match is_made_for_a_service(name, text, &env) {
@@ -144,7 +145,10 @@ impl Settings {
     /// Whether there are keys below this one, which is no site.
     fn is_section(&self, key: &str) -> bool {
         site_index(key).is_none()
-            && self.defaults.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+            && self
+                .defaults
+                .keys()
+                .any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
 
     fn site_indices(&self) -> BTreeSet<usize> {
@@ -258,7 +262,9 @@ impl Settings {
         let value = match self.defaults.get(&pattern(&key)).map(|entry| &entry.value) {
             None => return faults.push(self.unknown(name, &key, String::new())),
             Some(Value::Text(_)) => Ok(Value::Text(text)),
-            Some(Value::Number(_)) => as_written(text.trim()).map(Value::Number).ok_or_else(|| format!("{text:?}")),
+            Some(Value::Number(_)) => {
+                as_written(text.trim()).map(Value::Number).ok_or_else(|| format!("{text:?}"))
+            }
             Some(Value::List(_)) => Ok(Value::List(
                 text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
             )),
@@ -433,7 +439,8 @@ fn is_made_for_a_service(name: &str, value: &str, env: &BTreeMap<String, String>
     let of_service = |service: &str, rest: &str| match rest {
         "HOST" => is_address(value),
         _ if rest == "PORT" || rest.starts_with("PORT_") => {
-            is_number(value) && env.get(&format!("{service}_SERVICE_HOST")).is_some_and(|host| is_address(host))
+            is_number(value)
+                && env.get(&format!("{service}_SERVICE_HOST")).is_some_and(|host| is_address(host))
         }
         _ => false,
     };
@@ -452,7 +459,9 @@ fn is_made_for_a_service(name: &str, value: &str, env: &BTreeMap<String, String>
         }
         _ => false,
     };
-    let split = |word: &str| name.match_indices(word).map(|(at, word)| (&name[..at], &name[at + word.len()..])).collect::<Vec<_>>();
+    let split = |word: &str| {
+        name.match_indices(word).map(|(at, word)| (&name[..at], &name[at + word.len()..])).collect::<Vec<_>>()
+    };
     split("_SERVICE_").iter().any(|(service, rest)| of_service(service, rest))
         || split("_PORT").iter().any(|(_, rest)| of_port(rest))
 }

@@ -38,7 +38,7 @@ pub struct Visitor {
 
 /// The salts of one site, each for one civil day, newest last. They are drawn a day ahead and kept two days:
 /// there are four, unless the wall clock was set back.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SiteSalts {
     /// Day and key.
     pub days: Vec<(NaiveDate, [u8; 16])>,
@@ -70,7 +70,7 @@ impl SiteSalts {
 
 /// The salts of all sites in order of [`SiteId`], and the key that view ids are hashed with.
 /// Replaced as a whole when a salt is drawn or deleted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SaltTable {
     /// By site.
     pub sites: Vec<SiteSalts>,

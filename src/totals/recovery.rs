@@ -173,8 +173,9 @@ impl Recovered<'_> {
             batch.advance(&mut self.checkpoint.last_parts);
         })?;
         tell_of_outbox(&outbox, applied, |what| {
-            losses.record(Cause::Outbox, self.now.unix_ms, "outbox", what);
+            losses.note(Cause::Outbox, self.now.unix_ms, "outbox", what);
         });
+        losses.save();
         if newest < self.checkpoint.applied {
             // Its newest batches are gone and were applied: their views must not be counted from the
             // journal. The checkpoint knows of the journal what no batch tells any more.
@@ -195,8 +196,9 @@ impl Recovered<'_> {
         })?;
         tell_of_journal(&damage, reach, |segment, what| {
             let place = format!("journal/{segment:016x}.seg");
-            losses.record(Cause::Journal, self.now.unix_ms, &place, what);
+            losses.note(Cause::Journal, self.now.unix_ms, &place, what);
         });
+        losses.save();
         self.tally.folded = log.end();
         if self.views == 0 {
             // Nothing of the old segments is needed any more.

@@ -391,6 +391,30 @@ fn no_module_is_named_after_nothing() {
     }
 }
 
+/// Salts and keys are 16 bytes, and what holds them cannot be printed.
+#[test]
+fn no_salt_and_no_key_can_be_printed() {
+    let mut seen = 0;
+    for path in sources() {
+        let code = code(&path);
+        for (at, _) in code.match_indices("[u8; 16]") {
+            let Some(begin) = code[..at].rfind("\npub struct ").max(code[..at].rfind("\nstruct ")) else {
+                continue;
+            };
+            let is_inside = !code[begin..at].contains("\n}") && !code[begin..at].contains(';');
+            let derived = code[..begin].lines().rev().take_while(|line| line.starts_with('#'));
+            seen += usize::from(is_inside);
+            let printed = is_inside && derived.into_iter().any(|line| line.contains("Debug"));
+            assert!(
+                !printed,
+                "{}: a struct with 16 bytes that may be a secret derives Debug",
+                path.display()
+            );
+        }
+    }
+    assert!(seen > 3, "what holds salts and keys is not where this test looks");
+}
+
 #[test]
 fn nothing_is_left_over() {
     // Split, so that this file does not find itself.

@@ -33,8 +33,8 @@ const MAX_CONNECTIONS: usize = 16;
 
 const MAX_ORDER: usize = 64 * 1024;
 
-/// A connection without a complete head for so long is closed.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection without a complete head for so long is closed, and an order whose body takes longer is refused.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest path of a socket that the system takes, bytes: `sun_path` without its closing 0.
 const MAX_PATH: usize = 107;
@@ -111,7 +111,7 @@ pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::R
             continue;
         }
         let mut http = http1::Builder::new();
-        http.timer(HeadTimer::new(HEAD_TIMEOUT)).header_read_timeout(HEAD_TIMEOUT);
+        http.timer(HeadTimer::new(REQUEST_TIMEOUT)).header_read_timeout(REQUEST_TIMEOUT);
         let totals = totals.clone();
         let service = service_fn(move |request| {
             let totals = totals.clone();
@@ -131,9 +131,11 @@ async fn answer(totals: &Totals, request: Request<Incoming>) -> Response {
 }
 
 async fn order(totals: &Totals, body: Incoming) -> (StatusCode, String) {
-    let body = match Limited::new(body, MAX_ORDER).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()),
+    let body = Limited::new(body, MAX_ORDER).collect();
+    let body = match tokio::time::timeout(REQUEST_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => return (StatusCode::BAD_REQUEST, error.to_string()),
+        Err(late) => return (StatusCode::REQUEST_TIMEOUT, late.to_string()),
     };
     match serde_json::from_slice::<Order>(&body) {
         Err(error) => (StatusCode::BAD_REQUEST, format!("not an order: {error}")),

@@ -254,8 +254,9 @@ impl<S: Store> Flush<'_, S> {
         Ok(())
     }
 
-    /// Sends what was made.
+    /// Sends what was made, after what is lost by it is recorded.
     async fn ship(&self, made: &mut Vec<Part>, raised: &mut Raised) -> Result<(), FlushError> {
+        self.losses.save();
         let (parts, sketches) = (std::mem::take(made), raised.made());
         if parts.is_empty() && sketches.is_empty() {
             return Ok(());
@@ -287,7 +288,7 @@ impl<S: Store> Flush<'_, S> {
         }
     }
 
-    /// Records that what lies between two parts of a hash is not kept any more.
+    /// Notes that what lies between two parts of a hash is not kept any more.
     fn lost(&self, hash: &HashName, after: Option<PartId>, up_to: PartId) {
         let place = format!("{}/{hash}", hash.site);
         let after = after.map_or(0, |id| id.sequence);
@@ -296,7 +297,7 @@ impl<S: Store> Flush<'_, S> {
             let oldest = chrono::DateTime::from_timestamp_millis(oldest_ms).unwrap_or_default();
             extent += &format!(", their views accepted before {}", oldest.format("%FT%TZ"));
         }
-        self.losses.record(Cause::Store, self.now_ms, &place, &extent);
+        self.losses.note(Cause::Store, self.now_ms, &place, &extent);
     }
 }
 

@@ -15,6 +15,9 @@ use std::path::Path;
 
 use super::files::Folder;
 
+/// The name of the file that is locked.
+pub const LOCK: &str = "LOCK";
+
 /// A data directory that this process alone uses. The lock ends with the process, however it ends.
 pub struct DataDir {
     pub folder: Folder,
@@ -40,7 +43,7 @@ impl DataDir {
 
     /// Locks a directory that is there.
     pub fn lock(folder: Folder) -> io::Result<Self> {
-        let path = folder.path.join("LOCK");
+        let path = folder.path.join(LOCK);
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         match lock.try_lock() {
@@ -103,7 +106,7 @@ impl DataDir {
 
 /// Whether a process uses a data directory now.
 pub fn is_in_use(data_dir: &Path) -> bool {
-    let lock = OpenOptions::new().read(true).write(true).open(data_dir.join("LOCK"));
+    let lock = OpenOptions::new().read(true).write(true).open(data_dir.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
 }
 

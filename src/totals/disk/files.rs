@@ -1,5 +1,5 @@
 //! A directory whose files this process alone writes: the only way from journal, outbox and the small
-//! files of `data_dir` to the disk. (The lock, the file of losses and the embedded store go their own ways.)
+//! files of `data_dir` to the disk. (The lock and the embedded store go their own ways.)
 //!
 //! What is written is durable when it has been synced, and a name (of a new, renamed or deleted file) when
 //! its directory has been. In tests every operation can be made to fail, a write to stop short, and the
@@ -29,13 +29,18 @@ impl Folder {
         Folder { path: path.to_owned(), disk: Disk(Some(faults.clone())) }
     }
 
-    /// Makes the directory (0700) if need be; its name is durable then.
+    /// Makes the directory (0700), and those that it is in, if need be; the name of each is durable then.
     pub fn exist(&self) -> io::Result<()> {
         if self.path.is_dir() {
             return Ok(());
         }
+        let mut above = self.clone();
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        above.path = parent.unwrap_or(Path::new(".")).to_owned();
+        above.exist()?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        sync_dir(&self.path.join(".."))
+        // One whose name may not be durable must be made again.
+        above.sync().inspect_err(|_| _ = fs::remove_dir(&self.path))
     }
 
     /// A directory in this one.

@@ -13,15 +13,13 @@
 //! read it may move the file away while the service is stopped.
 
 use std::collections::HashSet;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::dir::DataDir;
+use super::files::Folder;
 use crate::metrics::{LOSS_CAUSES, Metrics};
 
 /// Its name in the data directory.
@@ -44,7 +42,7 @@ pub enum Cause {
 }
 
 pub struct Losses {
-    path: PathBuf,
+    folder: Folder,
     metrics: Arc<Metrics>,
     known: Mutex<Known>,
 }
@@ -54,12 +52,15 @@ struct Known {
     /// Lines without their time.
     lines: HashSet<String>,
     last: Option<String>,
+    /// Lines that are not in the file yet.
+    unwritten: String,
 }
 
 impl Losses {
     /// Reads what was recorded.
     pub fn open(dir: &DataDir, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let bytes = dir.folder.read(FILE)?.unwrap_or_default();
+        let folder = dir.folder.clone();
+        let bytes = folder.read(FILE)?.unwrap_or_default();
         let mut known = Known::default();
         for line in String::from_utf8_lossy(&bytes).lines() {
             let Some((_, loss)) = line.split_once(' ') else { continue };
@@ -71,40 +72,63 @@ impl Losses {
                 known.last = Some(line.to_owned());
             }
         }
-        Ok(Losses { path: dir.path().join(FILE), metrics, known: Mutex::new(known) })
+        Ok(Losses { folder, metrics, known: Mutex::new(known) })
     }
 
-    /// Records a loss, unless it is known. The file is written and synced: not for the event loop.
+    /// Notes a loss, unless it is known, and saves it.
     pub fn record(&self, cause: Cause, now_ms: i64, place: &str, extent: &str) {
+        self.note(cause, now_ms, place, extent);
+        self.save();
+    }
+
+    /// Notes a loss, unless it is known. It is recorded when it has been saved.
+    pub fn note(&self, cause: Cause, now_ms: i64, place: &str, extent: &str) {
         let cause = LOSS_CAUSES[cause as usize];
         let loss = format!("{cause} {} {}", place.replace(' ', "_"), extent.replace('\n', " "));
         let at = DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
         let line = format!("{} {loss}", DateTime::<Utc>::to_rfc3339_opts(&at, SecondsFormat::Secs, true));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if known.lines.contains(&loss) {
             return;
         }
         tracing::error!(cause, place, extent, "something is lost; it is recorded in data_dir/losses");
         self.metrics.healing.losses.with_label_values(&[cause]).inc();
-        known.last = Some(line.clone());
-        if known.lines.len() >= MAX_LINES {
-            return;
+        if known.lines.len() < MAX_LINES {
+            known.lines.insert(loss);
+            known.unwritten += &format!("{line}\n");
         }
-        known.lines.insert(loss);
-        if let Err(error) = self.append(&line) {
-            tracing::error!(%error, line, "the loss cannot be recorded");
+        known.last = Some(line);
+    }
+
+    /// Records all that was noted, with one sync: not for the event loop. What cannot be recorded is tried again
+    /// with the next.
+    pub fn save(&self) {
+        let lines = std::mem::take(&mut self.known().unwritten);
+        if !lines.is_empty()
+            && let Err(error) = self.append(&lines)
+        {
+            tracing::error!(%error, lines, "losses cannot be recorded");
+            self.known().unwritten.insert_str(0, &lines);
         }
     }
 
-    fn append(&self, line: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-        writeln!(file, "{line}")?;
-        file.sync_all()
+    fn append(&self, lines: &str) -> io::Result<()> {
+        let mut text = self.folder.read(FILE)?.unwrap_or_default();
+        // What a version before appended may have been torn.
+        if text.last().is_some_and(|last| *last != b'\n') {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(lines.as_bytes());
+        self.folder.replace(FILE, &text)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many are recorded and which came last, in words; none where nothing was lost.
     pub fn summary(&self) -> Option<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         let last = known.last.as_ref()?;
         Some(format!("{} recorded in data_dir/{FILE}, the last: {last}", known.lines.len()))
     }
@@ -114,6 +138,32 @@ impl Losses {
 mod tests {
     use super::*;
     use crate::sites::Sites;
+    use crate::totals::disk::faults::{Faults, Operation};
+
+    #[test]
+    fn many_losses_are_one_sync_and_the_name_of_their_file_is_durable() {
+        let (path, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let faults = Faults::default();
+        let dir = DataDir::lock(Folder::on(path.path(), &faults)).unwrap();
+        let open =
+            |dir: &DataDir| Losses::open(dir, Arc::new(Metrics::new(&Sites::default(), 1).unwrap())).unwrap();
+        let losses = open(&dir);
+        faults.only(&[Operation::Sync, Operation::SyncNames]);
+        // Of the file and of its name; the third is that of the next loss.
+        faults.fail_after(3);
+        (0..MAX_LINES - 2).for_each(|n| losses.note(Cause::Store, 0, &format!("lamdong/{n}"), "all"));
+        losses.save();
+        assert_eq!(faults.failed(), [], "one sync of each");
+        // What is not synced is lost with the power.
+        faults.cut_power(path.path(), after.path(), |_| 1);
+        let kept = open(&DataDir::open(after.path()).unwrap()).summary().unwrap();
+        assert!(kept.starts_with("9998 recorded"), "{kept}");
+
+        losses.record(Cause::Store, 0, "tin/a", "it fails");
+        assert_eq!(faults.failed(), [Operation::Sync]);
+        losses.record(Cause::Store, 0, "tin/b", "both are recorded");
+        assert!(open(&dir).summary().unwrap().starts_with("10000 recorded"));
+    }
 
     #[test]
     fn a_loss_is_recorded_once_and_outlives_the_process() {

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use super::audit::{self, Audit};
 use super::copy::{self, CopyError, Manner};
+use crate::totals::disk::dir::{DataDir, LOCK};
 use crate::totals::disk::files::sync_dir;
 use crate::totals::disk::formats;
 use crate::totals::store::AnyDump;
@@ -116,16 +117,19 @@ fn finish(unfinished: &Path, into: &Path, mut manifest: String) -> Result<(), Ba
 /// Where it fails there may be keys in Redis that no service reads (see `migrate`).
 pub async fn restore(store: &StoreConfig, data_dir: &Path, from: &Path) -> Result<Vec<Audit>, BackupError> {
     check(from)?;
-    if !is_empty(data_dir).map_err(at(data_dir))? {
-        return Err(BackupError::NotEmpty(
-            data_dir.to_owned(),
-            "a backup is restored into an empty data_dir",
-        ));
-    }
+    let must_be_empty = || match is_empty(data_dir).map_err(at(data_dir))? {
+        true => Ok(()),
+        false => {
+            Err(BackupError::NotEmpty(data_dir.to_owned(), "a backup is restored into an empty data_dir"))
+        }
+    };
+    // Nothing is made in a directory of something else, and nothing in one that a service uses meanwhile.
+    must_be_empty()?;
+    let _locked = DataDir::open(data_dir).map_err(at(data_dir))?;
+    must_be_empty()?;
     let totals = from.join(TOTALS);
     let refused = |error| BackupError::Damaged(totals.clone(), format!("{error}"));
     let dump = AnyDump::of_file(&totals).await.map_err(refused)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(at(data_dir))?;
     if store.url != StoreUrl::Embedded {
         return Ok(copy::copy(&dump, store, data_dir, Manner::default()).await?);
     }
@@ -184,16 +188,43 @@ fn checksum(path: &Path) -> io::Result<(u64, u32)> {
     }
 }
 
-/// Whether nothing is in a directory, or there is none. A file system's own folder does not count.
+/// Whether nothing is in a directory, or there is none. A file system's own folder and a lock do not count.
 fn is_empty(dir: &Path) -> io::Result<bool> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         entries => entries?,
     };
     for entry in entries {
-        if entry?.file_name() != "lost+found" {
+        let name = entry?.file_name();
+        if name != "lost+found" && name != LOCK {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn nothing_is_restored_into_a_directory_that_is_in_use() {
+        let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let totals = from.path().join(TOTALS);
+        fs::write(&totals, "not the totals of anything").unwrap();
+        let (bytes, sum) = checksum(&totals).unwrap();
+        let manifest = format!("footfall backup {FORMAT}\nfile {TOTALS} {bytes} crc32 {sum:08x}\n");
+        fs::write(from.path().join(MANIFEST), manifest).unwrap();
+        let (flush_interval, timeout) = (Duration::from_secs(1), Duration::from_secs(1));
+        let config = StoreConfig { url: StoreUrl::Embedded, tls_ca_file: None, flush_interval, timeout };
+        let refused = async || restore(&config, into.path(), from.path()).await.unwrap_err().to_string();
+
+        let used = DataDir::open(into.path()).unwrap();
+        assert!(refused().await.contains("another footfall uses it"));
+        drop(used);
+        assert!(refused().await.contains(TOTALS), "the lock of one that has ended is nothing");
+        fs::write(into.path().join("journal"), "").unwrap();
+        assert!(refused().await.contains("is not empty"));
+    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::totals::disk::faults::Faults;
+use crate::totals::disk::faults::{Faults, Operation};
 
 fn names(dir: &Path) -> Vec<String> {
     let mut names = Folder::from(dir).names().unwrap();
@@ -74,4 +74,20 @@ fn a_text_is_the_old_one_or_the_new_one_whatever_fails() {
         }
     }
     assert!(new_ones > 80);
+}
+
+#[test]
+fn the_name_of_each_directory_that_is_made_is_durable() {
+    let path = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let folder = Folder::on(path.path(), &faults).within("a").within("b").within("c");
+    faults.only(&[Operation::SyncNames]);
+    faults.fail_after(2);
+    assert!(folder.exist().is_err(), "the name of b");
+    faults.fail_after(2);
+    assert!(folder.exist().is_err(), "the name of c: that of a is durable, and that of b is made so");
+    assert!(folder.exist().is_ok());
+    faults.fail_after(1);
+    assert!(folder.exist().is_ok(), "one that is there is left alone");
+    assert_eq!(faults.failed().len(), 2);
 }
