@@ -123,7 +123,7 @@ pub struct Claim {
     pub birth: Option<Arc<str>>,
     /// The runs of the writer's directory, oldest first; the last is this process. Redis lets one run hold
     /// a writer, the last that attached, and lets it go to a later run of the same directory only. Empty:
-    /// anyone may apply as this writer.
+    /// anyone may apply as this writer. One that was retired is let go to nobody, in either store.
     pub runs: Vec<Run>,
 }
 
@@ -136,7 +136,8 @@ pub enum Standing {
     Ours,
     /// It is another data set than the one expected, or gone. Nothing was written.
     Other,
-    /// A run of another directory holds the writer: a copy of this one. Nothing was written.
+    /// A run of another directory holds the writer: a copy of this one; or the writer was retired. Nothing was
+    /// written.
     Twin,
 }
 
@@ -211,7 +212,7 @@ pub trait Store: Send + Sync + 'static {
     fn writers(&self, site: &SiteKey) -> impl Reply<Vec<(WriterId, i64)>>;
 
     /// Removes writers' markers from every hash of a site, and has the process of one, should it come back, take
-    /// itself for a twin. How many markers.
+    /// itself for a twin: here, and in whatever store the site is copied to. How many markers.
     fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> impl Reply<u64>;
 
     /// Applies parts in order, each atomically with its marker. On return with `Ok`, each outcome is

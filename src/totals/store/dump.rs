@@ -39,6 +39,15 @@ pub type Held = Result<Fields, String>;
 /// The bytes of a sketch, or why what stands under its name is none.
 pub type SketchBytes = Result<Option<Vec<u8>>, String>;
 
+/// Stands in `meta` for the run of a writer that was retired (`run:<id>`), and in front of the last batch that it
+/// applied (`runs:<id>`): no run of a directory is called so.
+pub const RETIRED: &str = "retired";
+
+/// The last batch of a retired writer, as `runs:<id>` in `meta` says it.
+pub fn last_of_retired(sequence: u64) -> String {
+    format!("{RETIRED}={sequence} ")
+}
+
 /// A salt: its day, the salt, how long it is still kept.
 pub type KeptSalt = (NaiveDate, [u8; 16], Duration);
 

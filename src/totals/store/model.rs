@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::contract::{
     Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, WriterId, check,
 };
-use super::dump::{Fields, Fill, StoredName};
+use super::dump::{Fields, Fill, RETIRED, StoredName};
 use super::embedded::Snapshot;
 use crate::random;
 use crate::sites::SiteKey;
@@ -69,6 +69,8 @@ pub struct Data {
     sites: BTreeMap<SiteKey, (Arc<str>, NaiveDate)>,
     /// The run that holds each writer.
     bearers: HashMap<(SiteKey, WriterId), Arc<str>>,
+    /// The last batch of each writer that was retired.
+    retired: HashMap<(SiteKey, WriterId), Option<u64>>,
     salts: BTreeMap<(SiteKey, NaiveDate), [u8; 16]>,
     /// A part that was applied to a hash that had it in it already.
     pub doubled: Option<Part>,
@@ -240,8 +242,8 @@ impl Store for Model {
         Ok(Vec::new())
     }
 
-    async fn retire(&self, _site: &SiteKey, _writers: &[WriterId]) -> Result<u64, StoreError> {
-        Ok(0)
+    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+        self.call(|data| writers.iter().map(|writer| data.retire(site, writer)).sum()).await
     }
 
     async fn note_calendar(
@@ -357,15 +359,19 @@ impl Data {
     ) -> Attached {
         let held = self.sites.get(site).cloned();
         let (dataset, since) = held.clone().unwrap_or((proposed, today));
+        let name = (site.clone(), writer.clone());
+        let last = self.retired.get(&name).copied();
         let refused = |standing| {
             let dataset = held.clone().map_or_else(|| "".into(), |(dataset, _)| dataset);
-            Attached { dataset, since, standing, fork: None }
+            Attached { dataset, since, standing, fork: last.flatten() }
         };
         if claim.dataset.as_ref().is_some_and(|expected| held.as_ref().is_none_or(|held| held.0 != *expected))
         {
             return refused(Standing::Other);
         }
-        let name = (site.clone(), writer.clone());
+        if last.is_some() {
+            return refused(Standing::Twin);
+        }
         let mut fork = None;
         if let Some(run) = claim.runs.last() {
             if let Some(bearer) = self.bearers.get(&name).filter(|bearer| **bearer != run.id) {
@@ -380,6 +386,16 @@ impl Data {
         self.sites.insert(site.clone(), (dataset.clone(), since));
         let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
         Attached { dataset, since, standing, fork }
+    }
+
+    fn retire(&mut self, site: &SiteKey, writer: &WriterId) -> u64 {
+        let of_site = self.hashes.iter_mut().filter(|(name, _)| name.site == *site);
+        let gone: Vec<PartId> =
+            of_site.filter_map(|(_, hash)| Arc::make_mut(hash).markers.remove(writer)).collect();
+        let name = (site.clone(), writer.clone());
+        self.bearers.insert(name.clone(), RETIRED.into());
+        self.retired.insert(name, gone.iter().map(|id| id.sequence).max());
+        gone.len() as u64
     }
 
     /// A sketch.

@@ -382,6 +382,33 @@ async fn data_is_born_once_and_remembers_its_first_day() {
 }
 
 #[tokio::test]
+async fn a_writer_that_is_retired_is_refused_and_told_how_far_it_came() {
+    let claim = Claim { runs: vec![Run { id: "r".into(), base: 0 }], ..Claim::default() };
+    for place in all().await {
+        let attach = async |place: &Place, by: &str| {
+            let (site, by) = (site(), writer(by));
+            let attached = place.store.attach(&site, "UTC", &by, day("2026-11-23"), &claim).await.unwrap();
+            (attached.standing, attached.fork)
+        };
+        for by in ["w1", "w2", "idle"] {
+            attach(&place, by).await;
+        }
+        for by in ["w1", "w2"] {
+            apply(&place.store, by, &[part("year:2026", None, "m6", &[]), part("all", None, "m7", &[])])
+                .await;
+        }
+        let retired = place.store.retire(&site(), &[writer("w1"), writer("idle")]).await.unwrap();
+        assert_eq!(retired, 2);
+        let place = place.again().await;
+        assert_eq!(attach(&place, "w1").await, (Standing::Twin, Some(7)));
+        assert_eq!(attach(&place, "idle").await, (Standing::Twin, None), "it never applied anything");
+        assert_eq!(attach(&place, "w2").await.0, Standing::Ours);
+        assert_eq!(read(&place.store, "w2", "all", &[]).await, found(Some("m7"), &[]));
+        assert_eq!(read(&place.store, "w1", "all", &[]).await, found(None, &[]));
+    }
+}
+
+#[tokio::test]
 async fn what_was_kept_is_there_again() {
     for place in all().await {
         let (_, registers) = registers(0..300);

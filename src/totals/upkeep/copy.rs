@@ -20,7 +20,7 @@ use super::audit::{self, Audit};
 use crate::sites::SiteKey;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Dump, Fields, Fill, HASHES, STEP, StoredName};
+use crate::totals::store::dump::{Dump, Fields, Fill, HASHES, RETIRED, STEP, StoredName};
 use crate::totals::store::{AnyDump, AnyStore, REDIS_FORMAT};
 
 /// The `format` of a site in Redis whose data is not yet whole.
@@ -142,9 +142,12 @@ impl Target {
     }
 
     async fn put_meta(&self, site: &SiteKey, mut meta: Fields, format: &str) -> Result<(), CopyError> {
-        // Which process holds a writer concerns only the store that it is attached to.
-        let of_a_process = |name: &str| name.starts_with("run:") || name.starts_with("forks:");
-        meta.retain(|(name, _)| name != "format" && !of_a_process(name));
+        // Which process holds a writer concerns only the store that it is attached to. That nobody holds it any
+        // more, and how far it came, is true wherever its totals are.
+        let is_of_a_process = |(name, value): &(String, String)| {
+            (name.starts_with("run:") || name.starts_with("runs:")) && !value.starts_with(RETIRED)
+        };
+        meta.retain(|field| field.0 != "format" && !is_of_a_process(field));
         meta.push(("format".to_owned(), format.to_owned()));
         self.store.put_meta(site, meta).await.map_err(target)
     }
@@ -177,7 +180,9 @@ impl Target {
             tracing::info!(%site, views = audit.views, visits = audit.visits, "copied and compared");
             audits.push(audit);
         }
-        for (site, meta) in metas {
+        for (site, _) in metas {
+            // Read again: the markers of a writer that was retired meanwhile may not have been copied.
+            let meta = from.meta(&site).await.map_err(source)?;
             self.put_meta(&site, meta, REDIS_FORMAT).await?;
         }
         self.name_file()?;

@@ -163,6 +163,65 @@ fn a_writer_that_is_gone_is_retired_and_a_living_one_only_by_force() {
 }
 
 #[test]
+fn a_retired_writer_stays_retired_wherever_its_totals_go() {
+    for by_file in [false, true] {
+        let (one, two) = (RedisServer::start(), RedisServer::start());
+        let setup = Setup::default().store(&one.url());
+        let mut gone = Service::start(setup.clone());
+        gone.read(100);
+        gone.settle();
+        gone.kill9();
+        let mut service = Service::start(setup);
+        service.read(51);
+        until_stored(&one, 151, &[&service]);
+        let who = gone.writer();
+        service.ordered(&["retire", &who, "--force"]);
+        service.terminate();
+        let (dir, mut from) = (tempfile::tempdir().unwrap(), one.url());
+        if by_file {
+            let file = format!("embedded:{}", dir.path().join("between.redb").display());
+            service.ordered(&["migrate", &from, &file]);
+            from = file;
+        }
+        service.ordered(&["migrate", &from, &two.url()]);
+        for service in [&mut gone, &mut service] {
+            service.set("store.url", &two.url());
+            service.begin();
+        }
+        gone.read(2);
+        service.read(1);
+        until_stored(&two, 154, &[&gone, &service]);
+        assert_ne!(gone.writer(), who);
+    }
+}
+
+#[test]
+fn a_retired_writer_is_refused_by_the_files_that_its_totals_went_to() {
+    let redis = RedisServer::start();
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup");
+    let setup = Setup::default().store(&redis.url());
+    let mut gone = Service::start(setup.clone());
+    gone.read(10);
+    gone.settle();
+    gone.kill9();
+    let mut service = Service::start(setup);
+    service.read(5);
+    until_stored(&redis, 15, &[&service]);
+    let who = gone.writer();
+    service.ordered(&["retire", &who, "--force"]);
+    service.ordered(&["backup", backup.to_str().unwrap()]);
+    service.terminate();
+    std::fs::copy(backup.join("totals.redb"), gone.data_dir().join("totals.redb")).unwrap();
+    gone.set("store.url", "embedded");
+    gone.begin();
+    gone.read(2);
+    gone.settle();
+    assert_eq!(gone.counters("lamdong")["views"]["all"], 17);
+    assert_ne!(gone.writer(), who);
+}
+
+#[test]
 fn writers_that_came_and_went_leave_the_hashes_as_they_were() {
     let redis = RedisServer::start();
     let mut service = Service::start(Setup::default().store(&redis.url()));

@@ -23,10 +23,10 @@ use super::contract::{
     Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top,
     WriterId, check,
 };
-use super::dump::{Fields, Fill, StoredName, seen_as_day};
+use super::dump::{Fields, Fill, RETIRED, StoredName, last_of_retired, seen_as_day};
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, MAX_SUM, Part, SketchPart};
+use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// The embedded store.
@@ -86,6 +86,12 @@ impl Store for Embedded {
                 Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
                 None => today,
             };
+            if text_of(&meta, &key(&site, format!("run:{}", writer.0)))?.as_deref() == Some(RETIRED) {
+                let last = text_of(&meta, &key(&site, format!("runs:{}", writer.0)))?.unwrap_or_default();
+                let fork = last.trim_end().rsplit('=').next().and_then(|last| last.parse().ok());
+                let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Twin);
+                return Ok((Attached { dataset, since, standing, fork }, false));
+            }
             let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
             let dataset = held.unwrap_or(proposed);
             let mut keep = |name: &str, value: &str| meta.insert(key(&site, name).as_str(), value).map(drop);
@@ -121,14 +127,24 @@ impl Store for Embedded {
         let (site, writers) = (site.clone(), writers.to_vec());
         write(&self.0, move |tx| {
             let mut removed = 0;
+            let mut meta = tx.open_table(META)?;
             for writer in &writers {
                 let (prefix, ending) = (key(&site, ""), format!("\0{}", writer.0));
-                tx.open_table(MARKERS)?.retain(|key, _| {
+                let mut last = None;
+                tx.open_table(MARKERS)?.retain(|key, marker| {
                     let goes = key.starts_with(&prefix) && key.ends_with(&ending);
-                    removed += u64::from(goes);
+                    if goes {
+                        removed += 1;
+                        last = marker.parse().ok().map(|id: PartId| id.sequence).max(last);
+                    }
                     !goes
                 })?;
-                tx.open_table(META)?.remove(key(&site, format!("writer:{}", writer.0)).as_str())?;
+                let of_writer = |what: &str| key(&site, format!("{what}:{}", writer.0));
+                meta.remove(of_writer("writer").as_str())?;
+                meta.insert(of_writer("run").as_str(), RETIRED)?;
+                if let Some(last) = last {
+                    meta.insert(of_writer("runs").as_str(), last_of_retired(last).as_str())?;
+                }
             }
             Ok(removed)
         })

@@ -19,7 +19,8 @@ pub const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketche
 /// `<site>/<day>` → when it may go (Unix seconds), the salt.
 pub const SALTS: TableDefinition<&str, (i64, [u8; 16])> = TableDefinition::new("salts");
 /// `format`; `<site>/calendar`, `<site>/calendar:<instant>` (a change of it), `<site>/dataset`, `<site>/since`,
-/// `<site>/zone`, `<site>/writer:<id>` (last attached).
+/// `<site>/zone`, `<site>/writer:<id>` (last attached); `<site>/run:<id>` and `<site>/runs:<id>` of a writer that was
+/// retired, as in Redis.
 pub const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
 pub fn key(site: &SiteKey, name: impl Display) -> String {

@@ -5,7 +5,8 @@
 --          the zone ('' to leave it), the writer,
 --          then the runs of the writer's directory, oldest first: run, last batch frozen before the next run
 -- Answers  the data set, the first day ever attached, 'born' or 'ours'; or 'other' (it is not the one expected)
---          or 'twin' (a process that is no run of this directory bears the writer): nothing was written;
+--          or 'twin' (the writer is retired, or borne by a process that is no run of this directory): nothing was
+--          written;
 --          then up to which batch this directory's and the bearer's are the same ('' if that is not known)
 local key, format, expected, birth, today, zone, writer = KEYS[1], unpack(ARGV, 1, 6)
 local own, runs_field = 'run:' .. writer, 'runs:' .. writer
@@ -24,6 +25,9 @@ local function number(day) return tonumber((string.gsub(day, '-', ''))) or math.
 if not since or number(today) < number(since) then since = today end
 
 local run, fork, lineage = ARGV[#ARGV - 1], '', ''
+if bearer == 'retired' then
+  return {dataset or '', since, 'twin', string.match(runs or '', 'retired=(%d+)') or ''}
+end
 if #ARGV > 6 and bearer ~= run then
   for i = 7, #ARGV - 2, 2 do
     if ARGV[i] == bearer then fork = ARGV[i + 1] end
@@ -34,7 +38,6 @@ if #ARGV > 6 and bearer ~= run then
       fork = string.match(runs or '', ARGV[i] .. '=(%d+)') or ''
       if fork ~= '' then break end
     end
-    if bearer == 'retired' then fork = string.match(runs or '', 'retired=(%d+)') or '' end
     return {dataset or '', since, 'twin', fork}
   end
   -- The bearer's own, for those that come after; the last sixteen do.

@@ -9,10 +9,7 @@ use super::keys::{key, marker_field};
 use crate::sites::SiteKey;
 use crate::totals::batch::part::PartId;
 use crate::totals::store::contract::{StoreError, WriterId};
-use crate::totals::store::dump::STEP;
-
-/// Stands for the run of a writer that was retired: no run of a directory is called so.
-const RETIRED: &str = "retired";
+use crate::totals::store::dump::{RETIRED, STEP, last_of_retired};
 
 /// The writers that a site's data knows, and when each last attached.
 pub async fn writers(connection: &Connection, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
@@ -43,7 +40,7 @@ pub async fn retire(
         }
     }
     let runs = |(writer, last): (&WriterId, Option<u64>)| {
-        Some((format!("runs:{}", writer.0), format!("{RETIRED}={} ", last?)))
+        Some((format!("runs:{}", writer.0), last_of_retired(last?)))
     };
     connection.note(site, writers.iter().zip(last).filter_map(runs)).await?;
     let mut removed = 0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::totals::batch::part::SketchPart;
-use crate::totals::store::contract::{Claim, Standing};
+use crate::totals::store::contract::{Claim, Run, Standing, WriterId};
 use crate::totals::store::tests::servers::Reply;
 use crate::totals::store::tests::{
     Place, TestStore, config, day, hash, part, registers, site, stored, writer,
@@ -93,6 +93,38 @@ async fn between_any_two_stores_everything_is_copied() {
             // A second time it is not empty any more.
             let again = copied(&dump(&from).await, &settings, RESUMED).await.map(drop);
             assert!(matches!(again, Err(CopyError::NotEmpty(_))), "{again:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_was_retired_is_refused_by_every_copy_and_no_other_is() {
+    let claim = |run: &str| Claim { runs: vec![Run { id: run.into(), base: 0 }], ..Claim::default() };
+    let gone = writer("00000000000000bb");
+    for from in [Place::embedded().await, Place::redis().await] {
+        fill(&from.store).await;
+        from.store.apply(&gone, vec![part("all", None, "m17", &[("views", 0)])], vec![]).await.unwrap();
+        for by in [&gone, &writer(WRITER)] {
+            let claim = claim("before");
+            let attached = from.store.attach(&site(), "", by, day("2024-01-09"), &claim).await.unwrap();
+            assert_eq!(attached.standing, Standing::Ours);
+        }
+        from.store.retire(&site(), std::slice::from_ref(&gone)).await.unwrap();
+        for to in [Place::embedded().await, Place::redis().await] {
+            let (settings, _) = other(&to).await;
+            copied(&dump(&from).await, &settings, WITH_SALTS).await.unwrap();
+            let store = TestStore::open(&settings, to.dir.path()).await.unwrap();
+            let attach = async |by: &WriterId| {
+                let attached =
+                    store.attach(&site(), "", by, day("2024-01-09"), &claim("after")).await.unwrap();
+                (attached.standing, attached.fork)
+            };
+            assert_eq!(attach(&gone).await, (Standing::Twin, Some(17)));
+            assert_eq!(
+                attach(&writer(WRITER)).await,
+                (Standing::Ours, None),
+                "its process may be another one"
+            );
         }
     }
 }
