@@ -13,7 +13,7 @@ pub type Check<'a> = (&'static str, Option<&'a str>, bool);
 pub fn checks(running: bool, health: &Health) -> impl Iterator<Item = Check<'_>> {
     let service = (!running).then_some("starting or stopping");
     let away = "unreachable: views are kept and applied later";
-    let store = (!health.store_up).then(|| health.held.as_deref().unwrap_or(away));
+    let store = health.held.as_deref().or((!health.store_up).then_some(away));
     let losses = health.lost.as_deref().map(|lost| ("losses", Some(lost), false));
     [("service", service, true), ("journal", health.refusing, true), ("store", store, false)]
         .into_iter()

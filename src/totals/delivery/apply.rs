@@ -38,9 +38,10 @@ pub enum FlushError {
     /// Try again later.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// A batch could not be read back.
-    #[error("the outbox cannot be read: {0}")]
-    Outbox(#[from] std::io::Error),
+    /// A file of this process's own, which the store has no part in: a batch could not be read back, or what must
+    /// be known at the next start not be saved.
+    #[error("a file of data_dir cannot be read or written: {0}; views are kept, nothing is sent")]
+    DataDir(#[from] std::io::Error),
     /// A hash that this writer has written to is gone: is the data set still the same?
     #[error("hash {0} of the store has lost this writer's marker")]
     Lost(String),

@@ -49,25 +49,24 @@ impl<S: Store> Delivery<S> {
         self.attach_anew();
         let mut generation = None;
         self.look_at_settings().await?;
-        let known = self.identity.datasets.len();
+        let mut told = Vec::new();
+        let mut refused = Ok(());
         for site in self.sites.clone().all() {
-            let place = (self.store.kind().to_owned(), site.key.clone());
-            let dataset = self.identity.datasets.get(&place).map(|dataset| dataset.id.clone());
-            let (attached, since) = match self.claim(&site.key, dataset, None).await? {
-                (Standing::Other, ..) => return Err(FlushError::Held(vanished(&site.key))),
-                (Standing::Twin, ..) => {
-                    return Err(FlushError::Twin("the mark of another process".to_owned()));
+            match self.attach_site(&site.key).await {
+                Ok(attached) => told.push(attached),
+                Err(error) => {
+                    refused = Err(error);
+                    break;
                 }
-                (Standing::Born | Standing::Ours, id, since) => (Dataset { id, floor: 0 }, since),
-            };
+            }
             // Of several servers behind one address the first is the one that was looked at.
             generation.get_or_insert(self.store.generation());
-            self.identity.datasets.entry(place).or_insert(attached);
-            self.since.insert(site.key.clone(), since);
         }
-        if known != self.identity.datasets.len() {
-            self.identity.save(&self.dir)?;
-        }
+        // What was told of some sites is known from now on, whatever becomes of the others.
+        self.identity.change(&self.dir, |anew| {
+            told.into_iter().for_each(|(place, attached)| _ = anew.datasets.entry(place).or_insert(attached));
+        })?;
+        refused?;
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
@@ -77,6 +76,19 @@ impl<S: Store> Delivery<S> {
         let generation = generation.unwrap_or_default();
         self.link = Link::Attached(Attachment { at: Instant::now(), generation });
         Ok(())
+    }
+
+    /// Registers with the data of a site. The place of its data set, and what that is if it was not known.
+    async fn attach_site(&mut self, key: &SiteKey) -> Result<((String, SiteKey), Dataset), FlushError> {
+        let dataset = self.dataset(key);
+        match self.claim(key, dataset, None).await? {
+            (Standing::Other, ..) => Err(FlushError::Held(vanished(key))),
+            (Standing::Twin, ..) => Err(FlushError::Twin("the mark of another process".to_owned())),
+            (Standing::Born | Standing::Ours, id, since) => {
+                self.since.insert(key.clone(), since);
+                Ok(((self.store.kind().to_owned(), key.clone()), Dataset { id, floor: 0 }))
+            }
+        }
     }
 
     /// Looks at the settings of the store's server: some refuse it, some are told.
@@ -115,8 +127,9 @@ impl<S: Store> Delivery<S> {
         found: &str,
         mut on_applied: impl FnMut(&Batch),
     ) -> Result<(), FlushError> {
-        let floor = self.fork.take().unwrap_or(0).max(self.outbox.applied());
+        let floor = self.fork.unwrap_or(0).max(self.outbox.applied());
         let former = self.identity.begin_anew(&self.dir, floor, Change::Twin)?;
+        self.fork = None;
         self.last_parts.retain(|_, last| last.sequence > floor);
         for sequence in self.outbox.applied() + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
@@ -159,17 +172,14 @@ impl<S: Store> Delivery<S> {
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();
         self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
-        self.identity.superseded = None;
-        self.identity.save(&self.dir)?;
-        Ok(())
+        Ok(self.identity.change(&self.dir, |anew| anew.superseded = None)?)
     }
 
     /// Removes the markers of writers that this directory was and is no more.
     async fn retire_former(&mut self) -> Result<(), FlushError> {
         while let Some(former) = self.identity.to_retire.last().cloned() {
             self.retire_everywhere(&former).await?;
-            self.identity.to_retire.pop();
-            self.identity.save(&self.dir)?;
+            self.identity.change(&self.dir, |anew| _ = anew.to_retire.pop())?;
         }
         Ok(())
     }

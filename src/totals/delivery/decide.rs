@@ -45,7 +45,7 @@ impl<S: Store> Delivery<S> {
         }
         let reach = humantime::format_duration(Duration::from_secs(self.outbox.reach_ms() / 1000));
         said += &format!("what lies before that ({reach} back) is not in the outbox");
-        if dry_run { Ok(said) } else { self.decided(said + ", and recorded as lost") }
+        Ok(said + if dry_run { "" } else { ", and recorded as lost" })
     }
 
     /// The data set is another one: it is begun anew with what was not applied yet, on a dry run only told.
@@ -65,10 +65,11 @@ impl<S: Store> Delivery<S> {
             self.losses.record(Cause::Store, self.clock.now().unix_ms, site.as_str(), &extent);
         }
         said += &format!("{waiting} batches that were not applied yet ");
-        match dry_run {
-            true => Ok(said + "would be applied; what was applied before would not be in it"),
-            false => self.decided(said + "are applied"),
-        }
+        Ok(said
+            + match dry_run {
+                true => "would be applied; what was applied before would not be in it",
+                false => "are applied",
+            })
     }
 
     /// This directory becomes another writer: all of the one before is applied. Who it was, and why its markers
@@ -121,10 +122,7 @@ impl<S: Store> Delivery<S> {
     async fn strayed(&mut self) -> Result<Vec<Strayed>, Reason> {
         let mut strayed = Vec::new();
         for site in self.sites.clone().all() {
-            let place = (self.store.kind().to_owned(), site.key.clone());
-            let Some(ours) = self.identity.datasets.get(&place).map(|dataset| dataset.id.clone()) else {
-                continue;
-            };
+            let Some(ours) = self.dataset(&site.key) else { continue };
             let told = self.claim(&site.key, Some(ours.clone()), None).await?;
             if let (Standing::Other, found, _) = told {
                 let found = (!found.is_empty()).then_some(found);
@@ -148,15 +146,10 @@ impl<S: Store> Delivery<S> {
     ) -> Result<(), Reason> {
         let (_, id, _) = self.claim(site, found, birth).await?;
         let place = (self.store.kind().to_owned(), site.clone());
-        self.identity.datasets.insert(place, Dataset { id, floor });
-        Ok(())
-    }
-
-    /// Saves what was decided; the store is attached anew.
-    fn decided(&mut self, said: String) -> Result<String, Reason> {
-        self.identity.save(&self.dir)?;
+        self.identity.change(&self.dir, |anew| _ = anew.datasets.insert(place, Dataset { id, floor }))?;
+        // The store is attached anew.
         self.link = Link::Away;
-        Ok(said)
+        Ok(())
     }
 
     /// What the outbox holds of sites: batches and views.

@@ -90,12 +90,27 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Changes it: what is saved is believed, and nothing else. The disk is left alone where nothing changes.
+    ///
+    /// # Errors
+    /// Of the file system: it is what it was, and the change can be tried again.
+    pub fn change(&mut self, dir: &DataDir, change: impl FnOnce(&mut Identity)) -> io::Result<()> {
+        let mut anew = self.clone();
+        change(&mut anew);
+        if anew != *self {
+            anew.save(dir)?;
+            *self = anew;
+        }
+        Ok(())
+    }
+
     /// A process begins, with a last batch in the outbox.
     pub fn begin_run(&mut self, dir: &DataDir, base: u64) -> io::Result<()> {
-        self.runs.push(Run { id: random::id().into(), base });
-        let excess = self.runs.len().saturating_sub(MAX_RUNS);
-        self.runs.drain(..excess);
-        self.save(dir)
+        self.change(dir, |anew| {
+            anew.runs.push(Run { id: random::id().into(), base });
+            let excess = anew.runs.len().saturating_sub(MAX_RUNS);
+            anew.runs.drain(..excess);
+        })
     }
 
     /// Becomes another writer, whose first batch is the one after `floor`. What was applied beyond it as
@@ -104,14 +119,15 @@ impl Identity {
     /// # Errors
     /// Of the file system: it is who it was.
     pub fn begin_anew(&mut self, dir: &DataDir, floor: u64, change: Change) -> io::Result<WriterId> {
-        let mut anew =
-            Identity { writer: WriterId(random::id().into()), floor, superseded: None, ..self.clone() };
-        match change {
-            Change::Twin => anew.superseded = Some(self.writer.clone()),
-            Change::Drained => anew.to_retire.push(self.writer.clone()),
-        }
-        anew.save(dir)?;
-        Ok(std::mem::replace(self, anew).writer)
+        let former = self.writer.clone();
+        self.change(dir, |anew| {
+            (anew.writer, anew.floor, anew.superseded) = (WriterId(random::id().into()), floor, None);
+            match change {
+                Change::Twin => anew.superseded = Some(former.clone()),
+                Change::Drained => anew.to_retire.push(former.clone()),
+            }
+        })?;
+        Ok(former)
     }
 
     /// What a kind of store had of this writer is given up: the data sets of another kind are copied there.
@@ -119,19 +135,24 @@ impl Identity {
         let of_source = self.datasets.iter().filter(|((kind, _), _)| kind == from);
         let copied: Vec<_> =
             of_source.map(|((_, site), dataset)| ((to.to_owned(), site.clone()), dataset.clone())).collect();
-        self.datasets.retain(|(kind, _), _| kind != to);
-        self.datasets.extend(copied);
-        self.save(dir)
+        self.change(dir, |anew| {
+            anew.datasets.retain(|(kind, _), _| kind != to);
+            anew.datasets.extend(copied);
+        })
     }
 
     /// Batches of a site up to this one are not in a store, and not missed there.
     pub fn floor_of(&self, kind: &str, site: &SiteKey) -> u64 {
-        let place = (kind.to_owned(), site.clone());
-        self.datasets.get(&place).map_or(0, |dataset| dataset.floor).max(self.floor)
+        self.dataset_of(kind, site).map_or(0, |dataset| dataset.floor).max(self.floor)
+    }
+
+    /// The data set of a site in a kind of store.
+    pub fn dataset_of(&self, kind: &str, site: &SiteKey) -> Option<&Dataset> {
+        self.datasets.get(&(kind.to_owned(), site.clone()))
     }
 
     /// Writes it.
-    pub fn save(&self, dir: &DataDir) -> io::Result<()> {
+    fn save(&self, dir: &DataDir) -> io::Result<()> {
         let mut text = format!(
             "{}writer {}\nid-key {:032x}\n",
             formats::first_line(),
@@ -192,6 +213,8 @@ fn parse(text: &str) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::totals::disk::faults::Faults;
+    use crate::totals::disk::files::Folder;
 
     #[test]
     fn what_is_written_is_read_and_what_the_first_release_wrote_too() {
@@ -210,11 +233,43 @@ mod tests {
         assert_eq!((identity.runs.len(), identity.runs[0].base), (MAX_RUNS, 6));
         let before = identity.begin_anew(&dir, 69, Change::Twin).unwrap();
         assert_eq!((identity.superseded.as_ref(), identity.floor_of("redis", &site)), (Some(&before), 69));
-        identity.caught_up_with = Some("redis".to_owned());
+        identity.change(&dir, |anew| anew.caught_up_with = Some("redis".to_owned())).unwrap();
         let drained = identity.begin_anew(&dir, 70, Change::Drained).unwrap();
         assert_eq!((&identity.superseded, identity.to_retire.as_slice()), (&None, &[drained][..]));
         assert!(Identity::open(&dir).unwrap() == identity);
         dir.replace_kept(FILE, "writer 1\nid-key 00\nfuture x\n").unwrap();
         assert!(Identity::open(&dir).is_err(), "a word of a later release is not dropped");
+    }
+
+    #[test]
+    fn what_cannot_be_saved_is_not_believed_and_is_tried_again() {
+        let (place, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+        let dir = DataDir::lock(Folder::on(place.path(), &faults)).unwrap();
+        let mut identity = Identity::open(&dir).unwrap();
+        let changes: [fn(&mut Identity, &DataDir) -> io::Result<()>; 5] = [
+            |identity, dir| identity.begin_run(dir, 3),
+            |identity, dir| {
+                let place = ("redis".to_owned(), SiteKey::new("lamdong").unwrap());
+                let born = Dataset { id: "00000000000000aa".into(), floor: 0 };
+                identity.change(dir, |anew| _ = anew.datasets.insert(place, born))
+            },
+            |identity, dir| identity.copy_datasets(dir, "redis", "embedded"),
+            |identity, dir| identity.begin_anew(dir, 5, Change::Twin).map(drop),
+            |identity, dir| identity.begin_anew(dir, 6, Change::Drained).map(drop),
+        ];
+        for change in changes {
+            let before = identity.clone();
+            for _ in 0..2 {
+                faults.fail_after(1);
+                assert!(change(&mut identity, &dir).is_err());
+                assert_eq!(identity, before);
+            }
+            change(&mut identity, &dir).unwrap();
+            assert_ne!(identity, before);
+            assert_eq!(Identity::open(&dir).unwrap(), identity);
+        }
+        faults.fail_after(1);
+        identity.change(&dir, |_| {}).unwrap();
+        assert_eq!(faults.failed().len(), 2 * changes.len(), "where nothing changes nothing is written");
     }
 }

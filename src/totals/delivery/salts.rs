@@ -15,9 +15,10 @@ use chrono::{Days, NaiveDate};
 
 use crate::ingest::{SaltTable, SiteSalts};
 use crate::sites::{SiteId, SiteKey};
+use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
-use crate::totals::store::contract::{Store, StoreError};
+use crate::totals::store::contract::Store;
 
 const FILE: &str = "salts";
 
@@ -33,15 +34,17 @@ pub struct Today {
     pub day: NaiveDate,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Salt {
     key: [u8; 16],
     shared: bool,
 }
 
+type ByDay = BTreeMap<(SiteKey, NaiveDate), Salt>;
+
 /// The salts that are kept, and the table of those in force.
 pub struct Salts {
-    by_day: BTreeMap<(SiteKey, NaiveDate), Salt>,
+    by_day: ByDay,
     id_key: [u8; 16],
     table: Arc<ArcSwap<SaltTable>>,
 }
@@ -72,24 +75,20 @@ impl Salts {
     /// rest. `days` is today of every site.
     ///
     /// # Errors
-    /// Of the file system; the table is up to date all the same.
+    /// Of the file system: the salts are those that were known before.
     pub fn draw(&mut self, dir: &DataDir, days: &[Today]) -> io::Result<()> {
-        let before = self.by_day.len();
-        self.by_day.retain(|(site, day), _| {
+        let mut anew = self.by_day.clone();
+        anew.retain(|(site, day), _| {
             days.iter().any(|today| today.site == *site && *day >= today.day - Days::new(2))
         });
-        let mut changed = before != self.by_day.len();
         for (site, day) in days
             .iter()
             .flat_map(|today| [today.day, today.day + Days::new(1)].map(|day| (today.site.clone(), day)))
         {
-            self.by_day.entry((site, day)).or_insert_with(|| {
-                changed = true;
-                Salt { key: crate::random::bytes(), shared: false }
-            });
+            let drawn = || Salt { key: crate::random::bytes(), shared: false };
+            anew.entry((site, day)).or_insert_with(drawn);
         }
-        self.publish(days);
-        if changed { self.save(dir) } else { Ok(()) }
+        self.take(anew, dir, days)
     }
 
     /// Agrees with the store on salts that only this instance has. Where the store has another one it
@@ -100,20 +99,32 @@ impl Salts {
         dir: &DataDir,
         days: &[Today],
         in_use: impl Fn(&SiteKey) -> bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), FlushError> {
         let alone: Vec<_> =
             self.by_day.iter().filter(|(_, salt)| !salt.shared).map(|(k, s)| (k.clone(), *s)).collect();
         if alone.is_empty() {
             return Ok(());
         }
+        let mut anew = self.by_day.clone();
         for ((site, day), salt) in alone {
             let theirs = store.salt(&site, day, salt.key, KEEP).await?;
             let begun = days.iter().any(|today| today.site == site && today.day >= day);
             let key = if begun && in_use(&site) { salt.key } else { theirs };
-            self.by_day.insert((site, day), Salt { key, shared: true });
+            anew.insert((site, day), Salt { key, shared: true });
         }
+        Ok(self.take(anew, dir, days)?)
+    }
+
+    /// Takes salts in place of those that were known: saved first, then in force. One that was in force unsaved
+    /// would be another one after a restart, and its visitors would be new ones.
+    fn take(&mut self, anew: ByDay, dir: &DataDir, days: &[Today]) -> io::Result<()> {
+        let saved = if anew == self.by_day { Ok(()) } else { save(&anew, dir) };
+        if saved.is_ok() {
+            self.by_day = anew;
+        }
+        // Also where it is as it was: a site may have another place.
         self.publish(days);
-        self.save(dir).map_err(|error| StoreError::Unreachable(error.to_string()))
+        saved
     }
 
     fn publish(&self, days: &[Today]) {
@@ -126,15 +137,15 @@ impl Salts {
         days.iter().for_each(|today| sites[today.id.index()] = of(&today.site));
         self.table.store(Arc::new(SaltTable { sites, id_key: self.id_key }));
     }
+}
 
-    fn save(&self, dir: &DataDir) -> io::Result<()> {
-        let mut text = formats::first_line();
-        for ((site, day), salt) in &self.by_day {
-            let word = if salt.shared { "shared" } else { "drawn" };
-            text += &format!("{site} {day} {:032x} {word}\n", u128::from_be_bytes(salt.key));
-        }
-        dir.replace_kept(FILE, &text)
+fn save(by_day: &ByDay, dir: &DataDir) -> io::Result<()> {
+    let mut text = formats::first_line();
+    for ((site, day), salt) in by_day {
+        let word = if salt.shared { "shared" } else { "drawn" };
+        text += &format!("{site} {day} {:032x} {word}\n", u128::from_be_bytes(salt.key));
     }
+    dir.replace_kept(FILE, &text)
 }
 
 fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
@@ -143,4 +154,44 @@ fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
     let day = words.next()?.parse().ok()?;
     let key = u128::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
     Some(((site, day), Salt { key, shared: words.next()? == "shared" }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::totals::disk::faults::Faults;
+    use crate::totals::disk::files::Folder;
+    use crate::totals::store::model::Model;
+
+    #[tokio::test]
+    async fn salts_that_cannot_be_saved_are_not_in_force_and_are_drawn_and_shared_again() {
+        let (place, faults) = (tempfile::tempdir().unwrap(), Faults::default());
+        let dir = DataDir::lock(Folder::on(place.path(), &faults)).unwrap();
+        let (site, day) = (SiteKey::new("lamdong").unwrap(), "2026-11-23".parse::<NaiveDate>().unwrap());
+        let days = [Today { id: SiteId(0), site: site.clone(), day }];
+        let read = || Salts::open(&dir, [0; 16], |what| panic!("{what}")).unwrap();
+        let in_force = |salts: &Salts| salts.table().load().sites[0].days.clone();
+        let mut salts = read();
+        for _ in 0..2 {
+            faults.fail_after(1);
+            assert!(salts.draw(&dir, &days).is_err());
+            assert_eq!(in_force(&salts), []);
+        }
+        salts.draw(&dir, &days).unwrap();
+        assert_eq!(in_force(&salts).len(), 2);
+        assert!(read().by_day == salts.by_day);
+
+        let (store, tomorrow) = (Model::default(), day + Days::new(1));
+        store.salt(&site, tomorrow, [9; 16], KEEP).await.unwrap();
+        let drawn = in_force(&salts);
+        for _ in 0..2 {
+            faults.fail_after(1);
+            let shared = salts.share(&store, &dir, &days, |_| false).await;
+            assert!(matches!(shared, Err(FlushError::DataDir(_))), "it is no fault of the store");
+            assert_eq!(in_force(&salts), drawn);
+        }
+        salts.share(&store, &dir, &days, |_| false).await.unwrap();
+        assert_eq!(in_force(&salts), [drawn[0], (tomorrow, [9; 16])]);
+        assert!(read().by_day == salts.by_day && salts.by_day.values().all(|salt| salt.shared));
+    }
 }

@@ -67,7 +67,8 @@ impl<S: Store> Delivery<S> {
             return false;
         }
         if let Err(error) = self.salts.draw(&self.dir, &days) {
-            tracing::warn!(%error, "the salts cannot be written: a restart would begin sessions anew");
+            tracing::warn!(%error, "the salts cannot be written, and are drawn anew with the next turn");
+            return false;
         }
         self.salted = days;
         // New ones are shared with the next attach.
@@ -152,7 +153,7 @@ impl<S: Store> Delivery<S> {
         let wait = Duration::from_millis(100 << failures.min(6)).min(BACK_OFF);
         self.back_off = BackOff { failures, until: Some(Instant::now() + wait) };
         match error {
-            FlushError::Held(_) | FlushError::Store(StoreError::Refused(_)) => {
+            FlushError::Held(_) | FlushError::DataDir(_) | FlushError::Store(StoreError::Refused(_)) => {
                 self.link = Link::Held(error.to_string());
             }
             _ => self.attach_anew(),
@@ -201,11 +202,7 @@ impl<S: Store> Delivery<S> {
     /// Notes that this kind of store holds all that the outbox can bring to it.
     fn settle(&mut self) -> io::Result<()> {
         let kind = self.store.kind();
-        if self.identity.caught_up_with.as_deref() == Some(kind) {
-            return Ok(());
-        }
-        self.identity.caught_up_with = Some(kind.to_owned());
-        self.identity.save(&self.dir)
+        self.identity.change(&self.dir, |anew| anew.caught_up_with = Some(kind.to_owned()))
     }
 
     async fn note_calendars(&mut self) -> Result<bool, FlushError> {

@@ -25,7 +25,8 @@ use crate::totals::store::contract::{Marker, Query, Store, WriterId};
 pub enum Link {
     /// Not attached: nothing was tried yet, what it was attached to has changed, or the store does not answer.
     Away,
-    /// The store refuses, or holds another data set: that does not pass by itself. It is tried all the same.
+    /// The store refuses, or holds another data set, or a file of `data_dir` cannot be read or written: that does
+    /// not pass by itself. It is tried all the same.
     Held(String),
     /// Attached; a hash may have gone back unnoticed.
     Attached(Attachment),
@@ -124,6 +125,11 @@ impl<S: Store> Delivery<S> {
             metrics,
             losses,
         })
+    }
+
+    /// The data set of a site that this writer has written to in a store of this kind.
+    pub fn dataset(&self, site: &SiteKey) -> Option<Arc<str>> {
+        self.identity.dataset_of(self.store.kind(), site).map(|dataset| dataset.id.clone())
     }
 
     /// Whether the last try failed.

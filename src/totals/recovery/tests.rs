@@ -689,6 +689,33 @@ async fn a_batch_whose_sync_failed_is_copied_before_it_is_sent() {
     run.end().await;
 }
 
+/// What must be known at the next start cannot be saved for a while.
+#[tokio::test]
+async fn a_data_dir_that_cannot_be_written_is_at_fault_and_not_the_store() {
+    let mut run = Run::new(1000, Sync::EverySecond).await;
+    run.step(&VIEW).await;
+    let faults = run.faults.clone();
+    faults.only(&[Operation::Rename]);
+    let Writer { delivery, .. } = &mut run.process().writer;
+    // As if the store were new to it.
+    delivery.identity.datasets.clear();
+    delivery.attach_anew();
+    faults.fail_after(1);
+    run.step(&Step::Turn).await;
+    let Process { writer, .. } = run.process();
+    assert_eq!((faults.failed(), writer.delivery.outbox.waiting()), (vec![Operation::Rename], 1));
+    assert!(writer.delivery.identity.datasets.is_empty(), "what is not saved is not believed");
+    let held = writer.shared.held().unwrap();
+    assert!(held.contains("data_dir") && writer.shared.store_up(), "{held}");
+    writer.delivery.retry_now();
+    run.step(&Step::Turn).await;
+    let Process { writer, .. } = run.process();
+    assert_eq!((writer.shared.held(), writer.delivery.outbox.waiting()), (None, 0));
+    let saved = fs::read_to_string(run.dir().join("writer")).unwrap();
+    assert!(saved.contains("dataset embedded s0 ") && saved.contains("dataset embedded s1 "), "{saved}");
+    run.end().await;
+}
+
 const VIEW: Step = Step::View { who: 1, site: 0, page: 1, id: None, waits: true };
 
 #[tokio::test]

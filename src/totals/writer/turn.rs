@@ -150,7 +150,9 @@ impl<S: Store> Writer<S> {
     /// Notes how work with the store ended.
     pub fn ended(&mut self, ended: Result<(), FlushError>) {
         self.delivery.ended(&ended);
-        self.shared.note_store(ended.is_ok(), self.delivery.held(), &self.delivery.concerns);
+        // A fault of this process's own files says nothing against the store.
+        let up = matches!(ended, Ok(()) | Err(FlushError::DataDir(_)));
+        self.shared.note_store(up, self.delivery.held(), &self.delivery.concerns);
     }
 
     async fn try_send(&mut self) -> Result<(), FlushError> {

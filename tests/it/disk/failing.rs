@@ -6,6 +6,7 @@ use crate::support::harness::{SITE, Setup, number, view};
 use crate::support::http::Connection;
 use crate::support::load::Load;
 use crate::support::meddled::Meddled;
+use crate::support::servers::RedisServer;
 use crate::support::service::{memory, my_turn};
 use crate::support::wait::until;
 
@@ -92,6 +93,31 @@ fn an_answer_that_waits_for_a_sync_is_not_given_when_it_fails() {
 #[test]
 fn a_sync_of_the_outbox_that_fails_ends_the_process_and_loses_nothing() {
     ends_and_recovers(Setup::default(), "/outbox/");
+}
+
+#[test]
+fn what_cannot_be_saved_is_said_of_data_dir_and_not_of_the_store_and_is_tried_again() {
+    let redis = RedisServer::start();
+    let mut meddled = Meddled::start(Setup::default().store(&redis.url()));
+    let service = &meddled.service;
+    service.read(3);
+    service.settle();
+    let stored = || redis.client().ask(&[b"EXISTS", b"footfall:{tin}:all"]).int();
+    let new_site = "[[site]]\nkey = \"tin\"\nhosts = [\"tin.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n";
+    service.write("sites.d/20-tin.toml", new_site);
+    meddled.order("fail /writer.new");
+    assert!(service.reload());
+    until("it says so", || service.readiness().1.contains("[-]store a file of data_dir cannot be"));
+    assert_eq!(service.metric("footfall_flush_held"), 1.0);
+    service.take(&view("/a").with("site", "tin"));
+    assert_eq!(service.metric("footfall_store_up"), 1.0, "the store is not at fault");
+    assert_eq!(stored(), 0, "nothing is sent");
+    meddled.order("");
+    until("all is stored", || stored() == 1);
+    until("it is not held", || service.metric("footfall_flush_held") == 0.0);
+    assert!(service.readiness().1.contains("[+]store ok"), "{:?}", service.readiness());
+    meddled.service.restart();
+    assert_eq!(meddled.service.counters("tin")["views"]["all"], 1);
 }
 
 #[test]
