@@ -27,6 +27,7 @@ use crate::totals::intake::ids::Ids;
 use crate::totals::intake::journal::{self, Journal, Sync};
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store;
+use crate::totals::tally::running::Stored;
 use crate::totals::tally::{CountedView, Tally};
 use crate::totals::writer::Start;
 use crate::totals::writer::checkpoint::{self, Checkpoint};
@@ -62,7 +63,7 @@ pub fn read_back(
         views: 0,
         last_site: None,
     };
-    found.restore_checkpoint();
+    found.restore_checkpoint(&identity, config.store.url.kind());
     let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
     let after = found.reach.max(found.checkpoint.position).segment;
     let mut log = Segments::open(dir.folder.within("journal"), journal::KIND, after)?;
@@ -131,7 +132,17 @@ struct Recovered<'a> {
 }
 
 impl Recovered<'_> {
-    fn restore_checkpoint(&mut self) {
+    fn restore_checkpoint(&mut self, identity: &Identity, kind: &str) {
+        // Figures of a data set in whose place another was accepted since are not those of the store.
+        let Checkpoint { sites, figures, pages, .. } = &mut self.checkpoint;
+        let replaced = |(site, stored): &(usize, Stored)| {
+            let accepted = sites.get(*site).and_then(|key| identity.dataset_of(kind, key));
+            let (read, accepted) = (stored.dataset.as_ref()?, &accepted?.id);
+            (read != accepted).then_some(*site)
+        };
+        let replaced: Vec<usize> = figures.iter().filter_map(replaced).collect();
+        figures.retain(|(site, _)| !replaced.contains(site));
+        pages.retain(|known| !replaced.contains(&known.site));
         let Recovered { tally, checkpoint, now, .. } = self;
         self.sites.iter().for_each(|site| _ = tally.place(site, *now));
         let written_ms = checkpoint.written_ms;

@@ -100,7 +100,7 @@ impl Batch {
         let part = |(number, (hash, slice)): (usize, (HashName, Slice))| {
             let id = self.part_id(number);
             let prev = last.insert(hash.clone(), Some(id)).flatten();
-            Part { hash, prev, id, sums: self.fields(slice) }
+            Part { hash, prev, id, sums: self.fields(slice), revision: None }
         };
         self.slices().into_iter().enumerate().map(part).collect()
     }

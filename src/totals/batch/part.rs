@@ -161,6 +161,9 @@ pub struct Part {
     pub id: PartId,
     /// Fields and what to add.
     pub sums: Vec<(Arc<str>, u64)>,
+    /// Where sums are lost, so that the hash holds less than was read from it: its revision becomes this, or the
+    /// one after its own if that is more. Else it stays.
+    pub revision: Option<u64>,
 }
 
 impl Part {

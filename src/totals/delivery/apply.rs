@@ -80,6 +80,8 @@ struct Gap {
     reached: Option<PartId>,
     /// Whether what is there was compared with what the first kept part was frozen on.
     compared: bool,
+    /// Something of it is lost, and the hash does not bear that yet.
+    lost: bool,
     sums: BTreeMap<Arc<str>, u64>,
 }
 
@@ -154,8 +156,8 @@ impl<S: Store> Flush<'_, S> {
                     _ => continue,
                 },
             };
-            let (reached, compared, sums) = (None, false, BTreeMap::new());
-            gaps.insert(hash, Gap { last, from, bears: from, reached, compared, sums });
+            let (reached, compared, lost, sums) = (None, false, false, BTreeMap::new());
+            gaps.insert(hash, Gap { last, from, bears: from, reached, compared, lost, sums });
         }
         if gaps.is_empty() {
             return Ok(true);
@@ -196,9 +198,9 @@ impl<S: Store> Flush<'_, S> {
             if gap.reached.or(gap.from) != Some(gap.last) {
                 // The last part is not kept any more: what it held is lost, and that is said once.
                 self.lost(hash, gap.reached.or(gap.from), gap.last);
-                gap.reached = Some(gap.last);
+                (gap.reached, gap.lost) = (Some(gap.last), true);
             }
-            made.extend(gap.make(hash));
+            made.extend(gap.make(hash, self.now_ms));
         }
         self.ship(&mut made, &mut raised).await
     }
@@ -224,7 +226,7 @@ impl<S: Store> Flush<'_, S> {
             }
             let fresh = part.sums.iter().filter(|(field, _)| !gap.sums.contains_key(field)).count();
             if gap.sums.len() + fresh > MAX_FIELDS {
-                made.extend(gap.make(&part.hash));
+                made.extend(gap.make(&part.hash, self.now_ms));
             }
             for (field, add) in part.sums {
                 *gap.sums.entry(field).or_default() += add;
@@ -237,7 +239,7 @@ impl<S: Store> Flush<'_, S> {
     }
 
     /// Compares what a hash bears with what the first part to follow was frozen on.
-    fn compare(&self, part: &Part, gap: &Gap) -> Result<(), FlushError> {
+    fn compare(&self, part: &Part, gap: &mut Gap) -> Result<(), FlushError> {
         match (gap.from, part.prev) {
             (from, prev) if from == prev => {}
             // What lies below the floor is not missed.
@@ -246,6 +248,7 @@ impl<S: Store> Flush<'_, S> {
             (None, Some(_)) if self.catching_up => {}
             (from, Some(prev)) if from.is_none_or(|from| from.is_before(prev)) => {
                 self.lost(&part.hash, from, prev);
+                gap.lost = true;
             }
             // It bears something that came after what this part was frozen on, and is not kept here.
             (from, _) => {
@@ -303,12 +306,14 @@ impl<S: Store> Flush<'_, S> {
 }
 
 impl Gap {
-    /// A part of all that is added up, if there is anything.
-    fn make(&mut self, hash: &HashName) -> Option<Part> {
+    /// A part of all that is added up, if there is anything. One that follows a loss takes the time for the hash's
+    /// revision: that is more than any that was read before, wherever the store went back to.
+    fn make(&mut self, hash: &HashName, now_ms: i64) -> Option<Part> {
         let id = self.reached.filter(|reached| self.bears != Some(*reached))?;
         let sums = std::mem::take(&mut self.sums).into_iter().collect();
         let prev = self.bears.replace(id);
-        Some(Part { hash: hash.clone(), prev, id, sums })
+        let revision = std::mem::take(&mut self.lost).then_some(now_ms.max(0) as u64);
+        Some(Part { hash: hash.clone(), prev, id, sums, revision })
     }
 }
 

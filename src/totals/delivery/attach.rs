@@ -167,7 +167,7 @@ impl<S: Store> Delivery<S> {
         let part = |(hash, marker): (HashName, Option<Marker>)| {
             let Some(Marker::Part(id)) = marker else { return None };
             let is_own = own.get(&id.sequence) == Some(&id.tag);
-            is_own.then(|| Part { hash, prev: None, id, sums: Vec::new() })
+            is_own.then(|| Part { hash, prev: None, id, sums: Vec::new(), revision: None })
         };
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
         let parts = found.into_iter().filter_map(part).collect();

@@ -22,8 +22,8 @@ use super::files::if_there;
 /// How a magic number and a letter begin a file: the format is the byte that follows.
 pub const MAGIC: &[u8] = b"footfall";
 
-/// Letters of the binary files, and the format of each that this version writes and reads.
-const BINARY: [(u8, u8); 3] = [(b'j', 1), (b'o', 1), (b'c', 1)];
+/// Letters of the binary files, and the format of each that this version writes. It reads that and those before.
+const BINARY: [(u8, u8); 3] = [(b'j', 1), (b'o', 1), (b'c', 2)];
 
 /// The format of `writer` and `salts`.
 pub const TEXT: &str = "1";
@@ -58,7 +58,9 @@ fn check_binary(path: &Path) -> io::Result<()> {
     // What is no file of ours, or damaged, is told of where it is read.
     let Some([letter, found]) = head.strip_prefix(MAGIC) else { return Ok(()) };
     match BINARY.iter().find(|(known, _)| known == letter) {
-        Some((_, known)) if known != found => Err(refused(path, &found.to_string(), &known.to_string())),
+        Some((_, known)) if !(1..=*known).contains(found) => {
+            Err(refused(path, &found.to_string(), &known.to_string()))
+        }
         _ => Ok(()),
     }
 }

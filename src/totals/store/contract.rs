@@ -3,7 +3,9 @@
 //! Totals are stored in **hashes**: a site, a name (`day:2026-11-23`, `day:2026-11-23:pages`, `all`) and in it
 //! fields (`views`, `visits`, a page) with sums, beside one **marker** for each writer. A marker names
 //! the last part of a batch that its writer applied to that hash. It is part of the hash, so that it is lost
-//! together with the sums, never without them.
+//! together with the sums, never without them. Beside them stands the hash's **revision**, which rises where its sums
+//! were changed otherwise than by adding to them: what is read under a higher one takes the place of what was read
+//! before, though it be less. It is part of the hash, too.
 //!
 //! | | embedded | Redis |
 //! |---|---|---|
@@ -103,6 +105,8 @@ pub struct Found {
     pub marker: Option<Marker>,
     /// One for each field, in order; none where the hash lacks it.
     pub sums: Vec<Option<u64>>,
+    /// The hash's revision, which is 0 at first.
+    pub revision: u64,
 }
 
 /// One run of a process on a data directory.

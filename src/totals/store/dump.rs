@@ -39,6 +39,9 @@ pub type Held = Result<Fields, String>;
 /// The bytes of a sketch, or why what stands under its name is none.
 pub type SketchBytes = Result<Option<Vec<u8>>, String>;
 
+/// The field of a hash that holds its revision. No writer is called so.
+pub const REVISION: &str = "#revision";
+
 /// Stands in `meta` for the run of a writer that was retired (`run:<id>`), and in front of the last batch that it
 /// applied (`runs:<id>`): no run of a directory is called so.
 pub const RETIRED: &str = "retired";

@@ -81,6 +81,7 @@ pub struct Data {
 pub struct Hash {
     pub sums: BTreeMap<Arc<str>, u64>,
     markers: HashMap<WriterId, PartId>,
+    revision: u64,
     /// The parts with sums that are in it.
     applied: Vec<(WriterId, PartId)>,
 }
@@ -307,7 +308,8 @@ impl Store for Model {
                 let hash = data.hashes.get(&query.hash);
                 let sum = |field| hash.and_then(|hash| hash.sums.get(field)).copied();
                 let marker = hash.and_then(|hash| hash.markers.get(writer)).copied().map(Marker::Part);
-                Found { marker, sums: query.fields.iter().map(sum).collect() }
+                let revision = hash.map_or(0, |hash| hash.revision);
+                Found { marker, sums: query.fields.iter().map(sum).collect(), revision }
             };
             queries.iter().map(answer).collect()
         })
@@ -428,6 +430,7 @@ impl Data {
         }
         hash.applied.push(name);
         hash.markers.insert(writer.clone(), part.id);
+        hash.revision = part.revision.map_or(hash.revision, |revision| revision.max(hash.revision + 1));
         Ok(Outcome::Applied)
     }
 }

@@ -117,6 +117,7 @@ pub(in crate::totals) fn part(name: &str, prev: Option<&str>, then: &str, sums: 
         prev: prev.map(id),
         id: id(then),
         sums: sums.iter().map(|&(field, add)| (field.into(), add)).collect(),
+        revision: None,
     }
 }
 
@@ -126,7 +127,7 @@ pub(in crate::totals) async fn read(store: &impl Store, by: &str, name: &str, fi
 }
 
 fn found(then: Option<&str>, sums: &[Option<u64>]) -> Found {
-    Found { marker: then.map(marker), sums: sums.to_vec() }
+    Found { marker: then.map(marker), sums: sums.to_vec(), revision: 0 }
 }
 
 async fn apply(store: &TestStore, by: &str, parts: &[Part]) -> Vec<Outcome> {
@@ -409,6 +410,30 @@ async fn a_writer_that_is_retired_is_refused_and_told_how_far_it_came() {
 }
 
 #[tokio::test]
+async fn the_revision_of_a_hash_rises_with_a_part_that_says_so_and_with_no_other() {
+    for place in all().await {
+        let revised = |prev, then, revision| Part { revision, ..part("all", prev, then, &[("views", 1)]) };
+        let mut revisions = Vec::new();
+        for (prev, then, revision) in [
+            (None, "m1", None),
+            (Some("m1"), "m2", Some(5)),
+            (Some("m1"), "m2", Some(5)),
+            (Some("m2"), "m3", None),
+            (Some("m3"), "m4", Some(3)),
+            (Some("m9"), "m5", Some(90)),
+        ] {
+            apply(&place.store, "w", &[revised(prev, then, revision)]).await;
+            revisions.push(read(&place.store, "other", "all", &[]).await.revision);
+        }
+        assert_eq!(revisions, [0, 5, 5, 5, 6, 6]);
+        let place = place.again().await;
+        let held = read(&place.store, "w", "all", &["views"]).await;
+        assert_eq!(held, Found { revision: 6, ..found(Some("m4"), &[Some(4)]) });
+        assert_eq!(read(&place.store, "w", "year:2026", &[]).await.revision, 0);
+    }
+}
+
+#[tokio::test]
 async fn what_was_kept_is_there_again() {
     for place in all().await {
         let (_, registers) = registers(0..300);
@@ -541,6 +566,7 @@ async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round
                         id: id(&format!("m{then}")),
                         hash,
                         sums: sums.into_iter().map(|(f, add)| (format!("/{f}").into(), add)).collect(),
+                        revision: None,
                     };
                     ahead.apply(&by, &part);
                     frozen.push(part);
@@ -572,7 +598,10 @@ async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round
             let held = store.read(&writer(by), vec![query]).await.unwrap().pop().unwrap();
             let sums = model.0.get(&hash).map(|(sums, _)| sums);
             let sums = fields.iter().map(|field| sums.and_then(|sums| sums.get(field)).copied()).collect();
-            assert_eq!(held, Found { marker: model.last(&hash, &writer(by)).map(Marker::Part), sums });
+            assert_eq!(
+                held,
+                Found { marker: model.last(&hash, &writer(by)).map(Marker::Part), sums, revision: 0 }
+            );
         }
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! Counting adds to both shown and unapplied; when the store has applied a batch, that is taken from unapplied
 //! alone. So what is shown never goes back across a flush, and a fresh reading of the store is merged by adding
-//! to it what is unapplied.
+//! to it what is unapplied. Of two readings the larger one holds, unless the store says by a higher revision that
+//! what it held before does not hold any more.
+
+use std::cmp::Ordering;
 
 use crate::calendar::{CivilHour, PerPeriod, Period};
 use crate::totals::batch::part::Sums;
@@ -39,6 +42,30 @@ impl Amount for Sums {
     }
 }
 
+/// A value, and the revision of what it was read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revised<T> {
+    pub value: T,
+    pub revision: u64,
+}
+
+impl<T> From<T> for Revised<T> {
+    fn from(value: T) -> Self {
+        Revised { value, revision: 0 }
+    }
+}
+
+impl<T: Amount> Revised<T> {
+    /// What holds of it and of what was there before: a value goes back under a higher revision only.
+    pub fn after(self, before: Self) -> Self {
+        match self.revision.cmp(&before.revision) {
+            Ordering::Greater => self,
+            Ordering::Equal => Revised { value: self.value.or_larger(before.value), ..self },
+            Ordering::Less => before,
+        }
+    }
+}
+
 /// Buckets and their values.
 pub trait Buckets: Clone {
     type Amount: Amount;
@@ -46,8 +73,8 @@ pub trait Buckets: Clone {
     fn have_in_common(a: &CivilHour, b: &CivilHour) -> bool;
     /// Changes the values of the buckets that an hour is in.
     fn change(&mut self, hour: &CivilHour, change: impl Fn(Self::Amount) -> Self::Amount);
-    /// Values never go back: raises those that were larger before.
-    fn raise(&mut self, before: &Self);
+    /// Values go back under a higher revision only: keeps those that hold still.
+    fn keep(&mut self, before: &Self);
 }
 
 /// What is shown of buckets, if it is known, and how much of it the store does not hold yet.
@@ -95,9 +122,14 @@ impl<B: Buckets> Cell<B> {
             stored.change(hour, |value| value.plus(*amount));
         }
         if let Some(before) = &self.shown {
-            stored.raise(before);
+            stored.keep(before);
         }
         self.shown = Some(stored);
+    }
+
+    /// What is shown is not of what the store holds now.
+    pub fn forget(&mut self) {
+        self.shown = None;
     }
 
     /// What the store is known to hold.
@@ -114,7 +146,7 @@ impl<B: Buckets> Cell<B> {
 #[derive(Clone, Copy)]
 pub struct Running<T> {
     pub hour: CivilHour,
-    pub values: PerPeriod<T>,
+    pub values: PerPeriod<Revised<T>>,
 }
 
 impl<T: Amount> Running<T> {
@@ -124,7 +156,7 @@ impl<T: Amount> Running<T> {
         if hour.day == self.hour.day {
             return Some(*self);
         }
-        let turn = |(value, same)| if same { value } else { T::default() };
+        let turn = |(value, same)| if same { value } else { Revised::default() };
         let values = self.values.zip(same_buckets(&self.hour, hour)).map(turn);
         (lasts && hour.day > self.hour.day).then_some(Running { hour: *hour, values })
     }
@@ -138,12 +170,15 @@ impl<T: Amount> Buckets for Running<T> {
     }
 
     fn change(&mut self, hour: &CivilHour, change: impl Fn(T) -> T) {
-        let one = |(value, same)| if same { change(value) } else { value };
+        let one = |(held, same): (Revised<T>, _)| match same {
+            true => Revised { value: change(held.value), ..held },
+            false => held,
+        };
         self.values = self.values.zip(same_buckets(&self.hour, hour)).map(one);
     }
 
-    fn raise(&mut self, before: &Self) {
-        self.values = self.values.zip(before.values).map(|(value, before)| value.or_larger(before));
+    fn keep(&mut self, before: &Self) {
+        self.values = self.values.zip(before.values).map(|(value, before)| value.after(before));
     }
 }
 

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use chrono::NaiveDate;
 
+use self::cell::Revised;
 use self::pages::{PageFigures, Pages, StoredPage};
 use self::recent::{Recent, RecentBuckets, StoredRecent};
 use self::running::{Figures, RunningTotals, Stored};
-use crate::calendar::{Calendar, CivilHour, Span};
+use crate::calendar::{Calendar, CivilHour, PerPeriod, Span};
 use crate::clock::Moment;
 use crate::ingest::{Beacon, Page};
 use crate::metrics::{Bound, Metrics};
@@ -234,10 +235,14 @@ impl Tally {
         }
     }
 
-    /// Takes what the store holds of a site.
+    /// Takes what the store holds of a site. What was known of another data set is forgotten.
     pub fn learn_site(&mut self, id: SiteId, stored: Stored, now_ms: i64) {
         // A week that another calendar cut is not known by this one.
         if let Some(site) = self.site(id).filter(|site| site.cuts(&stored.hour)) {
+            if site.totals.is_of_another(stored.dataset.as_deref()) {
+                site.pages.forget();
+                site.recent.forget();
+            }
             site.change().learn(stored, now_ms);
         }
     }
@@ -255,7 +260,7 @@ impl Tally {
         id: SiteId,
         page: &str,
         hour: &CivilHour,
-        stored: PageFigures,
+        stored: PerPeriod<Revised<u64>>,
         uptime_ms: u64,
     ) {
         if let Some(site) = self.site(id).filter(|site| site.cuts(hour)) {

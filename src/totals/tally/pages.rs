@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use hashbrown::HashTable;
 
-use super::cell::{Amount, Buckets, Cell, Running};
+use super::cell::{Amount, Buckets, Cell, Revised, Running};
 use crate::calendar::{CivilHour, PerPeriod};
 use crate::ingest::Page;
 use crate::sites::SiteId;
@@ -27,7 +27,7 @@ const OTHER_SLOT: u32 = 0;
 pub type PageFigures = PerPeriod<u64>;
 
 /// A page, and its figures in the buckets of an hour as the store is known to hold them.
-pub type StoredPage = (Arc<str>, CivilHour, PageFigures);
+pub type StoredPage = (Arc<str>, CivilHour, PerPeriod<Revised<u64>>);
 
 /// What counting a view touches, kept apart so that thousands of pages stay in the CPU's cache.
 struct Count {
@@ -186,7 +186,7 @@ impl Pages {
 
     /// Takes what the store holds of a page, read while no batch was on its way; `hour` is the running one. A
     /// page that finds no room is not kept.
-    pub fn learn(&mut self, page: &str, hour: &CivilHour, stored: PageFigures, uptime_ms: u64) {
+    pub fn learn(&mut self, page: &str, hour: &CivilHour, stored: PerPeriod<Revised<u64>>, uptime_ms: u64) {
         let Some(slot) = self.intern(&Page::trusted(self.site, page)) else { return };
         let entry = &mut self.entries[slot as usize];
         entry.views.shown = entry.shown_in(hour);
@@ -197,6 +197,11 @@ impl Pages {
         entry.lasts = latest <= hour.day;
     }
 
+    /// What is shown is not of what the store holds now: no page is known until it is read again.
+    pub fn forget(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.views.forget());
+    }
+
     /// The figures of a page, and when they were last loaded; none where they are not known.
     pub fn figures(&mut self, page: &Page, hour: &CivilHour) -> Option<(PageFigures, u64)> {
         let slot = self.find(page)? as usize;
@@ -205,7 +210,7 @@ impl Pages {
         if let Some(of) = self.hour.filter(|_| pending > 0) {
             shown.change(&of, |views| views.plus(pending));
         }
-        Some((shown.values, entry.loaded_ms))
+        Some((shown.values.map(|views| views.value), entry.loaded_ms))
     }
 
     /// Known pages from a slot on, at most `limit`, for the checkpoint. And the slot to go on from, or none.

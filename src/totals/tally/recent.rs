@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
 
-use super::cell::{Amount, Buckets, Cell};
+use super::cell::{Buckets, Cell, Revised};
 use crate::calendar::{Bucket, Calendar, CivilHour, Period};
 use crate::totals::batch::part::Sums;
 
@@ -36,7 +36,7 @@ pub struct Recent {
 /// What the store holds of them.
 pub struct StoredRecent {
     /// Of every bucket that was asked for.
-    pub sums: Vec<(Bucket, Sums)>,
+    pub sums: Vec<(Bucket, Revised<Sums>)>,
     /// The day that `most_read` is of.
     pub day: NaiveDate,
     pub most_read: Vec<Arc<str>>,
@@ -53,7 +53,7 @@ pub struct RecentBuckets {
 }
 
 #[derive(Clone)]
-struct HoursAndDays(BTreeMap<Bucket, Sums>);
+struct HoursAndDays(BTreeMap<Bucket, Revised<Sums>>);
 
 impl Buckets for HoursAndDays {
     type Amount = Sums;
@@ -65,13 +65,13 @@ impl Buckets for HoursAndDays {
     fn change(&mut self, hour: &CivilHour, change: impl Fn(Sums) -> Sums) {
         for bucket in [hour.bucket(Period::Hour), hour.bucket(Period::Day)] {
             let sums = self.0.entry(bucket).or_default();
-            *sums = change(*sums);
+            sums.value = change(sums.value);
         }
     }
 
-    fn raise(&mut self, before: &Self) {
+    fn keep(&mut self, before: &Self) {
         for (bucket, sums) in &mut self.0 {
-            *sums = before.0.get(bucket).map_or(*sums, |before| sums.or_larger(*before));
+            *sums = before.0.get(bucket).map_or(*sums, |before| sums.after(*before));
         }
     }
 }
@@ -100,10 +100,15 @@ impl RecentBuckets {
         (self.day, self.most_read, self.loaded_ms) = (stored.day, stored.most_read, uptime_ms);
     }
 
+    /// What is shown is not of what the store holds now.
+    pub fn forget(&mut self) {
+        self.sums.forget();
+    }
+
     /// What is shown at an instant, and when it was loaded, monotonic milliseconds; none where it is not known.
     pub fn recent(&self, calendar: &Calendar, unix_ms: i64) -> Option<(Recent, u64)> {
         let HoursAndDays(shown) = self.sums.shown.as_ref()?;
-        let of = |bucket: Bucket| shown.get(&bucket).copied().unwrap_or_default();
+        let of = |bucket: Bucket| shown.get(&bucket).copied().unwrap_or_default().value;
         let (hours, days) = buckets(calendar, unix_ms);
         let today = days.last().copied();
         let recent = Recent {
@@ -162,7 +167,10 @@ mod tests {
         let hour = calendar.span(AT_MS).hour;
         let views = |views| Sums { views, visits: 1 };
         let stored = |held: u64| StoredRecent {
-            sums: vec![(hour.bucket(Period::Hour), views(held)), (Bucket::Day(hour.day), views(held))],
+            sums: vec![
+                (hour.bucket(Period::Hour), views(held).into()),
+                (Bucket::Day(hour.day), views(held).into()),
+            ],
             day: hour.day,
             most_read: Vec::new(),
         };

@@ -1,10 +1,11 @@
 //! The running totals of one site in memory, and the visitors of its running day.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 
-use super::cell::{Amount, Buckets, Cell, Running};
+use super::cell::{Amount, Buckets, Cell, Revised, Running};
 use crate::calendar::{CivilHour, PerPeriod, Period};
 use crate::totals::batch::part::Sums;
 use crate::totals::batch::sketch::{Registers, Sketch, register_of};
@@ -12,9 +13,11 @@ use crate::totals::batch::sketch::{Registers, Sketch, register_of};
 /// What the store holds of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
+    /// The id of the data set that it is of; none where a release wrote it that did not note it.
+    pub dataset: Option<Arc<str>>,
     /// The hour whose buckets these are.
     pub hour: CivilHour,
-    pub sums: PerPeriod<Sums>,
+    pub sums: PerPeriod<Revised<Sums>>,
     /// Visitors of the other days of each bucket: none of the day's.
     pub earlier_visitors: PerPeriod<u64>,
     pub sketch: Sketch,
@@ -22,6 +25,8 @@ pub struct Stored {
 
 /// What is shown of a site, except the visitors of the day.
 pub struct RunningTotals {
+    /// The data set that was read.
+    dataset: Option<Arc<str>>,
     totals: Cell<Running<Total>>,
     /// The latest day of which anything is known: later than that of `totals` where the wall clock was set
     /// back, and then nothing is known of the buckets in between.
@@ -70,6 +75,7 @@ impl Figures {
 impl RunningTotals {
     pub fn new() -> Self {
         RunningTotals {
+            dataset: None,
             totals: Cell::default(),
             latest: NaiveDate::MIN,
             day: (None, Sketch::new()),
@@ -137,16 +143,32 @@ impl RunningTotals {
         self.totals.applied(hour, Total { sums, earlier_visitors: 0 });
     }
 
-    /// Takes what the store holds of the running day, read while no batch was on its way.
+    /// Whether what is shown is of another data set.
+    pub fn is_of_another(&self, dataset: Option<&str>) -> bool {
+        self.dataset.as_deref() != dataset
+    }
+
+    /// Takes what the store holds of the running day, read while no batch was on its way. Of another data set it
+    /// takes the place of what was known.
     pub fn learn(&mut self, stored: Stored, now_ms: i64) {
-        let Stored { hour, sums, earlier_visitors, sketch } = stored;
+        let Stored { dataset, hour, sums, earlier_visitors, sketch } = stored;
         if self.day.0 != Some(hour.day) {
             self.begin_day(&hour);
         }
-        self.day.1.merge(&sketch);
         let before = self.shown_in(&hour);
-        self.totals.shown = before;
-        let total = |(sums, earlier_visitors)| Total { sums, earlier_visitors };
+        let is_another = self.is_of_another(dataset.as_deref());
+        let is_newer = |shown: Running<Total>| sums.day.revision > shown.values.day.revision;
+        if is_another || before.is_some_and(is_newer) {
+            self.day.1 = Sketch::new();
+            let risen: Registers = self.risen.iter().map(|(register, rank)| (*register, *rank)).collect();
+            self.day.1.raise(&risen);
+        }
+        self.day.1.merge(&sketch);
+        (self.dataset, self.totals.shown) = (dataset, before.filter(|_| !is_another));
+        let total = |(sums, earlier_visitors): (Revised<Sums>, _)| Revised {
+            value: Total { sums: sums.value, earlier_visitors },
+            revision: sums.revision,
+        };
         self.totals.learn(Running { hour, values: sums.zip(earlier_visitors).map(total) });
         if before.map(|shown| shown.values) != self.totals.shown.map(|shown| shown.values) {
             self.changed_ms = now_ms;
@@ -162,9 +184,9 @@ impl RunningTotals {
         };
         let today = self.visitors_of(hour.day);
         Figures {
-            views: values.map(|total| Some(total.sums.views)),
-            visits: values.map(|total| Some(total.sums.visits)),
-            visitors: values.map(|total| Some(total.earlier_visitors + today)),
+            views: values.map(|total| Some(total.value.sums.views)),
+            visits: values.map(|total| Some(total.value.sums.visits)),
+            visitors: values.map(|total| Some(total.value.earlier_visitors + today)),
             changed_ms: self.changed_ms,
         }
     }
@@ -173,8 +195,10 @@ impl RunningTotals {
     pub fn stored(&self) -> Option<Stored> {
         let Running { hour, values } = self.totals.stored().filter(|known| known.hour.day >= self.latest)?;
         let sketch = if self.day.0 == Some(hour.day) { self.day.1.clone() } else { Sketch::new() };
-        let earlier_visitors = values.map(|total| total.earlier_visitors);
-        Some(Stored { hour, sums: values.map(|total| total.sums), earlier_visitors, sketch })
+        let earlier_visitors = values.map(|total| total.value.earlier_visitors);
+        let sums = |total: Revised<Total>| Revised { value: total.value.sums, revision: total.revision };
+        let dataset = self.dataset.clone();
+        Some(Stored { dataset, hour, sums: values.map(sums), earlier_visitors, sketch })
     }
 
     /// What is shown, in the buckets of another hour. The visitors of a day that ended become earlier ones.

@@ -20,7 +20,7 @@ use super::audit::{self, Audit};
 use crate::sites::SiteKey;
 use crate::totals::disk::files::sync_dir;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError};
-use crate::totals::store::dump::{Dump, Fields, Fill, HASHES, RETIRED, STEP, StoredName};
+use crate::totals::store::dump::{Dump, Fields, Fill, HASHES, RETIRED, REVISION, STEP, StoredName};
 use crate::totals::store::{AnyDump, AnyStore, REDIS_FORMAT};
 
 /// The `format` of a site in Redis whose data is not yet whole.
@@ -210,8 +210,9 @@ struct Copier<'a, D> {
 
 impl<D: Dump> Copier<'_, D> {
     async fn copy(&self, meta: &Fields) -> Result<(), CopyError> {
-        let writers: Vec<String> =
-            meta.iter().filter_map(|(name, _)| name.strip_prefix("writer:").map(str::to_owned)).collect();
+        // The revision stands beside the markers, and changes without them.
+        let beside = meta.iter().filter_map(|(name, _)| name.strip_prefix("writer:"));
+        let writers: Vec<String> = beside.chain(REVISION.strip_prefix('#')).map(str::to_owned).collect();
         for _ in 0..ROUNDS {
             // Of the embedded store a new snapshot for each round.
             let there = self.to.dump().await.map_err(target)?;

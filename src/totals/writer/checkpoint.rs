@@ -2,7 +2,7 @@
 //! journal, the last known figures of the store, and how far the outbox was applied.
 //!
 //! ```text
-//! file     magic "footfall" · "c" · format u8 = 1 · CRC-32 u32 of the body · body
+//! file     magic "footfall" · "c" · format u8 = 2 · CRC-32 u32 of the body · body
 //! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
 //!          · count of last parts, (site text, hash text, id of a part as in `batch`) …
 //!          · count of sites, text …             all below name a site by its index here
@@ -10,8 +10,10 @@
 //!          · count of sessions, (visitor u64, site varint, page u32, age u32 s, online u32 s, flags u8) …
 //!          · count of younger ids, u64 … · count of older ids, u64 …
 //!          · count of figures, (site varint, civil hour, 5 × (views varint, visits varint),
-//!            4 × earlier visitors varint, sketch: length varint and bytes) …
-//!          · count of pages, (site varint, civil hour, text, 5 × views varint) …
+//!            4 × earlier visitors varint, sketch: length varint and bytes, 5 × revision varint,
+//!            data set text) …
+//!          · count of pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
+//! format 1 has neither revisions nor data sets
 //! ```
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
@@ -27,13 +29,15 @@ use crate::totals::batch::part::{HashName, LastParts, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::frame::Position;
-use crate::totals::tally::pages::PageFigures;
+use crate::totals::tally::cell::Revised;
 use crate::totals::tally::running::Stored;
 
 /// Its name in the data directory.
 pub const FILE: &str = "checkpoint";
 
-const MAGIC: &[u8; 10] = b"footfallc\x01";
+const MAGIC: &[u8; 10] = b"footfallc\x02";
+/// How the first release began it.
+const FIRST: &[u8; 10] = b"footfallc\x01";
 
 /// Figures of a page as the store is known to hold them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub struct KnownPage {
     pub site: usize,
     pub hour: CivilHour,
     pub page: Arc<str>,
-    pub figures: PageFigures,
+    pub figures: PerPeriod<Revised<u64>>,
 }
 
 /// What the file holds. Sites are named by their place in `sites`, which is that of their [`SiteId`] when it is
@@ -85,7 +89,8 @@ impl Checkpoint {
             body.put_varint(known.site as u64);
             body.put_hour(&known.hour);
             body.put_text(&known.page);
-            known.figures.iter().for_each(|(_, views)| body.put_varint(*views));
+            known.figures.iter().for_each(|(_, views)| body.put_varint(views.value));
+            put_revisions(body, known.figures);
         });
         let mut file = Vec::with_capacity(body.len() + 14);
         file.put(MAGIC);
@@ -99,7 +104,9 @@ impl Checkpoint {
     /// # Errors
     /// [`Damaged`]: of another format, or not what was written.
     pub fn decode(file: &[u8]) -> Result<Self, Damaged> {
-        let mut take = Take(file.strip_prefix(MAGIC).ok_or(Damaged("a checkpoint of another format"))?);
+        let (first, current) = (file.strip_prefix(FIRST), file.strip_prefix(MAGIC));
+        let mut take = Take(first.or(current).ok_or(Damaged("a checkpoint of another format"))?);
+        let is_first = first.is_some();
         if take.u32()? != crc32fast::hash(take.0) {
             return Err(Damaged("a checkpoint that does not check"));
         }
@@ -118,10 +125,11 @@ impl Checkpoint {
                 sessions: take_all(&mut take, 22, take_session)?,
             },
             ids: (take_all(&mut take, 8, Take::u64)?, take_all(&mut take, 8, Take::u64)?),
-            figures: take_all(&mut take, 25, take_figures)?,
+            figures: take_all(&mut take, 25, |take| take_figures(take, is_first))?,
             pages: take_all(&mut take, 17, |take| {
                 let (site, hour) = (take.varint()? as usize, take.hour()?);
-                Ok(KnownPage { site, hour, page: take.text()?.into(), figures: five(|| take.varint())? })
+                let (page, views) = (take.text()?.into(), five(|| take.varint())?);
+                Ok(KnownPage { site, hour, page, figures: take_revisions(take, views, is_first)? })
             })?,
         };
         take.end()?;
@@ -193,22 +201,41 @@ fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
     body.put_varint(*site as u64);
     body.put_hour(&stored.hour);
     for (_, sums) in stored.sums.iter() {
-        body.put_varint(sums.views);
-        body.put_varint(sums.visits);
+        body.put_varint(sums.value.views);
+        body.put_varint(sums.value.visits);
     }
     stored.earlier_visitors.iter().skip(1).for_each(|(_, visitors)| body.put_varint(*visitors));
     let sketch = stored.sketch.to_bytes();
     body.put_varint(sketch.len() as u64);
     body.put(&sketch);
+    put_revisions(body, stored.sums);
+    body.put_text(stored.dataset.as_deref().unwrap_or_default());
 }
 
-fn take_figures(take: &mut Take<'_>) -> Result<(usize, Stored), Damaged> {
+fn put_revisions<T>(body: &mut Vec<u8>, values: PerPeriod<Revised<T>>) {
+    values.iter().for_each(|(_, value)| body.put_varint(value.revision));
+}
+
+/// Values with the revisions that follow them.
+fn take_revisions<T>(
+    take: &mut Take<'_>,
+    values: PerPeriod<T>,
+    is_first: bool,
+) -> Result<PerPeriod<Revised<T>>, Damaged> {
+    let revisions = if is_first { PerPeriod::default() } else { five(|| take.varint())? };
+    Ok(values.zip(revisions).map(|(value, revision)| Revised { value, revision }))
+}
+
+fn take_figures(take: &mut Take<'_>, is_first: bool) -> Result<(usize, Stored), Damaged> {
     let (site, hour) = (take.varint()? as usize, take.hour()?);
     let sums = five(|| Ok(Sums { views: take.varint()?, visits: take.varint()? }))?;
     let earlier_visitors = [0, take.varint()?, take.varint()?, take.varint()?, take.varint()?].into();
     let length = take.count(1)?;
     let sketch = Sketch::from_bytes(take.bytes(length)?).map_err(|_| Damaged("a sketch"))?;
-    Ok((site, Stored { hour, sums, earlier_visitors, sketch }))
+    let sums = take_revisions(take, sums, is_first)?;
+    let dataset = if is_first { "" } else { take.text()? };
+    let dataset = (!dataset.is_empty()).then(|| dataset.into());
+    Ok((site, Stored { dataset, hour, sums, earlier_visitors, sketch }))
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::Page;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, Sums};
-use crate::totals::store::contract::{Marker, Query, Store, StoreError, WriterId};
-use crate::totals::tally::pages::{OTHER, PageFigures};
+use crate::totals::store::contract::{Found, Marker, Query, Store, StoreError, WriterId};
+use crate::totals::tally::cell::Revised;
+use crate::totals::tally::pages::OTHER;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 
@@ -28,10 +29,17 @@ pub struct Reader<'a, S> {
 
 impl<S: Store> Reader<'_, S> {
     /// Views and visits of buckets, in their order.
-    pub async fn sums(&self, site: &SiteKey, buckets: &[Bucket]) -> Result<(Vec<Sums>, Bears), StoreError> {
+    pub async fn sums(
+        &self,
+        site: &SiteKey,
+        buckets: &[Bucket],
+    ) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
         let fields = vec!["views".into(), "visits".into()];
         let (found, bears) = self.fields(site, buckets, HashKind::Sums, fields).await?;
-        let sums = |sums: &Vec<u64>| Sums { views: sums[0], visits: sums[1] };
+        let sums = |Revised { value, revision }: &Revised<Vec<u64>>| Revised {
+            value: Sums { views: value[0], visits: value[1] },
+            revision: *revision,
+        };
         Ok((found.iter().map(sums).collect(), bears))
     }
 
@@ -41,7 +49,7 @@ impl<S: Store> Reader<'_, S> {
         site: &SiteKey,
         buckets: &[Bucket],
         pages: &[Page],
-    ) -> Result<(Vec<Vec<u64>>, Bears), StoreError> {
+    ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
         let fields = pages.iter().map(|page| page.as_str().into()).collect();
         self.fields(site, buckets, HashKind::Pages, fields).await
     }
@@ -61,30 +69,32 @@ impl<S: Store> Reader<'_, S> {
         buckets: &[Bucket],
         kind: HashKind,
         fields: Vec<Arc<str>>,
-    ) -> Result<(Vec<Vec<u64>>, Bears), StoreError> {
+    ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
         let hashes: Vec<HashName> = buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
         let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
-        let (sums, markers): (Vec<_>, Vec<_>) =
-            found.into_iter().map(|found| (found.sums, found.marker)).unzip();
-        let sums = sums.into_iter().map(|sums| sums.into_iter().map(Option::unwrap_or_default).collect());
-        Ok((sums.collect(), hashes.into_iter().zip(markers).collect()))
+        let apart = |Found { marker, sums, revision }| {
+            let value = sums.into_iter().map(Option::unwrap_or_default).collect();
+            (Revised { value, revision }, marker)
+        };
+        let (sums, markers): (Vec<_>, Vec<_>) = found.into_iter().map(apart).unzip();
+        Ok((sums, hashes.into_iter().zip(markers).collect()))
     }
 
-    /// The figures of a site in the buckets of an hour.
+    /// The figures of a site in the buckets of an hour, of a data set that is known since a day.
     pub async fn running(
         &self,
         site: &SiteKey,
         hour: &CivilHour,
-        since: NaiveDate,
+        (dataset, since): (Option<Arc<str>>, NaiveDate),
     ) -> Result<(Stored, Bears), StoreError> {
         let (sums, bears) = self.sums(site, &Period::SHOWN.map(|period| hour.bucket(period))).await?;
-        let sums: [Sums; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
+        let sums: [Revised<Sums>; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
         let sketches = self.store.sketches(vec![sketch]).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
         let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
-        Ok((Stored { hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
+        Ok((Stored { dataset, hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
     }
 
     /// Visitors of the earlier days of the week, month, year, and since the beginning: sums of days.
@@ -102,13 +112,14 @@ impl<S: Store> Reader<'_, S> {
         Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }
 
-    /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its months.
+    /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its months, and
+    /// so are their revisions.
     pub async fn running_pages(
         &self,
         site: &SiteKey,
         hour: &CivilHour,
         pages: &[Page],
-    ) -> Result<(Vec<PageFigures>, Bears), StoreError> {
+    ) -> Result<(Vec<PerPeriod<Revised<u64>>>, Bears), StoreError> {
         let days = hour.week.iter_days().take_while(|day| *day <= hour.day).map(Bucket::Day);
         let mut buckets: Vec<Bucket> = days.collect();
         let days = buckets.len();
@@ -117,7 +128,12 @@ impl<S: Store> Reader<'_, S> {
         buckets.push(Bucket::All);
         let (views, bears) = self.pages(site, &buckets, pages).await?;
         let figures = |page: usize| {
-            let of = |buckets: &[Vec<u64>]| -> u64 { buckets.iter().map(|views| views[page]).sum() };
+            let of = |buckets: &[Revised<Vec<u64>>]| {
+                buckets.iter().fold(Revised::default(), |sum, views| Revised {
+                    value: sum.value + views.value[page],
+                    revision: views.revision.saturating_add(sum.revision),
+                })
+            };
             let (day, month) = (of(&views[days - 1..days]), of(&views[months - 1..months]));
             [day, of(&views[..days]), month, of(&views[days..months]), of(&views[months..])].into()
         };

@@ -198,7 +198,8 @@ impl<S: Store> Writer<S> {
         for site in self.delivery.sites.all() {
             let hour = site.calendar.span(now.unix_ms).hour;
             let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
-            let (stored, markers) = self.reader().running(&site.key, &hour, since).await?;
+            let dataset = self.delivery.dataset(&site.key);
+            let (stored, markers) = self.reader().running(&site.key, &hour, (dataset, since)).await?;
             bears.extend(markers);
             read.push((site.id, stored));
         }

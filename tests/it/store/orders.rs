@@ -72,6 +72,8 @@ fn accept_empty_applies_what_was_not_applied_and_nothing_else() {
         service.read(2);
         until("what came since is there", || redis.sum("all", "views") == Some(5));
         assert_eq!(redis.sum("all:pages", "/a"), Some(5));
+        until("the past is not shown", || service.counters("lamdong")["views"]["all"] == 5);
+        assert_eq!(service.page("lamdong", "/a"), 5);
         assert!(
             service.metric("footfall_losses_total{cause=\"store\"}") >= 1.0,
             "what was given up is on record"
@@ -83,6 +85,8 @@ fn accept_empty_applies_what_was_not_applied_and_nothing_else() {
         until("one more", || redis.sum("all", "views") == Some(6));
         service.settle();
         assert_eq!(redis.sum("all", "views"), Some(6));
+        assert_eq!(service.counters("lamdong")["views"]["all"], 6);
+        assert_eq!(service.page("lamdong", "/a"), 6);
     }
 }
 
@@ -131,13 +135,92 @@ fn a_deleted_store_file_is_refilled_or_accepted() {
                 service.begin();
             }
             service.settle();
-            service.terminate();
-            // What this process remembers is never lowered; one that knows nothing shows what is stored.
-            std::fs::remove_file(service.data_dir().join("checkpoint")).unwrap();
-            service.begin();
-            assert_eq!(service.counters("lamdong")["views"]["all"], views, "{words:?}, live: {live}");
+            for again in [false, true] {
+                assert_eq!(service.counters("lamdong")["views"]["all"], views, "{words:?}, live: {live}");
+                assert_eq!(service.page("lamdong", "/a"), views, "{words:?}, live: {live}, again: {again}");
+                service.restart();
+            }
         }
     }
+}
+
+#[test]
+fn figures_that_a_person_lowers_under_a_higher_revision_are_shown_and_stay() {
+    let redis = RedisServer::start();
+    let mut service = Service::start(Setup::default().store(&redis.url()));
+    service.breaks_the_store();
+    service.read(10);
+    service.settle();
+    let mut client = redis.client();
+    let mut set = |bucket: &str, field: &str, value: &str| {
+        let key = RedisServer::key(bucket);
+        client.ask(&[b"HSET", key.as_bytes(), field.as_bytes(), value.as_bytes()]);
+    };
+    let shown = |service: &Service, period: &str| service.counters("lamdong")["views"][period].clone();
+    set("all", "views", "4");
+    let year = shown_year(&service);
+    set(&year, "views", "6");
+    set(&year, "#revision", "1");
+    until("what is revised is shown", || shown(&service, "year") == 6);
+    assert_eq!(shown(&service, "all"), 10, "what is less without a word is not believed");
+    set("all", "#revision", "1");
+    until("what is revised is shown", || shown(&service, "all") == 4);
+    service.restart();
+    service.read(1);
+    service.settle();
+    assert_eq!((shown(&service, "all"), shown(&service, "year")), (5.into(), 7.into()));
+    set("all", "views", "3");
+    set("all", "#revision", "0");
+    set(&year, "views", "5");
+    set(&year, "#revision", "2");
+    until("what is revised is shown", || shown(&service, "year") == 5);
+    assert_eq!(shown(&service, "all"), 5, "an earlier revision is not believed");
+}
+
+/// The hash of the running year.
+fn shown_year(service: &Service) -> String {
+    format!("year:{}", service.counters("lamdong")["buckets"]["year"].as_str().unwrap())
+}
+
+#[test]
+fn what_is_recorded_as_lost_is_not_shown_any_more_by_any_instance() {
+    let mut redis = RedisServer::start();
+    let setup = Setup::default().store(&redis.url());
+    let [mut first, mut second] = [Service::start(setup.clone()), Service::start(setup)];
+    first.read(10);
+    first.settle();
+    redis.client().ask(&[b"SAVE"]);
+    let image = std::fs::read(redis.dir().join("dump.rdb")).unwrap();
+    first.read(5);
+    second.read(3);
+    until("all is stored", || redis.views() == 18);
+    for service in [&mut first, &mut second] {
+        service.breaks_the_store();
+        until("all is shown", || service.counters("lamdong")["views"]["all"] == 18);
+        assert_eq!(service.page("lamdong", "/a"), 18);
+        service.terminate();
+    }
+    // The store goes back, and the outbox of one does not reach so far.
+    std::fs::remove_dir_all(first.data_dir().join("outbox")).unwrap();
+    std::fs::create_dir(first.data_dir().join("outbox")).unwrap();
+    redis.kill();
+    std::fs::write(redis.dir().join("dump.rdb"), image).unwrap();
+    redis.restart();
+    second.begin();
+    second.settle();
+    assert_eq!((redis.views(), second.counters("lamdong")["views"]["all"].clone()), (13, 18.into()));
+    first.begin();
+    for again in [false, true] {
+        for service in [&mut first, &mut second] {
+            until("what is lost is not shown", || service.counters("lamdong")["views"]["all"] == 13);
+            until("nor of the page", || service.page("lamdong", "/a") == 13);
+            if again {
+                service.kill9();
+                service.begin();
+            }
+        }
+    }
+    assert_eq!(redis.views(), 13);
 }
 
 #[test]

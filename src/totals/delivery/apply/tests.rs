@@ -351,6 +351,12 @@ async fn what_lies_beyond_the_outbox_is_recorded_for_the_hashes_that_lost_it_and
         // The site b was not in the batch that is no longer kept: nothing of it is lost.
         assert!(line.contains(" store a/") && line.contains("batches after 1 up to 2"), "{line}");
     }
+    // What was read of them before was more: a higher revision says that it does not hold any more.
+    for (site, revision) in [("a", 1), ("b", 0)] {
+        let hash = HashName::parse(&SiteKey::new(site).unwrap(), "all").unwrap();
+        let query = Query { hash, fields: Vec::new() };
+        assert_eq!(sender.place.store.read(&writer("x"), vec![query]).await.unwrap()[0].revision, revision);
+    }
     sender.sent.remove(2);
     sender.assert_whole().await;
 }

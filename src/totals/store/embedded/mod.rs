@@ -17,7 +17,7 @@ pub use self::dump::Snapshot;
 use self::file::{File, read, write, write_if};
 use self::tables::{
     MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, field_of, hash_key, key, marker_key, marker_of, of_hash,
-    sketch_of, stored_key, text_of,
+    revision_key, revision_of, sketch_of, stored_key, text_of,
 };
 use super::contract::{
     Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top,
@@ -193,7 +193,8 @@ impl Store for Embedded {
                 let mut key = SumKey::new(&query.hash);
                 let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
                 let sums = query.fields.iter().map(|field| &**field).map(sum);
-                Ok(Found { marker, sums: sums.collect::<Result<_, Error>>()? })
+                let sums = sums.collect::<Result<_, Error>>()?;
+                Ok(Found { marker, sums, revision: revision_of(&markers, &query.hash)? })
             };
             queries.iter().map(answer).collect()
         })
@@ -361,6 +362,11 @@ fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<O
         }
         add_part(&mut sums, part)?;
         markers.insert(key.as_str(), part.id.to_string().as_str())?;
+        if let Some(revision) = part.revision {
+            let next = revision_of(&markers, &part.hash)?.saturating_add(1);
+            let revision = revision.max(next).to_string();
+            markers.insert(revision_key(&part.hash).as_str(), revision.as_str())?;
+        }
         Ok(Outcome::Applied)
     };
     parts.iter().map(&mut outcome).collect()

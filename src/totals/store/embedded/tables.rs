@@ -12,7 +12,7 @@ use crate::totals::store::dump::StoredName;
 
 /// `<site>/<name>\0<field>` → sum.
 pub const SUMS: TableDefinition<&[u8], u64> = TableDefinition::new("sums");
-/// `<site>/<name>\0<writer>` → marker.
+/// `<site>/<name>\0<writer>` → marker; `<site>/<name>\0revision` → the revision of the hash, where it is not 0.
 pub const MARKERS: TableDefinition<&str, &str> = TableDefinition::new("markers");
 /// `<site>/<name>` → a sketch as Redis would keep it.
 pub const SKETCHES: TableDefinition<&str, &[u8]> = TableDefinition::new("sketches");
@@ -37,6 +37,10 @@ pub fn stored_key(name: &StoredName) -> String {
 
 pub fn marker_key(hash: &HashName, writer: &WriterId) -> String {
     format!("{}\0{}", hash_key(hash), writer.0)
+}
+
+pub fn revision_key(hash: &HashName) -> String {
+    format!("{}\0revision", hash_key(hash))
 }
 
 /// The keys of a site are from the first up to the second.
@@ -88,6 +92,14 @@ pub fn marker_of(
     key: &str,
 ) -> Result<Option<Marker>, Error> {
     Ok(markers.get(key)?.map(|marker| Marker::from(marker.value())))
+}
+
+pub fn revision_of(
+    markers: &impl ReadableTable<&'static str, &'static str>,
+    hash: &HashName,
+) -> Result<u64, Error> {
+    let Some(text) = text_of(markers, &revision_key(hash))? else { return Ok(0) };
+    text.parse().map_err(|_| Error::Corrupted(format!("{}: the revision is {text:?}", hash_key(hash))))
 }
 
 pub fn text_of(

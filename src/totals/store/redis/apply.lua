@@ -4,10 +4,11 @@
 -- KEYS[2]  the site's meta hash
 -- ARGV     the marker's field, the marker it must bear ('' for none), the marker it bears afterwards,
 --          the data set ('' for any), the run that bears the writer ('' for any),
+--          what the revision becomes at least ('' to leave it),
 --          then field, addition, field, addition, ...
 -- Answers  1 applied, 0 already applied, or the marker found ('' for none): nothing was written.
 --          DETACHED if the data set is another one, or another process bears the writer.
-local key, field, prev, marker, dataset, run = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local key, field, prev, marker, dataset, run, revision = KEYS[1], unpack(ARGV, 1, 6)
 
 local meta = redis.call('HMGET', KEYS[2], 'dataset', 'run:' .. string.sub(field, 2))
 if (dataset ~= '' and meta[1] ~= dataset) or (run ~= '' and meta[2] ~= run) then
@@ -19,9 +20,9 @@ if found ~= prev then return found end
 
 -- All is read and checked before the one write: a script is not undone when it fails half way.
 local argv, find, format = ARGV, string.find, string.format
-local count = (#argv - 5) / 2
+local count = (#argv - 6) / 2
 local names = {}
-for i = 1, count do names[i] = argv[4 + 2 * i] end
+for i = 1, count do names[i] = argv[5 + 2 * i] end
 local held = count > 0 and redis.call('HMGET', key, unpack(names)) or {}
 
 local writes = {field, marker}
@@ -30,12 +31,18 @@ for i = 1, count do
   if old == '' or find(old, '%D') then
     return redis.error_reply('FOOTFALL the sum of ' .. names[i] .. ' is not a plain number')
   end
-  local sum = old + argv[5 + 2 * i]
+  local sum = old + argv[6 + 2 * i]
   if sum > 9007199254740991 then
     return redis.error_reply('FOOTFALL the sum of ' .. names[i] .. ' would pass 2^53')
   end
   writes[1 + 2 * i] = names[i]
   writes[2 + 2 * i] = format('%.0f', sum)
+end
+
+if revision ~= '' then
+  local old = tonumber(redis.call('HGET', key, '#revision') or '') or 0
+  writes[#writes + 1] = '#revision'
+  writes[#writes + 1] = format('%.0f', math.max(old + 1, revision))
 end
 
 -- One command: Redis then wraps nothing in MULTI, and a torn append file loses it as a whole. It writes

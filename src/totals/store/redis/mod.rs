@@ -1,6 +1,7 @@
 //! Totals on Redis ≥ 7.0 or Valkey.
 //!
-//! A hash holds its sums and a field `#<writer>` with each writer's marker; `apply.lua` changes them together.
+//! A hash holds its sums, a field `#<writer>` with each writer's marker, and `#revision` where that is not 0;
+//! `apply.lua` changes them together.
 //!
 //! A call that was given up may still be carried out by the server, later or at the same time as its repetition.
 //! Everything that is sent here allows for that.
@@ -26,7 +27,7 @@ use super::contract::{
     Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreConfig, StoreError,
     TOP_OF, Top, WriterId, check,
 };
-use super::dump::{Fields, Fill, STEP, StoredName, seen_as_seconds};
+use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part, SketchPart};
@@ -142,16 +143,18 @@ impl Redis {
         let values: Vec<Option<String>> = self.read_as(&query.hash, self.told(&query.hash, reply)?)?;
         let mut values = values.into_iter();
         let marker = values.next().flatten().and_then(marker);
-        let sum = |(field, value): (_, Option<String>)| {
+        let sum = |(field, value): (&str, Option<String>)| {
             let Some(value) = value else { return Ok(None) };
             let digits = value.bytes().all(|b| b.is_ascii_digit());
-            let sum = value.parse().ok().filter(|_| digits);
+            let sum: Option<u64> = value.parse().ok().filter(|_| digits);
             let name = hash_key(&query.hash);
             let text = || StoreError::Refused(format!("{name}: the sum of {field} is not a plain number"));
             sum.map(Some).ok_or_else(text)
         };
-        let sums = query.fields.iter().zip(values).map(sum).collect::<Result<_, _>>()?;
-        Ok(Found { marker, sums })
+        let revision = sum((REVISION, values.next().flatten()))?.unwrap_or_default();
+        let fields = query.fields.iter().map(|field| &**field);
+        let sums = fields.zip(values).map(sum).collect::<Result<_, _>>()?;
+        Ok(Found { marker, sums, revision })
     }
 
     /// Asks one thing of each name.
@@ -281,7 +284,7 @@ impl Store for Redis {
         for some in queries.chunks(SMALL_TRIP) {
             let mut pipe = redis::pipe();
             for query in some {
-                pipe.cmd("HMGET").arg(hash_key(&query.hash)).arg(marker_field(writer));
+                pipe.cmd("HMGET").arg(hash_key(&query.hash)).arg(marker_field(writer)).arg(REVISION);
                 for field in &query.fields {
                     pipe.arg(&**field);
                 }
@@ -410,6 +413,7 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], cl
         pipe.arg(marker_field(writer)).arg(part.prev.map_or_else(String::new, |prev| prev.to_string()));
         let (dataset, run) = claims.get(&part.hash.site).map_or(("", ""), |(set, run)| (set, run));
         pipe.arg(part.id.to_string()).arg(dataset).arg(run);
+        pipe.arg(part.revision.map_or_else(String::new, |revision| revision.to_string()));
         for (field, add) in &part.sums {
             pipe.arg(&**field).arg(add);
         }

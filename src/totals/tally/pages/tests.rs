@@ -125,7 +125,8 @@ impl Run {
             // Pages are loaded while nothing waits, as the writer does.
             Step::Load(n) if self.waiting.is_empty() => {
                 let text = page(n).as_str().to_owned();
-                self.real.learn(&text, &hour, figures(&self.stored, &text, self.day), 0);
+                let stored = figures(&self.stored, &text, self.day).map(Revised::from);
+                self.real.learn(&text, &hour, stored, 0);
             }
             // A start does not know what was counted on days to come, if the clock is set back before or
             // after it.
@@ -158,7 +159,8 @@ impl Run {
         }
         for (text, hour, stored) in &known {
             let day = (0..40).find(|day| hour_of(*day).day == hour.day).unwrap();
-            assert_eq!(*stored, figures(&self.stored, text, day), "what the store holds of {text}");
+            let expected = figures(&self.stored, text, day).map(Revised::from);
+            assert_eq!(*stored, expected, "what the store holds of {text}");
         }
         self.real = Pages::new(SiteId(0), self.max);
         for (text, hour, stored) in known {
@@ -231,7 +233,7 @@ proptest! {
 fn a_new_page_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
     let mut pages = Pages::new(SiteId(0), 100);
     let hour = hour_of(0);
-    (0..100).for_each(|n| pages.learn(page(n).as_str(), &hour, [n.into(); 5].into(), 0));
+    (0..100).for_each(|n| pages.learn(page(n).as_str(), &hour, [Revised::from(u64::from(n)); 5].into(), 0));
     for n in 100..200 {
         assert!(pages.intern(&page(n)).is_some(), "page {n} found no room");
     }
@@ -242,7 +244,7 @@ fn a_new_page_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
 fn a_page_that_was_asked_for_outlives_one_that_was_not() {
     let mut pages = Pages::new(SiteId(0), 4);
     let hour = hour_of(0);
-    (0..4).for_each(|n| pages.learn(page(n).as_str(), &hour, [1; 5].into(), 0));
+    (0..4).for_each(|n| pages.learn(page(n).as_str(), &hour, [Revised::from(1); 5].into(), 0));
     pages.intern(&page(4));
     // Everybody's mark is gone now; page 3 gets one again.
     assert!(pages.figures(&page(3), &hour).is_some());

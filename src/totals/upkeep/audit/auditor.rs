@@ -12,7 +12,7 @@ use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::store::contract::StoreError;
-use crate::totals::store::dump::{Dump, HASHES, Held, StoredName};
+use crate::totals::store::dump::{Dump, HASHES, Held, REVISION, StoredName};
 
 /// How often what does not agree is read again, and the pause before each time.
 const TRIES: u32 = 30;
@@ -223,6 +223,12 @@ impl<D: Dump> Auditor<'_, D> {
     }
 
     pub(super) fn check_marker(&mut self, name: &str, field: &str, marker: &str) {
+        if field == REVISION {
+            if plain(marker).is_none() {
+                self.tell(name, field, "a plain number", marker);
+            }
+            return;
+        }
         let is_writer = |id: &str| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
         if !field.strip_prefix('#').is_some_and(is_writer) {
             self.tell(name, field, "# and the 16 hex digits of a writer", field);

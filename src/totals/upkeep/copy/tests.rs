@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::totals::batch::part::SketchPart;
+use crate::totals::batch::part::{Part, SketchPart};
 use crate::totals::store::contract::{Claim, Run, Standing, WriterId};
 use crate::totals::store::tests::servers::Reply;
 use crate::totals::store::tests::{
@@ -40,6 +40,7 @@ async fn fill(store: &TestStore) {
             prev = Some(then);
         }
     }
+    parts.push(Part { revision: Some(7), ..part("all:pages", Some("2"), "3", &[]) });
     let (_, registers) = registers(0..500);
     let sketch = SketchPart { name: hash("day:2024-01-09:visitors"), registers };
     store.apply(&writer(WRITER), parts, vec![sketch]).await.unwrap();
@@ -142,11 +143,21 @@ async fn a_copy_that_was_broken_off_is_taken_up_and_what_is_wrong_in_it_is_set_r
         .unwrap();
     to.store.put(&stored("all:pages"), vec![("/0".into(), "9".into())]).await.unwrap();
     to.store.put(&stored("all"), vec![("views".into(), "2".into())]).await.unwrap();
+    // All but the revision is there of this one.
+    let pages = StoredName { site: site(), name: "month:2024-01:pages".into() };
+    to.store
+        .put(&pages, ours.whole(std::slice::from_ref(&pages)).await.unwrap().remove(0).unwrap())
+        .await
+        .unwrap();
+    from.store.put(&pages, vec![("#revision".into(), "4".into())]).await.unwrap();
+    let ours = dump(&from).await;
     let refused = to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await;
     assert!(refused.unwrap_err().to_string().contains(UNFINISHED), "no service takes it for a store");
     let error = copied(&ours, &settings, WITH_SALTS).await.unwrap_err();
     assert!(error.to_string().contains("--resume"), "{error}");
     assert_eq!(copied(&ours, &settings, RESUMED).await.unwrap()[0].views, 2500);
+    let revision = dump(&to).await.field(&[pages], "#revision").await.unwrap();
+    assert_eq!(revision, [Some("4".to_owned())]);
     let attached =
         to.store.attach(&site(), "UTC", &writer("w"), day("2024-01-09"), &Claim::default()).await.unwrap();
     assert_eq!(attached.standing, Standing::Ours);

@@ -21,22 +21,26 @@ fn any_session() -> impl Strategy<Value = Exported> {
 
 fn any_stored() -> impl Strategy<Value = Stored> {
     let visitors = prop::collection::vec(any::<u64>(), 0..200);
-    (any_hour(), prop::array::uniform5(any_sums()), any::<[u64; 4]>(), visitors).prop_map(
-        |(hour, sums, [week, month, year, all], visitors)| {
+    let revised = (any::<[u64; 5]>(), prop::option::of("[0-9a-f]{16}"));
+    (any_hour(), prop::array::uniform5(any_sums()), any::<[u64; 4]>(), visitors, revised).prop_map(
+        |(hour, sums, [week, month, year, all], visitors, (revisions, dataset))| {
             let mut sketch = Sketch::new();
             visitors.into_iter().for_each(|visitor| _ = sketch.insert(visitor));
             let earlier_visitors = PerPeriod { day: 0, week, month, year, all };
-            Stored { hour, sums: sums.into(), earlier_visitors, sketch }
+            let sums = PerPeriod::from(sums).zip(revisions.into());
+            let sums = sums.map(|(value, revision)| Revised { value, revision });
+            Stored { dataset: dataset.map(Into::into), hour, sums, earlier_visitors, sketch }
         },
     )
 }
 
 fn any_page() -> impl Strategy<Value = KnownPage> {
-    (0..9usize, any_hour(), ".{0,20}", any::<[u64; 5]>()).prop_map(|(site, hour, page, figures)| KnownPage {
+    let figures = any::<[(u64, u64); 5]>();
+    (0..9usize, any_hour(), ".{0,20}", figures).prop_map(|(site, hour, page, figures)| KnownPage {
         site,
         hour,
         page: page.into(),
-        figures: figures.into(),
+        figures: figures.map(|(value, revision)| Revised { value, revision }).into(),
     })
 }
 
@@ -87,6 +91,17 @@ fn sealed(body: &[u8]) -> Vec<u8> {
     file.put_u32(crc32fast::hash(body));
     file.put(body);
     file
+}
+
+#[test]
+fn what_the_first_release_wrote_is_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/0.1.0/redis/checkpoint");
+    let read = Checkpoint::decode(&std::fs::read(path).unwrap()).unwrap();
+    let [(_, stored)] = &read.figures[..] else { panic!("{:?}", read.figures) };
+    assert_eq!((&stored.dataset, stored.sums.all.revision, stored.sums.all.value.views), (&None, 0, 20));
+    let views: u64 = read.pages.iter().map(|page| page.figures.all.value).sum();
+    assert_eq!((read.pages.len(), views), (3, 20));
+    assert_eq!(Checkpoint::decode(&read.encode()), Ok(read));
 }
 
 proptest! {
