@@ -82,6 +82,7 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("src/totals/mod.rs", 1, "it is that of writer/mod.rs"),
     ("src/totals/store/embedded/dump.rs", 2, "the copy or the audit is told to have failed"),
     ("src/totals/store/embedded/file.rs", 1, "the store's file is told to be damaged"),
+    ("src/totals/store/redis/connection.rs", 1, "the connection is broken, and made anew"),
     ("src/totals/upkeep/backup.rs", 1, "the backup is told to have failed"),
     ("src/totals/writer/jobs.rs", 1, "the order is told to have failed"),
     ("src/totals/writer/mod.rs", 1, "the service ends with it"),

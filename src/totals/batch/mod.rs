@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use self::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart, Sums};
+use self::part::{HashKind, HashName, LastParts, MAX_FIELDS, MAX_SEQUENCE, Part, PartId, SketchPart, Sums};
 use self::sketch::Registers;
 use crate::calendar::{CivilHour, Period};
 use crate::sites::SiteKey;
@@ -187,9 +187,9 @@ impl Batch {
     /// [`Damaged`], though its checksum was right: written by another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
         let mut take = Take(bytes);
-        let (sequence, tag) = (take.u64()?, take.u64()?);
-        let reach = Position { segment: take.u64()?, offset: take.u64()? };
-        let (frozen_ms, oldest_ms) = (take.i64()?, take.i64()?);
+        let (sequence, tag) = (take.at_most(MAX_SEQUENCE)?, take.u64()?);
+        let reach = take.position()?;
+        let (frozen_ms, oldest_ms) = (take.instant()?, take.instant()?);
         let sums = (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
         let prev = (0..take.count(1)?).map(|_| PartId::take(&mut take)).collect::<Result<_, _>>()?;
         take.end()?;
@@ -241,7 +241,7 @@ impl SiteSums {
     fn decode(take: &mut Take<'_>) -> Result<Self, Damaged> {
         let site = SiteKey::new(take.text()?).ok_or(Damaged("a site's key"))?;
         let hour = take.hour()?;
-        let sums = Sums { views: take.varint()?, visits: take.varint()? };
+        let sums = Sums { views: take.sum()?, visits: take.sum()? };
         let day_registers = take_registers(take)?;
         take_registers(take)?;
         Ok(SiteSums {
@@ -250,7 +250,7 @@ impl SiteSums {
             sums,
             day_registers,
             pages: (0..take.count(2)?)
-                .map(|_| Ok((take.text()?.into(), take.varint()?)))
+                .map(|_| Ok((take.text()?.into(), take.sum()?)))
                 .collect::<Result<_, Damaged>>()?,
         })
     }

@@ -16,6 +16,23 @@ pub const MAX_FIELDS: usize = 1000;
 /// The largest sum: Redis' scripts count in doubles, which are exact up to here.
 pub const MAX_SUM: u64 = (1 << 53) - 1;
 
+/// The highest number of a batch: one a second for 285 million years. Whoever names a higher one makes it up.
+pub const MAX_SEQUENCE: u64 = 1 << 53;
+
+/// Reads the number of a batch.
+pub fn sequence(text: &str) -> Option<u64> {
+    plain(text).filter(|sequence| *sequence <= MAX_SEQUENCE)
+}
+
+/// Reads a sum as a store keeps it: plain digits.
+pub fn sum(text: &str) -> Option<u64> {
+    plain(text).filter(|sum| *sum <= MAX_SUM)
+}
+
+fn plain(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// Views and visits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -27,8 +44,8 @@ pub struct Sums {
 
 impl std::ops::AddAssign for Sums {
     fn add_assign(&mut self, other: Sums) {
-        self.views += other.views;
-        self.visits += other.visits;
+        self.views = self.views.saturating_add(other.views);
+        self.visits = self.visits.saturating_add(other.visits);
     }
 }
 
@@ -119,7 +136,10 @@ impl PartId {
     pub fn take(take: &mut Take<'_>) -> Result<Option<PartId>, Damaged> {
         match take.u8()? {
             0 => Ok(None),
-            1 => Ok(Some(PartId { sequence: take.u64()?, part: take.u32()?, tag: take.u64()? })),
+            1 => {
+                let sequence = take.at_most(MAX_SEQUENCE)?;
+                Ok(Some(PartId { sequence, part: take.u32()?, tag: take.u64()? }))
+            }
             _ => Err(Damaged("the id of a part")),
         }
     }
@@ -142,7 +162,8 @@ impl FromStr for PartId {
             u64::from_str_radix(piece, radix).map_err(|_| Damaged("a marker"))
         };
         let id = PartId { sequence: next(10)?, part: next(10)? as u32, tag: next(16)? };
-        if id.to_string() == marker { Ok(id) } else { Err(Damaged("a marker")) }
+        let is_ours = id.to_string() == marker && id.sequence <= MAX_SEQUENCE;
+        if is_ours { Ok(id) } else { Err(Damaged("a marker")) }
     }
 }
 

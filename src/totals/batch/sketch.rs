@@ -121,7 +121,9 @@ impl Sketch {
         }
         z += m * sigma(share(self.histogram[0]));
         // 1 / (2 ln 2): the bias correction for infinitely many registers.
-        (0.5 / std::f64::consts::LN_2 * m * m / z).round() as u64
+        let estimate = (0.5 / std::f64::consts::LN_2 * m * m / z).round() as u64;
+        // No visitors make registers that say more; whoever wrote them did not count.
+        estimate.min((1 << 53) - 1)
     }
 
     /// The bytes that Redis keeps under the key: sparse where that is shorter.

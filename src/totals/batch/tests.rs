@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::totals::disk::codec::tests::{any_hour, any_sums, survives};
+use crate::totals::disk::codec::tests::{any_hour, any_instant, any_sum, any_sums, survives};
 
 fn any_registers() -> impl Strategy<Value = Registers> {
     prop::collection::vec((0..16384u16, 1..=51u8), 0..5)
@@ -23,11 +23,7 @@ fn any_site_sums() -> impl Strategy<Value = SiteSums> {
 }
 
 fn any_part_id() -> impl Strategy<Value = PartId> {
-    (any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(sequence, part, tag)| PartId {
-        sequence,
-        part,
-        tag,
-    })
+    (any_sum(), any::<u32>(), any::<u64>()).prop_map(|(sequence, part, tag)| PartId { sequence, part, tag })
 }
 
 fn hour(day: &str, hour: u8) -> CivilHour {
@@ -139,7 +135,7 @@ proptest! {
     fn a_batch_is_read_back_and_its_parts_add_up(
         sums in prop::collection::vec(any_site_sums(), 0..5),
         earlier in prop::collection::vec(any_site_sums(), 0..3),
-        numbers in (any::<u64>(), any::<u64>(), any::<i64>()),
+        numbers in (any_sum(), any::<u64>(), any_instant()),
     ) {
         // Sums that a store could hold.
         let small = |mut site: SiteSums| {
@@ -151,7 +147,7 @@ proptest! {
         Batch::freeze(1, 9, 0, Frozen { sums: earlier, ..Frozen::default() }, &mut last_parts);
         let before = last_parts.clone();
         let (sequence, tag, ms) = numbers;
-        let reach = Position { segment: tag, offset: sequence };
+        let reach = Position { segment: tag >> 11, offset: sequence };
         let batch = Batch::freeze(sequence.max(2), tag, ms, Frozen { sums, reach, oldest_ms: ms }, &mut last_parts);
         check_parts(&batch, &before, &last_parts);
         let mut bytes = Vec::new();

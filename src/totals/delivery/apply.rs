@@ -27,7 +27,7 @@ use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Registers;
 use crate::totals::disk::losses::{Cause, Losses};
-use crate::totals::store::contract::{Marker, Outcome, Store, StoreError, WriterId};
+use crate::totals::store::contract::{Outcome, Store, StoreError, WriterId};
 
 /// Parts of a healing that are sent in one call of the store.
 const PARTS_AT_A_TIME: usize = 500;
@@ -115,11 +115,11 @@ impl<S: Store> Flush<'_, S> {
     pub async fn check(
         &self,
         last_parts: &LastParts,
-        found: &[(HashName, Option<Marker>)],
+        found: &[(HashName, Option<PartId>)],
     ) -> Result<bool, FlushError> {
-        let differs = |(hash, marker): &(HashName, Option<Marker>)| {
+        let differs = |(hash, marker): &(HashName, Option<PartId>)| {
             let last = *last_parts.get(hash)?;
-            (*marker != Some(Marker::Part(last))).then(|| (hash.clone(), marker.clone(), last))
+            (*marker != Some(last)).then(|| (hash.clone(), *marker, last))
         };
         self.heal(found.iter().filter_map(differs).collect()).await
     }
@@ -142,11 +142,11 @@ impl<S: Store> Flush<'_, S> {
 
     /// Brings hashes up to and including a part, given the marker that each bears. Whether all were there
     /// already.
-    async fn heal(&self, behind: Vec<(HashName, Option<Marker>, PartId)>) -> Result<bool, FlushError> {
+    async fn heal(&self, behind: Vec<(HashName, Option<PartId>, PartId)>) -> Result<bool, FlushError> {
         let mut gaps = HashMap::new();
         let mut tags = HashMap::new();
         for (hash, found, last) in behind {
-            let from = match &found {
+            let from = match found {
                 None if !self.refill && !self.catching_up => {
                     return Err(FlushError::Lost(hash.to_string()));
                 }
@@ -268,16 +268,14 @@ impl<S: Store> Flush<'_, S> {
         let outcomes = self.store.apply(self.writer, parts, sketches).await?;
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Found(_))) {
             // A call of ours that was given up came between: the next try sees what it did.
-            let text = "a hash changed while it was healed".to_owned();
-            return Err(FlushError::Store(StoreError::Unreachable(text)));
+            return Err(StoreError::unreachable("a hash changed while it was healed").into());
         }
         Ok(())
     }
 
     /// The part of ours that a marker names.
-    fn part_of(&self, marker: &Marker, tags: &mut HashMap<u64, Option<u64>>) -> Result<PartId, FlushError> {
-        let twin = || FlushError::Twin(marker.to_string());
-        let Marker::Part(id) = *marker else { return Err(twin()) };
+    fn part_of(&self, id: PartId, tags: &mut HashMap<u64, Option<u64>>) -> Result<PartId, FlushError> {
+        let twin = || FlushError::Twin(id.to_string());
         let tag = match tags.get(&id.sequence) {
             Some(tag) => *tag,
             None => self.outbox.get(id.sequence)?.map(|batch| batch.tag),

@@ -22,8 +22,8 @@ use super::identity::{Change, Dataset};
 use super::state::{Attachment, Delivery, Link};
 use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
-use crate::totals::batch::part::{HashName, Part};
-use crate::totals::store::contract::{Claim, Marker, Standing, Store, WriterId};
+use crate::totals::batch::part::{HashName, Part, PartId};
+use crate::totals::store::contract::{Claim, EARLIEST_DAY, Standing, Store, StoreError, WriterId};
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
@@ -113,7 +113,14 @@ impl<S: Store> Delivery<S> {
             None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
+        // A clock that was never set must not make the data of a site older than any can be.
+        let today = today.max(EARLIEST_DAY);
         let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
+        if let Some(fork) = attached.fork.filter(|fork| *fork >= self.outbox.next_sequence()) {
+            let text =
+                format!("{key}: it says that batches up to {fork} are this data_dir's, which never had them");
+            return Err(StoreError::refused(text).into());
+        }
         self.fork = attached.fork.or(self.fork);
         Ok((attached.standing, attached.dataset, attached.since))
     }
@@ -164,8 +171,8 @@ impl<S: Store> Delivery<S> {
         }
         let hashes: Vec<HashName> = hashes.into_iter().collect();
         let found = self.markers(&left, &hashes).await?;
-        let part = |(hash, marker): (HashName, Option<Marker>)| {
-            let Some(Marker::Part(id)) = marker else { return None };
+        let part = |(hash, marker): (HashName, Option<PartId>)| {
+            let id = marker?;
             let is_own = own.get(&id.sequence) == Some(&id.tag);
             is_own.then(|| Part { hash, prev: None, id, sums: Vec::new(), revision: None })
         };

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use crate::random;
 use crate::sites::SiteKey;
+use crate::totals::batch::part;
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
 use crate::totals::store::contract::{Run, WriterId};
@@ -190,16 +191,16 @@ fn parse(text: &str) -> Option<Identity> {
             ["format", _] => {}
             ["writer", id] => identity.writer = WriterId((*id).into()),
             ["id-key", key] => id_key = Some(u128::from_str_radix(key, 16).ok()?.to_be_bytes()),
-            ["floor", sequence] => identity.floor = sequence.parse().ok()?,
+            ["floor", sequence] => identity.floor = part::sequence(sequence)?,
             ["left", id] => identity.superseded = Some(WriterId((*id).into())),
             ["former", id] => identity.to_retire.push(WriterId((*id).into())),
             ["settled", kind] => identity.caught_up_with = Some((*kind).to_owned()),
             ["run", id, base] => {
-                identity.runs.push(Run { id: (*id).into(), base: base.parse().ok()? });
+                identity.runs.push(Run { id: (*id).into(), base: part::sequence(base)? });
             }
             // The first release wrote no floor.
             ["dataset", kind, site, id, floor @ ..] => {
-                let floor = floor.first().map_or(Some(0), |floor| floor.parse().ok())?;
+                let floor = floor.first().map_or(Some(0), |floor| part::sequence(floor))?;
                 let dataset = Dataset { id: (*id).into(), floor };
                 identity.datasets.insert(((*kind).to_owned(), SiteKey::new(site)?), dataset);
             }

@@ -16,7 +16,7 @@ use crate::totals::batch::{Batch, Frozen};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::AppendError;
-use crate::totals::store::contract::{Marker, Store, StoreError};
+use crate::totals::store::contract::{Store, StoreError};
 
 /// How often a store that answers is attached anew and every hash compared: nothing else would show that it
 /// went back where no batch comes any more, and others are told that this writer lives.
@@ -162,7 +162,7 @@ impl<S: Store> Delivery<S> {
 
     /// Compares what hashes bear, as it was read, with the last parts that were applied to them, and heals those
     /// that went back. Whether none had: else what was read is not to be believed.
-    pub async fn check(&mut self, found: &[(HashName, Option<Marker>)]) -> Result<bool, FlushError> {
+    pub async fn check(&mut self, found: &[(HashName, Option<PartId>)]) -> Result<bool, FlushError> {
         let whole = self.flush().check(&self.last_parts, found).await?;
         self.found(whole);
         Ok(whole)

@@ -15,10 +15,10 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteKey, Sites};
 use crate::totals::batch::Batch;
-use crate::totals::batch::part::{HashName, LastParts};
+use crate::totals::batch::part::{HashName, LastParts, PartId};
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::losses::Losses;
-use crate::totals::store::contract::{Marker, Query, Store, WriterId};
+use crate::totals::store::contract::{Query, Store, WriterId};
 
 /// How this directory's writer stands to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl<S: Store> Delivery<S> {
         &self,
         writer: &WriterId,
         hashes: &[HashName],
-    ) -> Result<Vec<(HashName, Option<Marker>)>, FlushError> {
+    ) -> Result<Vec<(HashName, Option<PartId>)>, FlushError> {
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: Vec::new() };
         let found = self.store.read(writer, hashes.iter().map(query).collect()).await?;
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())

@@ -3,6 +3,7 @@
 
 use chrono::{Datelike, NaiveDate};
 
+use super::frame::Position;
 use crate::calendar::CivilHour;
 
 /// Bytes that are not what they should be.
@@ -32,6 +33,10 @@ pub trait Put {
             n >>= 7;
         }
         self.put_u8(n as u8);
+    }
+    /// A varint that [`Take::sum`] reads: what is more than a store can hold is written as the most.
+    fn put_sum(&mut self, n: u64) {
+        self.put_varint(n.min((1 << 53) - 1));
     }
     /// Length as a varint, then the bytes.
     fn put_text(&mut self, text: &str) {
@@ -89,6 +94,22 @@ impl<'a> Take<'a> {
         }
         Err(Damaged("a number that is too long"))
     }
+    /// A number that is never larger where it was written.
+    pub fn at_most(&mut self, most: u64) -> Result<u64, Damaged> {
+        Some(self.u64()?).filter(|n| *n <= most).ok_or(Damaged("a number that cannot be"))
+    }
+    /// A varint that can be a sum: doubles are exact up to 2^53.
+    pub fn sum(&mut self) -> Result<u64, Damaged> {
+        Some(self.varint()?).filter(|n| *n < 1 << 53).ok_or(Damaged("a sum that cannot be"))
+    }
+    /// Milliseconds of a clock, before the year 10000.
+    pub fn instant(&mut self) -> Result<i64, Damaged> {
+        let ms = self.i64()?;
+        if ms.unsigned_abs() < 253_402_300_800_000 { Ok(ms) } else { Err(Damaged("a time that cannot be")) }
+    }
+    pub fn position(&mut self) -> Result<Position, Damaged> {
+        Ok(Position { segment: self.at_most(1 << 53)?, offset: self.at_most(1 << 53)? })
+    }
     /// A varint that counts things of at least `each` bytes that follow: never more than can be there.
     pub fn count(&mut self, each: usize) -> Result<usize, Damaged> {
         let n = self.varint()? as usize;
@@ -104,7 +125,8 @@ impl<'a> Take<'a> {
         let day = day.ok_or(Damaged("a day that cannot be"))?;
         let week =
             day.checked_sub_days(chrono::Days::new(since.into())).ok_or(Damaged("a week that cannot be"))?;
-        if hour > 23 || since > 6 {
+        if hour > 23 || since > 6 || offset_s.unsigned_abs() > 26 * 3600 || !(1..=9999).contains(&day.year())
+        {
             return Err(Damaged("an hour or a week that cannot be"));
         }
         Ok(CivilHour { day, hour, offset_s, week })

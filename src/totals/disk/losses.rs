@@ -28,6 +28,8 @@ const FILE: &str = "losses";
 /// Most lines of the file. What is found beyond is counted and logged.
 const MAX_LINES: usize = 10_000;
 
+const LONGEST_LINE: usize = 1000;
+
 /// Where something was lost. In order of [`LOSS_CAUSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -62,7 +64,9 @@ impl Losses {
         let folder = dir.folder.clone();
         let bytes = folder.read(FILE)?.unwrap_or_default();
         let mut known = Known::default();
-        for line in String::from_utf8_lossy(&bytes).lines() {
+        // Lines that this never writes are left alone.
+        let fits = |line: &&str| line.len() <= LONGEST_LINE && !line.contains(char::is_control);
+        for line in String::from_utf8_lossy(&bytes).lines().filter(fits).take(MAX_LINES) {
             let Some((_, loss)) = line.split_once(' ') else { continue };
             let cause = LOSS_CAUSES.iter().find(|cause| loss.split(' ').next() == Some(cause));
             if let Some(cause) = cause

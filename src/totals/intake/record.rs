@@ -59,7 +59,7 @@ pub fn decode<'a>(group: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<(
     let mut take = Take(group);
     while !take.0.is_empty() {
         let flags = take.u8()?;
-        let (site, at_ms, hour) = (take.text()?, take.i64()?, take.hour()?);
+        let (site, at_ms, hour) = (take.text()?, take.instant()?, take.hour()?);
         let mut number = |flag| if flags & flag != 0 { take.u64().map(Some) } else { Ok(None) };
         let (visitor, beside, id) = (number(VISITOR)?, number(BESIDE)?, number(ID)?);
         let visit = flags & VISIT != 0;

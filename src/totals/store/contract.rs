@@ -16,7 +16,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +23,11 @@ use chrono::NaiveDate;
 
 use super::dump::Dump;
 use super::error::Reply;
-pub use super::error::StoreError;
+pub use super::error::{StoreError, StoreText};
 use super::url::StoreUrl;
+use crate::ingest::MAX_PAGE;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, Part, PartId, SketchPart};
+use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// Settings of the store.
@@ -56,30 +56,6 @@ impl StoreConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WriterId(pub Arc<str>);
 
-/// What a hash says of a writer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Marker {
-    /// The last part applied to it.
-    Part(PartId),
-    /// A text that names no part: something else wrote it.
-    Foreign(Arc<str>),
-}
-
-impl From<&str> for Marker {
-    fn from(text: &str) -> Self {
-        text.parse().map_or_else(|_| Marker::Foreign(text.into()), Marker::Part)
-    }
-}
-
-impl fmt::Display for Marker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Marker::Part(id) => id.fmt(f),
-            Marker::Foreign(text) => f.write_str(text),
-        }
-    }
-}
-
 /// What became of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -88,7 +64,7 @@ pub enum Outcome {
     /// Its marker was the part already: nothing was written.
     Already,
     /// Its marker was another one, or it had none: nothing was written.
-    Found(Option<Marker>),
+    Found(Option<PartId>),
 }
 
 /// A question for a hash.
@@ -102,7 +78,7 @@ pub struct Query {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The asking writer's marker.
-    pub marker: Option<Marker>,
+    pub marker: Option<PartId>,
     /// One for each field, in order; none where the hash lacks it.
     pub sums: Vec<Option<u64>>,
     /// The hash's revision, which is 0 at first.
@@ -159,6 +135,20 @@ pub struct Attached {
     pub fork: Option<u64>,
 }
 
+/// No data set began before this day: a store that says so is not believed, and no day before it is asked for.
+pub const EARLIEST_DAY: NaiveDate = NaiveDate::from_ymd_opt(2000, 1, 1).expect("a day of the calendar");
+
+/// Reads the first day of a data set.
+pub fn first_day(text: &str) -> Option<NaiveDate> {
+    let day: NaiveDate = text.parse().ok().filter(|day| *day >= EARLIEST_DAY)?;
+    (day.to_string() == text).then_some(day)
+}
+
+/// Whether a text can be the id of a data set or of a writer: such ids become words of files.
+pub fn is_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
 /// A setting of the store's server that endangers counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Concern {
@@ -178,8 +168,9 @@ pub struct Concern {
 /// [`StoreConfig::timeout`] or the call fails; the embedded store takes as long as the disk does.
 ///
 /// Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
-/// merging sketches, attaching, retiring and asking for a salt change nothing the second time. What cannot be
-/// read as it should be written (a sum that is not plain digits, bytes that are no sketch) is `Refused`.
+/// merging sketches, attaching, retiring and asking for a salt change nothing the second time. Nothing that a
+/// store says is used as it comes: what is not as it should be written (a sum that is not plain digits or above
+/// [`MAX_SUM`], a marker that names no part, bytes that are no sketch, a day before [`EARLIEST_DAY`]) is `Refused`.
 pub trait Store: Send + Sync + 'static {
     /// All that it holds, for tools.
     type Dump: Dump;
@@ -193,7 +184,7 @@ pub trait Store: Send + Sync + 'static {
     /// Changes whenever what answers may be another server, or the same one started anew.
     fn generation(&self) -> u64;
 
-    /// What in the server's settings endangers counts.
+    /// What in the server's settings endangers counts. A server that is too old is `Refused`.
     fn concerns(&self) -> impl Reply<Vec<Concern>>;
 
     /// Registers the writer with a site's data, which is born if there is none. With an empty `zone` the one
@@ -202,7 +193,7 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps the earliest `today` ever attached as `since`, and the zone and the writer's last sign of
     /// life for people to read. May be called again at any time, by several writers at once: one of
     /// them is told that the data was `Born`, all are told the same data set. Redis holds later calls of
-    /// `apply` on the site to the claim. Data of another format and a server that is too old are `Refused`.
+    /// `apply` on the site to the claim. Data of another format is `Refused`.
     fn attach(
         &self,
         site: &SiteKey,
@@ -228,7 +219,7 @@ pub trait Store: Send + Sync + 'static {
     /// `Unreachable` any of the parts may have been applied (the embedded store: all or none): send
     /// the same parts again, those that were applied answer [`Outcome::Already`].
     ///
-    /// A sum that would pass [`MAX_SUM`](crate::totals::batch::part::MAX_SUM), and a part that breaks the rules
+    /// A sum that would pass [`MAX_SUM`], and a part that breaks the rules
     /// of [`Part`], are `Refused`; then Redis may have applied other parts of the call, the embedded store has
     /// applied none.
     fn apply(
@@ -297,7 +288,11 @@ impl Top {
         Top { most, heap: BinaryHeap::new() }
     }
 
+    /// What can be no page and no sum of one is left out.
     pub fn tell(&mut self, field: String, sum: u64) {
+        if field.len() > MAX_PAGE || field.contains(char::is_control) || sum > MAX_SUM {
+            return;
+        }
         self.heap.push(Reverse((sum, Reverse(field))));
         if self.heap.len() > self.most {
             self.heap.pop();
@@ -314,7 +309,7 @@ impl Top {
 pub fn check(parts: &[Part]) -> Result<(), StoreError> {
     let fault = parts.iter().find_map(|part| Some((part, part.fault()?)));
     fault.map_or(Ok(()), |(Part { hash, .. }, fault)| {
-        Err(StoreError::Refused(format!("a part of {} {hash} has {fault}", hash.site)))
+        Err(StoreError::refused(format!("a part of {} {hash} has {fault}", hash.site)))
     })
 }
 

@@ -13,7 +13,7 @@ use chrono::NaiveDate;
 use tokio::sync::Notify;
 
 use super::contract::{
-    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, WriterId, check,
+    Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, WriterId, check,
 };
 use super::dump::{Fields, Fill, RETIRED, StoredName};
 use super::embedded::Snapshot;
@@ -307,7 +307,7 @@ impl Store for Model {
             let answer = |query: &Query| {
                 let hash = data.hashes.get(&query.hash);
                 let sum = |field| hash.and_then(|hash| hash.sums.get(field)).copied();
-                let marker = hash.and_then(|hash| hash.markers.get(writer)).copied().map(Marker::Part);
+                let marker = hash.and_then(|hash| hash.markers.get(writer)).copied();
                 let revision = hash.map_or(0, |hash| hash.revision);
                 Found { marker, sums: query.fields.iter().map(sum).collect(), revision }
             };
@@ -414,14 +414,14 @@ impl Data {
             return Ok(Outcome::Already);
         }
         if found != part.prev {
-            return Ok(Outcome::Found(found.map(Marker::Part)));
+            return Ok(Outcome::Found(found));
         }
         let hash = Arc::make_mut(self.hashes.entry(part.hash.clone()).or_default());
         let mut sums = hash.sums.clone();
         for (field, add) in &part.sums {
             let sum = sums.entry(field.clone()).or_default();
             let total = sum.checked_add(*add).filter(|total| *total <= MAX_SUM);
-            *sum = total.ok_or_else(|| StoreError::Refused(format!("the sum of {field} would pass 2^53")))?;
+            *sum = total.ok_or_else(|| StoreError::refused(format!("the sum of {field} would pass 2^53")))?;
         }
         hash.sums = sums;
         let name = (writer.clone(), part.id);
@@ -430,15 +430,15 @@ impl Data {
         }
         hash.applied.push(name);
         hash.markers.insert(writer.clone(), part.id);
-        hash.revision = part.revision.map_or(hash.revision, |revision| revision.max(hash.revision + 1));
+        hash.revision = part.revision.map_or(hash.revision, |revision| revision.max(hash.revision + 1).min(MAX_SUM));
         Ok(Outcome::Applied)
     }
 }
 
 fn away() -> StoreError {
-    StoreError::Unreachable("the model is told not to".to_owned())
+    StoreError::unreachable("the model is told not to")
 }
 
 fn is_not_copied() -> StoreError {
-    StoreError::Refused("a model of a store is not copied".to_owned())
+    StoreError::refused("a model of a store is not copied")
 }

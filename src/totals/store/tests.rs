@@ -103,8 +103,8 @@ pub(in crate::totals) fn id(name: &str) -> PartId {
     PartId { sequence: digits.parse().unwrap_or(0), part: 0, tag }
 }
 
-pub(in crate::totals) fn marker(name: &str) -> Marker {
-    Marker::Part(id(name))
+pub(in crate::totals) fn marker(name: &str) -> PartId {
+    id(name)
 }
 
 pub(in crate::totals) fn day(text: &str) -> NaiveDate {
@@ -482,7 +482,7 @@ impl Model {
             return Outcome::Already;
         }
         if last != part.prev {
-            return Outcome::Found(last.map(Marker::Part));
+            return Outcome::Found(last);
         }
         let (sums, markers) = self.0.entry(part.hash.clone()).or_default();
         for (field, add) in &part.sums {
@@ -598,10 +598,7 @@ async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round
             let held = store.read(&writer(by), vec![query]).await.unwrap().pop().unwrap();
             let sums = model.0.get(&hash).map(|(sums, _)| sums);
             let sums = fields.iter().map(|field| sums.and_then(|sums| sums.get(field)).copied()).collect();
-            assert_eq!(
-                held,
-                Found { marker: model.last(&hash, &writer(by)).map(Marker::Part), sums, revision: 0 }
-            );
+            assert_eq!(held, Found { marker: model.last(&hash, &writer(by)), sums, revision: 0 });
         }
     }
 }

@@ -17,7 +17,7 @@ pub trait Amount: Copy + Default + PartialEq {
     fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self;
 
     fn plus(self, other: Self) -> Self {
-        self.merge(other, |a, b| a + b)
+        self.merge(other, u64::saturating_add)
     }
 
     /// Never below 0.

@@ -166,7 +166,7 @@ impl Target {
             return Err(CopyError::NotEmpty("the target has the totals of every site already".to_owned()));
         }
         if metas.is_empty() {
-            return Err(CopyError::Store("the source:", StoreError::Refused("it holds no site".to_owned())));
+            return Err(CopyError::Store("the source:", StoreError::refused("it holds no site")));
         }
         let mut audits = Vec::new();
         for (site, meta) in &metas {
@@ -255,7 +255,7 @@ impl<D: Dump> Copier<'_, D> {
         let theirs = there.whole(hashes).await.map_err(target)?;
         let mut differing = Vec::new();
         for ((hash, ours), theirs) in hashes.iter().zip(ours).zip(theirs) {
-            let mut ours = ours.map_err(|what| source(StoreError::Refused(what).within(&hash.name)))?;
+            let mut ours = ours.map_err(|what| source(StoreError::refused(what).within(&hash.name)))?;
             let mut theirs = theirs.unwrap_or_default();
             ours.sort();
             theirs.sort();
@@ -273,7 +273,7 @@ impl<D: Dump> Copier<'_, D> {
         let theirs = there.sketches(names).await.map_err(target)?;
         let mut differing = Vec::new();
         for ((name, ours), theirs) in names.iter().zip(ours).zip(theirs) {
-            let ours = ours.map_err(|what| source(StoreError::Refused(what).within(&name.name)))?;
+            let ours = ours.map_err(|what| source(StoreError::refused(what).within(&name.name)))?;
             if let Some(bytes) = ours.filter(|ours| !theirs.is_ok_and(|theirs| theirs.as_ref() == Some(ours)))
             {
                 differing.push((name.clone(), bytes));

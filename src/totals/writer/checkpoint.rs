@@ -25,10 +25,11 @@ use crate::calendar::{CivilHour, PerPeriod};
 use crate::ingest::VisitorId;
 use crate::sessions::{Export, Exported};
 use crate::sites::{SiteId, SiteKey};
-use crate::totals::batch::part::{HashName, LastParts, PartId, Sums};
+use crate::totals::batch::part::{HashName, LastParts, MAX_SEQUENCE, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::frame::Position;
+use crate::totals::store::contract::is_id;
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::running::Stored;
 
@@ -89,7 +90,7 @@ impl Checkpoint {
             body.put_varint(known.site as u64);
             body.put_hour(&known.hour);
             body.put_text(&known.page);
-            known.figures.iter().for_each(|(_, views)| body.put_varint(views.value));
+            known.figures.iter().for_each(|(_, views)| body.put_sum(views.value));
             put_revisions(body, known.figures);
         });
         let mut file = Vec::with_capacity(body.len() + 14);
@@ -110,12 +111,12 @@ impl Checkpoint {
         if take.u32()? != crc32fast::hash(take.0) {
             return Err(Damaged("a checkpoint that does not check"));
         }
-        let written_ms = take.i64()?;
-        let position = Position { segment: take.u64()?, offset: take.u64()? };
+        let written_ms = take.instant()?;
+        let position = take.position()?;
         let checkpoint = Checkpoint {
             written_ms,
             position,
-            applied: take.u64()?,
+            applied: take.at_most(MAX_SEQUENCE)?,
             last_parts: take_all(&mut take, 3, take_last_part)?.into_iter().collect(),
             sites: take_all(&mut take, 2, |take| site_key(take.text()?))?,
             sessions: Export {
@@ -128,7 +129,7 @@ impl Checkpoint {
             figures: take_all(&mut take, 25, |take| take_figures(take, is_first))?,
             pages: take_all(&mut take, 17, |take| {
                 let (site, hour) = (take.varint()? as usize, take.hour()?);
-                let (page, views) = (take.text()?.into(), five(|| take.varint())?);
+                let (page, views) = (take.text()?.into(), five(|| take.sum())?);
                 Ok(KnownPage { site, hour, page, figures: take_revisions(take, views, is_first)? })
             })?,
         };
@@ -201,10 +202,10 @@ fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
     body.put_varint(*site as u64);
     body.put_hour(&stored.hour);
     for (_, sums) in stored.sums.iter() {
-        body.put_varint(sums.value.views);
-        body.put_varint(sums.value.visits);
+        body.put_sum(sums.value.views);
+        body.put_sum(sums.value.visits);
     }
-    stored.earlier_visitors.iter().skip(1).for_each(|(_, visitors)| body.put_varint(*visitors));
+    stored.earlier_visitors.iter().skip(1).for_each(|(_, visitors)| body.put_sum(*visitors));
     let sketch = stored.sketch.to_bytes();
     body.put_varint(sketch.len() as u64);
     body.put(&sketch);
@@ -213,7 +214,7 @@ fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
 }
 
 fn put_revisions<T>(body: &mut Vec<u8>, values: PerPeriod<Revised<T>>) {
-    values.iter().for_each(|(_, value)| body.put_varint(value.revision));
+    values.iter().for_each(|(_, value)| body.put_sum(value.revision));
 }
 
 /// Values with the revisions that follow them.
@@ -222,18 +223,21 @@ fn take_revisions<T>(
     values: PerPeriod<T>,
     is_first: bool,
 ) -> Result<PerPeriod<Revised<T>>, Damaged> {
-    let revisions = if is_first { PerPeriod::default() } else { five(|| take.varint())? };
+    let revisions = if is_first { PerPeriod::default() } else { five(|| take.sum())? };
     Ok(values.zip(revisions).map(|(value, revision)| Revised { value, revision }))
 }
 
 fn take_figures(take: &mut Take<'_>, is_first: bool) -> Result<(usize, Stored), Damaged> {
     let (site, hour) = (take.varint()? as usize, take.hour()?);
-    let sums = five(|| Ok(Sums { views: take.varint()?, visits: take.varint()? }))?;
-    let earlier_visitors = [0, take.varint()?, take.varint()?, take.varint()?, take.varint()?].into();
+    let sums = five(|| Ok(Sums { views: take.sum()?, visits: take.sum()? }))?;
+    let earlier_visitors = [0, take.sum()?, take.sum()?, take.sum()?, take.sum()?].into();
     let length = take.count(1)?;
     let sketch = Sketch::from_bytes(take.bytes(length)?).map_err(|_| Damaged("a sketch"))?;
     let sums = take_revisions(take, sums, is_first)?;
     let dataset = if is_first { "" } else { take.text()? };
+    if !dataset.is_empty() && !is_id(dataset) {
+        return Err(Damaged("the id of a data set"));
+    }
     let dataset = (!dataset.is_empty()).then(|| dataset.into());
     Ok((site, Stored { dataset, hour, sums, earlier_visitors, sketch }))
 }

@@ -137,7 +137,7 @@ async fn audit(dump: &impl Dump, site: Option<&str>) -> Result<Vec<Audit>, Store
     if let Some(named) = site {
         sites.retain(|site| site.as_str() == named);
         if sites.is_empty() {
-            return Err(StoreError::Refused(format!("the store has no site {named}")));
+            return Err(StoreError::refused(format!("the store has no site {named}")));
         }
     }
     let mut audits = Vec::new();

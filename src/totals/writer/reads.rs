@@ -11,15 +11,15 @@ use chrono::{Datelike, NaiveDate};
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::Page;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashKind, HashName, Sums};
-use crate::totals::store::contract::{Found, Marker, Query, Store, StoreError, WriterId};
+use crate::totals::batch::part::{HashKind, HashName, PartId, Sums};
+use crate::totals::store::contract::{Found, Query, Store, StoreError, WriterId};
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::pages::OTHER;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 
 /// What hashes bear.
-pub type Bears = Vec<(HashName, Option<Marker>)>;
+pub type Bears = Vec<(HashName, Option<PartId>)>;
 
 /// Reads the store as a writer.
 pub struct Reader<'a, S> {
@@ -108,7 +108,9 @@ impl<S: Store> Reader<'_, S> {
         // The last one holds all the others.
         let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
         let counts = self.store.visitors(all.iter().map(name).collect()).await?;
-        let sum = |days: &[NaiveDate]| counts.iter().rev().take(days.len()).sum();
+        let sum = |days: &[NaiveDate]| {
+            counts.iter().rev().take(days.len()).fold(0, |sum: u64, day| sum.saturating_add(*day))
+        };
         Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }
 

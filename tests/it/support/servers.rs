@@ -301,3 +301,78 @@ fn is_up(child: &mut Child, answers: impl Fn() -> bool) -> bool {
 fn log(dir: &Path) -> String {
     std::fs::read_to_string(dir.join("redis.log")).unwrap_or_default()
 }
+
+/// What a liar answers in place of the server behind it.
+pub enum Lie {
+    /// These bytes.
+    Says(Vec<u8>),
+    /// A text that never ends, as long as somebody reads.
+    NeverEnds,
+}
+
+/// A text as a server answers it.
+pub fn bulk(text: impl AsRef<[u8]>) -> Vec<u8> {
+    encoded(Reply::Bytes(Some(text.as_ref().to_vec())))
+}
+
+/// Several answers as one.
+pub fn array(answers: &[Vec<u8>]) -> Vec<u8> {
+    [format!("*{}\r\n", answers.len()).into_bytes(), answers.concat()].concat()
+}
+
+fn encoded(reply: Reply) -> Vec<u8> {
+    match reply {
+        Reply::Status(text) => format!("+{text}\r\n").into_bytes(),
+        Reply::Error(text) => format!("-{text}\r\n").into_bytes(),
+        Reply::Int(number) => format!(":{number}\r\n").into_bytes(),
+        Reply::Bytes(None) => b"$-1\r\n".to_vec(),
+        Reply::Bytes(Some(bytes)) => {
+            [format!("${}\r\n", bytes.len()).as_bytes(), bytes.as_slice(), b"\r\n"].concat()
+        }
+        Reply::Array(all) => array(&all.into_iter().map(encoded).collect::<Vec<_>>()),
+    }
+}
+
+/// Stands before a server, and answers some of what is asked itself: `lies` is given the words of each command.
+/// Its port.
+pub fn liar(server: u16, lies: impl Fn(&[String]) -> Option<Lie> + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("a port").port();
+    let lies = std::sync::Arc::new(lies);
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (lies, server) = (lies.clone(), RedisClient::connect(server));
+            std::thread::spawn(move || lie_to(client, server?, &*lies));
+        }
+    });
+    port
+}
+
+fn lie_to(
+    mut client: TcpStream,
+    mut server: RedisClient,
+    lies: &dyn Fn(&[String]) -> Option<Lie>,
+) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut asked = RedisClient(BufReader::new(client.try_clone()?));
+    loop {
+        // What is asked has the form of an answer.
+        let Reply::Array(words) = asked.reply()? else { return Ok(()) };
+        let words: Vec<Vec<u8>> = words.into_iter().map(Reply::bytes).collect();
+        let texts: Vec<String> =
+            words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        match lies(&texts) {
+            Some(Lie::Says(bytes)) => client.write_all(&bytes)?,
+            Some(Lie::NeverEnds) => {
+                client.write_all(b"$9000000000\r\n")?;
+                loop {
+                    client.write_all(&[b'x'; 1 << 16])?;
+                }
+            }
+            None => {
+                let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                client.write_all(&encoded(server.try_ask(&words)?))?;
+            }
+        }
+    }
+}

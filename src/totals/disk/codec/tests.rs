@@ -11,8 +11,18 @@ pub(in crate::totals) fn any_hour() -> impl Strategy<Value = CivilHour> {
     })
 }
 
+/// Any number that a store can count up to, and any number of a batch.
+pub(in crate::totals) fn any_sum() -> impl Strategy<Value = u64> {
+    prop_oneof![0..1u64 << 53, Just((1 << 53) - 1), 0..300u64]
+}
+
+/// Any time that a clock can tell.
+pub(in crate::totals) fn any_instant() -> impl Strategy<Value = i64> {
+    -253_402_300_799_999..253_402_300_800_000i64
+}
+
 pub(in crate::totals) fn any_sums() -> impl Strategy<Value = Sums> {
-    (any::<u64>(), any::<u64>()).prop_map(|(views, visits)| Sums { views, visits })
+    (any_sum(), any_sum()).prop_map(|(views, visits)| Sums { views, visits })
 }
 
 /// Bytes cut short anywhere, and with any one byte altered, must be read or refused.
@@ -67,6 +77,30 @@ proptest! {
             let mut take = Take(&bytes);
             while !take.0.is_empty() && read(&mut take).is_ok() {}
         }
+    }
+}
+
+/// The right checksum makes no number right.
+#[test]
+fn what_no_clock_and_no_count_can_be_is_damaged() {
+    let eight = |n: u64| n.to_le_bytes();
+    for n in [1 << 53, u64::MAX - 1, u64::MAX] {
+        let mut sum = Vec::new();
+        sum.put_varint(n);
+        assert!(Take(&sum).sum().is_err(), "{n}");
+        assert!(Take(&eight(n)).at_most((1 << 53) - 1).is_err(), "{n}");
+        assert!(Take(&[eight(n), eight(u64::MAX)].concat()).position().is_err(), "{n}");
+    }
+    for ms in [i64::MIN, i64::MAX, -253_402_300_800_000, 253_402_300_800_000] {
+        assert!(Take(&ms.to_le_bytes()).instant().is_err(), "{ms}");
+    }
+    for (year, offset_s) in
+        [(0, 0), (-262_142, 0), (10_000, 0), (262_142, 0), (2026, i32::MIN), (2026, 93_601)]
+    {
+        let day = NaiveDate::from_ymd_opt(year, 6, 1).unwrap();
+        let mut bytes = Vec::new();
+        bytes.put_hour(&CivilHour { day, hour: 0, offset_s, week: day });
+        assert!(Take(&bytes).hour().is_err(), "{year} {offset_s}");
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Moment;
 use crate::ingest::{Kind, Page, Visitor, VisitorId};
 use crate::sites::SiteId;
-use crate::totals::disk::codec::tests::{any_hour, survives};
+use crate::totals::disk::codec::tests::{any_hour, any_instant, survives};
 
 #[derive(Clone, Debug)]
 struct View {
@@ -18,7 +18,7 @@ fn any_view() -> impl Strategy<Value = View> {
     (
         "[a-z0-9-]{1,32}",
         "/.{0,80}",
-        any::<i64>(),
+        any_instant(),
         any_hour(),
         any::<bool>(),
         visitor,

@@ -29,11 +29,11 @@ impl Snapshot {
     /// properly, as after `kill -9`, is set right first.
     pub async fn of_file(path: &Path) -> Result<Self, StoreError> {
         if !path.exists() {
-            return Err(StoreError::Refused(format!("{} is not there", path.display())));
+            return Err(StoreError::refused(format!("{} is not there", path.display())));
         }
         let of = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || read_only(&of)).await;
-        match opened.map_err(|error| StoreError::Unreachable(error.to_string()))?? {
+        match opened.map_err(|error| StoreError::unreachable(error.to_string()))?? {
             Some(file) => Self::begin(file.begin_read(), file),
             None => Self::of(&File::open(path).await?).await,
         }
@@ -49,7 +49,7 @@ impl Snapshot {
         tx: Result<ReadTransaction, TransactionError>,
         database: impl Any + Send + Sync,
     ) -> Result<Self, StoreError> {
-        let tx = tx.map_err(|error| StoreError::Refused(error.to_string()))?;
+        let tx = tx.map_err(|error| StoreError::refused(error.to_string()))?;
         Ok(Snapshot { tx: Arc::new(tx), _database: Box::new(database) })
     }
 
@@ -60,8 +60,8 @@ impl Snapshot {
     ) -> Result<T, StoreError> {
         let tx = self.tx.clone();
         let read = tokio::task::spawn_blocking(move || job(&tx)).await;
-        let read = read.map_err(|error| StoreError::Unreachable(error.to_string()))?;
-        read.map_err(|error| StoreError::Refused(error.to_string()))
+        let read = read.map_err(|error| StoreError::unreachable(error.to_string()))?;
+        read.map_err(|error| StoreError::refused(error.to_string()))
     }
 }
 

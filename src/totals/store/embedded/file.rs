@@ -82,7 +82,7 @@ impl Handle {
             Ok(database) => Arc::new(database),
             // A call that began before the fault still holds the handle.
             Err(DatabaseError::DatabaseAlreadyOpen) => {
-                return Err(StoreError::Unreachable("it is being opened anew".to_owned()));
+                return Err(StoreError::unreachable("it is being opened anew"));
             }
             Err(err) => return Err(fault(err.into())),
         };
@@ -225,21 +225,21 @@ fn fault(err: Error) -> StoreError {
     use io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     match err {
         Error::Io(err) if err.kind() == InvalidData => {
-            StoreError::Refused(format!("the file is not footfall's, or damaged ({err})"))
+            StoreError::refused(format!("the file is not footfall's, or damaged ({err})"))
         }
         Error::Io(err)
             if matches!(err.kind(), IsADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem) =>
         {
-            StoreError::Refused(err.to_string())
+            StoreError::refused(err.to_string())
         }
         Error::Io(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_) => {
-            StoreError::Unreachable(err.to_string())
+            StoreError::unreachable(err.to_string())
         }
         Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {
-            StoreError::Refused("the file is open elsewhere: another footfall runs on it".to_owned())
+            StoreError::refused("the file is open elsewhere: another footfall runs on it")
         }
-        Error::Corrupted(text) => StoreError::Refused(text),
-        err => StoreError::Refused(err.to_string()),
+        Error::Corrupted(text) => StoreError::refused(text),
+        err => StoreError::refused(err.to_string()),
     }
 }
 
@@ -249,7 +249,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     match tokio::task::spawn_blocking(job).await {
         Ok(outcome) => outcome,
-        Err(err) if err.is_panic() => Err(StoreError::Refused("the store's file is damaged".to_owned())),
-        Err(_) => Err(StoreError::Unreachable("the service is stopping".to_owned())),
+        Err(err) if err.is_panic() => Err(StoreError::refused("the store's file is damaged")),
+        Err(_) => Err(StoreError::unreachable("the service is stopping")),
     }
 }

@@ -20,13 +20,13 @@ use self::tables::{
     revision_key, revision_of, sketch_of, stored_key, text_of,
 };
 use super::contract::{
-    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top,
-    WriterId, check,
+    Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top, WriterId,
+    check, first_day, is_id,
 };
 use super::dump::{Fields, Fill, RETIRED, StoredName, last_of_retired, seen_as_day};
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
+use crate::totals::batch::part::{self, HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// The embedded store.
@@ -78,17 +78,20 @@ impl Store for Embedded {
         write_if(&self.0, move |tx| {
             let mut meta = tx.open_table(META)?;
             let held = text_of(&meta, &key(&site, "dataset"))?;
+            if let Some(held) = held.as_ref().filter(|held| !is_id(held)) {
+                return Err(damaged("dataset", held));
+            }
             if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
                 let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
                 return Ok((Attached { dataset, since: today, standing, fork: None }, false));
             }
             let since = match text_of(&meta, &key(&site, "since"))? {
-                Some(since) => today.min(since.parse().map_err(|_| damaged("since", &since))?),
+                Some(since) => today.min(first_day(&since).ok_or_else(|| damaged("since", &since))?),
                 None => today,
             };
             if text_of(&meta, &key(&site, format!("run:{}", writer.0)))?.as_deref() == Some(RETIRED) {
                 let last = text_of(&meta, &key(&site, format!("runs:{}", writer.0)))?.unwrap_or_default();
-                let fork = last.trim_end().rsplit('=').next().and_then(|last| last.parse().ok());
+                let fork = last.trim_end().rsplit('=').next().and_then(part::sequence);
                 let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Twin);
                 return Ok((Attached { dataset, since, standing, fork }, false));
             }
@@ -191,8 +194,12 @@ impl Store for Embedded {
             let answer = |query: &Query| {
                 let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
                 let mut key = SumKey::new(&query.hash);
-                let sum = |field| Ok(sums.get(key.of(field))?.map(|sum| sum.value()));
-                let sums = query.fields.iter().map(|field| &**field).map(sum);
+                let mut sum = |field| {
+                    let Some(sum) = sums.get(key.of(field))? else { return Ok(None) };
+                    let sum = Some(sum.value()).filter(|sum| *sum <= MAX_SUM);
+                    sum.map(Some).ok_or_else(|| Error::Corrupted(format!("the sum of {field} is above 2^53")))
+                };
+                let sums = query.fields.iter().map(|field| sum(field));
                 let sums = sums.collect::<Result<_, Error>>()?;
                 Ok(Found { marker, sums, revision: revision_of(&markers, &query.hash)? })
             };
@@ -338,9 +345,13 @@ fn change_calendar(
 
 fn sum_days(sums: &mut Table<&[u8], u64>, week: &HashName, days: &[HashName]) -> Result<(), Error> {
     for field in ["views", "visits"] {
-        let mut total = 0;
+        let mut total = 0u64;
         for day in days {
-            total += sums.get(SumKey::new(day).of(field))?.map_or(0, |sum| sum.value());
+            let sum = sums.get(SumKey::new(day).of(field))?.map_or(0, |sum| sum.value());
+            total = total.saturating_add(sum);
+        }
+        if total > MAX_SUM {
+            return Err(damaged(&format!("the sum of the days of {week}"), &total.to_string()));
         }
         sums.insert(SumKey::new(week).of(field), total)?;
     }
@@ -354,17 +365,17 @@ fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<O
     let mut outcome = |part: &Part| {
         let key = marker_key(&part.hash, writer);
         let found = marker_of(&markers, &key)?;
-        if found == Some(Marker::Part(part.id)) {
+        if found == Some(part.id) {
             return Ok(Outcome::Already);
         }
-        if found != part.prev.map(Marker::Part) {
+        if found != part.prev {
             return Ok(Outcome::Found(found));
         }
         add_part(&mut sums, part)?;
         markers.insert(key.as_str(), part.id.to_string().as_str())?;
         if let Some(revision) = part.revision {
             let next = revision_of(&markers, &part.hash)?.saturating_add(1);
-            let revision = revision.max(next).to_string();
+            let revision = revision.max(next).min(MAX_SUM).to_string();
             markers.insert(revision_key(&part.hash).as_str(), revision.as_str())?;
         }
         Ok(Outcome::Applied)

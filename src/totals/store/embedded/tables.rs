@@ -5,9 +5,9 @@ use std::fmt::Display;
 use redb::{Error, ReadableTable, TableDefinition};
 
 use crate::sites::SiteKey;
-use crate::totals::batch::part::HashName;
+use crate::totals::batch::part::{self, HashName, PartId};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::store::contract::{Marker, WriterId};
+use crate::totals::store::contract::WriterId;
 use crate::totals::store::dump::StoredName;
 
 /// `<site>/<name>\0<field>` → sum.
@@ -90,8 +90,10 @@ pub fn sketch_of(
 pub fn marker_of(
     markers: &impl ReadableTable<&'static str, &'static str>,
     key: &str,
-) -> Result<Option<Marker>, Error> {
-    Ok(markers.get(key)?.map(|marker| Marker::from(marker.value())))
+) -> Result<Option<PartId>, Error> {
+    let Some(text) = markers.get(key)? else { return Ok(None) };
+    let foreign = |_| Error::Corrupted(format!("{key} is {:?}, which is no marker", text.value()));
+    text.value().parse().map(Some).map_err(foreign)
 }
 
 pub fn revision_of(
@@ -99,7 +101,8 @@ pub fn revision_of(
     hash: &HashName,
 ) -> Result<u64, Error> {
     let Some(text) = text_of(markers, &revision_key(hash))? else { return Ok(0) };
-    text.parse().map_err(|_| Error::Corrupted(format!("{}: the revision is {text:?}", hash_key(hash))))
+    let damaged = || Error::Corrupted(format!("{}: the revision is {text:?}", hash_key(hash)));
+    part::sum(&text).ok_or_else(damaged)
 }
 
 pub fn text_of(

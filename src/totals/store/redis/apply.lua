@@ -40,9 +40,12 @@ for i = 1, count do
 end
 
 if revision ~= '' then
-  local old = tonumber(redis.call('HGET', key, '#revision') or '') or 0
+  local old = redis.call('HGET', key, '#revision') or '0'
+  if old == '' or find(old, '%D') then
+    return redis.error_reply('FOOTFALL the sum of #revision is not a plain number')
+  end
   writes[#writes + 1] = '#revision'
-  writes[#writes + 1] = format('%.0f', math.max(old + 1, revision))
+  writes[#writes + 1] = format('%.0f', math.min(math.max(old + 1, revision), 9007199254740991))
 end
 
 -- One command: Redis then wraps nothing in MULTI, and a torn append file loses it as a whole. It writes

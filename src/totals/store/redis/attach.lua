@@ -36,7 +36,11 @@ if #ARGV > 6 and bearer ~= run then
     -- Which of our runs does the bearer descend from, and where did its directory part from ours?
     for i = #ARGV - 1, 7, -2 do
       fork = string.match(runs or '', ARGV[i] .. '=(%d+)') or ''
-      if fork ~= '' then break end
+      if fork ~= '' then
+        -- Where our run ended sooner than theirs, what came after is not the same.
+        if tonumber(ARGV[i + 1] or '') and tonumber(ARGV[i + 1]) < tonumber(fork) then fork = ARGV[i + 1] end
+        break
+      end
     end
     return {dataset or '', since, 'twin', fork}
   end

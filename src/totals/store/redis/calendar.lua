@@ -24,6 +24,9 @@ if before and first_day(before) ~= first_day(calendar) then
     end
     views, visits = views + (day[1] or 0), visits + (day[2] or 0)
   end
+  if views > 9007199254740991 or visits > 9007199254740991 then
+    return redis.error_reply('FOOTFALL the sum of the days of ' .. week .. ' would pass 2^53')
+  end
   redis.call('HSET', week, 'views', string.format('%.0f', views), 'visits', string.format('%.0f', visits))
 end
 -- Written last: where the append file is torn before it, all is done again.

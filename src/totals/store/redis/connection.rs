@@ -6,17 +6,24 @@
 //! within the same deadline, so that a restart of the server between two calls is not seen.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
-    Pipeline, RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, Pipeline, RedisError, RedisResult, TlsCertificates, Value,
 };
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::keys::key;
@@ -24,6 +31,13 @@ use crate::sites::SiteKey;
 use crate::totals::store::contract::{StoreConfig, StoreError};
 use crate::totals::store::dump::{Fields, STEP};
 use crate::totals::store::url::StoreUrl;
+
+/// The longest answer to what was asked at once; the longest that is asked for is a few MB. The client library
+/// gathers an answer in memory before it is read.
+const LONGEST_REPLY: usize = 32 << 20;
+
+/// Most steps of a scan: of a thousand million names, or of as many fields of a hash.
+const MOST_STEPS: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
 /// The connection to the server, which is made anew after a fault.
 pub struct Connection {
@@ -33,6 +47,8 @@ pub struct Connection {
     secret: Option<String>,
     slot: Mutex<Slot>,
     made: AtomicU64,
+    /// A reply has been longer than any that was asked for.
+    overran: Arc<AtomicBool>,
 }
 
 /// The connection, if there is one, and which one it is.
@@ -40,6 +56,8 @@ pub struct Connection {
 struct Slot {
     number: u64,
     connection: Option<MultiplexedConnection>,
+    /// What reads and writes it, where that is ours: ended with it, else a reply without end is read on.
+    driver: JoinSet<()>,
 }
 
 /// An answer for each command.
@@ -61,7 +79,8 @@ impl Connection {
     fn with(client: Client, timeout: Duration) -> Self {
         let secret = client.get_connection_info().redis_settings().password();
         let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
-        Connection { client, timeout, secret, slot: Mutex::default(), made: AtomicU64::new(0) }
+        let (slot, made, overran) = Default::default();
+        Connection { client, timeout, secret, slot, made, overran }
     }
 
     /// How many connections have been made.
@@ -74,8 +93,7 @@ impl Connection {
         let mut pipe = Pipeline::with_capacity(1);
         pipe.add_command(command.clone());
         let reply = self.ask(pipe).await?.pop().unwrap_or(Ok(Value::Nil));
-        let value = reply.and_then(|value| Ok(T::from_redis_value(value)?));
-        value.map_err(|err| self.fault(&err))
+        reply.map_err(|err| self.fault(&err)).and_then(|value| self.read_as(value))
     }
 
     /// One round trip: an answer for each command, in order.
@@ -89,7 +107,7 @@ impl Connection {
         loop {
             let linked = timeout_at(deadline, self.connection()).await;
             let (number, mut connection) =
-                linked.map_err(|_| self.late())?.map_err(|err| self.fault(&err))?;
+                linked.map_err(|_| self.late())?.map_err(|err| self.broken(&err))?;
             match timeout_at(deadline, pipe.query_async::<Replies>(&mut connection)).await {
                 Ok(Ok(replies)) => {
                     if replies.iter().any(is_elsewhere) {
@@ -99,8 +117,8 @@ impl Connection {
                 }
                 Ok(Err(err)) => {
                     self.forget(number).await;
-                    if retried || !err.is_io_error() {
-                        return Err(self.fault(&err));
+                    if retried || !err.is_io_error() || self.overran.load(Ordering::Acquire) {
+                        return Err(self.broken(&err));
                     }
                     retried = true;
                 }
@@ -135,30 +153,36 @@ impl Connection {
 
     /// The keys that match a pattern, of one type or of any.
     pub async fn keys(&self, pattern: &str, of_type: Option<&str>) -> Result<BTreeSet<String>, StoreError> {
-        let (mut found, mut cursor) = (BTreeSet::new(), "0".to_owned());
-        loop {
+        let (mut found, mut cursor) = (BTreeSet::new(), 0u64);
+        for _ in 0..MOST_STEPS {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
             of_type.into_iter().for_each(|name| _ = scan.arg("TYPE").arg(name));
-            let (next, keys): (String, Vec<String>) = self.only(&scan).await?;
+            let (next, keys): (u64, Vec<String>) = self.only(&scan).await?;
             found.extend(keys);
-            if next == "0" {
+            if next == 0 {
                 return Ok(found);
             }
             cursor = next;
         }
+        Err(endless("SCAN"))
     }
 
-    /// About [`STEP`] fields of a hash, and where to go on.
+    /// About [`STEP`] fields of a hash, and where to go on: the server's cursor and the steps that were taken.
     pub async fn fields(
         &self,
         key: &str,
         from: Option<String>,
     ) -> Result<(Fields, Option<String>), StoreError> {
-        let from = from.unwrap_or_else(|| "0".to_owned());
+        let from = from.as_deref().and_then(|from| from.split_once(' '));
+        let (cursor, steps) = from.unwrap_or(("0", "0"));
+        let steps = steps.parse().unwrap_or(MOST_STEPS) + 1;
         let mut scan = redis::cmd("HSCAN");
-        let (next, fields): (String, _) = self.only(scan.arg(key).arg(from).arg("COUNT").arg(STEP)).await?;
-        Ok((fields, (next != "0").then_some(next)))
+        let (next, fields): (u64, _) = self.only(scan.arg(key).arg(cursor).arg("COUNT").arg(STEP)).await?;
+        if steps > MOST_STEPS {
+            return Err(endless("HSCAN"));
+        }
+        Ok((fields, (next != 0).then(|| format!("{next} {steps}"))))
     }
 
     /// The connection and its number, made if there is none. One task makes it, others wait for it.
@@ -169,7 +193,20 @@ impl Connection {
         }
         // The caller's deadline bounds both.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let connection = match self.client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                let redis = self.client.get_connection_info().redis_settings();
+                let stream = Bounded { stream, told: 0, overran: self.overran.clone() };
+                let (connection, driver) =
+                    MultiplexedConnection::new_with_config(redis, stream, config).await?;
+                slot.driver.spawn(driver);
+                connection
+            }
+            // Within TLS the library reads for itself: only the deadline bounds a reply.
+            _ => self.client.get_multiplexed_async_connection_with_config(&config).await?,
+        };
         slot.number += 1;
         self.made.store(slot.number, Ordering::Release);
         slot.connection = Some(connection.clone());
@@ -180,22 +217,77 @@ impl Connection {
     async fn forget(&self, number: u64) {
         let mut slot = self.slot.lock().await;
         if slot.number == number {
-            slot.connection = None;
+            *slot = Slot { number, ..Slot::default() };
+        }
+    }
+
+    /// Why a connection broke.
+    fn broken(&self, err: &RedisError) -> StoreError {
+        match self.overran.swap(false, Ordering::AcqRel) {
+            true => StoreError::refused("it answers without end"),
+            false => self.fault(err),
         }
     }
 
     fn late(&self) -> StoreError {
-        StoreError::Unreachable(format!("no answer within {}", humantime::format_duration(self.timeout)))
+        StoreError::unreachable(format!("no answer within {}", humantime::format_duration(self.timeout)))
     }
 
     /// What a fault means for the store, in words without the password: a server repeats the
     /// arguments of a command it does not know, `AUTH` for one.
     pub fn fault(&self, err: &RedisError) -> StoreError {
-        let clean = |text: String| match &self.secret {
+        fault(err, |text| self.without_secret(text))
+    }
+
+    /// Reads what the server told; it refuses where that is something else.
+    pub fn read_as<T: FromRedisValue>(&self, value: Value) -> Result<T, StoreError> {
+        T::from_redis_value(value).map_err(|err| StoreError::refused(self.without_secret(err.to_string())))
+    }
+
+    fn without_secret(&self, text: String) -> String {
+        match &self.secret {
             Some(secret) => text.replace(secret, "(password)"),
             None => text,
-        };
-        fault(err).map_text(clean)
+        }
+    }
+}
+
+/// A connection whose server may tell so much before it is asked again, and no more.
+struct Bounded {
+    stream: TcpStream,
+    told: usize,
+    overran: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.told > LONGEST_REPLY {
+            self.overran.store(true, Ordering::Release);
+            return Poll::Ready(Err(io::Error::other("too long")));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.told += buffer.filled().len() - before;
+        read
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.told = 0;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -217,9 +309,9 @@ fn client(config: &StoreConfig) -> Result<Client, StoreError> {
         return Client::open(info).map_err(|err| unusable(&err));
     };
     if !config.url.is_encrypted() {
-        return Err(StoreError::Refused("store.tls_ca_file is for rediss:// only".to_owned()));
+        return Err(StoreError::refused("store.tls_ca_file is for rediss:// only"));
     }
-    trusting(info, path).map_err(|why| StoreError::Refused(format!("{}: {why}", path.display())))
+    trusting(info, path).map_err(|why| StoreError::refused(format!("{}: {why}", path.display())))
 }
 
 fn connection_info(config: &StoreConfig) -> Result<ConnectionInfo, StoreError> {
@@ -243,7 +335,7 @@ fn trusting(info: ConnectionInfo, authorities: &Path) -> Result<Client, String> 
 fn unusable(err: &RedisError) -> StoreError {
     let text = err.to_string();
     let what = text.split(" - ").next().unwrap_or_default();
-    StoreError::Refused(format!("store.url cannot be used: {what}"))
+    StoreError::refused(format!("store.url cannot be used: {what}"))
 }
 
 /// Whether the server says that it is not, or no longer, the one to ask.
@@ -252,8 +344,12 @@ fn is_elsewhere(reply: &RedisResult<Value>) -> bool {
     reply.as_ref().is_err_and(|err| err.code().is_some_and(|code| codes.contains(&code)))
 }
 
+fn endless(scan: &str) -> StoreError {
+    StoreError::refused(format!("{scan} finds no end"))
+}
+
 /// Decides whether a fault may pass.
-fn fault(err: &RedisError) -> StoreError {
+fn fault(err: &RedisError, clean: impl FnOnce(String) -> String) -> StoreError {
     // What a server says of itself for a while; NOREPLICAS is min-replicas-to-write.
     const PASSING: [&str; 9] = [
         "LOADING",
@@ -278,5 +374,6 @@ fn fault(err: &RedisError) -> StoreError {
         (_, Some("ERR")) => text.contains("max number of clients"),
         (_, code) => code.is_some_and(|code| PASSING.contains(&code)),
     };
-    if passing { StoreError::Unreachable(text) } else { StoreError::Refused(text) }
+    let text = clean(text);
+    if passing { StoreError::unreachable(text) } else { StoreError::refused(text) }
 }

@@ -34,13 +34,13 @@ impl Keyspace {
         let mut pipe = redis::pipe();
         names.iter().for_each(|name| _ = pipe.cmd(command).arg(stored_key(name)).arg(fields));
         let replies = self.0.ask(pipe).await?;
-        let read = |reply: RedisResult<Value>| {
-            let read = reply.and_then(|value| Ok(T::from_redis_value(value)?));
-            match read.map_err(|error| self.0.fault(&error)) {
-                Ok(held) => Ok(Ok(held)),
-                Err(StoreError::Refused(what)) => Ok(Err(what)),
-                Err(error) => Err(error),
-            }
+        let read = |reply: RedisResult<Value>| match reply
+            .map_err(|error| self.0.fault(&error))
+            .and_then(|value| self.0.read_as(value))
+        {
+            Ok(held) => Ok(Ok(held)),
+            Err(StoreError::Refused(what)) => Ok(Err(what.to_string())),
+            Err(error) => Err(error),
         };
         replies.into_iter().map(read).collect()
     }

@@ -24,19 +24,17 @@ pub use self::connection::check_authorities;
 pub use self::dump::Keyspace;
 use self::keys::{hash_key, key, marker_field, stored_key};
 use super::contract::{
-    Attached, Claim, Concern, Found, Marker, Outcome, Query, Standing, Store, StoreConfig, StoreError,
-    TOP_OF, Top, WriterId, check,
+    Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreConfig, StoreError, StoreText,
+    TOP_OF, Top, WriterId, check, first_day, is_id,
 };
 use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, Part, SketchPart};
+use crate::totals::batch::part::{self, HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// The layout of the keys.
 pub const FORMAT: &str = "1";
-/// The first version that runs scripts with a shebang, and `SET` with `NX` and `GET`.
-const OLDEST_VERSION: u32 = 7;
 /// Most scripts or whole sketches in one round trip, so that it does not hold up the server's other
 /// clients for long (a script of 1,000 fields takes about 0.8 ms).
 const LARGE_TRIP: usize = 100;
@@ -94,7 +92,7 @@ impl Redis {
         let outcome = |(part, reply): (&Part, RedisResult<Value>)| match self.told(&part.hash, reply)? {
             Value::Int(1) => Ok(Outcome::Applied),
             Value::Int(0) => Ok(Outcome::Already),
-            found => Ok(Outcome::Found(marker(self.read_as(&part.hash, found)?))),
+            found => Ok(Outcome::Found(marker(&part.hash, self.read_as(&part.hash, found)?)?)),
         };
         parts.iter().zip(replies).map(outcome).collect()
     }
@@ -142,14 +140,12 @@ impl Redis {
     fn found(&self, query: &Query, reply: RedisResult<Value>) -> Result<Found, StoreError> {
         let values: Vec<Option<String>> = self.read_as(&query.hash, self.told(&query.hash, reply)?)?;
         let mut values = values.into_iter();
-        let marker = values.next().flatten().and_then(marker);
+        let marker = values.next().flatten().map_or(Ok(None), |text| marker(&query.hash, text))?;
         let sum = |(field, value): (&str, Option<String>)| {
             let Some(value) = value else { return Ok(None) };
-            let digits = value.bytes().all(|b| b.is_ascii_digit());
-            let sum: Option<u64> = value.parse().ok().filter(|_| digits);
             let name = hash_key(&query.hash);
-            let text = || StoreError::Refused(format!("{name}: the sum of {field} is not a plain number"));
-            sum.map(Some).ok_or_else(text)
+            let text = || StoreError::refused(format!("{name}: the sum of {field} is not a plain number"));
+            part::sum(&value).map(Some).ok_or_else(text)
         };
         let revision = sum((REVISION, values.next().flatten()))?.unwrap_or_default();
         let fields = query.fields.iter().map(|field| &**field);
@@ -184,7 +180,7 @@ impl Redis {
     }
 
     fn read_as<T: FromRedisValue>(&self, hash: &HashName, value: Value) -> Result<T, StoreError> {
-        T::from_redis_value(value).map_err(|err| self.connection.fault(&err.into()).within(hash_key(hash)))
+        self.connection.read_as(value).map_err(|fault| fault.within(hash_key(hash)))
     }
 }
 
@@ -215,9 +211,6 @@ impl Store for Redis {
         today: NaiveDate,
         claim: &Claim,
     ) -> Result<Attached, StoreError> {
-        let info: String = self.connection.only(redis::cmd("INFO").arg("server")).await?;
-        check_version(&info)?;
-
         let mut call = redis::cmd("EVAL");
         call.arg(self.attach.text).arg(1).arg(key(site, "meta"));
         let birth = claim.birth.as_deref().map_or_else(random::id, str::to_owned);
@@ -229,7 +222,7 @@ impl Store for Redis {
             call.arg(&*run.id).arg(base);
         }
         let told: (String, String, String, String) = self.connection.only(&call).await?;
-        let attached = attached(&told)?;
+        let attached = attached(&told, today).map_err(|fault| fault.within(key(site, "meta")))?;
         if matches!(attached.standing, Standing::Born | Standing::Ours) {
             let run = claim.runs.last().map_or_else(|| "".into(), |run| run.id.clone());
             self.claims().insert(site.clone(), (attached.dataset.clone(), run));
@@ -276,7 +269,8 @@ impl Store for Redis {
         call.arg(include_str!("calendar.lua")).arg(2 + days.len());
         call.arg(key(&week.site, "meta")).arg(hash_key(&week));
         days.iter().for_each(|day| _ = call.arg(hash_key(day)));
-        self.connection.only(call.arg(calendar).arg(at)).await
+        let before: Option<String> = self.connection.only(call.arg(calendar).arg(at)).await?;
+        Ok(before.map(|before| StoreText::from(before).to_string()))
     }
 
     async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
@@ -303,7 +297,7 @@ impl Store for Redis {
             let (fields, next) = self.connection.fields(&hash_key(hash), cursor).await?;
             from = next.map(Some);
             let sums = fields.into_iter().filter(|(field, _)| !field.starts_with('#'));
-            sums.for_each(|(field, sum)| _ = sum.parse().map(|sum| top.tell(field, sum)));
+            sums.for_each(|(field, sum)| _ = part::sum(&sum).map(|sum| top.tell(field, sum)));
         }
         Ok(top.sorted())
     }
@@ -312,13 +306,18 @@ impl Store for Redis {
         let read = |name: &HashName, reply| {
             let bytes: Option<Vec<u8>> = self.read_as(name, reply)?;
             let sketch = bytes.map(|bytes| Sketch::from_bytes(&bytes)).transpose();
-            sketch.map_err(|err| StoreError::Refused(format!("{}: {err}", hash_key(name))))
+            sketch.map_err(|err| StoreError::refused(format!("{}: {err}", hash_key(name))))
         };
         self.ask_each("GET", LARGE_TRIP, &names, read).await
     }
 
     async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
-        self.ask_each("PFCOUNT", SMALL_TRIP, &names, |name, reply| self.read_as(name, reply)).await
+        let read = |name: &HashName, reply| {
+            let told: i64 = self.read_as(name, reply)?;
+            let visitors = u64::try_from(told).ok().filter(|visitors| *visitors <= MAX_SUM);
+            visitors.ok_or_else(|| StoreError::refused(format!("{}: {told} visitors", hash_key(name))))
+        };
+        self.ask_each("PFCOUNT", SMALL_TRIP, &names, read).await
     }
 
     async fn salt(
@@ -334,8 +333,8 @@ impl Store for Redis {
         set.arg(&key).arg(hex).arg("NX").arg("GET").arg("EX").arg(keep.as_secs().max(1));
         let Some(held) = self.connection.only::<Option<String>>(&set).await? else { return Ok(proposed) };
         match u128::from_str_radix(&held, 16) {
-            Ok(salt) if held.len() == 32 => Ok(salt.to_be_bytes()),
-            _ => Err(StoreError::Refused(format!("{key} is not 32 hex digits"))),
+            Ok(salt) if held.len() == 32 && !held.starts_with('+') => Ok(salt.to_be_bytes()),
+            _ => Err(StoreError::refused(format!("{key} is not 32 hex digits"))),
         }
     }
 
@@ -382,27 +381,30 @@ impl Source {
 /// Reads what `attach.lua` answers.
 fn attached(
     (dataset, since, standing, fork): &(String, String, String, String),
+    today: NaiveDate,
 ) -> Result<Attached, StoreError> {
+    let not_ours = |what: &str, told: &str| Err(StoreError::refused(format!("{what} is {told:?}")));
     let standing = match standing.as_str() {
         "born" => Standing::Born,
         "ours" => Standing::Ours,
         "twin" => Standing::Twin,
-        _ => Standing::Other,
+        "other" => Standing::Other,
+        _ => return not_ours("the standing", standing),
     };
-    let since = since.parse().map_err(|_| StoreError::Refused(format!("since is {since:?}")))?;
-    Ok(Attached { dataset: dataset.as_str().into(), since, standing, fork: fork.parse().ok() })
-}
-
-fn check_version(info: &str) -> Result<(), StoreError> {
-    // Valkey says which Redis it stands in for.
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major >= OLDEST_VERSION) {
-        return Ok(());
+    let is_attached = matches!(standing, Standing::Born | Standing::Ours);
+    if !is_id(dataset) && (is_attached || !dataset.is_empty()) {
+        return not_ours("dataset", dataset);
     }
-    Err(StoreError::Refused(format!(
-        "the server is of version {version}, footfall needs {OLDEST_VERSION}.0 or newer"
-    )))
+    let since = match first_day(since).filter(|since| *since <= today) {
+        Some(since) => since,
+        None if is_attached => return not_ours("since", since),
+        None => today,
+    };
+    let known = part::sequence(fork);
+    if known.is_none() && !fork.is_empty() {
+        return not_ours("the fork", fork);
+    }
+    Ok(Attached { dataset: dataset.as_str().into(), since, standing, fork: known })
 }
 
 /// One script call for each part.
@@ -421,8 +423,13 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], cl
     pipe
 }
 
-fn marker(text: String) -> Option<Marker> {
-    (!text.is_empty()).then(|| Marker::from(text.as_str()))
+/// Reads the marker that a hash bears; an empty text stands for none.
+fn marker(hash: &HashName, text: String) -> Result<Option<PartId>, StoreError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let foreign = |_| StoreError::refused(format!("{}: a marker is {text:?}", hash_key(hash)));
+    text.parse().map(Some).map_err(foreign)
 }
 
 #[cfg(test)]

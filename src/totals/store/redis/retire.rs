@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 
+use chrono::DateTime;
 use redis::{FromRedisValue, Value};
 
 use super::connection::Connection;
 use super::keys::{key, marker_field};
 use crate::sites::SiteKey;
 use crate::totals::batch::part::PartId;
-use crate::totals::store::contract::{StoreError, WriterId};
+use crate::totals::store::contract::{StoreError, WriterId, is_id};
 use crate::totals::store::dump::{RETIRED, STEP, last_of_retired};
 
 /// The writers that a site's data knows, and when each last attached.
 pub async fn writers(connection: &Connection, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
     let meta: HashMap<String, String> = connection.only(redis::cmd("HGETALL").arg(key(site, "meta"))).await?;
+    // A field that is none of ours is left alone.
     let writer = |(field, seen): (String, String)| {
-        Some((WriterId(field.strip_prefix("writer:")?.into()), seen.parse().ok()?))
+        let id = field.strip_prefix("writer:").filter(|id| is_id(id))?;
+        let seen = DateTime::from_timestamp(seen.parse().ok()?, 0)?;
+        Some((WriterId(id.into()), seen.timestamp()))
     };
     Ok(meta.into_iter().filter_map(writer).collect())
 }
@@ -45,7 +49,7 @@ pub async fn retire(
     connection.note(site, writers.iter().zip(last).filter_map(runs)).await?;
     let mut removed = 0;
     for gone in of_hashes(connection, "HDEL", &keys, writers).await? {
-        removed += u64::from_redis_value(gone).map_err(|error| connection.fault(&error.into()))?;
+        removed += u64::from(connection.read_as::<u32>(gone)?);
     }
     let mut forget = redis::cmd("HDEL");
     forget.arg(key(site, "meta"));

@@ -1,7 +1,10 @@
 //! Settings of the server that endanger counts.
 
 use super::connection::Connection;
-use crate::totals::store::contract::{Concern, StoreError};
+use crate::totals::store::contract::{Concern, StoreError, StoreText};
+
+/// The first version that runs scripts with a shebang, and `SET` with `NX` and `GET`.
+const OLDEST_VERSION: u32 = 7;
 
 /// Those of the settings that `INFO` does not tell.
 const ASKED: [&str; 2] = ["save", "appendfsync"];
@@ -9,9 +12,10 @@ const ASKED: [&str; 2] = ["save", "appendfsync"];
 /// Asks the server for its settings, and judges them.
 pub async fn concerns(connection: &Connection) -> Result<Vec<Concern>, StoreError> {
     let mut info = String::new();
-    for section in ["memory", "persistence", "replication"] {
+    for section in ["server", "memory", "persistence", "replication"] {
         info += &connection.only::<String>(redis::cmd("INFO").arg(section)).await?;
     }
+    check_version(&info)?;
     let mut told = [None, None];
     for (name, place) in ASKED.iter().zip(&mut told) {
         *place = match connection.only::<Vec<String>>(redis::cmd("CONFIG").arg("GET").arg(*name)).await {
@@ -25,12 +29,26 @@ pub async fn concerns(connection: &Connection) -> Result<Vec<Concern>, StoreErro
     Ok(judge(&info, save.as_deref(), appendfsync.as_deref()))
 }
 
+/// Refuses a server that lacks what is asked of it.
+pub fn check_version(info: &str) -> Result<(), StoreError> {
+    // Valkey says which Redis it stands in for.
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= OLDEST_VERSION) {
+        return Ok(());
+    }
+    Err(StoreError::refused(format!(
+        "the server is of version {version}, footfall needs {OLDEST_VERSION}.0 or newer"
+    )))
+}
+
 /// Judges what `INFO` and, where it was allowed, `CONFIG GET` told.
 pub fn judge(info: &str, save: Option<&str>, appendfsync: Option<&str>) -> Vec<Concern> {
     let told =
         |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let mut concerns = Vec::new();
-    let mut say = |refused, text: &str| concerns.push(Concern { refused, text: text.to_owned() });
+    let mut say =
+        |refused, text: &str| concerns.push(Concern { refused, text: StoreText::from(text).to_string() });
     if told("role") == Some("slave") {
         let text = "the server is a replica, whose data its primary replaces; name the primary in store.url";
         say(true, text);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use redis::{ErrorKind, RedisError};
 use tokio::time::Instant;
 
+use super::settings::check_version;
 use super::*;
 use crate::totals::store::tests::servers::{RedisServer, Reply, free_port};
 use crate::totals::store::tests::{config, day, hash, id, marker, part, read, site, writer};
@@ -353,3 +354,5 @@ async fn the_script_is_refused_as_a_whole_where_memory_is_short() {
     redis.ask(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
     assert_eq!(store.apply(&writer("w"), vec![large], vec![]).await.unwrap(), [Outcome::Applied]);
 }
+
+mod lies;

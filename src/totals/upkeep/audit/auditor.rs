@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Bucket, Period};
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashKind, HashName, PartId, Sums};
+use crate::totals::batch::part::{self, HashKind, HashName, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::store::contract::StoreError;
+use crate::totals::store::contract::{StoreError, StoreText};
 use crate::totals::store::dump::{Dump, HASHES, Held, REVISION, StoredName};
 
 /// How often what does not agree is read again, and the pause before each time.
@@ -126,18 +126,18 @@ impl<D: Dump> Auditor<'_, D> {
         &mut self,
         bucket: &str,
         what: &str,
-        expected: impl Into<String>,
-        found: impl Into<String>,
+        expected: impl AsRef<str>,
+        found: impl AsRef<str>,
     ) {
         if self.audit.disagreements.len() >= MOST {
             self.audit.untold += 1;
             return;
         }
         self.audit.disagreements.push(Disagreement {
-            bucket: bucket.to_owned(),
-            what: what.to_owned(),
-            expected: expected.into(),
-            found: found.into(),
+            bucket: StoreText::from(bucket).to_string(),
+            what: StoreText::from(what).to_string(),
+            expected: StoreText::from(expected).to_string(),
+            found: StoreText::from(found).to_string(),
         });
     }
 
@@ -183,7 +183,7 @@ impl<D: Dump> Auditor<'_, D> {
         }
         for hash in others {
             let (fields, _) = match self.dump.scan(&hash, None).await {
-                Err(StoreError::Refused(what)) => (vec![("(not a hash)".to_owned(), what)], None),
+                Err(StoreError::Refused(what)) => (vec![("(not a hash)".to_owned(), what.to_string())], None),
                 step => step?,
             };
             let beside = fields.into_iter().map(|(field, value)| (hash.name.to_string(), field, value));
@@ -214,7 +214,7 @@ impl<D: Dump> Auditor<'_, D> {
                     continue;
                 }
             };
-            match plain(&value) {
+            match part::sum(&value) {
                 Some(number) => *sum = number,
                 None => self.tell(name, &field, "a plain number", value),
             }
@@ -224,7 +224,7 @@ impl<D: Dump> Auditor<'_, D> {
 
     pub(super) fn check_marker(&mut self, name: &str, field: &str, marker: &str) {
         if field == REVISION {
-            if plain(marker).is_none() {
+            if part::sum(marker).is_none() {
                 self.tell(name, field, "a plain number", marker);
             }
             return;
@@ -352,8 +352,8 @@ impl<D: Dump> Auditor<'_, D> {
             of.iter().chain([&whole]).map(|bucket| self.hash(*bucket, kind)).collect();
         let mut values = self.dump.field(&hashes, field).await?;
         let found = values.pop().flatten();
-        let expected = values.iter().map(|v| v.as_deref().and_then(plain).unwrap_or(0)).sum();
-        let number = found.as_deref().and_then(plain).unwrap_or(0);
+        let expected = values.iter().map(|v| v.as_deref().and_then(part::sum).unwrap_or(0)).sum();
+        let number = found.as_deref().and_then(part::sum).unwrap_or(0);
         let disagrees = !relation.holds(number, expected);
         Ok(disagrees.then(|| Disagreement {
             bucket: HashName::new(self.site, whole, kind).to_string(),
@@ -391,11 +391,6 @@ fn longer(bucket: Bucket) -> Option<Bucket> {
         Bucket::Year(_) => Some(Bucket::All),
         Bucket::Week(_) | Bucket::All => None,
     }
-}
-
-/// A sum as a store keeps it.
-pub(super) fn plain(value: &str) -> Option<u64> {
-    value.bytes().all(|b| b.is_ascii_digit()).then(|| value.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::auditor::{Auditor, Disagreement, Suspicion, plain};
+use super::auditor::{Auditor, Disagreement, Suspicion};
 use crate::calendar::Bucket;
-use crate::totals::batch::part::HashKind;
+use crate::totals::batch::part::{self, HashKind};
 use crate::totals::store::contract::StoreError;
 use crate::totals::store::dump::{Dump, STEP};
 
@@ -98,7 +98,7 @@ impl<D: Dump> Auditor<'_, D> {
         let hash = self.hash(bucket, HashKind::Pages);
         match self.dump.scan(&hash, from).await {
             Err(StoreError::Refused(fault)) => {
-                self.tell(&hash.name, "hash", "a hash of pages", fault);
+                self.tell(&hash.name, "hash", "a hash of pages", &*fault);
                 Ok((Vec::new(), None))
             }
             step => step,
@@ -111,7 +111,7 @@ impl<D: Dump> Auditor<'_, D> {
             self.check_marker(&hash.name, page, value);
             return 0;
         }
-        plain(value).unwrap_or_else(|| {
+        part::sum(value).unwrap_or_else(|| {
             self.tell(&hash.name, page, "a plain number", value);
             0
         })
@@ -129,12 +129,12 @@ impl<D: Dump> Auditor<'_, D> {
             from = next.map(Some);
             for (page, value) in fields {
                 if !page.starts_with('#') && seen.insert(key_of(&page)) {
-                    total += plain(&value).unwrap_or(0);
+                    total = total.saturating_add(part::sum(&value).unwrap_or(0));
                 }
             }
         }
         let after = self.dump.field(&hash, "views").await?.pop().flatten();
-        let number = |views: &Option<String>| views.as_deref().and_then(plain).unwrap_or(0);
+        let number = |views: &Option<String>| views.as_deref().and_then(part::sum).unwrap_or(0);
         let disagrees = !(number(&before)..=number(&after)).contains(&total);
         Ok(disagrees.then(|| Disagreement {
             bucket: self.hash(bucket, HashKind::Pages).name.to_string(),

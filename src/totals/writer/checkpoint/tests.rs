@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::calendar::{Bucket, PerPeriod};
 use crate::totals::batch::part::HashKind;
-use crate::totals::disk::codec::tests::{any_hour, any_sums, survives};
+use crate::totals::disk::codec::tests::{any_hour, any_instant, any_sum, any_sums, survives};
 
 fn any_session() -> impl Strategy<Value = Exported> {
     (any::<u64>(), any::<u16>(), any::<(u32, u32, u32)>(), any::<(bool, bool)>()).prop_map(
@@ -21,8 +21,9 @@ fn any_session() -> impl Strategy<Value = Exported> {
 
 fn any_stored() -> impl Strategy<Value = Stored> {
     let visitors = prop::collection::vec(any::<u64>(), 0..200);
-    let revised = (any::<[u64; 5]>(), prop::option::of("[0-9a-f]{16}"));
-    (any_hour(), prop::array::uniform5(any_sums()), any::<[u64; 4]>(), visitors, revised).prop_map(
+    let earlier = prop::array::uniform4(any_sum());
+    let revised = (prop::array::uniform5(any_sum()), prop::option::of("[0-9a-f]{16}"));
+    (any_hour(), prop::array::uniform5(any_sums()), earlier, visitors, revised).prop_map(
         |(hour, sums, [week, month, year, all], visitors, (revisions, dataset))| {
             let mut sketch = Sketch::new();
             visitors.into_iter().for_each(|visitor| _ = sketch.insert(visitor));
@@ -35,7 +36,7 @@ fn any_stored() -> impl Strategy<Value = Stored> {
 }
 
 fn any_page() -> impl Strategy<Value = KnownPage> {
-    let figures = any::<[(u64, u64); 5]>();
+    let figures = prop::array::uniform5((any_sum(), any_sum()));
     (0..9usize, any_hour(), ".{0,20}", figures).prop_map(|(site, hour, page, figures)| KnownPage {
         site,
         hour,
@@ -50,17 +51,19 @@ fn any_key() -> impl Strategy<Value = SiteKey> {
 
 fn any_last_part() -> impl Strategy<Value = (HashName, PartId)> {
     let kind = prop_oneof![Just(HashKind::Sums), Just(HashKind::Pages)];
-    (any_key(), 0..10_000, kind, any::<(u64, u32, u64)>()).prop_map(|(site, year, kind, id)| {
-        let (sequence, part, tag) = id;
-        (HashName { site, bucket: Bucket::Year(year), kind }, PartId { sequence, part, tag })
-    })
+    (any_key(), 0..10_000, kind, (any_sum(), any::<u32>(), any::<u64>())).prop_map(
+        |(site, year, kind, id)| {
+            let (sequence, part, tag) = id;
+            (HashName { site, bucket: Bucket::Year(year), kind }, PartId { sequence, part, tag })
+        },
+    )
 }
 
 fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
     let ids = || prop::collection::vec(any::<u64>(), 0..4);
     let online = prop::collection::vec((any::<u16>(), ".{0,20}"), 0..4);
     (
-        any::<(i64, u64, u64, u64)>(),
+        (any_instant(), any_sum(), any_sum(), any_sum()),
         prop::collection::vec(any_last_part(), 0..4),
         prop::collection::vec(any_key(), 0..4),
         (online, prop::collection::vec(any_session(), 0..4)),
@@ -102,6 +105,15 @@ fn what_the_first_release_wrote_is_read() {
     let views: u64 = read.pages.iter().map(|page| page.figures.all.value).sum();
     assert_eq!((read.pages.len(), views), (3, 20));
     assert_eq!(Checkpoint::decode(&read.encode()), Ok(read));
+}
+
+#[test]
+fn figures_that_add_up_to_more_than_a_sum_can_be_are_read_back() {
+    let (day, most) = (chrono::NaiveDate::default(), Revised { value: u64::MAX, revision: u64::MAX });
+    let hour = CivilHour { day, hour: 0, offset_s: 0, week: day };
+    let known = KnownPage { site: 0, hour, page: "/".into(), figures: [most; 5].into() };
+    let read = Checkpoint::decode(&Checkpoint { pages: vec![known], ..Checkpoint::default() }.encode()).unwrap();
+    assert_eq!(read.pages[0].figures.all, Revised { value: (1 << 53) - 1, revision: (1 << 53) - 1 });
 }
 
 proptest! {
