@@ -38,7 +38,7 @@ use crate::sites::{NoPlace, Registry, SiteId, Sites};
 use disk::dir::DataDir;
 use tally::Tally;
 use writer::mailbox::{Mailbox, Wanted};
-use writer::status::Shared;
+use writer::status::{Shared, is_page_old};
 
 pub use batch::part::Sums;
 pub use delivery::outbox::OutboxConfig;
@@ -58,10 +58,6 @@ pub use writer::config::Config;
 pub use writer::jobs::{audit_of, migrate, restore};
 pub use writer::mailbox::{Answer, Job, Order};
 pub use writer::status::Health;
-
-/// A page whose figures were fetched longer ago is fetched again from a shared store when it is asked for,
-/// monotonic milliseconds.
-const PAGE_FRESH_MS: u64 = 30_000;
 
 /// The longest wait for figures of the store.
 const FETCH_PATIENCE: Duration = Duration::from_secs(1);
@@ -241,8 +237,7 @@ impl Look<'_> {
     /// old ones are asked for anew, for the next reader.
     pub fn page(&mut self, page: &Page) -> Option<PageFigures> {
         let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
-        let old = || self.now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS;
-        if self.totals.reloads && old() && !self.totals.stale() {
+        if self.totals.reloads && is_page_old(loaded_ms, self.now) && !self.totals.stale() {
             self.totals.writer.fetch(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)

@@ -56,6 +56,8 @@ struct State {
     fault: Option<Fault>,
     down: bool,
     went_back: u64,
+    /// Calls that were made.
+    calls: u64,
     /// A call on a connection from before it went back fails; else it is made again without a word.
     cuts: bool,
 }
@@ -113,6 +115,11 @@ impl Model {
         self.shared.silence.notified().await;
     }
 
+    /// Calls that were made of it.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
     /// States it was in, apart from the present one.
     pub fn past(&self) -> usize {
         self.state().past.len()
@@ -159,6 +166,7 @@ impl Model {
     /// The fault that befalls this call, if one does.
     fn befalls(&self) -> Result<Option<Fault>, StoreError> {
         let mut state = self.state();
+        state.calls += 1;
         let cut = self.went_back.swap(state.went_back, Ordering::Relaxed) != state.went_back;
         if state.down || (cut && state.cuts) {
             return Err(away());

@@ -1,5 +1,7 @@
 //! Answers those who ask for figures that are not known, or old.
 
+use std::collections::BTreeMap;
+
 use super::mailbox::{ReadRequest, Wanted};
 use super::turn::Writer;
 use crate::ingest::Page;
@@ -8,38 +10,57 @@ use crate::totals::delivery::apply::FlushError;
 use crate::totals::store::contract::Store;
 use crate::totals::tally::recent;
 
+/// Pages read with one trip: about as many as the server answers within a millisecond or two.
+const PAGES_AT_A_TIME: usize = 1000;
+
+/// What is wanted of a site by all who wait.
+#[derive(Default)]
+struct OfSite {
+    recent: bool,
+    pages: Vec<Page>,
+}
+
 impl<S: Store> Writer<S> {
-    /// Reads figures for those who ask, and for all who ask at the same time.
+    /// Reads figures for all who ask at the same time: what several want is read once.
     pub async fn answer(&mut self, requests: Vec<ReadRequest>) {
-        let of_sites = requests.iter().any(|request| matches!(request.wanted, Wanted::Figures));
-        if self.delivery.is_whole()
-            && of_sites
-            && let Err(error) = self.refresh().await
-        {
+        let (mut figures, mut sites, mut waiting) = (false, BTreeMap::<_, OfSite>::new(), Vec::new());
+        for ReadRequest { site, wanted, done } in requests {
+            let of_site = sites.entry(site.0).or_default();
+            match wanted {
+                Wanted::Figures => figures = true,
+                Wanted::Recent => of_site.recent = true,
+                Wanted::Pages(pages) => of_site.pages.extend(pages),
+            }
+            waiting.push(done);
+        }
+        if let Err(error) = self.read_wanted(figures, sites).await {
             self.ended(Err(error));
         }
-        for request in requests {
-            if self.delivery.is_whole()
-                && let Err(error) = self.fetch(request.site, &request.wanted).await
-            {
-                self.ended(Err(error));
-            }
-            // Whoever asked may have gone.
-            request.done.send(()).ok();
-        }
+        // Whoever asked may have gone.
+        waiting.into_iter().for_each(|done| _ = done.send(()));
     }
 
-    async fn fetch(&mut self, site: SiteId, wanted: &Wanted) -> Result<(), FlushError> {
-        match wanted {
-            Wanted::Figures => Ok(()),
-            Wanted::Pages(pages) => self.fetch_pages(site, pages).await,
+    async fn read_wanted(&mut self, figures: bool, sites: BTreeMap<u16, OfSite>) -> Result<(), FlushError> {
+        if figures && self.delivery.is_whole() {
+            self.refresh().await?;
+        }
+        for (site, OfSite { recent, mut pages }) in sites {
+            let site = SiteId(site);
             // Many may have asked before the first of them was answered.
-            Wanted::Recent if self.is_recent_fresh(site) => Ok(()),
-            Wanted::Recent => {
-                let pages = self.fetch_recent(site).await?;
-                self.fetch_pages(site, &pages).await
+            if recent && self.delivery.is_whole() && !self.is_recent_fresh(site) {
+                pages.extend(self.fetch_recent(site).await?);
+            }
+            pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+            pages.dedup();
+            let now = self.shared.clock.now();
+            pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
+            for some in pages.chunks(PAGES_AT_A_TIME) {
+                if self.delivery.is_whole() {
+                    self.fetch_pages(site, some).await?;
+                }
             }
         }
+        Ok(())
     }
 
     fn is_recent_fresh(&self, site: SiteId) -> bool {

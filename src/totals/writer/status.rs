@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock::{Clock, Moment};
-use crate::ingest::SaltTable;
+use crate::ingest::{Page, SaltTable};
 use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId};
 use crate::totals::disk::losses::Losses;
@@ -17,6 +17,15 @@ use crate::totals::tally::{self, Tally};
 /// The recent past of a site that was read longer ago is read again when it is asked for, monotonic
 /// milliseconds: other instances count too, and other pages may be read most.
 const RECENT_FRESH_MS: u64 = 10_000;
+
+/// A page whose figures were fetched longer ago is fetched again from a shared store when it is asked for,
+/// monotonic milliseconds.
+const PAGE_FRESH_MS: u64 = 30_000;
+
+/// Whether figures of a page that were read then are old.
+pub fn is_page_old(loaded_ms: u64, now: Moment) -> bool {
+    now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS
+}
 
 /// Whether views can be taken and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +76,11 @@ impl Shared {
     pub fn recent(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
         let (recent, read_ms) = self.tally().recent(site, now)?;
         Some((recent, now.uptime_ms.saturating_sub(read_ms) >= RECENT_FRESH_MS))
+    }
+
+    /// Whether the figures of a page are known, and not old.
+    pub fn is_page_fresh(&self, site: SiteId, page: &Page, now: Moment) -> bool {
+        self.tally().page(site, page, now).is_some_and(|(_, loaded_ms)| !is_page_old(loaded_ms, now))
     }
 
     /// Whether the store is up to date.

@@ -1,0 +1,57 @@
+//! The writer's loop: what it is asked, and what it does meanwhile.
+
+use super::*;
+use crate::totals::store::model::Model;
+use crate::totals::writer::mailbox::Inbox;
+
+/// A process on a store in memory.
+async fn process(model: &Model, dir: &Path) -> Process {
+    let mut config = settings(dir, 1000, Sync::Memory);
+    // After the first one no turn comes between what is asked.
+    config.store.flush_interval = Duration::from_secs(3600);
+    let (clock, _) = Clock::by_hand(START_MS);
+    let sites = Arc::new(Registry::from_pointee(Sites::new((0..SITES).map(site).collect())));
+    let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
+    let store = async || TestStore::Model(model.clone());
+    let dir = DataDir::open(dir).unwrap();
+    Process::start_on(store, Duration::from_secs(60), &config, dir, &clock, sites, metrics).await
+}
+
+/// As the writer's thread does.
+async fn run_to_its_end(writer: Writer<TestStore>, inbox: Inbox, life: watch::Sender<()>) {
+    writer.run(inbox).await;
+    drop(life);
+}
+
+#[tokio::test]
+async fn one_trip_reads_a_page_for_all_who_wait() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives);
+    let page = |n| Page::trusted(SiteId(0), &format!("/{n}"));
+    let ask = |n| mailbox.fetch(SiteId(0), Wanted::Pages(vec![page(n), page(7)])).unwrap();
+    let asks = async {
+        let mut trips = Vec::new();
+        // Of unknown pages, of the same once more, and of others.
+        for first in [0, 0, 3] {
+            let before = model.calls();
+            for answer in (0..40).map(|n| ask(first + n % 3)).collect::<Vec<_>>() {
+                answer.await.unwrap();
+            }
+            trips.push(model.calls() - before);
+        }
+        let recent = (0..40).map(|_| mailbox.fetch(SiteId(1), Wanted::Recent).unwrap());
+        let before = model.calls();
+        for answer in recent.collect::<Vec<_>>() {
+            answer.await.unwrap();
+        }
+        trips.push(model.calls() - before);
+        mailbox.stop(Duration::ZERO).await;
+        trips
+    };
+    let ((), trips) = tokio::join!(run_to_its_end(writer, inbox, life), asks);
+    assert_eq!(trips, [1, 0, 1, 1]);
+    assert!(totals.look(SiteId(0), totals.shared.clock.now()).page(&page(2)).is_some());
+}
