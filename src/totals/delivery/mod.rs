@@ -10,7 +10,7 @@ mod decide;
 pub mod identity;
 pub mod outbox;
 pub mod salts;
-mod send;
+pub mod send;
 mod state;
 
 pub use decide::Reason;

@@ -28,6 +28,19 @@ const BACK_OFF: Duration = Duration::from_secs(2);
 /// Hashes compared in one call of the store.
 const HASHES_AT_A_TIME: usize = 1000;
 
+/// Batches brought in one go: the writer looks at what it is asked in between.
+pub const BATCHES_AT_A_TIME: u64 = 16;
+
+/// How far the store was brought up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// More batches wait.
+    Some,
+    /// It holds all that the outbox does. `recut`: the calendar of a site had changed, so that stored figures
+    /// have too.
+    All { recut: bool },
+}
+
 impl<S: Store> Delivery<S> {
     /// Makes a batch of pending sums, and makes it durable. It waits until the journal is synced as far as they
     /// reach: the store must never be ahead of what a power cut leaves there.
@@ -76,19 +89,23 @@ impl<S: Store> Delivery<S> {
         true
     }
 
-    /// Brings waiting batches to the store, which then holds what the outbox does; `on_applied` is given each.
-    /// Whether the calendar of a site had changed, so that stored figures have too.
+    /// Brings waiting batches to the store, [`BATCHES_AT_A_TIME`]; `on_applied` is given each.
     ///
     /// # Errors
     /// See [`FlushError`]; [`Delivery::recover`] may mend it.
-    pub async fn bring(&mut self, mut on_applied: impl FnMut(&Batch)) -> Result<bool, FlushError> {
+    pub async fn bring(&mut self, mut on_applied: impl FnMut(&Batch)) -> Result<Brought, FlushError> {
         if !self.is_attached() {
             self.attach().await?;
         }
         if !matches!(self.link, Link::Verified(_)) {
             self.verify().await?;
         }
+        let mut brought = 0;
         while let Some((sequence, _)) = self.outbox.next_waiting() {
+            if brought == BATCHES_AT_A_TIME {
+                return Ok(Brought::Some);
+            }
+            brought += 1;
             let fresh = self.fresh.take().filter(|batch| batch.sequence == sequence);
             let batch = match fresh {
                 Some(batch) => Some(batch),
@@ -106,7 +123,7 @@ impl<S: Store> Delivery<S> {
             self.verify().await?;
         }
         self.settle()?;
-        self.note_calendars().await
+        Ok(Brought::All { recut: self.note_calendars().await? })
     }
 
     /// What can be done about a failure at once: the batches that are found to be a twin's are given to

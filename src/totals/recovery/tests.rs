@@ -447,7 +447,7 @@ impl Run {
         self.written().await;
         let process = self.process();
         process.writer.freeze().await;
-        process.writer.send().await;
+        process.writer.send_all().await;
         process.writer.checkpoint().await;
         self.process.take().unwrap().end().await;
         self.start().await;
@@ -517,6 +517,7 @@ impl Run {
     async fn end(mut self) {
         self.written().await;
         self.process().writer.turn().await;
+        self.process().writer.send_all().await;
         self.check(true);
         let process = self.process.take().unwrap();
         assert_eq!(process.writer.delivery.outbox.waiting(), 0);

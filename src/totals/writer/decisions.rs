@@ -44,7 +44,8 @@ impl<S: Store> Writer<S> {
         self.delivery.retry_now();
         self.send().await;
         let away = self.delivery.is_failing().then_some("the store is away");
-        Ok(match self.delivery.held().or(away) {
+        let waits = self.more_waits.then_some("batches that waited are being sent");
+        Ok(match self.delivery.held().or(away).or(waits) {
             Some(why) => format!("{said}\nthat is not done yet: {why}"),
             None => said + "\nthe store is up to date",
         })
@@ -56,7 +57,8 @@ impl<S: Store> Writer<S> {
         }
         self.freeze().await;
         self.delivery.retry_now();
-        self.send().await;
+        // No service runs that this could keep waiting.
+        self.send_all().await;
         let waiting = self.delivery.outbox.waiting();
         if waiting > 0 || self.delivery.is_failing() || self.shared.tally().oldest_ms.is_some() {
             return Err(self.not_brought(waiting).into());
@@ -75,6 +77,11 @@ impl<S: Store> Writer<S> {
 
     /// Why so many batches still wait.
     pub fn not_brought(&self, waiting: u64) -> String {
+        if self.more_waits {
+            return format!(
+                "{waiting} batches that waited for the store are being sent; try again when they are there"
+            );
+        }
         let why = self.delivery.held().unwrap_or("the store does not answer");
         format!("{waiting} batches cannot be brought to the store: {why}")
     }

@@ -75,7 +75,9 @@ impl<S: Store> Writer<S> {
             if self.delivery.outbox.waiting() == 0 || self.delivery.held().is_some() {
                 break;
             }
-            tokio::time::sleep(PAUSE).await;
+            if !self.more_waits {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
         let waiting = self.delivery.outbox.waiting();
         if waiting > 0 || self.frozen_to < counted { Err(self.not_brought(waiting)) } else { Ok(()) }

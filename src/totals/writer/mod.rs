@@ -116,11 +116,17 @@ impl<S: Store> Writer<S> {
             let message = match next.take() {
                 Some(message) => message,
                 None => tokio::select! {
+                    biased;
                     _ = ticks.tick() => {
                         self.turn().await;
                         continue;
                     }
                     message = inbox.recv() => message.unwrap_or(Message::Stop(Duration::ZERO)),
+                    // While batches wait it goes on with them, as soon as nobody asks for anything.
+                    () = tokio::task::yield_now(), if self.more_waits => {
+                        self.send().await;
+                        continue;
+                    }
                 },
             };
             match message {
@@ -139,6 +145,10 @@ impl<S: Store> Writer<S> {
                 Message::Order(request) => self.obey(request).await,
                 Message::Register(registration) => self.register(registration).await,
                 Message::Stop(patience) => break patience,
+            }
+            // Those who ask all the time must not keep the batches waiting.
+            if self.more_waits {
+                self.send().await;
             }
         };
         self.end(patience).await;

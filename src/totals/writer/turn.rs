@@ -18,6 +18,7 @@ use crate::sessions::{Export, Sessions};
 use crate::sites::SiteId;
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
+use crate::totals::delivery::send::Brought;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
 use crate::totals::store::contract::Store;
@@ -54,6 +55,8 @@ pub struct Writer<S> {
     /// When the figures of all sites were read; none where they must be.
     pub refreshed_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
+    /// Batches wait, and nothing keeps them from being brought.
+    pub more_waits: bool,
     /// Held by whoever copies the whole store.
     pub copying: Weak<()>,
 }
@@ -78,6 +81,7 @@ impl<S: Store> Writer<S> {
             frozen_at: None,
             refreshed_at: None,
             checkpoint_at: None,
+            more_waits: false,
             copying: Weak::new(),
         }
     }
@@ -87,7 +91,7 @@ impl<S: Store> Writer<S> {
     pub async fn begin(&mut self, patience: Duration) {
         self.draw_salts();
         self.freeze().await;
-        if tokio::time::timeout(patience, self.send()).await.is_err() {
+        if tokio::time::timeout(patience, self.send_all()).await.is_err() {
             tracing::info!("the store is still being brought up to date");
         }
         self.show();
@@ -97,7 +101,7 @@ impl<S: Store> Writer<S> {
     pub async fn end(&mut self, patience: Duration) {
         self.freeze().await;
         self.delivery.retry_now();
-        if tokio::time::timeout(patience, self.send()).await.is_err() {
+        if tokio::time::timeout(patience, self.send_all()).await.is_err() {
             tracing::warn!(
                 "the store did not take everything in time; the rest is sent after the next start"
             );
@@ -135,8 +139,19 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Brings waiting batches to the store, and reads it when that is due.
+    /// Brings all that waits to the store, however much that is.
+    pub async fn send_all(&mut self) {
+        self.send().await;
+        while self.more_waits {
+            // So that whoever waits only so long sees that it is over.
+            tokio::task::yield_now().await;
+            self.send().await;
+        }
+    }
+
+    /// Brings some of the waiting batches to the store; where that was all, reads it when that is due.
     pub async fn send(&mut self) {
+        self.more_waits = false;
         if self.must_not_write() || !self.delivery.may_try() {
             return;
         }
@@ -144,7 +159,11 @@ impl<S: Store> Writer<S> {
         if sent.is_ok() {
             self.shared.metrics.last_flush.set(self.shared.clock.now().unix_ms as f64 / 1000.0);
         }
-        self.ended(sent);
+        match sent {
+            // How this stands to the store is told when all is there.
+            Ok(Brought::Some) => self.more_waits = true,
+            sent => self.ended(sent.map(drop)),
+        }
     }
 
     /// Notes how work with the store ended.
@@ -155,23 +174,32 @@ impl<S: Store> Writer<S> {
         self.shared.note_store(up, self.delivery.held(), &self.delivery.concerns);
     }
 
-    async fn try_send(&mut self) -> Result<(), FlushError> {
+    async fn try_send(&mut self) -> Result<Brought, FlushError> {
         for _ in 1..TRIES {
-            let Err(failure) = self.bring_and_read().await else { return Ok(()) };
+            let failure = match self.bring_and_read().await {
+                Err(failure) => failure,
+                brought => return brought,
+            };
             let shared = self.shared.clone();
             self.delivery.recover(failure, |batch| shared.tally().applied(batch)).await?;
         }
         self.bring_and_read().await
     }
 
-    async fn bring_and_read(&mut self) -> Result<(), FlushError> {
+    async fn bring_and_read(&mut self) -> Result<Brought, FlushError> {
         let shared = self.shared.clone();
-        if self.delivery.bring(|batch| shared.tally().applied(batch)).await? {
-            self.refreshed_at = None;
+        let brought = self.delivery.bring(|batch| shared.tally().applied(batch)).await?;
+        match brought {
+            Brought::Some => return Ok(brought),
+            Brought::All { recut: true } => self.refreshed_at = None,
+            Brought::All { recut: false } => {}
         }
         let is_old = |at: Instant| self.delivery.store.is_shared() && at.elapsed() >= REFRESH;
         let day_turned = self.shared.day_turned.swap(false, Ordering::AcqRel);
-        if day_turned || self.refreshed_at.is_none_or(is_old) { self.refresh().await } else { Ok(()) }
+        if day_turned || self.refreshed_at.is_none_or(is_old) {
+            self.refresh().await?;
+        }
+        Ok(brought)
     }
 
     /// Whether the store must stay as it is: a Redis is not written to while it is copied.

@@ -1,8 +1,9 @@
 //! The writer's loop: what it is asked, and what it does meanwhile.
 
 use super::*;
+use crate::totals::delivery::send::BATCHES_AT_A_TIME;
 use crate::totals::store::model::Model;
-use crate::totals::writer::mailbox::Inbox;
+use crate::totals::writer::mailbox::{Inbox, Order};
 
 /// A process on a store in memory.
 async fn process(model: &Model, dir: &Path) -> Process {
@@ -54,4 +55,50 @@ async fn one_trip_reads_a_page_for_all_who_wait() {
     let ((), trips) = tokio::join!(run_to_its_end(writer, inbox, life), asks);
     assert_eq!(trips, [1, 0, 1, 1]);
     assert!(totals.look(SiteId(0), totals.shared.clock.now()).page(&page(2)).is_some());
+}
+
+#[tokio::test]
+async fn while_it_catches_up_the_writer_answers_and_a_stop_leaves_a_checkpoint() {
+    const BATCHES: usize = 240;
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    model.set_down(true);
+    for n in 0..BATCHES {
+        let now = totals.shared.clock.now();
+        totals.take(beacon(1, 0, (n % 5) as u8, None, now)).unwrap().await.unwrap();
+        writer.freeze().await;
+    }
+    assert_eq!(writer.delivery.outbox.waiting(), BATCHES as u64);
+    model.set_down(false);
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives);
+    let asks = async {
+        let mut applied = vec![model.past()];
+        for _ in 0..3 {
+            mailbox.fetch(SiteId(0), Wanted::Figures).unwrap().await.unwrap();
+            applied.push(model.past());
+            mailbox.order(Order::Retire { writer: "nobody".to_owned(), force: false }).await.unwrap_err();
+            applied.push(model.past());
+        }
+        mailbox.register((*totals.shared.sites.load_full()).clone()).await.unwrap();
+        applied.push(model.past());
+        mailbox.stop(Duration::ZERO).await;
+        applied
+    };
+    let ((), mut applied) = tokio::join!(run_to_its_end(writer, inbox, life), asks);
+    applied.push(model.past());
+    // One go of its own, and one of a turn that came between.
+    let most = 3 * BATCHES_AT_A_TIME as usize;
+    assert!(applied.windows(2).all(|pair| pair[1] - pair[0] <= most), "{applied:?}");
+    let done = *applied.last().unwrap();
+    assert!(done < BATCHES, "{applied:?}");
+    let checkpoint = fs::read(dir.path().join(checkpoint::FILE)).unwrap();
+    assert_eq!(Checkpoint::decode(&checkpoint).unwrap().applied, done as u64);
+
+    // The next one goes on there, and comes to an end.
+    let Process { mut writer, .. } = process(&model, dir.path()).await;
+    writer.send_all().await;
+    assert_eq!((writer.delivery.outbox.waiting(), model.past()), (0, BATCHES));
+    assert!(model.data().doubled.is_none());
 }
