@@ -203,18 +203,25 @@ impl<S: Store> Delivery<S> {
             };
             let gone: Vec<WriterId> = known.into_iter().filter_map(gone).take(GONE_AT_A_TIME).collect();
             if !gone.is_empty() {
-                let removed = self.store.retire(&site.key, &gone).await?;
+                let removed = self.store.retire(&site.key, &gone, self.today()).await?;
                 tracing::info!(writers = gone.len(), removed, site = %site.key, "writers that are long gone are retired");
+                // It takes the longer, the older a site is: the others follow when the store is attached next.
+                break;
             }
         }
         Ok(())
+    }
+
+    /// The day, to within one that a zone may be ahead or behind.
+    fn today(&self) -> chrono::NaiveDate {
+        crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day
     }
 
     /// Removes a writer's markers from all sites. How many.
     pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
         let mut removed = 0;
         for site in self.sites.all() {
-            removed += self.store.retire(&site.key, std::slice::from_ref(writer)).await?;
+            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()).await?;
         }
         Ok(removed)
     }

@@ -33,6 +33,7 @@ use crate::totals::writer::turn::Writer;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
 mod asked;
+mod at_rest;
 mod simulation;
 
 const MINUTE: u64 = 60;

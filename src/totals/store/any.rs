@@ -123,7 +123,7 @@ impl Store for AnyStore {
         Attach: concerns() -> Vec<Concern>;
         Attach: attach(site: &SiteKey, zone: &str, writer: &WriterId, today: NaiveDate, claim: &Claim) -> Attached;
         Attach: writers(site: &SiteKey) -> Vec<(WriterId, i64)>;
-        Attach: retire(site: &SiteKey, writers: &[WriterId]) -> u64;
+        Attach: retire(site: &SiteKey, writers: &[WriterId], today: NaiveDate) -> u64;
         Attach: note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         Apply: apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         Read: read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;
@@ -189,7 +189,7 @@ mod tests {
             store.concerns().await.is_ok(),
             store.attach(&site, "UTC", &by, day, &Claim::default()).await.is_ok(),
             store.writers(&site).await.is_ok(),
-            store.retire(&site, &[]).await.is_ok(),
+            store.retire(&site, &[], day).await.is_ok(),
             store.note_calendar("UTC monday", "", hash("week:2026-W48"), vec![]).await.is_ok(),
             store.apply(&by, vec![], vec![]).await.is_ok(),
             store.read(&by, vec![]).await.is_ok(),

@@ -206,9 +206,9 @@ pub trait Store: Send + Sync + 'static {
     /// The writers that a site's data knows, and when each last attached: Unix seconds.
     fn writers(&self, site: &SiteKey) -> impl Reply<Vec<(WriterId, i64)>>;
 
-    /// Removes writers' markers from every hash of a site, and has the process of one, should it come back, take
-    /// itself for a twin: here, and in whatever store the site is copied to. How many markers.
-    fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> impl Reply<u64>;
+    /// Removes writers' markers from every hash of a site up to `today`, and has the process of one, should it come
+    /// back, take itself for a twin: here, and in whatever store the site is copied to. How many markers.
+    fn retire(&self, site: &SiteKey, writers: &[WriterId], today: NaiveDate) -> impl Reply<u64>;
 
     /// Applies parts in order, each atomically with its marker. On return with `Ok`, each outcome is
     /// what the store did, and the embedded store has it on disk. Sketches are merged too, before the

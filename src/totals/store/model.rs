@@ -251,7 +251,7 @@ impl Store for Model {
         Ok(Vec::new())
     }
 
-    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+    async fn retire(&self, site: &SiteKey, writers: &[WriterId], _: NaiveDate) -> Result<u64, StoreError> {
         self.call(|data| writers.iter().map(|writer| data.retire(site, writer)).sum()).await
     }
 

@@ -398,7 +398,8 @@ async fn a_writer_that_is_retired_is_refused_and_told_how_far_it_came() {
             apply(&place.store, by, &[part("year:2026", None, "m6", &[]), part("all", None, "m7", &[])])
                 .await;
         }
-        let retired = place.store.retire(&site(), &[writer("w1"), writer("idle")]).await.unwrap();
+        let retired =
+            place.store.retire(&site(), &[writer("w1"), writer("idle")], day("2026-11-23")).await.unwrap();
         assert_eq!(retired, 2);
         let place = place.again().await;
         assert_eq!(attach(&place, "w1").await, (Standing::Twin, Some(7)));

@@ -9,6 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::mailbox::{Order, OrderRequest};
+use super::reads::ClosedDays;
 use super::turn::Writer;
 use crate::totals::delivery::Reason;
 use crate::totals::store::contract::{Store, WriterId};
@@ -41,6 +42,7 @@ impl<S: Store> Writer<S> {
             return Ok(said);
         }
         self.refreshed_at = None;
+        self.closed = ClosedDays::default();
         self.delivery.retry_now();
         self.send().await;
         let away = self.delivery.is_failing().then_some("the store is away");

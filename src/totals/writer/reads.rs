@@ -4,22 +4,52 @@
 //! With each goes what the hashes bear that it was read from: where one went back, what was read is not to be
 //! believed.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate};
+use chrono::{Datelike, Days, NaiveDate};
 
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::Page;
-use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashKind, HashName, PartId, Sums};
+use crate::sites::{Site, SiteKey};
+use crate::totals::batch::Batch;
+use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, PartId, Sums};
 use crate::totals::store::contract::{Found, Query, Store, StoreError, WriterId};
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::pages::OTHER;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 
+/// The fields of a hash of sums.
+const SUMS: [&str; 2] = ["views", "visits"];
+
+fn sums_of(Revised { value, revision }: &Revised<Vec<u64>>) -> Revised<Sums> {
+    Revised { value: Sums { views: value[0], visits: value[1] }, revision: *revision }
+}
+
 /// What hashes bear.
 pub type Bears = Vec<(HashName, Option<PartId>)>;
+
+/// Days whose visitors are read again and again after they ended: batches of other instances may still come.
+const SETTLES_AFTER: Days = Days::new(2);
+
+/// Visitors of days that are over, by site. Each is read once, and again when a batch of this instance for it is
+/// brought late, on another connection (the server may have gone back), and after an operator's order. What
+/// another instance brings more than two days late is seen then, or by the next start.
+#[derive(Default)]
+pub struct ClosedDays {
+    generation: u64,
+    by_site: HashMap<SiteKey, BTreeMap<NaiveDate, u64>>,
+}
+
+impl ClosedDays {
+    /// Forgets what was read of the days that a batch adds to.
+    pub fn forget(&mut self, batch: &Batch) {
+        for sums in &batch.sums {
+            self.by_site.get_mut(&sums.site).map(|days| days.remove(&sums.hour.day));
+        }
+    }
+}
 
 /// Reads the store as a writer.
 pub struct Reader<'a, S> {
@@ -34,13 +64,8 @@ impl<S: Store> Reader<'_, S> {
         site: &SiteKey,
         buckets: &[Bucket],
     ) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
-        let fields = vec!["views".into(), "visits".into()];
-        let (found, bears) = self.fields(site, buckets, HashKind::Sums, fields).await?;
-        let sums = |Revised { value, revision }: &Revised<Vec<u64>>| Revised {
-            value: Sums { views: value[0], visits: value[1] },
-            revision: *revision,
-        };
-        Ok((found.iter().map(sums).collect(), bears))
+        let (found, bears) = self.fields(site, buckets, HashKind::Sums, SUMS.map(Arc::from).into()).await?;
+        Ok((found.iter().map(sums_of).collect(), bears))
     }
 
     /// Views of pages, bucket by bucket, in the order of the pages.
@@ -70,7 +95,26 @@ impl<S: Store> Reader<'_, S> {
         kind: HashKind,
         fields: Vec<Arc<str>>,
     ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
-        let hashes: Vec<HashName> = buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect();
+        self.of_hashes(buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect(), fields)
+            .await
+    }
+
+    /// Views and visits of all time, of sites in their order.
+    pub async fn of_all_time(
+        &self,
+        sites: &[Arc<Site>],
+    ) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
+        let hash = |site: &Arc<Site>| HashName::new(&site.key, Bucket::All, HashKind::Sums);
+        let (found, bears) =
+            self.of_hashes(sites.iter().map(hash).collect(), SUMS.map(Arc::from).into()).await?;
+        Ok((found.iter().map(sums_of).collect(), bears))
+    }
+
+    async fn of_hashes(
+        &self,
+        hashes: Vec<HashName>,
+        fields: Vec<Arc<str>>,
+    ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
         let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
         let apart = |Found { marker, sums, revision }| {
@@ -87,13 +131,14 @@ impl<S: Store> Reader<'_, S> {
         site: &SiteKey,
         hour: &CivilHour,
         (dataset, since): (Option<Arc<str>>, NaiveDate),
+        closed: &mut ClosedDays,
     ) -> Result<(Stored, Bears), StoreError> {
         let (sums, bears) = self.sums(site, &Period::SHOWN.map(|period| hour.bucket(period))).await?;
         let sums: [Revised<Sums>; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
         let sketches = self.store.sketches(vec![sketch]).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
-        let earlier_visitors = self.earlier_visitors(site, hour, since).await?;
+        let earlier_visitors = self.earlier_visitors(site, hour, since, closed).await?;
         Ok((Stored { dataset, hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
     }
 
@@ -103,14 +148,23 @@ impl<S: Store> Reader<'_, S> {
         site: &SiteKey,
         hour: &CivilHour,
         since: NaiveDate,
+        closed: &mut ClosedDays,
     ) -> Result<PerPeriod<u64>, StoreError> {
         let [week, month, year, all] = RunningTotals::earlier_days(hour, since);
+        let generation = self.store.generation();
+        if closed.generation != generation {
+            *closed = ClosedDays { generation, ..ClosedDays::default() };
+        }
+        let known = closed.by_site.entry(site.clone()).or_default();
+        let settled = hour.day.checked_sub_days(SETTLES_AFTER).unwrap_or(hour.day);
+        known.retain(|day, _| *day < settled);
         // The last one holds all the others.
+        let unknown: Vec<NaiveDate> = all.iter().filter(|day| !known.contains_key(day)).copied().collect();
         let name = |day: &NaiveDate| HashName::new(site, Bucket::Day(*day), HashKind::Visitors);
-        let counts = self.store.visitors(all.iter().map(name).collect()).await?;
-        let sum = |days: &[NaiveDate]| {
-            counts.iter().rev().take(days.len()).fold(0, |sum: u64, day| sum.saturating_add(*day))
-        };
+        let counts = self.store.visitors(unknown.iter().map(name).collect()).await?;
+        known.extend(unknown.into_iter().zip(counts));
+        let of = |day: &NaiveDate| known.get(day).copied().unwrap_or_default();
+        let sum = |days: &[NaiveDate]| days.iter().map(of).fold(0, u64::saturating_add).min(MAX_SUM);
         Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }
 

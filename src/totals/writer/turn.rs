@@ -1,33 +1,42 @@
 //! One turn of the writer: it freezes pending sums into a batch, has it delivered, reads the figures that other
 //! instances may have changed, and looks after the files.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use tokio::time::Instant;
 
 use super::checkpoint::{self, Checkpoint, KnownPage};
 use super::config::Config;
-use super::reads::Reader;
+use super::reads::{ClosedDays, Reader};
 use super::status::Shared;
 use crate::calendar::{Bucket, Calendar};
 use crate::clock::Moment;
 use crate::metrics::{Bound, Part};
 use crate::sessions::{Export, Sessions};
-use crate::sites::SiteId;
+use crate::sites::{Site, SiteId, SiteKey};
+use crate::totals::batch::Batch;
+use crate::totals::batch::part::Sums;
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::delivery::send::Brought;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
 use crate::totals::store::contract::Store;
+use crate::totals::tally::cell::Revised;
 
 /// How long a start waits for the store, and sites that are added, before they go on without.
 pub const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often a shared store is read again for what other instances counted.
 const REFRESH: Duration = Duration::from_secs(5);
+
+/// How often all running figures of a site are read. In between its sums of all time are, and the others where
+/// those have changed: every batch adds to them.
+const REFRESH_WHOLE: Duration = Duration::from_secs(60);
 
 /// While the store is away batches are frozen less often, so that there are fewer to send.
 const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
@@ -54,6 +63,11 @@ pub struct Writer<S> {
     frozen_at: Option<Instant>,
     /// When the figures of all sites were read; none where they must be.
     pub refreshed_at: Option<Instant>,
+    /// When all of them were.
+    whole_at: Option<Instant>,
+    /// The day and the sums of all time with which each site's figures were read last.
+    last_read: HashMap<SiteKey, (NaiveDate, Revised<Sums>)>,
+    pub closed: ClosedDays,
     checkpoint_at: Option<Instant>,
     /// Batches wait, and nothing keeps them from being brought.
     pub more_waits: bool,
@@ -80,6 +94,9 @@ impl<S: Store> Writer<S> {
             frozen_to,
             frozen_at: None,
             refreshed_at: None,
+            whole_at: None,
+            last_read: HashMap::new(),
+            closed: ClosedDays::default(),
             checkpoint_at: None,
             more_waits: false,
             copying: Weak::new(),
@@ -187,8 +204,12 @@ impl<S: Store> Writer<S> {
     }
 
     async fn bring_and_read(&mut self) -> Result<Brought, FlushError> {
-        let shared = self.shared.clone();
-        let brought = self.delivery.bring(|batch| shared.tally().applied(batch)).await?;
+        let Writer { delivery, shared, closed, .. } = self;
+        let on_applied = |batch: &Batch| {
+            shared.tally().applied(batch);
+            closed.forget(batch);
+        };
+        let brought = delivery.bring(on_applied).await?;
         match brought {
             Brought::Some => return Ok(brought),
             Brought::All { recut: true } => self.refreshed_at = None,
@@ -219,27 +240,44 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Reads the figures of every site from the store.
+    /// Reads the figures of the sites from the store, those that may have changed.
     pub async fn refresh(&mut self) -> Result<(), FlushError> {
         let now = self.shared.clock.now();
-        let (mut bears, mut read) = (Vec::new(), Vec::new());
-        for site in self.delivery.sites.all() {
+        let sites: Vec<Arc<Site>> = self.delivery.sites.all().cloned().collect();
+        let is_whole =
+            self.refreshed_at.is_none() || self.whole_at.is_none_or(|at| at.elapsed() >= REFRESH_WHOLE);
+        let (sums, mut bears) = self.reader().of_all_time(&sites).await?;
+        let mut read = Vec::new();
+        for (site, sums) in sites.iter().zip(sums) {
             let hour = site.calendar.span(now.unix_ms).hour;
+            let is_same = self.last_read.get(&site.key) == Some(&(hour.day, sums));
+            if !is_whole && is_same && self.shared.tally().figures(site.id, now).views.day.is_some() {
+                continue;
+            }
             let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
             let dataset = self.delivery.dataset(&site.key);
-            let (stored, markers) = self.reader().running(&site.key, &hour, (dataset, since)).await?;
+            let Writer { delivery, closed, .. } = self;
+            let reader = Reader { store: &delivery.store, writer: &delivery.identity.writer };
+            let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
             bears.extend(markers);
-            read.push((site.id, stored));
+            read.push((site, stored));
         }
         // What went back is healed first and read again: its figures are not believed.
         let whole = self.delivery.check(&bears).await?;
+        if !whole {
+            self.closed = ClosedDays::default();
+        }
         let mut tally = self.shared.tally();
         let now = self.shared.clock.now();
         // Of a day that ended meanwhile nothing is taken: views of the next may be shown already.
-        let lasts = whole && read.iter().all(|(site, stored)| tally.is_day(*site, stored.hour.day, now));
+        let lasts = whole && read.iter().all(|(site, stored)| tally.is_day(site.id, stored.hour.day, now));
         self.refreshed_at = lasts.then(Instant::now);
         if lasts {
-            read.into_iter().for_each(|(site, stored)| tally.learn_site(site, stored, now.unix_ms));
+            self.whole_at = if is_whole { self.refreshed_at } else { self.whole_at };
+            for (site, stored) in read {
+                self.last_read.insert(site.key.clone(), (stored.hour.day, stored.sums.all));
+                tally.learn_site(site.id, stored, now.unix_ms);
+            }
         }
         Ok(())
     }

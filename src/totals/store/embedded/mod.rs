@@ -97,14 +97,22 @@ impl Store for Embedded {
             }
             let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
             let dataset = held.unwrap_or(proposed);
-            let mut keep = |name: &str, value: &str| meta.insert(key(&site, name).as_str(), value).map(drop);
+            let mut changed = false;
+            let mut keep = |name: &str, value: &str| -> Result<(), Error> {
+                let key = key(&site, name);
+                if text_of(&meta, &key)?.as_deref() != Some(value) {
+                    changed = true;
+                    meta.insert(key.as_str(), value)?;
+                }
+                Ok(())
+            };
             if !zone.is_empty() {
                 keep("zone", &zone)?;
             }
             keep(&format!("writer:{}", writer.0), &today.to_string())?;
             keep("dataset", &dataset)?;
             keep("since", &since.to_string())?;
-            Ok((Attached { dataset: dataset.into(), since, standing, fork: None }, true))
+            Ok((Attached { dataset: dataset.into(), since, standing, fork: None }, changed))
         })
         .await
     }
@@ -126,7 +134,7 @@ impl Store for Embedded {
         .await
     }
 
-    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
+    async fn retire(&self, site: &SiteKey, writers: &[WriterId], _: NaiveDate) -> Result<u64, StoreError> {
         let (site, writers) = (site.clone(), writers.to_vec());
         write(&self.0, move |tx| {
             let mut removed = 0;

@@ -151,13 +151,12 @@ impl Connection {
         if any { self.only::<i64>(&set).await.map(drop) } else { Ok(()) }
     }
 
-    /// The keys that match a pattern, of one type or of any.
-    pub async fn keys(&self, pattern: &str, of_type: Option<&str>) -> Result<BTreeSet<String>, StoreError> {
+    /// The keys that match a pattern. For tools: it walks all keys of the server.
+    pub async fn keys(&self, pattern: &str) -> Result<BTreeSet<String>, StoreError> {
         let (mut found, mut cursor) = (BTreeSet::new(), 0u64);
         for _ in 0..MOST_STEPS {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
-            of_type.into_iter().for_each(|name| _ = scan.arg("TYPE").arg(name));
             let (next, keys): (u64, Vec<String>) = self.only(&scan).await?;
             found.extend(keys);
             if next == 0 {

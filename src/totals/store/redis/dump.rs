@@ -53,7 +53,7 @@ impl Dump for Keyspace {
 
     async fn sites(&self) -> Result<BTreeSet<SiteKey>, StoreError> {
         let site = |key: &String| SiteKey::new(key.strip_prefix("footfall:{")?.strip_suffix("}:meta")?);
-        Ok(self.0.keys("footfall:{*}:meta", None).await?.iter().filter_map(site).collect())
+        Ok(self.0.keys("footfall:{*}:meta").await?.iter().filter_map(site).collect())
     }
 
     async fn meta(&self, site: &SiteKey) -> Result<Fields, StoreError> {
@@ -65,7 +65,7 @@ impl Dump for Keyspace {
         let is_apart = |name: &str| {
             APART.iter().any(|apart| name == *apart || apart.ends_with(':') && name.starts_with(apart))
         };
-        let keys = self.0.keys(&format!("{prefix}*"), None).await?;
+        let keys = self.0.keys(&format!("{prefix}*")).await?;
         let names = keys.iter().filter_map(|key| key.strip_prefix(&prefix));
         Ok(names.filter(|name| !is_apart(name)).map(Arc::from).collect())
     }
@@ -102,7 +102,7 @@ impl Dump for Keyspace {
 
     async fn salts(&self, site: &SiteKey) -> Result<Vec<KeptSalt>, StoreError> {
         let mut salts = Vec::new();
-        for name in self.0.keys(&key(site, "salt:*"), None).await? {
+        for name in self.0.keys(&key(site, "salt:*")).await? {
             let salt: Option<String> = self.0.only(redis::cmd("GET").arg(&name)).await?;
             let seconds: i64 = self.0.only(redis::cmd("TTL").arg(&name)).await?;
             let day = name.rsplit(':').next().and_then(|day| day.parse().ok());

@@ -234,8 +234,13 @@ impl Store for Redis {
         retire::writers(&self.connection, site).await
     }
 
-    async fn retire(&self, site: &SiteKey, writers: &[WriterId]) -> Result<u64, StoreError> {
-        retire::retire(&self.connection, site, writers).await
+    async fn retire(
+        &self,
+        site: &SiteKey,
+        writers: &[WriterId],
+        today: NaiveDate,
+    ) -> Result<u64, StoreError> {
+        retire::retire(&self.connection, site, writers, today).await
     }
 
     async fn apply(

@@ -1,20 +1,24 @@
 //! Writers that are no more: who is known, and how their markers go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use chrono::DateTime;
-use redis::{FromRedisValue, Value};
+use chrono::{DateTime, Datelike, Days, NaiveDate, Weekday};
+use redis::Value;
 
 use super::connection::Connection;
-use super::keys::{key, marker_field};
+use super::keys::{hash_key, key, marker_field};
+use crate::calendar::{Bucket, Calendar, Period, Zone};
 use crate::sites::SiteKey;
-use crate::totals::batch::part::PartId;
-use crate::totals::store::contract::{StoreError, WriterId, is_id};
+use crate::totals::batch::part::{HashKind, HashName, PartId};
+use crate::totals::store::contract::{StoreError, WriterId, first_day, is_id};
 use crate::totals::store::dump::{RETIRED, STEP, last_of_retired};
+
+/// Most zones that a site is taken to have had.
+const MOST_ZONES: usize = 16;
 
 /// The writers that a site's data knows, and when each last attached.
 pub async fn writers(connection: &Connection, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-    let meta: HashMap<String, String> = connection.only(redis::cmd("HGETALL").arg(key(site, "meta"))).await?;
+    let meta = meta(connection, site).await?;
     // A field that is none of ours is left alone.
     let writer = |(field, seen): (String, String)| {
         let id = field.strip_prefix("writer:").filter(|id| is_id(id))?;
@@ -24,20 +28,58 @@ pub async fn writers(connection: &Connection, site: &SiteKey) -> Result<Vec<(Wri
     Ok(meta.into_iter().filter_map(writer).collect())
 }
 
+async fn meta(connection: &Connection, site: &SiteKey) -> Result<HashMap<String, String>, StoreError> {
+    connection.only(redis::cmd("HGETALL").arg(key(site, "meta"))).await
+}
+
+/// The keys of a site's hashes, made from its first day and its zones, those that it had before among them:
+/// nothing walks the keys of the server, which are those of all sites and of others.
+fn hashes(site: &SiteKey, meta: &HashMap<String, String>, today: NaiveDate) -> Vec<String> {
+    let since = meta.get("since").and_then(|since| first_day(since)).unwrap_or(today).min(today);
+    // What waited elsewhere may be older; another clock may be ahead.
+    let (since, until) = (since - Days::new(31), today + Days::new(2));
+    let mut buckets = BTreeSet::from([Bucket::All]);
+    for day in since.iter_days().take_while(|day| *day <= until) {
+        let (year, month) = (day.year(), day.month() as u8);
+        // Weeks may have begun on any day.
+        buckets.extend([Bucket::Day(day), Bucket::Week(day), Bucket::Month(year, month), Bucket::Year(year)]);
+    }
+    let calendars = meta.iter().filter(|(field, _)| *field == "zone" || field.starts_with("calendar"));
+    let zones: BTreeSet<&str> = calendars.flat_map(|(_, text)| text.split(' ')).collect();
+    for zone in zones.into_iter().filter_map(Zone::named).take(MOST_ZONES) {
+        let calendar = Calendar { zone, week_start: Weekday::Mon };
+        let mut at_ms = calendar.day_begins_ms(since);
+        while at_ms < calendar.day_begins_ms(until) {
+            let span = calendar.span(at_ms);
+            buckets.insert(span.hour.bucket(Period::Hour));
+            at_ms = span.until_ms.max(at_ms + 1);
+        }
+    }
+    let mut keys = Vec::new();
+    for bucket in buckets {
+        keys.push(hash_key(&HashName::new(site, bucket, HashKind::Sums)));
+        if matches!(bucket, Bucket::Day(_) | Bucket::Month(..) | Bucket::All) {
+            keys.push(hash_key(&HashName::new(site, bucket, HashKind::Pages)));
+        }
+    }
+    keys
+}
+
 /// Removes the markers of writers from every hash of a site. How many there were.
 pub async fn retire(
     connection: &Connection,
     site: &SiteKey,
     writers: &[WriterId],
+    today: NaiveDate,
 ) -> Result<u64, StoreError> {
     // First of all nobody may apply as these writers any more.
     let run = |writer: &WriterId| (format!("run:{}", writer.0), RETIRED.to_owned());
     connection.note(site, writers.iter().map(run)).await?;
     // Then it is noted how far each came, should it come back; only then do the markers go.
-    let keys = Vec::from_iter(connection.keys(&key(site, "*"), Some("hash")).await?);
+    let keys = hashes(site, &meta(connection, site).await?, today);
     let mut last = vec![None; writers.len()];
     for held in of_hashes(connection, "HMGET", &keys, writers).await? {
-        let markers = Vec::<Option<String>>::from_redis_value(held).unwrap_or_default();
+        let markers: Vec<Option<String>> = connection.read_as::<Option<_>>(held)?.unwrap_or_default();
         for (last, marker) in last.iter_mut().zip(markers) {
             let id: Option<PartId> = marker.and_then(|marker| marker.parse().ok());
             *last = id.map(|id| id.sequence).max(*last);
@@ -49,7 +91,7 @@ pub async fn retire(
     connection.note(site, writers.iter().zip(last).filter_map(runs)).await?;
     let mut removed = 0;
     for gone in of_hashes(connection, "HDEL", &keys, writers).await? {
-        removed += u64::from(connection.read_as::<u32>(gone)?);
+        removed += u64::from(connection.read_as::<Option<u32>>(gone)?.unwrap_or_default());
     }
     let mut forget = redis::cmd("HDEL");
     forget.arg(key(site, "meta"));
@@ -72,7 +114,53 @@ async fn of_hashes(
             pipe.cmd(command).arg(key);
             writers.iter().for_each(|writer| _ = pipe.arg(marker_field(writer)));
         }
-        told.append(&mut connection.all(pipe).await?);
+        for reply in connection.ask(pipe).await? {
+            match reply.map_err(|error| connection.fault(&error)) {
+                // What is no hash bears no marker.
+                Err(StoreError::Refused(_)) => told.push(Value::Nil),
+                reply => told.push(reply?),
+            }
+        }
     }
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::totals::store::tests::{day, site};
+
+    #[test]
+    fn every_hash_that_a_batch_can_have_written_to_is_named() {
+        let zones = ["Australia/Lord_Howe", "Asia/Ho_Chi_Minh", "America/St_Johns"];
+        let meta = [
+            ("since", "2023-11-29"),
+            ("zone", zones[0]),
+            ("calendar", "Australia/Lord_Howe sunday"),
+            ("calendar:2024-05-01T00:00:00+07:00", "Asia/Ho_Chi_Minh monday to America/St_Johns sunday"),
+        ];
+        let meta = meta.map(|(field, text)| (field.to_owned(), text.to_owned())).into();
+        let keys: BTreeSet<String> = hashes(&site(), &meta, day("2026-11-29")).into_iter().collect();
+        for zone in zones {
+            for week_start in [Weekday::Mon, Weekday::Sun] {
+                let calendar = Calendar { zone: Zone::named(zone).unwrap(), week_start };
+                let mut at_ms = calendar.day_begins_ms(day("2023-11-20"));
+                while at_ms < calendar.day_begins_ms(day("2026-11-30")) {
+                    let span = calendar.span(at_ms);
+                    for (_, period) in Period::WORDS {
+                        let hash = HashName::new(&site(), span.hour.bucket(period), HashKind::Sums);
+                        assert!(keys.contains(&hash_key(&hash)), "{hash}");
+                    }
+                    at_ms = span.until_ms;
+                }
+            }
+        }
+        assert!(
+            keys.contains("footfall:{demo}:day:2023-11-29:pages")
+                && keys.contains("footfall:{demo}:all:pages")
+        );
+        // Spoiled by hand, it costs no more than what a service can have counted.
+        let spoiled = [("since".to_owned(), "0001-01-01".to_owned())].into();
+        assert!(hashes(&site(), &spoiled, day("2026-11-29")).len() < 1000);
+    }
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::settings::check_version;
 use super::*;
+use crate::totals::store::contract::Run;
 use crate::totals::store::tests::servers::{RedisServer, Reply, free_port};
 use crate::totals::store::tests::{config, day, hash, id, marker, part, read, site, writer};
 
@@ -353,6 +354,22 @@ async fn the_script_is_refused_as_a_whole_where_memory_is_short() {
     assert_eq!(redis.ask(&[b"HLEN", b"footfall:{demo}:all"]).int(), 2, "the view and the marker");
     redis.ask(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
     assert_eq!(store.apply(&writer("w"), vec![large], vec![]).await.unwrap(), [Outcome::Applied]);
+}
+
+#[tokio::test]
+async fn two_copies_are_the_same_up_to_the_earlier_end_of_the_run_they_share() {
+    let server = RedisServer::start();
+    let store = open(&config(&server.url())).await;
+    let run = |(id, base): (&str, u64)| Run { id: id.into(), base };
+    let attach = async |runs: &[(&str, u64)]| {
+        let claim = Claim { runs: runs.iter().copied().map(run).collect(), ..Claim::default() };
+        let attached = store.attach(&site(), "UTC", &writer("w"), day("2026-11-23"), &claim).await.unwrap();
+        (attached.standing, attached.fork)
+    };
+    assert_eq!(attach(&[("a1", 5)]).await, (Standing::Born, None));
+    // Copied at batch 10, the first of the two goes on to batch 20 before it is started anew.
+    assert_eq!(attach(&[("a1", 5), ("a2", 20)]).await, (Standing::Ours, Some(20)));
+    assert_eq!(attach(&[("a1", 5), ("b1", 10)]).await, (Standing::Twin, Some(10)));
 }
 
 mod lies;

@@ -64,7 +64,7 @@ impl Store for TestStore {
         concerns() -> Vec<Concern>;
         attach(site: &SiteKey, zone: &str, writer: &WriterId, today: NaiveDate, claim: &Claim) -> Attached;
         writers(site: &SiteKey) -> Vec<(WriterId, i64)>;
-        retire(site: &SiteKey, writers: &[WriterId]) -> u64;
+        retire(site: &SiteKey, writers: &[WriterId], today: NaiveDate) -> u64;
         note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;

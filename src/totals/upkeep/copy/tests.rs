@@ -110,7 +110,7 @@ async fn a_writer_that_was_retired_is_refused_by_every_copy_and_no_other_is() {
             let attached = from.store.attach(&site(), "", by, day("2024-01-09"), &claim).await.unwrap();
             assert_eq!(attached.standing, Standing::Ours);
         }
-        from.store.retire(&site(), std::slice::from_ref(&gone)).await.unwrap();
+        from.store.retire(&site(), std::slice::from_ref(&gone), day("2024-01-09")).await.unwrap();
         for to in [Place::embedded().await, Place::redis().await] {
             let (settings, _) = other(&to).await;
             copied(&dump(&from).await, &settings, WITH_SALTS).await.unwrap();
