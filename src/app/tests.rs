@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::totals::Breakable;
+use crate::totals::tests::Breakable;
 
 fn config(dir: &Path, flush: &str) -> Config {
     let dir = dir.display().to_string();

@@ -210,13 +210,7 @@ impl Journal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Asks for a sync that fails.
-    #[cfg(test)]
-    pub fn break_sync(&self) {
-        let file = Arc::new(
-            crate::totals::disk::files::Folder::from(std::path::Path::new("/dev")).open("null").unwrap(),
-        );
-        self.requests.send(SyncRequest { file, upto: self.state().log.end(), asked_ms: 0 }).unwrap();
-    }
 }
+
+#[cfg(test)]
+mod tests;
