@@ -158,7 +158,9 @@ fn named_hour(name: &str) -> Option<Bucket> {
     let size = offset.get(1..)?.split(':').zip([3600, 60, 1]).map(seconds).sum::<Option<i32>>()?;
     let offset_s = if offset.starts_with('-') { -size } else { size };
     let hour = hour.parse().ok().filter(|hour| *hour < 24 && size < 26 * 3600)?;
-    Some(Bucket::Hour(day.parse().ok()?, hour, offset_s))
+    // No year has more than four digits.
+    let day = Some(day).filter(|day| day.len() == 10)?.parse().ok()?;
+    Some(Bucket::Hour(day, hour, offset_s))
 }
 
 impl Bucket {

@@ -18,7 +18,7 @@ use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
-use crate::totals::store::contract::Store;
+use crate::totals::store::contract::{Store, written_day};
 
 const FILE: &str = "salts";
 
@@ -151,7 +151,7 @@ fn save(by_day: &ByDay, dir: &DataDir) -> io::Result<()> {
 fn parse(line: &str) -> Option<((SiteKey, NaiveDate), Salt)> {
     let mut words = line.split(' ');
     let site = SiteKey::new(words.next()?)?;
-    let day = words.next()?.parse().ok()?;
+    let day = written_day(words.next()?)?;
     let key = u128::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
     Some(((site, day), Salt { key, shared: words.next()? == "shared" }))
 }
@@ -162,6 +162,15 @@ mod tests {
     use crate::totals::disk::faults::Faults;
     use crate::totals::disk::files::Folder;
     use crate::totals::store::model::Model;
+
+    #[test]
+    fn a_day_that_no_clock_tells_is_no_day_of_a_salt() {
+        let line = |day: &str| format!("lamdong {day} {:032x} shared", 7);
+        assert!(parse(&line("2026-11-23")).is_some());
+        for day in ["-262143-01-01", "+262142-12-31", "0001-01-01", "1999-12-31", "2026-11-3", ""] {
+            assert!(parse(&line(day)).is_none(), "{day}");
+        }
+    }
 
     #[tokio::test]
     async fn salts_that_cannot_be_saved_are_not_in_force_and_are_drawn_and_shared_again() {

@@ -138,10 +138,10 @@ pub struct Attached {
 /// No data set began before this day: a store that says so is not believed, and no day before it is asked for.
 pub const EARLIEST_DAY: NaiveDate = NaiveDate::from_ymd_opt(2000, 1, 1).expect("a day of the calendar");
 
-/// Reads the first day of a data set.
-pub fn first_day(text: &str) -> Option<NaiveDate> {
+/// Reads a day as a store or a file writes it.
+pub fn written_day(text: &str) -> Option<NaiveDate> {
     let day: NaiveDate = text.parse().ok().filter(|day| *day >= EARLIEST_DAY)?;
-    (day.to_string() == text).then_some(day)
+    (text.len() == 10 && day.to_string() == text).then_some(day)
 }
 
 /// Whether a text can be the id of a data set or of a writer: such ids become words of files.

@@ -438,7 +438,8 @@ impl Data {
         }
         hash.applied.push(name);
         hash.markers.insert(writer.clone(), part.id);
-        hash.revision = part.revision.map_or(hash.revision, |revision| revision.max(hash.revision + 1).min(MAX_SUM));
+        hash.revision =
+            part.revision.map_or(hash.revision, |revision| revision.max(hash.revision + 1).min(MAX_SUM));
         Ok(Outcome::Applied)
     }
 }

@@ -51,7 +51,7 @@ impl StoreUrl {
 
     /// Whether it names a Redis that is reached through TLS.
     pub fn is_encrypted(&self) -> bool {
-        matches!(self, StoreUrl::Redis(url) if url.starts_with("rediss://"))
+        matches!(self, StoreUrl::Redis(url) if url.split(':').next().is_some_and(|s| s.eq_ignore_ascii_case("rediss")))
     }
 
     /// In full, with the password.

@@ -100,10 +100,7 @@ impl<S: Store> Reader<'_, S> {
     }
 
     /// Views and visits of all time, of sites in their order.
-    pub async fn of_all_time(
-        &self,
-        sites: &[Arc<Site>],
-    ) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
+    pub async fn of_all_time(&self, sites: &[Arc<Site>]) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
         let hash = |site: &Arc<Site>| HashName::new(&site.key, Bucket::All, HashKind::Sums);
         let (found, bears) =
             self.of_hashes(sites.iter().map(hash).collect(), SUMS.map(Arc::from).into()).await?;

@@ -21,7 +21,7 @@ use self::tables::{
 };
 use super::contract::{
     Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top, WriterId,
-    check, first_day, is_id,
+    check, is_id, written_day,
 };
 use super::dump::{Fields, Fill, RETIRED, StoredName, last_of_retired, seen_as_day};
 use crate::random;
@@ -86,7 +86,7 @@ impl Store for Embedded {
                 return Ok((Attached { dataset, since: today, standing, fork: None }, false));
             }
             let since = match text_of(&meta, &key(&site, "since"))? {
-                Some(since) => today.min(first_day(&since).ok_or_else(|| damaged("since", &since))?),
+                Some(since) => today.min(written_day(&since).ok_or_else(|| damaged("since", &since))?),
                 None => today,
             };
             if text_of(&meta, &key(&site, format!("run:{}", writer.0)))?.as_deref() == Some(RETIRED) {

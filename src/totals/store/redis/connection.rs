@@ -10,21 +10,24 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
-    IntoConnectionInfo, Pipeline, RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue,
+    IntoConnectionInfo, Pipeline, RedisError, RedisResult, Value,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 
 use super::keys::key;
 use crate::sites::SiteKey;
@@ -37,18 +40,25 @@ use crate::totals::store::url::StoreUrl;
 const LONGEST_REPLY: usize = 32 << 20;
 
 /// Most steps of a scan: of a thousand million names, or of as many fields of a hash.
-const MOST_STEPS: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+const MOST_STEPS: usize = 1 << 20;
+
+/// Most names that a scan gathers: a site of a hundred years has as many.
+const MOST_NAMES: usize = 1 << 20;
 
 /// The connection to the server, which is made anew after a fault.
 pub struct Connection {
-    client: Client,
+    server: ConnectionInfo,
+    /// What a server that is asked over TLS is checked with.
+    tls: Option<TlsConnector>,
     timeout: Duration,
+    /// Most steps of a scan.
+    pub(super) most_steps: usize,
     /// The password, to keep it out of texts.
     secret: Option<String>,
     slot: Mutex<Slot>,
     made: AtomicU64,
-    /// A reply has been longer than any that was asked for.
-    overran: Arc<AtomicBool>,
+    /// Bytes that the server has told since it was asked last.
+    told: Arc<AtomicUsize>,
 }
 
 /// The connection, if there is one, and which one it is.
@@ -66,21 +76,21 @@ pub type Replies = Vec<RedisResult<Value>>;
 impl Connection {
     /// Takes the settings; does not connect.
     pub fn new(config: &StoreConfig) -> Result<Self, StoreError> {
-        // Another part of the process may have installed it before: the result does not matter.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(Self::with(client(config)?, config.timeout))
+        let server = config.url.reveal().into_connection_info().map_err(|err| unusable(&err))?;
+        let tls = tls(config).map_err(StoreError::refused)?;
+        Ok(Self::with(server, tls, config.timeout, MOST_STEPS))
     }
 
     /// Another one to the same server, for work that must not hold up this one.
     pub fn another(&self) -> Self {
-        Self::with(self.client.clone(), self.timeout)
+        Self::with(self.server.clone(), self.tls.clone(), self.timeout, self.most_steps)
     }
 
-    fn with(client: Client, timeout: Duration) -> Self {
-        let secret = client.get_connection_info().redis_settings().password();
+    fn with(server: ConnectionInfo, tls: Option<TlsConnector>, timeout: Duration, most_steps: usize) -> Self {
+        let secret = server.redis_settings().password();
         let secret = secret.filter(|secret| !secret.is_empty()).map(str::to_owned);
-        let (slot, made, overran) = Default::default();
-        Connection { client, timeout, secret, slot, made, overran }
+        let (slot, made, told) = Default::default();
+        Connection { server, tls, timeout, most_steps, secret, slot, made, told }
     }
 
     /// How many connections have been made.
@@ -103,6 +113,7 @@ impl Connection {
         }
         pipe.ignore_errors();
         let deadline = Instant::now() + self.timeout;
+        self.told.store(0, Ordering::Relaxed);
         let mut retried = false;
         loop {
             let linked = timeout_at(deadline, self.connection()).await;
@@ -117,7 +128,7 @@ impl Connection {
                 }
                 Ok(Err(err)) => {
                     self.forget(number).await;
-                    if retried || !err.is_io_error() || self.overran.load(Ordering::Acquire) {
+                    if retried || !err.is_io_error() || self.overran() {
                         return Err(self.broken(&err));
                     }
                     retried = true;
@@ -154,13 +165,16 @@ impl Connection {
     /// The keys that match a pattern. For tools: it walks all keys of the server.
     pub async fn keys(&self, pattern: &str) -> Result<BTreeSet<String>, StoreError> {
         let (mut found, mut cursor) = (BTreeSet::new(), 0u64);
-        for _ in 0..MOST_STEPS {
+        for _ in 0..self.most_steps {
             let mut scan = redis::cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(STEP);
             let (next, keys): (u64, Vec<String>) = self.only(&scan).await?;
             found.extend(keys);
             if next == 0 {
                 return Ok(found);
+            }
+            if found.len() > MOST_NAMES {
+                break;
             }
             cursor = next;
         }
@@ -175,10 +189,10 @@ impl Connection {
     ) -> Result<(Fields, Option<String>), StoreError> {
         let from = from.as_deref().and_then(|from| from.split_once(' '));
         let (cursor, steps) = from.unwrap_or(("0", "0"));
-        let steps = steps.parse().unwrap_or(MOST_STEPS) + 1;
+        let steps = steps.parse().unwrap_or(self.most_steps) + 1;
         let mut scan = redis::cmd("HSCAN");
         let (next, fields): (u64, _) = self.only(scan.arg(key).arg(cursor).arg("COUNT").arg(STEP)).await?;
-        if steps > MOST_STEPS {
+        if steps > self.most_steps {
             return Err(endless("HSCAN"));
         }
         Ok((fields, (next != 0).then(|| format!("{next} {steps}"))))
@@ -190,26 +204,39 @@ impl Connection {
         if let Some(connection) = &slot.connection {
             return Ok((slot.number, connection.clone()));
         }
-        // The caller's deadline bounds both.
-        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let connection = match self.client.get_connection_info().addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                let redis = self.client.get_connection_info().redis_settings();
-                let stream = Bounded { stream, told: 0, overran: self.overran.clone() };
-                let (connection, driver) =
-                    MultiplexedConnection::new_with_config(redis, stream, config).await?;
-                slot.driver.spawn(driver);
-                connection
+        let (host, port, tls) = match (self.server.addr(), &self.tls) {
+            (ConnectionAddr::Tcp(host, port), None) => (host, port, None),
+            (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => (host, port, Some(tls)),
+            _ => return Err((ErrorKind::InvalidClientConfig, "not the address of a server").into()),
+        };
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let connection = match tls {
+            None => self.speak(stream, &mut slot).await?,
+            Some(tls) => {
+                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                self.speak(tls.connect(name, stream).await?, &mut slot).await?
             }
-            // Within TLS the library reads for itself: only the deadline bounds a reply.
-            _ => self.client.get_multiplexed_async_connection_with_config(&config).await?,
         };
         slot.number += 1;
         self.made.store(slot.number, Ordering::Release);
         slot.connection = Some(connection.clone());
         Ok((slot.number, connection))
+    }
+
+    /// Speaks with the server over a stream, on which it may tell only so much.
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        slot: &mut Slot,
+    ) -> RedisResult<MultiplexedConnection> {
+        // The caller's deadline bounds both.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let stream = Bounded { stream, told: self.told.clone() };
+        let settings = self.server.redis_settings();
+        let (connection, driver) = MultiplexedConnection::new_with_config(settings, stream, config).await?;
+        slot.driver.spawn(driver);
+        Ok(connection)
     }
 
     /// Drops a connection, unless another took its place.
@@ -222,10 +249,12 @@ impl Connection {
 
     /// Why a connection broke.
     fn broken(&self, err: &RedisError) -> StoreError {
-        match self.overran.swap(false, Ordering::AcqRel) {
-            true => StoreError::refused("it answers without end"),
-            false => self.fault(err),
-        }
+        if self.overran() { StoreError::refused("it answers without end") } else { self.fault(err) }
+    }
+
+    /// Whether what the server told is longer than anything that is asked for.
+    fn overran(&self) -> bool {
+        self.told.load(Ordering::Relaxed) > LONGEST_REPLY
     }
 
     fn late(&self) -> StoreError {
@@ -251,33 +280,30 @@ impl Connection {
     }
 }
 
-/// A connection whose server may tell so much before it is asked again, and no more.
-struct Bounded {
-    stream: TcpStream,
-    told: usize,
-    overran: Arc<AtomicBool>,
+/// A stream on which the server may tell so much before it is asked again, and no more.
+struct Bounded<S> {
+    stream: S,
+    told: Arc<AtomicUsize>,
 }
 
-impl AsyncRead for Bounded {
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.told > LONGEST_REPLY {
-            self.overran.store(true, Ordering::Release);
+        if self.told.load(Ordering::Relaxed) > LONGEST_REPLY {
             return Poll::Ready(Err(io::Error::other("too long")));
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.told += buffer.filled().len() - before;
+        self.told.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
         read
     }
 }
 
-impl AsyncWrite for Bounded {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.told = 0;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -293,41 +319,40 @@ impl AsyncWrite for Bounded {
 /// Whether `store.tls_ca_file` can be used with `store.url`, or what is wrong with it in words. Nobody is asked.
 pub fn check_authorities(config: &StoreConfig) -> Result<(), String> {
     match (&config.tls_ca_file, &config.url) {
-        (Some(path), StoreUrl::Redis(_)) if config.url.is_encrypted() => {
-            let info = connection_info(config).map_err(|error| error.to_string())?;
-            trusting(info, path).map(drop)
-        }
+        (Some(path), StoreUrl::Redis(_)) if config.url.is_encrypted() => authorities(path).map(drop),
         (Some(_), StoreUrl::Redis(_)) => Err("store.url is redis://, which is not encrypted".to_owned()),
         _ => Ok(()),
     }
 }
 
-fn client(config: &StoreConfig) -> Result<Client, StoreError> {
-    let info = connection_info(config)?;
-    let Some(path) = &config.tls_ca_file else {
-        return Client::open(info).map_err(|err| unusable(&err));
+/// What the server is checked with, where it is asked over TLS.
+fn tls(config: &StoreConfig) -> Result<Option<TlsConnector>, String> {
+    let trusted = match &config.tls_ca_file {
+        Some(_) if !config.url.is_encrypted() => {
+            return Err("store.tls_ca_file is for rediss:// only".to_owned());
+        }
+        _ if !config.url.is_encrypted() => return Ok(None),
+        Some(path) => authorities(path).map_err(|why| format!("{}: {why}", path.display()))?,
+        None => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
     };
-    if !config.url.is_encrypted() {
-        return Err(StoreError::refused("store.tls_ca_file is for rediss:// only"));
-    }
-    trusting(info, path).map_err(|why| StoreError::refused(format!("{}: {why}", path.display())))
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().map_err(|err| err.to_string())?;
+    Ok(Some(Arc::new(config.with_root_certificates(trusted).with_no_client_auth()).into()))
 }
 
-fn connection_info(config: &StoreConfig) -> Result<ConnectionInfo, StoreError> {
-    let info = config.url.reveal().into_connection_info().map_err(|err| unusable(&err))?;
-    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
-}
-
-/// A client that trusts the authorities of a file, or what is wrong with the file.
-fn trusting(info: ConnectionInfo, authorities: &Path) -> Result<Client, String> {
-    let pem = std::fs::read(authorities).map_err(|err| format!("cannot be read ({err})"))?;
+/// The authorities of a file, or what is wrong with the file.
+fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let pem = std::fs::read(path).map_err(|err| format!("cannot be read ({err})"))?;
     if !pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
         return Err("holds no certificate in PEM".to_owned());
     }
-    let certificates = TlsCertificates { client_tls: None, root_cert: Some(pem) };
-    Client::build_with_tls(info, certificates).map_err(|err| {
-        format!("holds no certificate that can be used ({})", err.detail().unwrap_or("damaged"))
-    })
+    let mut trusted = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let added = certificate.map_err(|err| err.to_string());
+        let added = added.and_then(|certificate| trusted.add(certificate).map_err(|err| err.to_string()));
+        added.map_err(|why| format!("holds no certificate that can be used ({why})"))?;
+    }
+    Ok(trusted)
 }
 
 /// A URL that cannot be used. Only the kind of the fault is told: its detail may hold the password.

@@ -9,7 +9,7 @@ use redis::{FromRedisValue, RedisResult, Value};
 use super::connection::Connection;
 use super::keys::{key, stored_key};
 use crate::sites::SiteKey;
-use crate::totals::store::contract::{StoreConfig, StoreError};
+use crate::totals::store::contract::{StoreConfig, StoreError, written_day};
 use crate::totals::store::dump::{Dump, Fields, HASHES, Held, KeptSalt, SketchBytes, StoredName};
 
 /// Names that hold nothing to be counted: they live for minutes, or are asked for apart.
@@ -105,10 +105,10 @@ impl Dump for Keyspace {
         for name in self.0.keys(&key(site, "salt:*")).await? {
             let salt: Option<String> = self.0.only(redis::cmd("GET").arg(&name)).await?;
             let seconds: i64 = self.0.only(redis::cmd("TTL").arg(&name)).await?;
-            let day = name.rsplit(':').next().and_then(|day| day.parse().ok());
+            let day = name.rsplit(':').next().and_then(written_day);
             let salt = salt.and_then(|hex| u128::from_str_radix(&hex, 16).ok());
-            if let (Some(day), Some(salt), Ok(seconds)) = (day, salt, u64::try_from(seconds)) {
-                salts.push((day, salt.to_be_bytes(), Duration::from_secs(seconds)));
+            if let (Some(day), Some(salt), Ok(seconds)) = (day, salt, u32::try_from(seconds)) {
+                salts.push((day, salt.to_be_bytes(), Duration::from_secs(seconds.into())));
             }
         }
         Ok(salts)

@@ -25,7 +25,7 @@ pub use self::dump::Keyspace;
 use self::keys::{hash_key, key, marker_field, stored_key};
 use super::contract::{
     Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreConfig, StoreError, StoreText,
-    TOP_OF, Top, WriterId, check, first_day, is_id,
+    TOP_OF, Top, WriterId, check, is_id, written_day,
 };
 use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use crate::random;
@@ -400,7 +400,7 @@ fn attached(
     if !is_id(dataset) && (is_attached || !dataset.is_empty()) {
         return not_ours("dataset", dataset);
     }
-    let since = match first_day(since).filter(|since| *since <= today) {
+    let since = match written_day(since).filter(|since| *since <= today) {
         Some(since) => since,
         None if is_attached => return not_ours("since", since),
         None => today,

@@ -10,7 +10,7 @@ use super::keys::{hash_key, key, marker_field};
 use crate::calendar::{Bucket, Calendar, Period, Zone};
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, PartId};
-use crate::totals::store::contract::{StoreError, WriterId, first_day, is_id};
+use crate::totals::store::contract::{StoreError, WriterId, is_id, written_day};
 use crate::totals::store::dump::{RETIRED, STEP, last_of_retired};
 
 /// Most zones that a site is taken to have had.
@@ -35,7 +35,7 @@ async fn meta(connection: &Connection, site: &SiteKey) -> Result<HashMap<String,
 /// The keys of a site's hashes, made from its first day and its zones, those that it had before among them:
 /// nothing walks the keys of the server, which are those of all sites and of others.
 fn hashes(site: &SiteKey, meta: &HashMap<String, String>, today: NaiveDate) -> Vec<String> {
-    let since = meta.get("since").and_then(|since| first_day(since)).unwrap_or(today).min(today);
+    let since = meta.get("since").and_then(|since| written_day(since)).unwrap_or(today).min(today);
     // What waited elsewhere may be older; another clock may be ahead.
     let (since, until) = (since - Days::new(31), today + Days::new(2));
     let mut buckets = BTreeSet::from([Bucket::All]);

@@ -2,6 +2,11 @@
 
 use std::sync::Mutex;
 
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
 use super::*;
 use crate::totals::store::dump::Dump;
 use crate::totals::store::tests::servers::{Lie, array, bulk, liar};
@@ -10,6 +15,7 @@ use crate::totals::store::tests::servers::{Lie, array, bulk, liar};
 struct Lied {
     store: Redis,
     lie: Arc<Mutex<(&'static str, Vec<u8>)>>,
+    port: u16,
     _server: RedisServer,
 }
 
@@ -23,8 +29,9 @@ impl Lied {
             let endless = || if bytes.is_empty() { Lie::NeverEnds } else { Lie::Says(bytes.clone()) };
             (words[0] == command).then(endless)
         });
-        let store = open(&config(&format!("redis://127.0.0.1:{port}"))).await;
-        Lied { store, lie, _server: server }
+        let mut store = open(&config(&format!("redis://127.0.0.1:{port}"))).await;
+        store.connection.most_steps = 1000;
+        Lied { store, lie, port, _server: server }
     }
 
     fn lies(&self, command: &'static str, bytes: Vec<u8>) {
@@ -148,4 +155,39 @@ async fn what_has_no_end_ends() {
     said(lied.store.read(&writer("w"), vec![query]).await, "it answers without end");
     lied.lies("", Vec::new());
     assert_eq!(one_more(&lied.store, None, "m1").await.unwrap(), [Outcome::Applied]);
+}
+
+/// Speaks TLS in front of a server. Its port.
+async fn in_front(server: u16, cert: &str, key: &str) -> u16 {
+    let cert = CertificateDer::from_pem_file(cert).unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let acceptor = TlsAcceptor::from(Arc::new(config.with_single_cert(vec![cert], key).unwrap()));
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut behind = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await?;
+                tokio::io::copy_bidirectional(&mut acceptor.accept(stream).await?, &mut behind).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn what_has_no_end_ends_within_tls_too() {
+    let (lied, dir) = (Lied::new().await, tempfile::tempdir().unwrap());
+    let (cert, key) = certificate(dir.path(), "ours");
+    let port = in_front(lied.port, &cert, &key).await;
+    let config = config(&format!("rediss://127.0.0.1:{port}"));
+    let timeout = Duration::from_secs(600);
+    let store = open(&StoreConfig { tls_ca_file: Some(cert.into()), timeout, ..config }).await;
+    assert_eq!(one_more(&store, None, "m1").await.unwrap(), [Outcome::Applied]);
+    lied.lies("HMGET", Vec::new());
+    let query = Query { hash: hash("all"), fields: vec![] };
+    said(store.read(&writer("w"), vec![query]).await, "it answers without end");
 }
