@@ -77,6 +77,7 @@ struct Session {
 }
 
 impl Session {
+    /// Whether it has one of some flags.
     fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -163,7 +164,7 @@ impl Sessions {
     /// A view: finds or begins the visitor's session and makes the visitor online on the page.
     pub fn observe(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> Sighting {
         let Some(visitor) = visitor else { return Sighting::Anonymous };
-        let seen = self.touch(visitor, site, page, now, |session, alive| {
+        let seen = self.touch(visitor, site, page, now, self.max_sessions, |session, alive| {
             if alive && session.is(COUNTED) {
                 return Sighting::Known;
             }
@@ -171,6 +172,21 @@ impl Sessions {
             Sighting::Visit
         });
         seen.unwrap_or(Sighting::Full)
+    }
+
+    /// A view that is read back at start: its visitor's session is what it was then, whatever room there is now.
+    pub fn observe_again(
+        &self,
+        visitor: Option<Visitor>,
+        site: SiteId,
+        page: &Page,
+        at: Moment,
+        sighting: Sighting,
+        now: Moment,
+    ) {
+        let is_over = now.uptime_s().saturating_sub(at.uptime_s()) > self.timeout_s;
+        let Some(visitor) = visitor.filter(|_| !is_over && sighting != Sighting::Full) else { return };
+        self.touch(visitor, site, page, at, usize::MAX, |session, _| session.flags |= BEGUN | COUNTED);
     }
 
     /// Looks up the visitors and pages of a group before its views are observed. Without locks in between, the
@@ -201,7 +217,7 @@ impl Sessions {
     /// there is no room for that.
     pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> bool {
         let Some(visitor) = visitor else { return true };
-        let seen = self.touch(visitor, site, page, now, |session, alive| {
+        let seen = self.touch(visitor, site, page, now, self.max_sessions, |session, alive| {
             if !alive {
                 session.flags &= !(BEGUN | COUNTED);
             }
@@ -306,6 +322,8 @@ impl Sessions {
             let mut flags = if saved.begun { BEGUN } else { 0 };
             flags |= if saved.counted { COUNTED } else { 0 };
             let online_s = saved.online_s.saturating_sub(elapsed_s);
+            // Who stays online for less than a whole window has left.
+            flags |= if online_s > 0 && age.saturating_add(online_s) < self.window_s { LEAVING } else { 0 };
             let mut session = Session {
                 page: PageSlot::NONE,
                 online_until: t + online_s,
@@ -327,13 +345,14 @@ impl Sessions {
     }
 
     /// Notes a sign of life. `decide` is told whether the session was alive; what it returns is returned, or
-    /// none if the table is full.
+    /// none if the table holds `most` sessions already.
     fn touch<T>(
         &self,
         visitor: Visitor,
         site: SiteId,
         page: &Page,
         now: Moment,
+        most: usize,
         decide: impl FnOnce(&mut Session, bool) -> T,
     ) -> Option<T> {
         let t = now.uptime_s();
@@ -345,9 +364,9 @@ impl Sessions {
             Some((_, session)) => {
                 self.held.fetch_sub(1, Ordering::Relaxed);
                 // Its entries in the wheels have the old key and will find nothing.
-                Session { flags: session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | LEAVING), ..session }
+                Session { flags: session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL), ..session }
             }
-            None if self.held() >= self.max_sessions => {
+            None if self.held() >= most => {
                 self.metrics.bound(Bound::Sessions);
                 return None;
             }
@@ -372,10 +391,19 @@ impl Sessions {
         let t = now.uptime_s();
         let alive = session.is(BEGUN) && t.saturating_sub(session.last_life) <= self.timeout_s;
         let decided = decide(session, alive);
-        session.last_life = t;
-        session.online_until = t + self.window_s;
-        session.flags &= !LEAVING;
-        self.come_online(key, session, page, now);
+        let left = session.is(LEAVING).then(|| session.online_until.saturating_sub(LEAVE_GRACE_S));
+        let is_latest = t >= left.unwrap_or(session.last_life);
+        session.last_life = session.last_life.max(t);
+        if is_latest {
+            session.online_until = t + self.window_s;
+            session.flags &= !LEAVING;
+            self.come_online(key, session, page, now);
+        } else if session.is(ONLINE) {
+            // Read back at start: a later sign was in the checkpoint, and says where the visitor is.
+            self.arm_online(key, session, &mut self.presence());
+        } else if !session.is(IN_ONLINE_WHEEL | IN_END_WHEEL) {
+            self.arm_end(key, session);
+        }
         decided
     }
 
@@ -390,10 +418,7 @@ impl Sessions {
             }
             session.page = slot;
         }
-        if !session.is(IN_ONLINE_WHEEL) {
-            presence.arm_online(session.online_until, key);
-            session.flags |= IN_ONLINE_WHEEL;
-        }
+        self.arm_online(key, session, &mut presence);
         drop(presence);
         if !was_online {
             session.flags |= ONLINE;
@@ -453,6 +478,13 @@ impl Sessions {
         let timeout_s = self.timeout_s;
         drop(session);
         self.remove_if(key, |session| !session.is(ONLINE) && t > session.last_life + timeout_s);
+    }
+
+    fn arm_online(&self, key: u64, session: &mut Session, presence: &mut Presence) {
+        if !session.is(IN_ONLINE_WHEEL) {
+            presence.arm_online(session.online_until, key);
+            session.flags |= IN_ONLINE_WHEEL;
+        }
     }
 
     fn arm_end(&self, key: u64, session: &mut Session) {

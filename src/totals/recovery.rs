@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Sighting};
 use crate::sites::{Registry, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::delivery::Parts;
@@ -23,7 +23,7 @@ use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::{Damage, Harm, Segments};
 use crate::totals::disk::losses::{Cause, Losses};
 use crate::totals::intake::Intake;
-use crate::totals::intake::ids::Ids;
+use crate::totals::intake::ids::{self, Ids};
 use crate::totals::intake::journal::{self, Journal, Sync};
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store;
@@ -222,16 +222,18 @@ impl Recovered<'_> {
     /// online, its session goes on, its id is known.
     fn take_again(&mut self, record: &Record<'_>, uncounted: bool, unseen: bool) {
         self.views += u64::from(uncounted);
-        if unseen && let Some(id) = record.id {
-            self.ids.take(id);
+        let age_ms = self.now.unix_ms.saturating_sub(record.at_ms);
+        if unseen && age_ms < ids::REMEMBER_MS as i64 && let Some(id) = record.id {
+            self.ids.take_again(id);
         }
         let Some(site) = self.site_of(record.site, uncounted) else { return };
         let view = view_of(record, site, self.now);
         if unseen && self.sites.at(site).is_some() {
-            self.sessions.observe(view.visitor, site, &view.page, view.at);
+            self.sessions.observe_again(view.visitor, site, &view.page, view.at, record.sighting, self.now);
         }
         if uncounted {
-            self.tally.count_run(&[CountedView { view, visit: record.visit }], true);
+            let visit = record.sighting == Sighting::Visit;
+            self.tally.count_run(&[CountedView { view, visit }], true);
         }
     }
 

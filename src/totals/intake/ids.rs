@@ -66,9 +66,21 @@ impl Ids {
         if is_full {
             return Taken::NoRoom;
         }
-        part.0[YOUNG].insert_unique(id, id, |id| *id);
-        self.held += 1;
+        self.remember(id, YOUNG);
         Taken::New
+    }
+
+    /// Takes the id of a view that is read back: there was room for it.
+    pub fn take_again(&mut self, id: u64) {
+        self.remember(id, YOUNG);
+    }
+
+    fn remember(&mut self, id: u64, age: usize) {
+        let part = self.part(id);
+        if !part.holds(id) {
+            part.0[age].insert_unique(id, id, |id| *id);
+            self.held += 1;
+        }
     }
 
     /// The group was undone.
@@ -109,11 +121,7 @@ impl Ids {
         };
         let young = young.into_iter().map(|id| (id, YOUNG));
         for (id, age) in young.chain(old.into_iter().map(|id| (id, OLD))) {
-            let part = self.part(id);
-            if !part.holds(id) {
-                part.0[age].insert_unique(id, id, |id| *id);
-                self.held += 1;
-            }
+            self.remember(id, age);
         }
     }
 }

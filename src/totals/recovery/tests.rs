@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 
 use super::*;
-use crate::calendar::{Calendar, CivilHour, Period, Zone};
+use crate::calendar::{Calendar, CivilHour, PerPeriod, Period, Zone};
 use crate::clock::Hand;
 use crate::ingest::{Beacon, Kind};
 use crate::sessions;
@@ -32,6 +32,7 @@ use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
+mod replay;
 mod simulation;
 
 const MINUTE: u64 = 60;
@@ -158,7 +159,7 @@ impl Process {
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
         let store = async || TestStore::open(&config.store, &config.data_dir).await.unwrap();
         // However busy the machine is: what is known after the start is compared.
-        Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics).await
+        Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics, 1000).await
     }
 
     async fn start_on(
@@ -169,11 +170,12 @@ impl Process {
         clock: &Clock,
         sites: Arc<Registry>,
         metrics: Arc<Metrics>,
+        max_sessions: usize,
     ) -> Process {
         let table = sessions::Config {
             online_window: Duration::from_secs(5 * MINUTE),
             visit_timeout: Duration::from_secs(30 * MINUTE),
-            max_sessions: 1000,
+            max_sessions,
         };
         let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
         let (config, table) = (config.clone(), sessions.clone());
