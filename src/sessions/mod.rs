@@ -225,17 +225,23 @@ impl Sessions {
         seen.is_some()
     }
 
-    /// A leave: the visitor goes offline in 30 s unless it gives another sign.
-    pub fn leave(&self, visitor: Option<Visitor>, now: Moment) {
+    /// A leave: the visitor goes offline in 30 s unless it gives another sign. One of another page than the
+    /// visitor is on is none: the visitor reads on in another tab.
+    pub fn leave(&self, visitor: Option<Visitor>, page: &Page, now: Moment) {
         let Some(visitor) = visitor else { return };
         let due = now.uptime_s() + LEAVE_GRACE_S;
         for id in [Some(visitor.today), visitor.beside].into_iter().flatten() {
             let Some(mut session) = self.map.get_mut(&id.0) else { continue };
             // A second leave does not put off the first.
-            if session.is(ONLINE) && !session.is(LEAVING) && due < session.online_until {
+            let mut presence = self.presence();
+            if session.is(ONLINE)
+                && !session.is(LEAVING)
+                && due < session.online_until
+                && presence.is_page(session.page, page.key())
+            {
                 session.online_until = due;
                 session.flags |= LEAVING;
-                self.presence().leaving(due, id.0);
+                presence.leaving(due, id.0);
             }
             return;
         }

@@ -178,8 +178,9 @@ impl Run {
         let (site, who) = (SiteId(site), visitor(today, yesterday));
         if let Kind::Leave = kind {
             let known = [Some(today), yesterday].into_iter().flatten().find(|key| self.holds(*key));
-            self.real.leave(who, now);
-            if let Some(seen) = known.and_then(|key| self.model.seen.get_mut(&key)) {
+            self.real.leave(who, &page_of(site, page), now);
+            let seen = known.and_then(|key| self.model.seen.get_mut(&key));
+            if let Some(seen) = seen.filter(|seen| seen.page == page) {
                 seen.left.get_or_insert(t);
             }
             return;
@@ -277,7 +278,7 @@ fn the_wheels_hold_two_entries_a_session_however_often_it_gives_a_sign() {
             match (second + who) % 3 {
                 0 => _ = real.observe(visitor(who, None), SiteId(0), &page, now),
                 1 => _ = real.ping(visitor(who, None), SiteId(0), &page, now),
-                _ => real.leave(visitor(who, None), now),
+                _ => real.leave(visitor(who, None), &page, now),
             }
         }
         while real.sweep(now, 7) {}
@@ -328,7 +329,7 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
                     let (who, page) =
                         (visitor(lane * 1000 + n % 500, None), page_of(SiteId(0), (n % 3) as u8));
                     match n % 5 {
-                        4 => real.leave(who, clock.now()),
+                        4 => real.leave(who, &page, clock.now()),
                         3 => _ = real.ping(who, SiteId(0), &page, clock.now()),
                         _ => _ = real.observe(who, SiteId(0), &page, clock.now()),
                     }

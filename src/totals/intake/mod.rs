@@ -187,7 +187,7 @@ impl Intake {
     fn tell(&self, sessions: &Sessions, sign: &Beacon) {
         let taken = match sign.kind {
             Kind::Leave => {
-                sessions.leave(sign.visitor, sign.at);
+                sessions.leave(sign.visitor, &sign.page, sign.at);
                 true
             }
             _ => sessions.ping(sign.visitor, sign.site, &sign.page, sign.at),
