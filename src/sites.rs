@@ -2,6 +2,10 @@
 //! process runs, even after it was removed. The running civil hour of each is looked up in the zone's rules once an
 //! hour and not once a request ([`Hours`]).
 
+mod shares;
+
+pub use shares::Shares;
+
 use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;

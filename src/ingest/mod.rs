@@ -12,7 +12,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
 pub use client::{Client, ClientHeader, Proxies};
-pub use page::{MAX_PAGE, Page};
+pub use page::{MAX_PAGE, OTHER, Page};
 pub use reason::Reason;
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
 pub use wire::{Kind, Said};

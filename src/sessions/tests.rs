@@ -16,6 +16,7 @@ fn table(window_s: u64, timeout_s: u64, max_sessions: usize, clock: &Clock) -> S
         online_window: Duration::from_secs(window_s),
         visit_timeout: Duration::from_secs(timeout_s),
         max_sessions,
+        max_pages: 1000,
     };
     let metrics = Arc::new(Metrics::new(&Sites::default(), max_sessions).unwrap());
     Sessions::new(config, usize::from(SITES), metrics, clock.now())
@@ -25,7 +26,7 @@ fn table(window_s: u64, timeout_s: u64, max_sessions: usize, clock: &Clock) -> S
 fn entries(of: &Sessions) -> [usize; 3] {
     let presence = of.presence();
     let held = |wheel: &presence::Wheel| wheel.slots.iter().map(Vec::len).sum();
-    [held(&presence.online), held(&presence.ended), presence.leaving.len()]
+    [held(&presence.online), held(&presence.ended), held(&presence.leaving)]
 }
 
 fn page_of(site: SiteId, page: u8) -> Page {
@@ -284,7 +285,7 @@ fn the_wheels_hold_two_entries_a_session_however_often_it_gives_a_sign() {
         while real.sweep(now, 7) {}
         let [online, ended, leaving] = entries(&real);
         assert!(online <= 20 && ended <= 20, "{online} and {ended} entries after {second} s");
-        assert!(leaving <= 20 * 31 / 3 + 20, "{leaving} leaves of the last 30 s");
+        assert!(leaving <= 20, "{leaving} entries of those who left after {second} s");
         assert_eq!(real.online(SiteId(0), now), if second == 0 { 14 } else { 20 });
     }
 }
@@ -373,4 +374,66 @@ fn looking_ahead_sees_who_stays_on_a_page_and_changes_nothing() {
     assert_eq!(ahead(100..1100), 0);
     assert_eq!(ahead(0..1), 0, "one view is looked up when it is observed");
     assert_eq!(table.export(now), before);
+}
+
+#[test]
+fn a_site_that_fills_the_table_leaves_others_their_part_and_gets_no_room_back_before_time() {
+    let (clock, hand) = Clock::by_hand(0);
+    let real = table(10, 10, 100, &clock);
+    real.share_among(2);
+    let views = |site: u16, from: u64, readers: u64| {
+        let page = page_of(SiteId(site), 0);
+        let view = |who: &u64| real.observe(visitor(*who, None), SiteId(site), &page, clock.now());
+        (from..from + readers).filter(|who| view(who) == Sighting::Visit).count()
+    };
+    assert_eq!((views(0, 1, 100), views(1, 1001, 100), real.held()), (75, 25, 100));
+    assert_eq!(real.metrics_of_bounds(), 25.0 + 75.0);
+    hand.advance(Duration::from_secs(12));
+    while real.sweep(clock.now(), 7) {}
+    assert_eq!((real.held(), views(1, 2001, 100), views(0, 3001, 100)), (0, 75, 25));
+}
+
+#[test]
+fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
+    let (clock, hand) = Clock::by_hand(0);
+    let config = Config {
+        online_window: Duration::from_secs(60),
+        visit_timeout: Duration::from_secs(60),
+        max_sessions: 1000,
+        max_pages: 3,
+    };
+    let metrics = Arc::new(Metrics::new(&Sites::default(), 1000).unwrap());
+    let real = Sessions::new(config, usize::from(SITES), metrics, clock.now());
+    let observe = |who: u64, site: u16, page: u8| {
+        real.observe(visitor(who, None), SiteId(site), &page_of(SiteId(site), page), clock.now())
+    };
+    for who in 0..20u8 {
+        observe(who.into(), 0, who);
+    }
+    observe(100, 1, 0);
+    let now = clock.now();
+    let online = |page| real.page_online(&page_of(SiteId(0), page), now);
+    assert_eq!((online(0), online(2), online(3), real.online(SiteId(0), now)), (1, 1, 0, 20));
+    let kept = |real: &Sessions| real.presence().pages().iter().filter(|(_, text)| !text.is_empty()).count();
+    assert_eq!(kept(&real), 3 + 1 + 1);
+    assert_eq!(real.metrics_of_bounds(), 17.0);
+    // Who is on a page without a place stays there, and can leave it.
+    observe(19, 0, 19);
+    assert_eq!(real.metrics_of_bounds(), 17.0);
+    real.leave(visitor(19, None), &page_of(SiteId(0), 19), now);
+    real.leave(visitor(18, None), &page_of(SiteId(0), 0), now);
+    hand.advance(Duration::from_secs(31));
+    assert_eq!(real.online(SiteId(0), clock.now()), 19);
+    hand.advance(Duration::from_secs(60));
+    while real.sweep(clock.now(), 7) {}
+    assert_eq!((real.online(SiteId(0), clock.now()), kept(&real)), (0, 0));
+}
+
+impl Sessions {
+    /// How often a bound rejected something.
+    fn metrics_of_bounds(&self) -> f64 {
+        let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
+        let bounds = text.lines().filter(|line| line.starts_with("footfall_bounds_reached_total"));
+        bounds.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use self::group::{Group, Written};
-use self::ids::{Ids, Taken};
+use self::ids::{Generations, Ids, Taken};
 use self::journal::{Journal, Sync};
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Reason};
@@ -152,7 +152,7 @@ impl Intake {
         let all = group.views.len();
         let mut ids = self.ids();
         group.views.retain_mut(|counted| {
-            let taken = counted.view.id.map(|id| ids.take(id));
+            let taken = counted.view.id.map(|id| ids.take(id, counted.view.site));
             if taken == Some(Taken::NoRoom) {
                 self.metrics.bound(Bound::Ids);
                 // Neither does a start remember it.
@@ -238,9 +238,14 @@ impl Intake {
         (open.ended, open.undone)
     }
 
-    /// The ids for the checkpoint: younger, older. Those of groups that are not yet written are among them.
-    pub fn export_ids(&self) -> (Vec<u64>, Vec<u64>) {
-        let mut ids = (Vec::new(), Vec::new());
+    /// Shares the room for ids among so many sites.
+    pub fn share_among(&self, sites: usize) {
+        self.ids().share_among(sites);
+    }
+
+    /// The ids for the checkpoint. Those of groups that are not yet written are among them.
+    pub fn export_ids(&self) -> Generations {
+        let mut ids = Generations::default();
         // Part by part: no view waits for the whole copy.
         (0..ids::PARTS).for_each(|part| self.ids().export(part, &mut ids));
         ids

@@ -30,7 +30,7 @@ use crate::totals::store::tests::TestStore;
 use crate::totals::store::url::StoreUrl;
 use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
-use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
+use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written, cases};
 
 mod replay;
 mod simulation;
@@ -176,6 +176,7 @@ impl Process {
             online_window: Duration::from_secs(5 * MINUTE),
             visit_timeout: Duration::from_secs(30 * MINUTE),
             max_sessions,
+            max_pages: 1000,
         };
         let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
         let (config, table) = (config.clone(), sessions.clone());
@@ -555,7 +556,7 @@ impl Run {
         }
         for ((site, bucket), views) in pages {
             let mut texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
-            texts.push(crate::totals::tally::pages::OTHER.to_owned());
+            texts.push(crate::ingest::OTHER.to_owned());
             let found: u64 = read(site, bucket, HashKind::Pages, &texts).await.iter().sum();
             assert_eq!(found, views, "pages of {bucket} add up");
         }
@@ -581,8 +582,7 @@ fn what_was_answered_is_counted_once_whatever_happens_to_the_process() {
         prop_oneof![Just(3usize), Just(1000)],
         prop_oneof![4 => Just(Sync::EverySecond), 1 => Just(Sync::Always)],
     );
-    let mut runner =
-        TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(crate::totals::cases(16)) });
+    let mut runner = TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(cases(16)) });
     runner
         .run(&(steps, ways), |(steps, (max_pages, sync))| {
             run(&steps, max_pages, sync);

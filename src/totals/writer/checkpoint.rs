@@ -8,12 +8,12 @@
 //!          · count of sites, text …             all below name a site by its index here
 //!          · count of online pages, (site varint, text) …
 //!          · count of sessions, (visitor u64, site varint, page u32, age u32 s, online u32 s, flags u8) …
-//!          · count of younger ids, u64 … · count of older ids, u64 …
+//!          · count of younger ids, (u64, site varint) … · the same of older ones
 //!          · count of figures, (site varint, civil hour, 5 × (views varint, visits varint),
 //!            4 × earlier visitors varint, sketch: length varint and bytes, 5 × revision varint,
 //!            data set text) …
 //!          · count of pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
-//! format 1 has neither revisions nor data sets
+//! format 1 has neither revisions, nor data sets, nor sites of ids
 //! ```
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
@@ -29,6 +29,7 @@ use crate::totals::batch::part::{HashName, LastParts, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::frame::Position;
+use crate::totals::intake::ids::Generations;
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::running::Stored;
 
@@ -58,7 +59,7 @@ pub struct Checkpoint {
     pub last_parts: LastParts,
     pub sites: Vec<SiteKey>,
     pub sessions: Export,
-    pub ids: (Vec<u64>, Vec<u64>),
+    pub ids: Generations,
     pub figures: Vec<(usize, Stored)>,
     pub pages: Vec<KnownPage>,
 }
@@ -82,8 +83,12 @@ impl Checkpoint {
             body.put_text(text);
         });
         put_all(&mut body, &self.sessions.sessions, put_session);
-        put_all(&mut body, &self.ids.0, |body, id| body.put_u64(*id));
-        put_all(&mut body, &self.ids.1, |body, id| body.put_u64(*id));
+        for ids in &self.ids {
+            put_all(&mut body, ids, |body, (id, site)| {
+                body.put_u64(*id);
+                body.put_varint(site.0.into());
+            });
+        }
         put_all(&mut body, &self.figures, put_figures);
         put_all(&mut body, &self.pages, |body, known| {
             body.put_varint(known.site as u64);
@@ -107,6 +112,11 @@ impl Checkpoint {
         let (first, current) = (file.strip_prefix(FIRST), file.strip_prefix(MAGIC));
         let mut take = Take(first.or(current).ok_or(Damaged("a checkpoint of another format"))?);
         let is_first = first.is_some();
+        // It did not say whose ids these are: they take the room of the first site until they are forgotten.
+        let ids = |take: &mut Take<'_>| {
+            let site = |take: &mut Take<'_>| if is_first { Ok(0) } else { take.varint() };
+            take_all(take, 8, |take| Ok((take.u64()?, SiteId(site(take)? as u16))))
+        };
         if take.u32()? != crc32fast::hash(take.0) {
             return Err(Damaged("a checkpoint that does not check"));
         }
@@ -124,7 +134,7 @@ impl Checkpoint {
                 })?,
                 sessions: take_all(&mut take, 22, take_session)?,
             },
-            ids: (take_all(&mut take, 8, Take::u64)?, take_all(&mut take, 8, Take::u64)?),
+            ids: [ids(&mut take)?, ids(&mut take)?],
             figures: take_all(&mut take, 25, |take| take_figures(take, is_first))?,
             pages: take_all(&mut take, 17, |take| {
                 let (site, hour) = (take.varint()? as usize, take.hour()?);

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use chrono::{Datelike, NaiveDate};
 
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
-use crate::ingest::Page;
+use crate::ingest::{OTHER, Page};
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, Sums};
 use crate::totals::store::contract::{Found, Marker, Query, Store, StoreError, WriterId};
 use crate::totals::tally::cell::Revised;
-use crate::totals::tally::pages::OTHER;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 

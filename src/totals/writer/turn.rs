@@ -20,6 +20,7 @@ use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
+use crate::totals::intake::ids::Generations;
 use crate::totals::store::contract::Store;
 
 /// How long a start waits for the store, and sites that are added, before they go on without.
@@ -296,7 +297,7 @@ impl<S: Store> Writer<S> {
     }
 
     /// Sessions and ids, without those of views that were undone after all.
-    async fn copy_presence(&self, now: Moment) -> Option<(Export, (Vec<u64>, Vec<u64>))> {
+    async fn copy_presence(&self, now: Moment) -> Option<(Export, Generations)> {
         let (ended, undone) = self.shared.intake.groups();
         let copied = (self.sessions.export(now), self.shared.intake.export_ids());
         // The group that was open and the one that was being written: when both have ended, every view

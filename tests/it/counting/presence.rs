@@ -122,6 +122,7 @@ fn with_identity_browser_the_page_tells_visitors_apart() {
     assert_eq!((app.online(), visits(&app)), (3, 3), "without an id the address does");
     let pixel = "/api/v1/beacon.gif?site=lamdong&url=/a&visitor=v1";
     assert_eq!(app.get(pixel).status, 200);
+    app.note("lamdong", "/a", None);
     assert_eq!((app.online(), visits(&app)), (3, 3), "by the image, one is who one is by a beacon");
 }
 

@@ -170,12 +170,12 @@ fn replay(signs: &[Sign]) {
 
 #[test]
 fn a_start_gives_the_sessions_and_sums_of_the_run() {
-    let cases = Cases { failure_persistence: None, ..Cases::with_cases(crate::totals::cases(64)) };
+    let config = Cases { failure_persistence: None, ..Cases::with_cases(cases(64)) };
     let run = |signs: Vec<Sign>| {
         replay(&signs);
         Ok(())
     };
-    TestRunner::new(cases).run(&prop::collection::vec(sign(), 1..60), run).unwrap();
+    TestRunner::new(config).run(&prop::collection::vec(sign(), 1..60), run).unwrap();
 }
 
 /// Readers that found no room, and have gone on reading since.

@@ -57,14 +57,14 @@ fn any_last_part() -> impl Strategy<Value = (HashName, PartId)> {
 }
 
 fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
-    let ids = || prop::collection::vec(any::<u64>(), 0..4);
+    let ids = || prop::collection::vec((any::<u64>(), any::<u16>().prop_map(SiteId)), 0..4);
     let online = prop::collection::vec((any::<u16>(), ".{0,20}"), 0..4);
     (
         any::<(i64, u64, u64, u64)>(),
         prop::collection::vec(any_last_part(), 0..4),
         prop::collection::vec(any_key(), 0..4),
         (online, prop::collection::vec(any_session(), 0..4)),
-        (ids(), ids()),
+        [ids(), ids()],
         prop::collection::vec((0..9usize, any_stored()), 0..2),
         prop::collection::vec(any_page(), 0..4),
     )
