@@ -92,7 +92,7 @@ mod tests {
             let mut shares = Shares::new(max);
             shares.among(sites.into());
             let part = max / 2 / usize::from(sites);
-            let mut held = vec![0usize; 5];
+            let mut held = [0usize; 5];
             for (step, site) in steps {
                 let site = site % sites;
                 let mine = &mut held[usize::from(site)];

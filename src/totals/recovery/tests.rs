@@ -162,6 +162,7 @@ impl Process {
         Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics, 1000).await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "tests choose each of them")]
     async fn start_on(
         store: impl AsyncFnOnce() -> TestStore,
         patience: Duration,
