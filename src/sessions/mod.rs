@@ -23,6 +23,15 @@ use crate::metrics::{Bound, Metrics};
 use crate::sites::{Shares, SiteId};
 use presence::{LEAVE_GRACE_S, PageSlot, Presence};
 
+/// Fewer views are not looked up ahead: locking the shards costs more.
+const AHEAD: usize = 16;
+
+/// Shards of the table: none is so large that a sign waits long for its growth or its copy.
+const SHARDS: usize = 64;
+
+/// Pages copied while [`Presence`] is locked.
+const PAGES_AT_A_TIME: usize = 1000;
+
 /// The most wheel entries that expire before a read is answered.
 const SWEEP_ON_READ: usize = 256;
 
@@ -149,7 +158,7 @@ impl Sessions {
         let slots = window_s.max(timeout_s) as usize + 2;
         let shares = Shares::new(config.max_sessions);
         Sessions {
-            map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
+            map: DashMap::with_hasher_and_shard_amount(foldhash::fast::RandomState::default(), SHARDS),
             presence: Mutex::new(Presence::new(start, slots, shares, config.max_pages)),
             sites: (0..sites).map(|_| SiteOnline::default()).collect(),
             swept_to: AtomicU64::new(u64::from(start)),
@@ -200,11 +209,10 @@ impl Sessions {
     /// waits for memory overlap where the tables are larger than the cache. Returns for how many views only
     /// times will change.
     pub fn look_ahead<'a>(&self, views: impl ExactSizeIterator<Item = (Option<Visitor>, &'a Page)>) -> usize {
-        let shards = self.map.shards();
-        if views.len() < shards.len() {
+        if views.len() < AHEAD {
             return 0;
         }
-        let shards: Vec<_> = shards.iter().map(|shard| shard.read()).collect();
+        let shards: Vec<_> = self.map.shards().iter().map(|shard| shard.read()).collect();
         let slot = |visitor: Visitor| {
             let key = visitor.today.0;
             let hash = self.map.hash_usize(&key);
@@ -306,24 +314,29 @@ impl Sessions {
         due.next <= t
     }
 
-    /// Copies all sessions, shard by shard: what changes meanwhile may or may not be included.
-    pub fn export(&self, now: Moment) -> Export {
+    /// Copies the sessions of each shard, one shard after another: what changes meanwhile may or may not be
+    /// included. No sign waits for the copy of more than one shard.
+    pub fn export(&self, now: Moment) -> impl Iterator<Item = Vec<Exported>> + '_ {
         let t = now.uptime_s();
-        let mut sessions = Vec::with_capacity(self.held());
-        for entry in self.map.iter() {
-            let session = entry.value();
-            let online = session.is(ONLINE);
-            sessions.push(Exported {
-                visitor: VisitorId(*entry.key()),
-                site: session.site,
-                page: session.page.0,
-                age_s: t.saturating_sub(session.last_life),
-                online_s: if online { session.online_until.saturating_sub(t) } else { 0 },
-                begun: session.is(BEGUN),
-                counted: session.is(COUNTED),
-            });
-        }
-        Export { pages: self.presence().pages(), sessions }
+        let exported = move |(key, session): (u64, &Session)| Exported {
+            visitor: VisitorId(key),
+            site: session.site,
+            page: session.page.0,
+            age_s: t.saturating_sub(session.last_life),
+            online_s: if session.is(ONLINE) { session.online_until.saturating_sub(t) } else { 0 },
+            begun: session.is(BEGUN),
+            counted: session.is(COUNTED),
+        };
+        self.map.shards().iter().map(move |shard| {
+            let copy = shard.read().clone();
+            copy.into_iter().map(|(key, session)| exported((key, session.get()))).collect()
+        })
+    }
+
+    /// Copies site and text of the pages that sessions are on, some at a time, in the order of their places.
+    pub fn export_pages(&self) -> impl Iterator<Item = Vec<(SiteId, Box<str>)>> + '_ {
+        let some = |from| self.presence().pages(from, PAGES_AT_A_TIME);
+        (0..).step_by(PAGES_AT_A_TIME).map(some).take_while(|pages| !pages.is_empty())
     }
 
     /// Restores what was exported `elapsed_s` seconds ago, except what has ended since.

@@ -125,9 +125,9 @@ impl Presence {
         self.find(key).map_or(0, |slot| self.pages[slot as usize].online)
     }
 
-    /// Site and text of every page, by slot.
-    pub fn pages(&self) -> Vec<(SiteId, Box<str>)> {
-        self.pages.iter().map(|page| (page.site, page.text.clone())).collect()
+    /// Site and text of pages, by slot from one on.
+    pub fn pages(&self, from: usize, limit: usize) -> Vec<(SiteId, Box<str>)> {
+        self.pages.iter().skip(from).take(limit).map(|page| (page.site, page.text.clone())).collect()
     }
 
     pub fn arm_online(&mut self, at: u32, key: u64) {

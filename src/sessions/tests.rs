@@ -29,6 +29,10 @@ fn entries(of: &Sessions) -> [usize; 3] {
     [held(&presence.online), held(&presence.ended), held(&presence.leaving)]
 }
 
+fn exported(of: &Sessions, now: Moment) -> Export {
+    Export { sessions: of.export(now).flatten().collect(), pages: of.export_pages().flatten().collect() }
+}
+
 fn page_of(site: SiteId, page: u8) -> Page {
     Page::trusted(site, &format!("/{page}"))
 }
@@ -160,7 +164,7 @@ impl Run {
                 self.real.sweep(now, limit);
             }
             Step::Restart { elapsed } => {
-                let export = self.real.export(now);
+                let export = exported(&self.real, now);
                 self.hand.advance(Duration::from_secs(elapsed.into()));
                 let (window, timeout) = (self.model.window.into(), self.model.timeout.into());
                 self.real = table(window, timeout, self.max, &self.clock);
@@ -245,7 +249,7 @@ impl Run {
         }
         assert!(self.real.held() == 0, "{} are left", self.real.held());
         assert_eq!(entries(&self.real), [0, 0, 0]);
-        assert!(self.real.presence().pages().iter().all(|(_, text)| text.is_empty()));
+        assert!(self.real.presence().pages(0, usize::MAX).iter().all(|(_, text)| text.is_empty()));
     }
 }
 
@@ -342,7 +346,7 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
                 hand.advance(Duration::from_secs(1));
                 real.sweep(clock.now(), 50);
                 real.online(SiteId(0), clock.now());
-                real.export(clock.now());
+                exported(real, clock.now());
             }
         });
     });
@@ -365,7 +369,7 @@ fn looking_ahead_sees_who_stays_on_a_page_and_changes_nothing() {
     for who in 0..100 {
         table.observe(visitor(who, None), site, &pages[who as usize % 2], now);
     }
-    let before = table.export(now);
+    let before = exported(&table, now);
     let ahead = |who: std::ops::Range<u64>| {
         let views: Vec<_> = who.map(|who| (visitor(who, None), &pages[0])).collect();
         table.look_ahead(views.into_iter())
@@ -373,7 +377,7 @@ fn looking_ahead_sees_who_stays_on_a_page_and_changes_nothing() {
     assert_eq!(ahead(0..1000), 50, "every other one of those that are known");
     assert_eq!(ahead(100..1100), 0);
     assert_eq!(ahead(0..1), 0, "one view is looked up when it is observed");
-    assert_eq!(table.export(now), before);
+    assert_eq!(exported(&table, now), before);
 }
 
 #[test]
@@ -414,7 +418,9 @@ fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
     let now = clock.now();
     let online = |page| real.page_online(&page_of(SiteId(0), page), now);
     assert_eq!((online(0), online(2), online(3), real.online(SiteId(0), now)), (1, 1, 0, 20));
-    let kept = |real: &Sessions| real.presence().pages().iter().filter(|(_, text)| !text.is_empty()).count();
+    let kept = |real: &Sessions| {
+        real.presence().pages(0, usize::MAX).iter().filter(|(_, text)| !text.is_empty()).count()
+    };
     assert_eq!(kept(&real), 3 + 1 + 1);
     assert_eq!(real.metrics_of_bounds(), 17.0);
     // Who is on a page without a place stays there, and can leave it.

@@ -41,8 +41,8 @@ pub type Generations = [Vec<(u64, SiteId)>; 2];
 #[derive(Default)]
 struct Part([HashTable<(u64, SiteId)>; 2]);
 
-const YOUNG: usize = 0;
-const OLD: usize = 1;
+pub const YOUNG: usize = 0;
+pub const OLD: usize = 1;
 
 impl Part {
     fn holds(&self, id: u64) -> bool {
@@ -126,10 +126,9 @@ impl Ids {
         self.turned_ms = uptime_ms;
     }
 
-    /// Copies the younger and the older ids of a part.
-    pub fn export(&self, part: usize, [young, old]: &mut Generations) {
-        young.extend(&self.parts[part].0[YOUNG]);
-        old.extend(&self.parts[part].0[OLD]);
+    /// Copies the ids of a part that are of a generation.
+    pub fn export(&self, part: usize, age: usize) -> Vec<(u64, SiteId)> {
+        self.parts[part].0[age].iter().copied().collect()
     }
 
     /// Takes back what was exported `elapsed_ms` ago.
@@ -155,9 +154,7 @@ mod tests {
     use super::*;
 
     fn exported(ids: &Ids) -> Generations {
-        let mut all = Generations::default();
-        (0..PARTS).for_each(|part| ids.export(part, &mut all));
-        all
+        [YOUNG, OLD].map(|age| (0..PARTS).flat_map(|part| ids.export(part, age)).collect())
     }
 
     #[test]

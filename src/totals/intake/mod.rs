@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use self::group::{Group, Written};
-use self::ids::{Generations, Ids, Taken};
+use self::ids::{Ids, Taken};
 use self::journal::{Journal, Sync};
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Reason};
 use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
-use crate::sites::Registry;
+use crate::sites::{Registry, SiteId};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::frame::{FRAME_HEADER, Position};
 use crate::totals::disk::log::AppendError;
@@ -243,12 +243,10 @@ impl Intake {
         self.ids().share_among(sites);
     }
 
-    /// The ids for the checkpoint. Those of groups that are not yet written are among them.
-    pub fn export_ids(&self) -> Generations {
-        let mut ids = Generations::default();
+    /// The ids of a generation for the checkpoint. Those of groups that are not yet written are among them.
+    pub fn export_ids(&self, age: usize) -> impl Iterator<Item = Vec<(u64, SiteId)>> + '_ {
         // Part by part: no view waits for the whole copy.
-        (0..ids::PARTS).for_each(|part| self.ids().export(part, &mut ids));
-        ids
+        (0..ids::PARTS).map(move |part| self.ids().export(part, age))
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

@@ -130,8 +130,8 @@ impl Replayed {
     }
 
     fn visits(&self, process: &Process) -> BTreeMap<u64, u32> {
-        let sessions = process.sessions.export(self.clock.now()).sessions;
-        let counted = sessions.into_iter().filter(|session| session.begun && session.counted);
+        let sessions = process.sessions.export(self.clock.now()).flatten();
+        let counted = sessions.filter(|session| session.begun && session.counted);
         counted.map(|Exported { visitor, age_s, .. }| (reader(visitor), age_s)).collect()
     }
 
