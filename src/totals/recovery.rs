@@ -228,7 +228,10 @@ impl Recovered<'_> {
         self.views += u64::from(uncounted);
         let age_ms = self.now.unix_ms.saturating_sub(record.at_ms);
         let Some(site) = self.site_of(record.site, uncounted) else { return };
-        if unseen && age_ms < ids::REMEMBER_MS as i64 && let Some(id) = record.id {
+        if unseen
+            && age_ms < ids::REMEMBER_MS as i64
+            && let Some(id) = record.id
+        {
             self.ids.take_again(id, site);
         }
         let view = view_of(record, site, self.now);

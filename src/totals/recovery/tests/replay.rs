@@ -64,8 +64,8 @@ struct Replayed {
     process: Process,
     clock: Clock,
     hand: Hand,
-    waiting: Vec<(VisitorId, i64, Written)>,
-    /// The last written view of each reader.
+    waiting: Vec<(VisitorId, Option<i64>, Written)>,
+    /// The last view of each reader that was surely written: one with an id may have been a repeated one.
     written: BTreeMap<u64, i64>,
 }
 
@@ -87,7 +87,8 @@ impl Replayed {
         match sign {
             Sign::View { who, page, id } => {
                 let view = self.beacon(Kind::View, who, page, id);
-                let (visitor, at_ms) = (view.visitor.unwrap().today, view.at.unix_ms);
+                let visitor = view.visitor.unwrap().today;
+                let at_ms = id.is_none().then_some(view.at.unix_ms);
                 self.waiting.push((visitor, at_ms, self.process.totals.take(view).unwrap()));
             }
             Sign::Ping { who, page } => {
@@ -118,7 +119,7 @@ impl Replayed {
 
     async fn end_group(&mut self) {
         for (visitor, at_ms, written) in std::mem::take(&mut self.waiting) {
-            if written.await.is_ok() {
+            if let (Ok(()), Some(at_ms)) = (written.await, at_ms) {
                 self.written.insert(reader(visitor), at_ms);
             }
         }
