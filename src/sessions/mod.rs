@@ -84,6 +84,13 @@ struct Session {
     last_life: u32,
     site: SiteId,
     flags: u8,
+    /// The lowest bits of its page's key: pages without a place of their own are told apart by these.
+    page_mark: u8,
+}
+
+/// See [`Session::page_mark`].
+fn mark(page: &Page) -> u8 {
+    page.key() as u8
 }
 
 impl Session {
@@ -252,6 +259,7 @@ impl Sessions {
             if session.is(ONLINE)
                 && !session.is(LEAVING)
                 && due < session.online_until
+                && session.page_mark == mark(page)
                 && presence.is_on(session.page, page)
             {
                 session.online_until = due;
@@ -349,10 +357,8 @@ impl Sessions {
             if age > self.timeout_s || !(saved.begun || online_s > 0) {
                 continue;
             }
-            if !self.presence().shares.take(saved.site.index()) {
-                self.metrics.bound(Bound::Sessions);
-                continue;
-            }
+            // Whatever room there is: the next view of a session that is not taken back would be another visit.
+            self.presence().shares.add(saved.site.index());
             let mut flags = if saved.begun { BEGUN } else { 0 };
             flags |= if saved.counted { COUNTED } else { 0 };
             // Who stays online for less than a whole window has left.
@@ -363,6 +369,7 @@ impl Sessions {
                 last_life: t.saturating_sub(age),
                 site: saved.site,
                 flags,
+                page_mark: 0,
             };
             if let (1.., Some(page)) = (online_s, pages.get(saved.page as usize)) {
                 self.come_online(saved.visitor.0, &mut session, page, now);
@@ -376,8 +383,7 @@ impl Sessions {
     }
 
     /// Notes a sign of life. `decide` is told whether the session was alive; what it returns is returned, or
-    /// none where `room` finds none
-    /// for a new session.
+    /// none where `room` finds none for a new session.
     fn touch<T>(
         &self,
         visitor: Visitor,
@@ -402,7 +408,9 @@ impl Sessions {
                 self.metrics.bound(Bound::Sessions);
                 return None;
             }
-            None => Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0 },
+            None => {
+                Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0, page_mark: 0 }
+            }
         };
         // It must be in the map before its wheel entry comes up: an entry that finds nothing is dropped.
         let mut is_new = false;
@@ -458,6 +466,7 @@ impl Sessions {
             }
             session.page = slot.unwrap_or(PageSlot::NONE);
         }
+        session.page_mark = mark(page);
         self.arm_online(key, session, &mut presence);
         drop(presence);
         if !was_online {

@@ -398,6 +398,23 @@ fn a_site_that_fills_the_table_leaves_others_their_part_and_gets_no_room_back_be
 }
 
 #[test]
+fn sessions_are_taken_back_whatever_room_is_left() {
+    let (clock, _hand) = Clock::by_hand(0);
+    let real = table(10, 10, 100, &clock);
+    let page = page_of(SiteId(0), 0);
+    for who in 1..=100 {
+        real.observe(visitor(who, None), SiteId(0), &page, clock.now());
+    }
+    // Other sites have come, and the bound is lower.
+    let later = table(10, 10, 50, &clock);
+    later.share_among(4);
+    later.restore(&exported(&real, clock.now()), 1, clock.now());
+    let view = |who| later.observe(visitor(who, None), SiteId(0), &page, clock.now());
+    assert!((1..=100).all(|who| view(who) == Sighting::Known));
+    assert_eq!((later.held(), view(101)), (100, Sighting::Full));
+}
+
+#[test]
 fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
     let (clock, hand) = Clock::by_hand(0);
     let config = Config {
@@ -427,7 +444,9 @@ fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
     observe(19, 0, 19);
     assert_eq!(real.metrics_of_bounds(), 17.0);
     real.leave(visitor(19, None), &page_of(SiteId(0), 19), now);
+    // Who left another one has not left.
     real.leave(visitor(18, None), &page_of(SiteId(0), 0), now);
+    real.leave(visitor(17, None), &page_of(SiteId(0), 16), now);
     hand.advance(Duration::from_secs(31));
     assert_eq!(real.online(SiteId(0), clock.now()), 19);
     hand.advance(Duration::from_secs(60));
