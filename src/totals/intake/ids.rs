@@ -37,16 +37,24 @@ pub struct Ids {
 /// Ids with their sites: those of the younger generation, and of the older.
 pub type Generations = [Vec<(u64, SiteId)>; 2];
 
+/// An id with its site, in 10 bytes instead of 16.
+#[derive(Clone, Copy)]
+#[repr(Rust, packed(2))]
+struct Held {
+    id: u64,
+    site: SiteId,
+}
+
 /// The young ids and the old ones. They are keyed hashes already, and hashed no further.
 #[derive(Default)]
-struct Part([HashTable<(u64, SiteId)>; 2]);
+struct Part([HashTable<Held>; 2]);
 
 pub const YOUNG: usize = 0;
 pub const OLD: usize = 1;
 
 impl Part {
     fn holds(&self, id: u64) -> bool {
-        self.0.iter().any(|ids| ids.find(id, |(known, _)| *known == id).is_some())
+        self.0.iter().any(|ids| ids.find(id, |held| held.id == id).is_some())
     }
 }
 
@@ -92,7 +100,7 @@ impl Ids {
     }
 
     fn insert(&mut self, id: u64, site: SiteId, age: usize) {
-        self.part(id).0[age].insert_unique(id, (id, site), |(id, _)| *id);
+        self.part(id).0[age].insert_unique(id, Held { id, site }, |held| held.id);
         let counts = &mut self.counts[age];
         counts.resize(counts.len().max(site.index() + 1), 0);
         counts[site.index()] += 1;
@@ -102,8 +110,8 @@ impl Ids {
     pub fn forget(&mut self, id: u64) {
         // It may have grown old meanwhile.
         for age in [YOUNG, OLD] {
-            if let Ok(found) = self.part(id).0[age].find_entry(id, |(known, _)| *known == id) {
-                let ((_, site), _) = found.remove();
+            if let Ok(found) = self.part(id).0[age].find_entry(id, |held| held.id == id) {
+                let (Held { site, .. }, _) = found.remove();
                 self.counts[age][site.index()] -= 1;
                 self.shares.give_back(site.index());
             }
@@ -128,7 +136,7 @@ impl Ids {
 
     /// Copies the ids of a part that are of a generation.
     pub fn export(&self, part: usize, age: usize) -> Vec<(u64, SiteId)> {
-        self.parts[part].0[age].iter().copied().collect()
+        self.parts[part].0[age].iter().map(|held| (held.id, held.site)).collect()
     }
 
     /// Takes back what was exported `elapsed_ms` ago.
