@@ -80,6 +80,7 @@ fn table(now: Moment) -> (Arc<Sessions>, Arc<Metrics>, Arc<Registry>) {
         online_window: Duration::from_secs(300),
         visit_timeout: Duration::from_secs(1800),
         max_sessions: 1_000_000,
+        max_pages: 100_000,
     };
     let sites = Arc::new(Registry::from_pointee(Sites::new(vec![site()])));
     let metrics = Arc::new(Metrics::new(&sites.load(), config.max_sessions).expect("series"));

@@ -11,11 +11,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Timelike, Weekday};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Weekday};
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, TimeZoneDatabase};
 
 const HOUR_MS: i64 = 3_600_000;
+
+/// How long before a civil hour a session may have begun that is alive in it: the longest `visit_timeout`.
+const CARRY_MS: i64 = 3 * HOUR_MS;
 
 /// 0001-01-10 and 9999-12-21. Instants beyond count as these, so that every name has a year of four digits and
 /// no sum of an instant and an offset leaves the libraries' range.
@@ -231,6 +234,8 @@ pub struct Span {
     pub from_ms: i64,
     /// The first millisecond after it.
     pub until_ms: i64,
+    /// The other civil day, if any, in which a session may have begun that is alive in this hour.
+    pub neighbour: Option<NaiveDate>,
 }
 
 /// An IANA time zone with current rules.
@@ -315,13 +320,25 @@ impl Calendar {
         let offset_ms = i64::from(offset_s) * 1000;
         let begin_ms = (unix_ms + offset_ms).div_euclid(HOUR_MS) * HOUR_MS - offset_ms;
         let end_ms = begin_ms + HOUR_MS;
-        let civil = DateTime::from_timestamp_millis(unix_ms + offset_ms).unwrap_or_default();
-        let day = civil.date_naive();
+        let civil = self.civil(unix_ms);
+        let day = civil.date();
+        let from_ms = self.zone.last_change_ms(unix_ms, begin_ms).unwrap_or(begin_ms);
+        // By time and not by the clock, which may have been set forward since midnight. Where it was set back, the
+        // window may begin and end on one day, and hold another.
+        let changed_ms = self.zone.last_change_ms(from_ms, from_ms - CARRY_MS).unwrap_or(from_ms);
+        let before = [from_ms - CARRY_MS, from_ms - 1, changed_ms - 1, changed_ms];
         Span {
             hour: CivilHour { day, hour: civil.hour() as u8, offset_s, week: self.week_of(day) },
-            from_ms: self.zone.last_change_ms(unix_ms, begin_ms).unwrap_or(begin_ms),
+            from_ms,
             until_ms: self.zone.next_change_ms(unix_ms, end_ms).unwrap_or(end_ms),
+            neighbour: before.into_iter().map(|at_ms| self.civil(at_ms).date()).find(|other| *other != day),
         }
+    }
+
+    /// What the site's clocks show at an instant.
+    fn civil(&self, unix_ms: i64) -> NaiveDateTime {
+        let offset_ms = i64::from(self.zone.offset_s(unix_ms)) * 1000;
+        DateTime::from_timestamp_millis(unix_ms + offset_ms).unwrap_or_default().naive_utc()
     }
 
     /// The first day of the week that a day lies in.

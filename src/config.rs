@@ -212,6 +212,7 @@ impl ConfigReader {
             warnings: Vec::new(),
             settings: self.settings.clone(),
         };
+        config.sessions.max_pages = config.totals.max_pages;
         self.check_listeners(&config.serve);
         self.check_sessions(&config.sessions);
         self.check_sites(&config.sites);
@@ -295,6 +296,7 @@ impl ConfigReader {
             online_window: self.duration("sessions.online_window", "10s", "1h"),
             visit_timeout: self.duration("sessions.visit_timeout", "10s", "3h"),
             max_sessions: self.number("sessions.max_sessions", 1000, 100_000_000),
+            max_pages: 0,
         }
     }
 

@@ -2,6 +2,10 @@
 //! process runs, even after it was removed. The running civil hour of each is looked up in the zone's rules once an
 //! hour and not once a request ([`Hours`]).
 
+mod shares;
+
+pub use shares::Shares;
+
 use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +13,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use subtle::ConstantTimeEq;
 
-use crate::calendar::{Calendar, CivilHour, Span};
+use crate::calendar::{Calendar, Span};
 
 /// The key of a site: `[a-z0-9-]{1,32}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -319,11 +323,11 @@ impl<T: From<Span>> Hours<T> {
     }
 
     /// The same without what is made of it, and without a count of references: for every beacon.
-    pub fn civil(&self, site: &Arc<Site>, unix_ms: i64) -> CivilHour {
+    pub fn span(&self, site: &Arc<Site>, unix_ms: i64) -> Span {
         let place = self.0.get(site.id.index()).map(ArcSwapOption::load);
         match place.as_ref().and_then(|place| place.as_deref()) {
-            Some(hour) if hour.holds(site, unix_ms) => hour.span.hour,
-            _ => self.at(site, unix_ms).span.hour,
+            Some(hour) if hour.holds(site, unix_ms) => hour.span,
+            _ => self.at(site, unix_ms).span,
         }
     }
 }

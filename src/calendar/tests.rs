@@ -183,6 +183,27 @@ proptest! {
         prop_assert_ne!(after.hour, span.hour);
     }
 
+    /// Whenever a session may have begun that is alive, its day is the hour's own or the neighbour. Nights on
+    /// which clocks change are tried as often as others.
+    #[test]
+    fn a_session_began_on_the_day_or_its_neighbour(
+        zone in 0..31_usize,
+        change: prop::sample::Index,
+        changes: bool,
+        at_s in TABLE_S,
+        after_s in 0..40 * 3600_i64,
+    ) {
+        let row = &table()[zone];
+        let at_s = if changes && !row.changes.is_empty() { change.get(&row.changes).0 + after_s } else { at_s };
+        let naive_days = |at_s: i64| (at_s + row.offset(at_s).0).div_euclid(86_400);
+        let span = calendar(row.zone, Weekday::Mon).span(at_s * 1000);
+        for earlier_s in (0..=3 * 3600).step_by(20) {
+            let began = naive_days(at_s - earlier_s);
+            let known = span.neighbour.is_some_and(|day| day.to_string() == naive_day(began));
+            prop_assert!(began == naive_days(at_s) || known, "{} at {at_s}, {earlier_s} s before", row.zone);
+        }
+    }
+
     /// A day begins at the first instant at which the zone's clock shows it.
     #[test]
     fn a_day_begins_once(zone in 0..31_usize, days in 12_784_i64..22_280) {

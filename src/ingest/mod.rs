@@ -12,7 +12,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
 pub use client::{Client, ClientHeader, Proxies};
-pub use page::{MAX_PAGE, Page};
+pub use page::{MAX_PAGE, OTHER, Page};
 pub use reason::Reason;
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
 pub use wire::{Kind, Said};
@@ -79,12 +79,12 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
         return Err(Reason::WrongOrigin);
     }
     let Context { salts, headers, client, now, .. } = *context;
-    let hour = context.spans.civil(site, now.unix_ms);
+    let span = context.spans.span(site, now.unix_ms);
     let page = Page::normalise(site.id, &site.pages, &location.path);
     let id = said.id.as_deref().map(|id| salts.view_id(site, page.as_str(), id));
     let browser = said.visitor.as_deref();
-    let visitor = visitor::identified(site, salts, browser, client.address, headers, &hour);
-    Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour })
+    let visitor = visitor::identified(site, salts, browser, client.address, headers, &span);
+    Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour: span.hour })
 }
 
 /// Reads a page as a reader names it: a path, or a URL of one of the site's hosts; else `bad-url`.

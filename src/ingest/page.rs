@@ -39,6 +39,9 @@ use crate::sites::{PageCase, PageRules, SiteId};
 /// The longest page, bytes. A longer one is cut and ended with `~` and 16 hex digits.
 pub const MAX_PAGE: usize = 512;
 
+/// What stands for the pages of a site that find no room. No page is called so: pages begin with `/`.
+pub const OTHER: &str = "(other)";
+
 /// `~` and 16 hex digits.
 const MARK: usize = 17;
 

@@ -11,12 +11,8 @@ use hyper::HeaderMap;
 use hyper::header::USER_AGENT;
 use siphasher::sip::SipHasher13;
 
-use crate::calendar::CivilHour;
+use crate::calendar::Span;
 use crate::sites::{Identity, Site, SiteId};
-
-/// For so many civil hours from midnight, a session of the day before may still be alive. `visit_timeout` is at
-/// most this long. Where a day begins at 01:00, it is two hours of time.
-const CARRY_HOURS: u8 = 3;
 
 /// In this civil hour the next day may have begun before: the wall clock may have been set back over midnight
 /// before the salts, which are drawn some seconds after it, show that.
@@ -58,9 +54,9 @@ impl SiteSalts {
 
     /// The salt of the neighbouring day in which a session may have begun. For most of the day there is none,
     /// which saves the second hash. The next day has begun before if the day after it has a salt.
-    fn beside(&self, hour: &CivilHour) -> Option<&[u8; 16]> {
-        if hour.hour < CARRY_HOURS {
-            return self.of(hour.day.pred_opt()?);
+    fn beside(&self, Span { hour, neighbour, .. }: &Span) -> Option<&[u8; 16]> {
+        if let Some(day) = neighbour {
+            return self.of(*day);
         }
         let next = hour.day.succ_opt()?;
         let may_have_begun = hour.hour == LAST_HOUR || self.of(next.succ_opt()?).is_some();
@@ -156,7 +152,7 @@ pub(super) fn identified(
     browser: Option<&str>,
     address: IpAddr,
     headers: &HeaderMap,
-    hour: &CivilHour,
+    span: &Span,
 ) -> Option<Visitor> {
     let user_agent = || headers.get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
     let told = match (site.identity, browser) {
@@ -165,7 +161,8 @@ pub(super) fn identified(
         _ => UnsaltedIdentity::Address { address, user_agent: user_agent() },
     };
     let salts = salts.site(site.id)?;
-    let today = told.salted(site, salts.of(hour.day).or_else(|| salts.nearest(hour.day))?);
-    let beside = salts.beside(hour).map(|salt| told.salted(site, salt));
+    let day = span.hour.day;
+    let today = told.salted(site, salts.of(day).or_else(|| salts.nearest(day))?);
+    let beside = salts.beside(span).map(|salt| told.salted(site, salt));
     Some(Visitor { today, beside: beside.filter(|id| *id != today) })
 }

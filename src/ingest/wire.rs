@@ -47,8 +47,8 @@ impl<'a> Said<'a> {
         Members::plain(body).or_else(|| Members::parsed(body)).ok_or(Reason::Malformed)?.checked()
     }
 
-    /// Reads the query of `GET /api/v1/beacon.gif`; always a view. `malformed`: no `url`, an `id` that is too
-    /// long, a name twice, or text that is not UTF-8.
+    /// Reads the query of `GET /api/v1/beacon.gif`; always a view. `malformed`: no `url`, an `id` or `visitor`
+    /// that is too long, a name twice, or text that is not UTF-8.
     pub fn from_query(query: &'a str) -> Result<Self, Reason> {
         let mut members = Members::default();
         for pair in query.split('&') {
@@ -57,6 +57,7 @@ impl<'a> Said<'a> {
                 Some("site") => &mut members.site,
                 Some("url") => &mut members.url,
                 Some("id") => &mut members.id,
+                Some("visitor") => &mut members.visitor,
                 _ => continue,
             };
             let value = form_decoded(value).ok_or(Reason::Malformed)?;
@@ -252,11 +253,20 @@ mod tests {
         let said = said.unwrap();
         assert_eq!(said.site.as_deref(), Some("demo"));
         assert_eq!(said.url, "https://h/tiện ng+");
-        assert_eq!((said.kind, said.id.as_deref(), said.visitor), (Kind::View, Some("7"), None));
+        assert_eq!((said.kind, said.id.as_deref()), (Kind::View, Some("7")));
+        assert_eq!(said.visitor.as_deref(), Some("v"));
         let long = format!("url=/&id={}", "x".repeat(65));
-        for malformed in
-            ["", "site=demo", "url=/a&url=/b", "url=%ff", "url=/&id=%c3", "url=/&site=%80", &long]
-        {
+        let long_visitor = format!("url=/&visitor={}", "x".repeat(65));
+        for malformed in [
+            "",
+            "site=demo",
+            "url=/a&url=/b",
+            "url=%ff",
+            "url=/&id=%c3",
+            "url=/&site=%80",
+            &long,
+            &long_visitor,
+        ] {
             assert_eq!(Said::from_query(malformed), Err(Reason::Malformed), "{malformed}");
         }
         assert!(Said::from_query("url=/a&_=%ff&x=1&x=2&").is_ok());

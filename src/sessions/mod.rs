@@ -1,7 +1,7 @@
 //! Tracks online sessions in a DashMap, bounded.
 //!
 //! A [`Session`] is 16 bytes under a key of 8. `online` is not computed when it is read: the numbers of a site
-//! and a page change when a visitor comes online or goes offline, and two timing wheels of one slot a second
+//! and a page change when a visitor comes online or goes offline, and three timing wheels of one slot a second
 //! tell when that is due. A visitor's next sign of life does not move its entry in a wheel: the entry comes up,
 //! the deadline is found to be later, and it is put there. So a sign of life costs one look-up in the map and a
 //! short lock, whatever the number of sessions.
@@ -11,20 +11,26 @@
 
 mod presence;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 
 use crate::clock::Moment;
-use crate::ingest::{Page, Visitor, VisitorId};
+use crate::ingest::{OTHER, Page, Visitor, VisitorId};
 use crate::metrics::{Bound, Metrics};
-use crate::sites::SiteId;
-use presence::{PageSlot, Presence};
+use crate::sites::{Shares, SiteId};
+use presence::{LEAVE_GRACE_S, PageSlot, Presence};
 
-/// A visitor who left stays online for so many seconds: the next page may be loading.
-const LEAVE_GRACE_S: u32 = 30;
+/// Fewer views are not looked up ahead: locking the shards costs more.
+const AHEAD: usize = 16;
+
+/// Shards of the table: none is so large that a sign waits long for its growth or its copy.
+const SHARDS: usize = 64;
+
+/// Pages copied while [`Presence`] is locked.
+const PAGES_AT_A_TIME: usize = 1000;
 
 /// The most wheel entries that expire before a read is answered.
 const SWEEP_ON_READ: usize = 256;
@@ -38,6 +44,8 @@ pub struct Config {
     pub visit_timeout: Duration,
     /// The most sessions kept.
     pub max_sessions: usize,
+    /// The most pages of a site that visitors are online on. Who is on another counts for the site alone.
+    pub max_pages: usize,
 }
 
 /// What a view is to its visitor's session.
@@ -65,6 +73,8 @@ const LEAVING: u8 = 8;
 const IN_ONLINE_WHEEL: u8 = 16;
 /// Has an entry in the wheel of ends.
 const IN_END_WHEEL: u8 = 32;
+/// Has an entry in the wheel of those who left.
+const IN_LEAVE_WHEEL: u8 = 64;
 
 /// One visitor's signs of life. Times are [`Moment::uptime_s`].
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +84,17 @@ struct Session {
     last_life: u32,
     site: SiteId,
     flags: u8,
+    /// The lowest bits of its page's key: pages without a place of their own are told apart by these.
+    page_mark: u8,
+}
+
+/// See [`Session::page_mark`].
+fn mark(page: &Page) -> u8 {
+    page.key() as u8
 }
 
 impl Session {
+    /// Whether it has one of some flags.
     fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -123,15 +141,12 @@ impl Export {
 /// The session table.
 pub struct Sessions {
     map: DashMap<u64, Session, foldhash::fast::RandomState>,
-    /// Entries in the map: DashMap's own `len` locks every shard.
-    held: AtomicUsize,
     presence: Mutex<Presence>,
     sites: Vec<SiteOnline>,
     /// The next second to sweep; everything due before it is done.
     swept_to: AtomicU64,
     window_s: u32,
     timeout_s: u32,
-    max_sessions: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -147,23 +162,28 @@ impl Sessions {
         let window_s = config.online_window.as_secs() as u32;
         let timeout_s = config.visit_timeout.as_secs() as u32;
         let start = now.uptime_s();
+        let slots = window_s.max(timeout_s) as usize + 2;
+        let shares = Shares::new(config.max_sessions);
         Sessions {
-            map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
-            held: AtomicUsize::new(0),
-            presence: Mutex::new(Presence::new(start, window_s.max(timeout_s) as usize + 2)),
+            map: DashMap::with_hasher_and_shard_amount(foldhash::fast::RandomState::default(), SHARDS),
+            presence: Mutex::new(Presence::new(start, slots, shares, config.max_pages)),
             sites: (0..sites).map(|_| SiteOnline::default()).collect(),
             swept_to: AtomicU64::new(u64::from(start)),
             window_s,
             timeout_s,
-            max_sessions: config.max_sessions,
             metrics,
         }
+    }
+
+    /// Shares the room for sessions among so many sites.
+    pub fn share_among(&self, sites: usize) {
+        self.presence().shares.among(sites);
     }
 
     /// A view: finds or begins the visitor's session and makes the visitor online on the page.
     pub fn observe(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> Sighting {
         let Some(visitor) = visitor else { return Sighting::Anonymous };
-        let seen = self.touch(visitor, site, page, now, |session, alive| {
+        let seen = self.touch(visitor, site, page, now, Shares::take, |session, alive| {
             if alive && session.is(COUNTED) {
                 return Sighting::Known;
             }
@@ -173,15 +193,33 @@ impl Sessions {
         seen.unwrap_or(Sighting::Full)
     }
 
+    /// A view that is read back at start: its visitor's session is what it was then, whatever room there is now.
+    pub fn observe_again(
+        &self,
+        visitor: Option<Visitor>,
+        site: SiteId,
+        page: &Page,
+        at: Moment,
+        sighting: Sighting,
+        now: Moment,
+    ) {
+        let is_over = now.uptime_s().saturating_sub(at.uptime_s()) > self.timeout_s;
+        let Some(visitor) = visitor.filter(|_| !is_over && sighting != Sighting::Full) else { return };
+        let room = |shares: &mut Shares, site: usize| {
+            shares.add(site);
+            true
+        };
+        self.touch(visitor, site, page, at, room, |session, _| session.flags |= BEGUN | COUNTED);
+    }
+
     /// Looks up the visitors and pages of a group before its views are observed. Without locks in between, the
     /// waits for memory overlap where the tables are larger than the cache. Returns for how many views only
     /// times will change.
     pub fn look_ahead<'a>(&self, views: impl ExactSizeIterator<Item = (Option<Visitor>, &'a Page)>) -> usize {
-        let shards = self.map.shards();
-        if views.len() < shards.len() {
+        if views.len() < AHEAD {
             return 0;
         }
-        let shards: Vec<_> = shards.iter().map(|shard| shard.read()).collect();
+        let shards: Vec<_> = self.map.shards().iter().map(|shard| shard.read()).collect();
         let slot = |visitor: Visitor| {
             let key = visitor.today.0;
             let hash = self.map.hash_usize(&key);
@@ -191,7 +229,7 @@ impl Sessions {
         let presence = self.presence();
         let stays = |(visitor, page): (Option<Visitor>, &Page)| {
             let online = presence.online(page.key());
-            let there = visitor.and_then(slot).is_some_and(|slot| presence.is_page(slot, page.key()));
+            let there = visitor.and_then(slot).is_some_and(|slot| presence.is_on(slot, page));
             online > 0 && there
         };
         views.filter(|view| stays(*view)).count()
@@ -201,7 +239,7 @@ impl Sessions {
     /// there is no room for that.
     pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> bool {
         let Some(visitor) = visitor else { return true };
-        let seen = self.touch(visitor, site, page, now, |session, alive| {
+        let seen = self.touch(visitor, site, page, now, Shares::take, |session, alive| {
             if !alive {
                 session.flags &= !(BEGUN | COUNTED);
             }
@@ -209,17 +247,27 @@ impl Sessions {
         seen.is_some()
     }
 
-    /// A leave: the visitor goes offline in 30 s unless it gives another sign.
-    pub fn leave(&self, visitor: Option<Visitor>, now: Moment) {
+    /// A leave: the visitor goes offline in 30 s unless it gives another sign. One of another page than the
+    /// visitor is on is none: the visitor reads on in another tab.
+    pub fn leave(&self, visitor: Option<Visitor>, page: &Page, now: Moment) {
         let Some(visitor) = visitor else { return };
         let due = now.uptime_s() + LEAVE_GRACE_S;
         for id in [Some(visitor.today), visitor.beside].into_iter().flatten() {
             let Some(mut session) = self.map.get_mut(&id.0) else { continue };
             // A second leave does not put off the first.
-            if session.is(ONLINE) && !session.is(LEAVING) && due < session.online_until {
+            let mut presence = self.presence();
+            if session.is(ONLINE)
+                && !session.is(LEAVING)
+                && due < session.online_until
+                && session.page_mark == mark(page)
+                && presence.is_on(session.page, page)
+            {
                 session.online_until = due;
                 session.flags |= LEAVING;
-                self.presence().leaving(due, id.0);
+                if !session.is(IN_LEAVE_WHEEL) {
+                    session.flags |= IN_LEAVE_WHEEL;
+                    presence.arm_leaving(due, id.0);
+                }
             }
             return;
         }
@@ -251,7 +299,7 @@ impl Sessions {
 
     /// Sessions in memory.
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.presence().shares.all()
     }
 
     /// Expires what is due, at most `limit` entries; returns whether more is due.
@@ -262,7 +310,7 @@ impl Sessions {
         }
         let due = self.presence().due(t, limit);
         for &key in &due.leaving {
-            self.go_offline_if_due(key, now);
+            self.leave_fired(key, now);
         }
         for &key in &due.online {
             self.online_fired(key, now);
@@ -274,24 +322,29 @@ impl Sessions {
         due.next <= t
     }
 
-    /// Copies all sessions, shard by shard: what changes meanwhile may or may not be included.
-    pub fn export(&self, now: Moment) -> Export {
+    /// Copies the sessions of each shard, one shard after another: what changes meanwhile may or may not be
+    /// included. No sign waits for the copy of more than one shard.
+    pub fn export(&self, now: Moment) -> impl Iterator<Item = Vec<Exported>> + '_ {
         let t = now.uptime_s();
-        let mut sessions = Vec::with_capacity(self.held());
-        for entry in self.map.iter() {
-            let session = entry.value();
-            let online = session.is(ONLINE);
-            sessions.push(Exported {
-                visitor: VisitorId(*entry.key()),
-                site: session.site,
-                page: session.page.0,
-                age_s: t.saturating_sub(session.last_life),
-                online_s: if online { session.online_until.saturating_sub(t) } else { 0 },
-                begun: session.is(BEGUN),
-                counted: session.is(COUNTED),
-            });
-        }
-        Export { pages: self.presence().pages(), sessions }
+        let exported = move |(key, session): (u64, &Session)| Exported {
+            visitor: VisitorId(key),
+            site: session.site,
+            page: session.page.0,
+            age_s: t.saturating_sub(session.last_life),
+            online_s: if session.is(ONLINE) { session.online_until.saturating_sub(t) } else { 0 },
+            begun: session.is(BEGUN),
+            counted: session.is(COUNTED),
+        };
+        self.map.shards().iter().map(move |shard| {
+            let copy = shard.read().clone();
+            copy.into_iter().map(|(key, session)| exported((key, session.get()))).collect()
+        })
+    }
+
+    /// Copies site and text of the pages that sessions are on, some at a time, in the order of their places.
+    pub fn export_pages(&self) -> impl Iterator<Item = Vec<(SiteId, Box<str>)>> + '_ {
+        let some = |from| self.presence().pages(from, PAGES_AT_A_TIME);
+        (0..).step_by(PAGES_AT_A_TIME).map(some).take_while(|pages| !pages.is_empty())
     }
 
     /// Restores what was exported `elapsed_s` seconds ago, except what has ended since.
@@ -300,40 +353,44 @@ impl Sessions {
         let pages: Vec<Page> = export.pages.iter().map(|(site, text)| Page::trusted(*site, text)).collect();
         for saved in &export.sessions {
             let age = saved.age_s.saturating_add(elapsed_s);
-            if age > self.timeout_s || self.held() >= self.max_sessions {
+            let online_s = saved.online_s.saturating_sub(elapsed_s);
+            if age > self.timeout_s || !(saved.begun || online_s > 0) {
                 continue;
             }
+            // Whatever room there is: the next view of a session that is not taken back would be another visit.
+            self.presence().shares.add(saved.site.index());
             let mut flags = if saved.begun { BEGUN } else { 0 };
             flags |= if saved.counted { COUNTED } else { 0 };
-            let online_s = saved.online_s.saturating_sub(elapsed_s);
+            // Who stays online for less than a whole window has left.
+            flags |= if online_s > 0 && age.saturating_add(online_s) < self.window_s { LEAVING } else { 0 };
             let mut session = Session {
                 page: PageSlot::NONE,
                 online_until: t + online_s,
                 last_life: t.saturating_sub(age),
                 site: saved.site,
                 flags,
+                page_mark: 0,
             };
             if let (1.., Some(page)) = (online_s, pages.get(saved.page as usize)) {
                 self.come_online(saved.visitor.0, &mut session, page, now);
-            } else if saved.begun {
-                self.arm_end(saved.visitor.0, &mut session);
             } else {
-                continue;
+                self.arm_end(saved.visitor.0, &mut session);
             }
-            if self.map.insert(saved.visitor.0, session).is_none() {
-                self.held.fetch_add(1, Ordering::Relaxed);
+            if self.map.insert(saved.visitor.0, session).is_some() {
+                self.presence().shares.give_back(saved.site.index());
             }
         }
     }
 
     /// Notes a sign of life. `decide` is told whether the session was alive; what it returns is returned, or
-    /// none if the table is full.
+    /// none where `room` finds none for a new session.
     fn touch<T>(
         &self,
         visitor: Visitor,
         site: SiteId,
         page: &Page,
         now: Moment,
+        room: impl FnOnce(&mut Shares, usize) -> bool,
         decide: impl FnOnce(&mut Session, bool) -> T,
     ) -> Option<T> {
         let t = now.uptime_s();
@@ -343,21 +400,27 @@ impl Sessions {
         }
         let session = match visitor.beside.and_then(|id| self.map.remove(&id.0)) {
             Some((_, session)) => {
-                self.held.fetch_sub(1, Ordering::Relaxed);
                 // Its entries in the wheels have the old key and will find nothing.
-                Session { flags: session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | LEAVING), ..session }
+                let flags = session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | IN_LEAVE_WHEEL);
+                Session { flags, ..session }
             }
-            None if self.held() >= self.max_sessions => {
+            None if !room(&mut self.presence().shares, site.index()) => {
                 self.metrics.bound(Bound::Sessions);
                 return None;
             }
-            None => Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0 },
+            None => {
+                Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0, page_mark: 0 }
+            }
         };
         // It must be in the map before its wheel entry comes up: an entry that finds nothing is dropped.
+        let mut is_new = false;
         let mut session = self.map.entry(key).or_insert_with(|| {
-            self.held.fetch_add(1, Ordering::Relaxed);
+            is_new = true;
             session
         });
+        if !is_new {
+            self.presence().shares.give_back(site.index());
+        }
         Some(self.sign(key, &mut session, page, now, decide))
     }
 
@@ -372,10 +435,19 @@ impl Sessions {
         let t = now.uptime_s();
         let alive = session.is(BEGUN) && t.saturating_sub(session.last_life) <= self.timeout_s;
         let decided = decide(session, alive);
-        session.last_life = t;
-        session.online_until = t + self.window_s;
-        session.flags &= !LEAVING;
-        self.come_online(key, session, page, now);
+        let left = session.is(LEAVING).then(|| session.online_until.saturating_sub(LEAVE_GRACE_S));
+        let is_latest = t >= left.unwrap_or(session.last_life);
+        session.last_life = session.last_life.max(t);
+        if is_latest {
+            session.online_until = t + self.window_s;
+            session.flags &= !LEAVING;
+            self.come_online(key, session, page, now);
+        } else if session.is(ONLINE) {
+            // Read back at start: a later sign was in the checkpoint, and says where the visitor is.
+            self.arm_online(key, session, &mut self.presence());
+        } else if !session.is(IN_ONLINE_WHEEL | IN_END_WHEEL) {
+            self.arm_end(key, session);
+        }
         decided
     }
 
@@ -383,17 +455,19 @@ impl Sessions {
     fn come_online(&self, key: u64, session: &mut Session, page: &Page, now: Moment) {
         let was_online = session.is(ONLINE);
         let mut presence = self.presence();
-        if !was_online || !presence.is_page(session.page, page.key()) {
-            let slot = presence.enter(page.key(), session.site, page.as_str());
+        if !was_online || !presence.is_on(session.page, page) {
+            let mut slot = presence.enter(page, session.site);
+            if slot.is_none() {
+                self.metrics.bound(Bound::Pages);
+                slot = presence.enter(&Page::trusted(session.site, OTHER), session.site);
+            }
             if was_online {
                 presence.exit(session.page);
             }
-            session.page = slot;
+            session.page = slot.unwrap_or(PageSlot::NONE);
         }
-        if !session.is(IN_ONLINE_WHEEL) {
-            presence.arm_online(session.online_until, key);
-            session.flags |= IN_ONLINE_WHEEL;
-        }
+        session.page_mark = mark(page);
+        self.arm_online(key, session, &mut presence);
         drop(presence);
         if !was_online {
             session.flags |= ONLINE;
@@ -408,11 +482,16 @@ impl Sessions {
         self.site_changed(session.site, -1, now);
     }
 
-    fn go_offline_if_due(&self, key: u64, now: Moment) {
-        if let Some(mut session) = self.map.get_mut(&key)
-            && session.is(ONLINE)
-            && session.online_until <= now.uptime_s()
-        {
+    /// Handles an entry of the wheel of those who left that has come up.
+    fn leave_fired(&self, key: u64, now: Moment) {
+        let Some(mut session) = self.map.get_mut(&key) else { return };
+        if session.is(LEAVING) && session.online_until > now.uptime_s() {
+            // It came back, and left again.
+            self.presence().arm_leaving(session.online_until, key);
+            return;
+        }
+        session.flags &= !IN_LEAVE_WHEEL;
+        if session.is(LEAVING) {
             self.go_offline(&mut session, now);
         }
     }
@@ -455,14 +534,21 @@ impl Sessions {
         self.remove_if(key, |session| !session.is(ONLINE) && t > session.last_life + timeout_s);
     }
 
+    fn arm_online(&self, key: u64, session: &mut Session, presence: &mut Presence) {
+        if !session.is(IN_ONLINE_WHEEL) {
+            presence.arm_online(session.online_until, key);
+            session.flags |= IN_ONLINE_WHEEL;
+        }
+    }
+
     fn arm_end(&self, key: u64, session: &mut Session) {
         self.presence().arm_end(session.last_life + self.timeout_s + 1, key);
         session.flags |= IN_END_WHEEL;
     }
 
     fn remove_if(&self, key: u64, over: impl FnOnce(&Session) -> bool) {
-        if self.map.remove_if(&key, |_, session| over(session)).is_some() {
-            self.held.fetch_sub(1, Ordering::Relaxed);
+        if let Some((_, session)) = self.map.remove_if(&key, |_, session| over(session)) {
+            self.presence().shares.give_back(session.site.index());
         }
     }
 

@@ -1,10 +1,12 @@
 //! The numbers of visitors online on pages, and the deadlines of sessions.
 
-use std::collections::VecDeque;
-
 use hashbrown::HashTable;
 
-use crate::sites::SiteId;
+use crate::ingest::{OTHER, Page};
+use crate::sites::{Shares, SiteId};
+
+/// A visitor who left stays online for so many seconds: the next page may be loading.
+pub(super) const LEAVE_GRACE_S: u32 = 30;
 
 /// A page's place in [`Presence`] while somebody is on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +38,12 @@ pub(super) struct Presence {
     index: HashTable<u32>,
     pages: Vec<PageOnline>,
     free: Vec<u32>,
-    /// In order of time, because everybody who leaves has the same time left.
-    pub(super) leaving: VecDeque<(u32, u64)>,
+    /// Pages with somebody on them, by site.
+    pages_of: Vec<usize>,
+    max_pages: usize,
+    /// How the sites share the room for sessions.
+    pub shares: Shares,
+    pub(super) leaving: Wheel,
     pub(super) online: Wheel,
     pub(super) ended: Wheel,
     /// The next second to look at.
@@ -45,31 +51,46 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    pub fn new(start: u32, slots: usize) -> Self {
+    pub fn new(start: u32, slots: usize, shares: Shares, max_pages: usize) -> Self {
         Presence {
             index: HashTable::new(),
             pages: Vec::new(),
             free: Vec::new(),
-            leaving: VecDeque::new(),
+            pages_of: Vec::new(),
+            max_pages,
+            shares,
+            leaving: Wheel::new(LEAVE_GRACE_S as usize + 2),
             online: Wheel::new(slots),
             ended: Wheel::new(slots),
             next: start,
         }
     }
 
-    /// Whether a slot is that of a page.
-    pub fn is_page(&self, slot: PageSlot, key: u64) -> bool {
-        self.pages.get(slot.0 as usize).is_some_and(|page| page.key == key && page.online > 0)
+    fn find(&self, key: u64) -> Option<u32> {
+        self.index.find(key, |&slot| self.pages[slot as usize].key == key).copied()
     }
 
-    /// One more is online on a page.
-    pub fn enter(&mut self, key: u64, site: SiteId, text: &str) -> PageSlot {
-        let pages = &mut self.pages;
-        if let Some(&slot) = self.index.find(key, |&slot| pages[slot as usize].key == key) {
-            pages[slot as usize].online += 1;
-            return PageSlot(slot);
+    /// Whether a slot is where a page is counted: its own, or where it has none [`OTHER`]'s.
+    pub fn is_on(&self, slot: PageSlot, page: &Page) -> bool {
+        let at = self.pages.get(slot.0 as usize).filter(|at| at.online > 0);
+        at.is_some_and(|at| at.key == page.key() || (&*at.text == OTHER && self.find(page.key()).is_none()))
+    }
+
+    /// One more is online on a page; none where the site has as many pages as it may have.
+    pub fn enter(&mut self, page: &Page, site: SiteId) -> Option<PageSlot> {
+        let key = page.key();
+        if let Some(slot) = self.find(key) {
+            self.pages[slot as usize].online += 1;
+            return Some(PageSlot(slot));
         }
-        let page = PageOnline { key, online: 1, site, text: text.into() };
+        self.pages_of.resize(self.pages_of.len().max(site.index() + 1), 0);
+        let held = &mut self.pages_of[site.index()];
+        if *held >= self.max_pages && page.as_str() != OTHER {
+            return None;
+        }
+        *held += 1;
+        let pages = &mut self.pages;
+        let page = PageOnline { key, online: 1, site, text: page.as_str().into() };
         let slot = match self.free.pop() {
             Some(slot) => {
                 pages[slot as usize] = page;
@@ -81,7 +102,7 @@ impl Presence {
             }
         };
         self.index.insert_unique(key, slot, |&slot| pages[slot as usize].key);
-        PageSlot(slot)
+        Some(PageSlot(slot))
     }
 
     /// One fewer is online on a page.
@@ -90,6 +111,7 @@ impl Presence {
         page.online -= 1;
         if page.online == 0 {
             page.text = "".into();
+            self.pages_of[page.site.index()] -= 1;
             let key = page.key;
             if let Ok(entry) = self.index.find_entry(key, |&s| s == slot.0) {
                 entry.remove();
@@ -100,13 +122,12 @@ impl Presence {
 
     /// Visitors online on a page.
     pub fn online(&self, key: u64) -> u32 {
-        let found = self.index.find(key, |&slot| self.pages[slot as usize].key == key);
-        found.map_or(0, |&slot| self.pages[slot as usize].online)
+        self.find(key).map_or(0, |slot| self.pages[slot as usize].online)
     }
 
-    /// Site and text of every page, by slot.
-    pub fn pages(&self) -> Vec<(SiteId, Box<str>)> {
-        self.pages.iter().map(|page| (page.site, page.text.clone())).collect()
+    /// Site and text of pages, by slot from one on.
+    pub fn pages(&self, from: usize, limit: usize) -> Vec<(SiteId, Box<str>)> {
+        self.pages.iter().skip(from).take(limit).map(|page| (page.site, page.text.clone())).collect()
     }
 
     pub fn arm_online(&mut self, at: u32, key: u64) {
@@ -117,27 +138,19 @@ impl Presence {
         self.ended.arm(at, self.next, key);
     }
 
-    pub fn leaving(&mut self, at: u32, key: u64) {
-        self.leaving.push_back((at, key));
+    pub fn arm_leaving(&mut self, at: u32, key: u64) {
+        self.leaving.arm(at, self.next, key);
     }
 
     /// Takes out what is due up to and including second `t`, at most about `limit` entries.
     pub fn due(&mut self, t: u32, limit: usize) -> Due {
         let mut due = Due { leaving: Vec::new(), online: Vec::new(), ended: Vec::new(), next: self.next };
-        while let Some(&(at, key)) = self.leaving.front()
-            && at <= t
-        {
-            if due.leaving.len() == limit {
-                return due;
-            }
-            self.leaving.pop_front();
-            due.leaving.push(key);
-        }
-        // One turn of the wheel empties every slot: seconds beyond it need no look.
+        // One turn of the longest wheels empties every slot: seconds beyond it need no look.
         let last = t.min(self.next.saturating_add(self.online.slots.len() as u32));
         while self.next <= last {
-            let room = limit.saturating_sub(due.online.len() + due.ended.len());
-            let done = self.online.take(self.next, room, &mut due.online)
+            let room = limit.saturating_sub(due.leaving.len() + due.online.len() + due.ended.len());
+            let done = self.leaving.take(self.next, room, &mut due.leaving)
+                && self.online.take(self.next, room, &mut due.online)
                 && self.ended.take(self.next, room, &mut due.ended);
             if !done {
                 return due;

@@ -16,6 +16,7 @@ fn table(window_s: u64, timeout_s: u64, max_sessions: usize, clock: &Clock) -> S
         online_window: Duration::from_secs(window_s),
         visit_timeout: Duration::from_secs(timeout_s),
         max_sessions,
+        max_pages: 1000,
     };
     let metrics = Arc::new(Metrics::new(&Sites::default(), max_sessions).unwrap());
     Sessions::new(config, usize::from(SITES), metrics, clock.now())
@@ -25,7 +26,11 @@ fn table(window_s: u64, timeout_s: u64, max_sessions: usize, clock: &Clock) -> S
 fn entries(of: &Sessions) -> [usize; 3] {
     let presence = of.presence();
     let held = |wheel: &presence::Wheel| wheel.slots.iter().map(Vec::len).sum();
-    [held(&presence.online), held(&presence.ended), presence.leaving.len()]
+    [held(&presence.online), held(&presence.ended), held(&presence.leaving)]
+}
+
+fn exported(of: &Sessions, now: Moment) -> Export {
+    Export { sessions: of.export(now).flatten().collect(), pages: of.export_pages().flatten().collect() }
 }
 
 fn page_of(site: SiteId, page: u8) -> Page {
@@ -159,7 +164,7 @@ impl Run {
                 self.real.sweep(now, limit);
             }
             Step::Restart { elapsed } => {
-                let export = self.real.export(now);
+                let export = exported(&self.real, now);
                 self.hand.advance(Duration::from_secs(elapsed.into()));
                 let (window, timeout) = (self.model.window.into(), self.model.timeout.into());
                 self.real = table(window, timeout, self.max, &self.clock);
@@ -178,8 +183,9 @@ impl Run {
         let (site, who) = (SiteId(site), visitor(today, yesterday));
         if let Kind::Leave = kind {
             let known = [Some(today), yesterday].into_iter().flatten().find(|key| self.holds(*key));
-            self.real.leave(who, now);
-            if let Some(seen) = known.and_then(|key| self.model.seen.get_mut(&key)) {
+            self.real.leave(who, &page_of(site, page), now);
+            let seen = known.and_then(|key| self.model.seen.get_mut(&key));
+            if let Some(seen) = seen.filter(|seen| seen.page == page) {
                 seen.left.get_or_insert(t);
             }
             return;
@@ -243,7 +249,7 @@ impl Run {
         }
         assert!(self.real.held() == 0, "{} are left", self.real.held());
         assert_eq!(entries(&self.real), [0, 0, 0]);
-        assert!(self.real.presence().pages().iter().all(|(_, text)| text.is_empty()));
+        assert!(self.real.presence().pages(0, usize::MAX).iter().all(|(_, text)| text.is_empty()));
     }
 }
 
@@ -277,13 +283,13 @@ fn the_wheels_hold_two_entries_a_session_however_often_it_gives_a_sign() {
             match (second + who) % 3 {
                 0 => _ = real.observe(visitor(who, None), SiteId(0), &page, now),
                 1 => _ = real.ping(visitor(who, None), SiteId(0), &page, now),
-                _ => real.leave(visitor(who, None), now),
+                _ => real.leave(visitor(who, None), &page, now),
             }
         }
         while real.sweep(now, 7) {}
         let [online, ended, leaving] = entries(&real);
         assert!(online <= 20 && ended <= 20, "{online} and {ended} entries after {second} s");
-        assert!(leaving <= 20 * 31 / 3 + 20, "{leaving} leaves of the last 30 s");
+        assert!(leaving <= 20, "{leaving} entries of those who left after {second} s");
         assert_eq!(real.online(SiteId(0), now), if second == 0 { 14 } else { 20 });
     }
 }
@@ -328,7 +334,7 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
                     let (who, page) =
                         (visitor(lane * 1000 + n % 500, None), page_of(SiteId(0), (n % 3) as u8));
                     match n % 5 {
-                        4 => real.leave(who, clock.now()),
+                        4 => real.leave(who, &page, clock.now()),
                         3 => _ = real.ping(who, SiteId(0), &page, clock.now()),
                         _ => _ = real.observe(who, SiteId(0), &page, clock.now()),
                     }
@@ -340,7 +346,7 @@ fn threads_lose_no_visitor_and_leave_none_behind() {
                 hand.advance(Duration::from_secs(1));
                 real.sweep(clock.now(), 50);
                 real.online(SiteId(0), clock.now());
-                real.export(clock.now());
+                exported(real, clock.now());
             }
         });
     });
@@ -363,7 +369,7 @@ fn looking_ahead_sees_who_stays_on_a_page_and_changes_nothing() {
     for who in 0..100 {
         table.observe(visitor(who, None), site, &pages[who as usize % 2], now);
     }
-    let before = table.export(now);
+    let before = exported(&table, now);
     let ahead = |who: std::ops::Range<u64>| {
         let views: Vec<_> = who.map(|who| (visitor(who, None), &pages[0])).collect();
         table.look_ahead(views.into_iter())
@@ -371,5 +377,88 @@ fn looking_ahead_sees_who_stays_on_a_page_and_changes_nothing() {
     assert_eq!(ahead(0..1000), 50, "every other one of those that are known");
     assert_eq!(ahead(100..1100), 0);
     assert_eq!(ahead(0..1), 0, "one view is looked up when it is observed");
-    assert_eq!(table.export(now), before);
+    assert_eq!(exported(&table, now), before);
+}
+
+#[test]
+fn a_site_that_fills_the_table_leaves_others_their_part_and_gets_no_room_back_before_time() {
+    let (clock, hand) = Clock::by_hand(0);
+    let real = table(10, 10, 100, &clock);
+    real.share_among(2);
+    let views = |site: u16, from: u64, readers: u64| {
+        let page = page_of(SiteId(site), 0);
+        let view = |who: &u64| real.observe(visitor(*who, None), SiteId(site), &page, clock.now());
+        (from..from + readers).filter(|who| view(who) == Sighting::Visit).count()
+    };
+    assert_eq!((views(0, 1, 100), views(1, 1001, 100), real.held()), (75, 25, 100));
+    assert_eq!(real.metrics_of_bounds(), 25.0 + 75.0);
+    hand.advance(Duration::from_secs(12));
+    while real.sweep(clock.now(), 7) {}
+    assert_eq!((real.held(), views(1, 2001, 100), views(0, 3001, 100)), (0, 75, 25));
+}
+
+#[test]
+fn sessions_are_taken_back_whatever_room_is_left() {
+    let (clock, _hand) = Clock::by_hand(0);
+    let real = table(10, 10, 100, &clock);
+    let page = page_of(SiteId(0), 0);
+    for who in 1..=100 {
+        real.observe(visitor(who, None), SiteId(0), &page, clock.now());
+    }
+    // Other sites have come, and the bound is lower.
+    let later = table(10, 10, 50, &clock);
+    later.share_among(4);
+    later.restore(&exported(&real, clock.now()), 1, clock.now());
+    let view = |who| later.observe(visitor(who, None), SiteId(0), &page, clock.now());
+    assert!((1..=100).all(|who| view(who) == Sighting::Known));
+    assert_eq!((later.held(), view(101)), (100, Sighting::Full));
+}
+
+#[test]
+fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
+    let (clock, hand) = Clock::by_hand(0);
+    let config = Config {
+        online_window: Duration::from_secs(60),
+        visit_timeout: Duration::from_secs(60),
+        max_sessions: 1000,
+        max_pages: 3,
+    };
+    let metrics = Arc::new(Metrics::new(&Sites::default(), 1000).unwrap());
+    let real = Sessions::new(config, usize::from(SITES), metrics, clock.now());
+    let observe = |who: u64, site: u16, page: u8| {
+        real.observe(visitor(who, None), SiteId(site), &page_of(SiteId(site), page), clock.now())
+    };
+    for who in 0..20u8 {
+        observe(who.into(), 0, who);
+    }
+    observe(100, 1, 0);
+    let now = clock.now();
+    let online = |page| real.page_online(&page_of(SiteId(0), page), now);
+    assert_eq!((online(0), online(2), online(3), real.online(SiteId(0), now)), (1, 1, 0, 20));
+    let kept = |real: &Sessions| {
+        real.presence().pages(0, usize::MAX).iter().filter(|(_, text)| !text.is_empty()).count()
+    };
+    assert_eq!(kept(&real), 3 + 1 + 1);
+    assert_eq!(real.metrics_of_bounds(), 17.0);
+    // Who is on a page without a place stays there, and can leave it.
+    observe(19, 0, 19);
+    assert_eq!(real.metrics_of_bounds(), 17.0);
+    real.leave(visitor(19, None), &page_of(SiteId(0), 19), now);
+    // Who left another one has not left.
+    real.leave(visitor(18, None), &page_of(SiteId(0), 0), now);
+    real.leave(visitor(17, None), &page_of(SiteId(0), 16), now);
+    hand.advance(Duration::from_secs(31));
+    assert_eq!(real.online(SiteId(0), clock.now()), 19);
+    hand.advance(Duration::from_secs(60));
+    while real.sweep(clock.now(), 7) {}
+    assert_eq!((real.online(SiteId(0), clock.now()), kept(&real)), (0, 0));
+}
+
+impl Sessions {
+    /// How often a bound rejected something.
+    fn metrics_of_bounds(&self) -> f64 {
+        let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
+        let bounds = text.lines().filter(|line| line.starts_with("footfall_bounds_reached_total"));
+        bounds.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
 }

@@ -104,6 +104,12 @@ impl Totals {
         self.shared.intake.take(view)
     }
 
+    /// Takes a ping or a leave, which is not kept on disk. Where views wait to be written it waits with them; what
+    /// is returned resolves, however they end, when the sessions have been told.
+    pub fn sign(&self, sign: Beacon) -> Option<Written> {
+        self.shared.intake.sign(sign, &self.sessions)
+    }
+
     /// Owns the open group: writes it once a turn of the event loop, and ends it. Runs on the event loop
     /// until it is dropped, when nobody waits for a group any more.
     pub async fn commit_groups(&self) {

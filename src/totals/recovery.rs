@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Sighting};
 use crate::sites::{Registry, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::delivery::Parts;
@@ -23,7 +23,7 @@ use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::{Damage, Harm, Segments};
 use crate::totals::disk::losses::{Cause, Losses};
 use crate::totals::intake::Intake;
-use crate::totals::intake::ids::Ids;
+use crate::totals::intake::ids::{self, Ids};
 use crate::totals::intake::journal::{self, Journal, Sync};
 use crate::totals::intake::record::{self, Record};
 use crate::totals::store;
@@ -63,6 +63,8 @@ pub fn read_back(
         views: 0,
         last_site: None,
     };
+    found.ids.share_among(found.sites.iter().len());
+    sessions.share_among(found.sites.iter().len());
     found.restore_checkpoint(&identity, config.store.url.kind());
     let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
     let after = found.reach.max(found.checkpoint.position).segment;
@@ -147,9 +149,11 @@ impl Recovered<'_> {
         self.sites.iter().for_each(|site| _ = tally.place(site, *now));
         let written_ms = checkpoint.written_ms;
         let elapsed_ms = now.unix_ms.saturating_sub(written_ms).max(0) as u64;
-        self.ids.restore(mem::take(&mut checkpoint.ids), elapsed_ms);
         let places = checkpoint.places(|key| tally.site_id(key));
         let place = |site: usize| places.get(site).copied().flatten();
+        let here = |(id, site): (u64, SiteId)| Some((id, place(site.index())?));
+        let ids = mem::take(&mut checkpoint.ids).map(|ids| ids.into_iter().filter_map(here).collect());
+        self.ids.restore(ids, elapsed_ms);
         for (site, stored) in mem::take(&mut checkpoint.figures) {
             if let Some(site) = place(site) {
                 tally.learn_site(site, stored, written_ms);
@@ -222,16 +226,21 @@ impl Recovered<'_> {
     /// online, its session goes on, its id is known.
     fn take_again(&mut self, record: &Record<'_>, uncounted: bool, unseen: bool) {
         self.views += u64::from(uncounted);
-        if unseen && let Some(id) = record.id {
-            self.ids.take(id);
-        }
+        let age_ms = self.now.unix_ms.saturating_sub(record.at_ms);
         let Some(site) = self.site_of(record.site, uncounted) else { return };
+        if unseen
+            && age_ms < ids::REMEMBER_MS as i64
+            && let Some(id) = record.id
+        {
+            self.ids.take_again(id, site);
+        }
         let view = view_of(record, site, self.now);
         if unseen && self.sites.at(site).is_some() {
-            self.sessions.observe(view.visitor, site, &view.page, view.at);
+            self.sessions.observe_again(view.visitor, site, &view.page, view.at, record.sighting, self.now);
         }
         if uncounted {
-            self.tally.count_run(&[CountedView { view, visit: record.visit }], true);
+            let visit = record.sighting == Sighting::Visit;
+            self.tally.count_run(&[CountedView { view, visit }], true);
         }
     }
 

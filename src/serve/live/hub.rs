@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::topic::{Seat, Snapshot, Topic, TopicKey};
 use crate::ingest::Page;
 use crate::metrics::{Bound, Metrics};
 use crate::serve::answer::events::{EventSource, Piece};
-use crate::sites::Site;
+use crate::sites::{Shares, Site};
 
 /// When a reader whose connection broke comes back, milliseconds: from the first, spread over the second.
 const RETRY_MS: (u64, u64) = (4_000, 2_000);
@@ -31,45 +31,49 @@ pub struct Config {
 pub struct Hub {
     config: Config,
     metrics: Arc<Metrics>,
-    topics: Mutex<HashMap<TopicKey, Arc<Topic>>>,
-    readers: AtomicUsize,
+    seats: Mutex<Seats>,
     ending: AtomicBool,
     jitter: foldhash::quality::RandomState,
+}
+
+/// Who follows what, and how the sites share the room for readers.
+struct Seats {
+    topics: HashMap<TopicKey, Arc<Topic>>,
+    shares: Shares,
 }
 
 impl Hub {
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
         Hub {
+            seats: Mutex::new(Seats { topics: HashMap::new(), shares: Shares::new(config.max_readers) }),
             config,
             metrics,
-            topics: Mutex::default(),
-            readers: AtomicUsize::default(),
             ending: AtomicBool::default(),
             jitter: foldhash::quality::RandomState::default(),
         }
     }
 
     pub fn topics(&self) -> Vec<Arc<Topic>> {
-        self.lock().values().cloned().collect()
+        self.lock().topics.values().cloned().collect()
     }
 
-    /// A new reader of a site and page whose counters are these; none where there are too many readers. One
-    /// that comes back names the event that it holds, which is not sent again.
+    /// A new reader of one of `sites` sites and a page, whose counters are these; none where there are too many
+    /// readers. One that comes back names the event that it holds, which is not sent again.
     pub fn join(
         self: &Arc<Self>,
         site: &Arc<Site>,
+        sites: usize,
         page: Option<Page>,
         snapshot: &Snapshot,
         held: Option<&str>,
     ) -> Option<Reader> {
-        let number = self.readers.fetch_add(1, Ordering::Relaxed);
-        if number >= self.config.max_readers {
-            self.readers.fetch_sub(1, Ordering::Relaxed);
+        let Seats { topics, shares } = &mut *self.lock();
+        shares.among(sites);
+        if !shares.take(site.id.index()) {
             self.metrics.bound(Bound::LiveReaders);
             return None;
         }
-        self.metrics.live_readers.set(number as i64 + 1);
-        let mut topics = self.lock();
+        self.metrics.live_readers.set(shares.all() as i64);
         let key = (site.id, page.as_ref().map(Page::key));
         let topic = topics.entry(key).or_insert_with(|| Arc::new(Topic::new(site.clone(), page))).clone();
         topic.set(snapshot);
@@ -78,19 +82,19 @@ impl Hub {
         }
         // Under the lock: a topic without readers is removed.
         let (seat, event) = topic.join(held);
-        let next = Some(Piece::of(&[self.retry(RETRY_MS, number).as_bytes(), &event]));
+        let next = Some(Piece::of(&[self.retry(RETRY_MS, shares.all()).as_bytes(), &event]));
         Some(Reader { hub: self.clone(), topic, seat, next, ended: false })
     }
 
     fn leave(&self, topic: &Arc<Topic>, seat: u32) {
-        let mut topics = self.lock();
+        let Seats { topics, shares } = &mut *self.lock();
         // A closed topic may have a successor under the same key.
         let is_there = topics.get(&topic.key()).is_some_and(|there| Arc::ptr_eq(there, topic));
         if topic.leave(seat) && is_there {
             topics.remove(&topic.key());
         }
-        let before = self.readers.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.live_readers.set(before as i64 - 1);
+        shares.give_back(topic.site.id.index());
+        self.metrics.live_readers.set(shares.all() as i64);
     }
 
     /// Whether the readers of a topic are to be woken.
@@ -100,7 +104,7 @@ impl Hub {
 
     /// Ends a topic whose site has been removed. Readers that come back begin another.
     pub fn close(&self, topic: &Topic) {
-        self.lock().remove(&topic.key());
+        self.lock().topics.remove(&topic.key());
         topic.end();
     }
 
@@ -121,8 +125,8 @@ impl Hub {
         format!("retry: {}\n\n", from + self.jitter.hash_one(number) % spread)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TopicKey, Arc<Topic>>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

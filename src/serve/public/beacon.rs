@@ -9,14 +9,16 @@ use super::context::Public;
 use super::refusal_log::Refusal;
 use crate::clock::Moment;
 use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
-use crate::metrics::Outcome;
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
 use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
-/// A view with its site, until it is written; none for a ping or a leave, which leaves nothing to wait for.
-type Taken = Option<(SiteId, Written)>;
+/// A view with its site, until it is written; a ping or a leave, until the sessions have been told of it.
+enum Taken {
+    View(SiteId, Written),
+    Sign(Option<Written>),
+}
 
 pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
     let taken = match body::read(body, &headers, public.config.body_timeout).await {
@@ -55,26 +57,24 @@ impl Public {
     }
 
     fn keep(&self, beacon: Beacon) -> Result<Taken, Reason> {
-        let Beacon { kind, site, ref page, visitor, at, .. } = beacon;
-        let sessions = &self.parts.sessions;
-        let taken = match kind {
-            Kind::View => return Ok(Some((site, self.parts.totals.take(beacon)?))),
-            Kind::Ping => sessions.ping(visitor, site, page, at),
-            Kind::Leave => {
-                sessions.leave(visitor, at);
-                true
-            }
-        };
-        self.parts.metrics.beacons(if taken { Outcome::Taken } else { Outcome::Shed }, 1);
-        Ok(None)
+        if beacon.kind == Kind::View {
+            return Ok(Taken::View(beacon.site, self.parts.totals.take(beacon)?));
+        }
+        Ok(Taken::Sign(self.parts.totals.sign(beacon)))
     }
 
     /// Waits until a beacon is kept; counts it where it is refused.
     async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<(), Reason> {
         let (site, reason) = match taken {
             Err(refusal) => refusal,
-            Ok(None) => return Ok(()),
-            Ok(Some((site, written))) => match written.await {
+            Ok(Taken::Sign(told)) => {
+                if let Some(told) = told {
+                    // Where the views beside it cannot be kept, the sessions know of it all the same.
+                    told.await.ok();
+                }
+                return Ok(());
+            }
+            Ok(Taken::View(site, written)) => match written.await {
                 Ok(()) => return Ok(()),
                 Err(reason) => (Some(site), reason),
             },

@@ -33,7 +33,8 @@ fn follow(read: SiteRead) -> Result<Response, Fault> {
     let SiteRead { public, site, page, headers } = read;
     let snapshot = snapshot(&public, &site, page.as_slice()).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-    let reader = public.live.join(&site, page, &snapshot, held).ok_or(Fault::LiveFull)?;
+    let sites = public.parts.sites.load().iter().len();
+    let reader = public.live.join(&site, sites, page, &snapshot, held).ok_or(Fault::LiveFull)?;
     Ok(answer::events(Box::new(reader), public.parts.clock.now().unix_ms))
 }
 

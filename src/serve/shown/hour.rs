@@ -49,7 +49,7 @@ mod tests {
         let day = NaiveDate::from_ymd_opt(2023, 9, 15).unwrap();
         let week = NaiveDate::from_ymd_opt(2023, 9, 11).unwrap();
         let hour = CivilHour { day, hour: 8, offset_s: 7 * 3600, week };
-        Hour::from(Span { hour, from_ms, until_ms: from_ms + 3_600_000 })
+        Hour::from(Span { hour, from_ms, until_ms: from_ms + 3_600_000, neighbour: None })
     }
 
     #[test]

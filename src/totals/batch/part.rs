@@ -123,7 +123,7 @@ impl PartId {
     }
 
     /// Appends an id, or that there is none.
-    pub fn put(id: Option<PartId>, out: &mut Vec<u8>) {
+    pub fn put(id: Option<PartId>, out: &mut impl Put) {
         out.put_u8(id.is_some().into());
         if let Some(id) = id {
             out.put_u64(id.sequence);

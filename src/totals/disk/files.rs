@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::codec::Put;
 #[cfg(test)]
 use super::faults::{Disk, Faults, Operation, Place};
 
@@ -118,15 +119,72 @@ impl Folder {
         sync_dir(&self.path)
     }
 
+    /// Begins to replace a file that is too large to be in memory as a whole.
+    pub fn begin_replacing(&self, name: &str) -> io::Result<Replacement<'_>> {
+        let file = self.create(&format!("{name}.new"))?;
+        let name = name.to_owned();
+        let (piece, sum) = (Vec::with_capacity(2 * PIECE), crc32fast::Hasher::new());
+        Ok(Replacement { folder: self, name, file, piece, at: 0, sum, written: Ok(()) })
+    }
+
     /// Replaces a small file: after a crash it is the old one or the new one, whole. After an error the old
     /// one is untouched, or is replaced but may come back.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let fresh = format!("{name}.new");
         let file = self.create(&fresh)?;
         file.write_all_at(bytes, 0)?;
+        self.put_in_place(&file, &fresh, name)
+    }
+
+    fn put_in_place(&self, file: &File, fresh: &str, name: &str) -> io::Result<()> {
         file.sync_data()?;
-        self.rename(&fresh, name)?;
+        self.rename(fresh, name)?;
         self.sync()
+    }
+}
+
+/// Bytes that are written at once.
+const PIECE: usize = 1 << 16;
+
+/// A file that is written in pieces and takes the place of another when it is whole. One that is dropped before
+/// changes nothing.
+pub struct Replacement<'a> {
+    folder: &'a Folder,
+    name: String,
+    file: File,
+    piece: Vec<u8>,
+    /// Where the piece belongs.
+    at: u64,
+    sum: crc32fast::Hasher,
+    written: io::Result<()>,
+}
+
+impl Put for Replacement<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.piece.put(bytes);
+        if self.piece.len() >= PIECE {
+            self.write();
+        }
+    }
+}
+
+impl Replacement<'_> {
+    fn write(&mut self) {
+        self.sum.update(&self.piece);
+        if self.written.is_ok() {
+            self.written = self.file.write_all_at(&self.piece, self.at);
+        }
+        self.at += self.piece.len() as u64;
+        self.piece.clear();
+    }
+
+    /// Puts it in the place of the other, with the CRC-32 of all its bytes as the last four. See
+    /// [`Folder::replace`].
+    pub fn finish(mut self) -> io::Result<()> {
+        self.sum.update(&self.piece);
+        self.piece.put_u32(self.sum.finalize());
+        self.written.and_then(|()| self.file.write_all_at(&self.piece, self.at))?;
+        self.folder.put_in_place(&self.file, &format!("{}.new", self.name), &self.name)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod ids;
 pub mod journal;
 pub mod record;
 
+use std::collections::HashSet;
 use std::io::ErrorKind::{FileTooLarge, StorageFull};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -18,12 +19,12 @@ use self::group::{Group, Written};
 use self::ids::{Ids, Taken};
 use self::journal::{Journal, Sync};
 use crate::clock::{Clock, Moment};
-use crate::ingest::{Beacon, Reason};
+use crate::ingest::{Beacon, Kind, Reason};
 use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
-use crate::sites::Registry;
+use crate::sites::{Registry, SiteId};
 use crate::totals::disk::fatal::die;
-use crate::totals::disk::frame::Position;
+use crate::totals::disk::frame::{FRAME_HEADER, Position};
 use crate::totals::disk::log::AppendError;
 use crate::totals::tally::{self, CountedView, Tally};
 
@@ -69,6 +70,18 @@ impl Intake {
         Ok(written)
     }
 
+    /// Tells the sessions of a ping or a leave. While views wait for their group, it waits behind them: the
+    /// sessions are told of all signs in the order in which they came.
+    pub fn sign(&self, sign: Beacon, sessions: &Sessions) -> Option<Written> {
+        let Open { group, .. } = &mut *self.open();
+        if group.views.is_empty() {
+            self.tell(sessions, &sign);
+            return None;
+        }
+        group.views.push(CountedView { view: Beacon { id: None, ..sign }, visit: false });
+        Some(Written { group: group.done.clone(), place: None })
+    }
+
     /// Why views are refused now.
     pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
         self.journal.as_ref()?.reached(now)
@@ -110,16 +123,18 @@ impl Intake {
     async fn commit_group(&self, group: &mut Group, sessions: &Sessions, tally: &Mutex<Tally>) {
         let repeated = self.drop_repeated(group);
         self.observe(group, sessions);
-        let views = group.views.len() as u64;
         match self.write(group).await {
             Ok(end) => {
+                group.views.retain(|counted| counted.view.kind == Kind::View);
+                let views = group.views.len() as u64;
                 tally::lock(tally).count(&group.views, end);
                 self.metrics.beacons(Outcome::Counted, views);
                 self.metrics.beacons(Outcome::Repeated, repeated);
                 group.done.finish(Ok(()));
             }
             Err(AppendError::Undone(error)) => {
-                tracing::warn!(%error, views, "a group could not be written and is undone");
+                let signs = group.views.len();
+                tracing::warn!(%error, signs, "a group could not be written and is undone");
                 self.metrics.journal_write_errors.inc();
                 self.undo(group, sessions);
                 let full = matches!(error.kind(), StorageFull | FileTooLarge);
@@ -136,10 +151,12 @@ impl Intake {
         }
         let all = group.views.len();
         let mut ids = self.ids();
-        group.views.retain(|counted| {
-            let taken = counted.view.id.map(|id| ids.take(id));
+        group.views.retain_mut(|counted| {
+            let taken = counted.view.id.map(|id| ids.take(id, counted.view.site));
             if taken == Some(Taken::NoRoom) {
                 self.metrics.bound(Bound::Ids);
+                // Neither does a start remember it.
+                counted.view.id = None;
             }
             taken != Some(Taken::Known)
         });
@@ -154,17 +171,33 @@ impl Intake {
         std::hint::black_box(sessions.look_ahead(views));
         let sites = self.sites.load_full();
         for CountedView { view, visit } in &mut group.views {
+            if view.kind != Kind::View {
+                self.tell(sessions, view);
+                continue;
+            }
             let sighting = sessions.observe(view.visitor, view.site, &view.page, view.at);
             *visit = sighting == Sighting::Visit;
             if let Some(site) = sites.at(view.site) {
-                record::encode(&mut group.records, site.key.as_str(), view, *visit);
+                record::encode(&mut group.records, site.key.as_str(), view, sighting);
             }
         }
     }
 
+    /// Tells the sessions of a ping or a leave.
+    fn tell(&self, sessions: &Sessions, sign: &Beacon) {
+        let taken = match sign.kind {
+            Kind::Leave => {
+                sessions.leave(sign.visitor, &sign.page, sign.at);
+                true
+            }
+            _ => sessions.ping(sign.visitor, sign.site, &sign.page, sign.at),
+        };
+        self.metrics.beacons(if taken { Outcome::Taken } else { Outcome::Shed }, 1);
+    }
+
     /// Writes a group, and syncs it as configured. Where the journal goes on after it, if there is one.
     async fn write(&self, group: &mut Group) -> Result<Option<Position>, AppendError> {
-        let Some(journal) = self.journal.as_ref().filter(|_| !group.views.is_empty()) else {
+        let Some(journal) = self.journal.as_ref().filter(|_| group.records.len() > FRAME_HEADER) else {
             return Ok(None);
         };
         let end = journal.write(&mut group.records, self.clock.now().uptime_ms)?;
@@ -179,8 +212,15 @@ impl Intake {
         let mut ids = self.ids();
         group.views.iter().filter_map(|counted| counted.view.id).for_each(|id| ids.forget(id));
         drop(ids);
-        let visits = group.views.iter().filter(|counted| counted.visit);
-        visits.filter_map(|visit| visit.view.visitor).for_each(|visitor| sessions.uncount(visitor.today));
+        let mut visits = HashSet::new();
+        for CountedView { view, visit } in &group.views {
+            let Some(visitor) = view.visitor else { continue };
+            // Over midnight the next sign takes the session along.
+            if *visit || visitor.beside.is_some_and(|beside| visits.contains(&beside)) {
+                visits.insert(visitor.today);
+            }
+        }
+        visits.into_iter().for_each(|visitor| sessions.uncount(visitor));
         // After all that: whoever copies ids and sessions, and sees the same number before and after, has
         // copied nothing that is undone.
         self.open().undone += 1;
@@ -198,12 +238,15 @@ impl Intake {
         (open.ended, open.undone)
     }
 
-    /// The ids for the checkpoint: younger, older. Those of groups that are not yet written are among them.
-    pub fn export_ids(&self) -> (Vec<u64>, Vec<u64>) {
-        let mut ids = (Vec::new(), Vec::new());
+    /// Shares the room for ids among so many sites.
+    pub fn share_among(&self, sites: usize) {
+        self.ids().share_among(sites);
+    }
+
+    /// The ids of a generation for the checkpoint. Those of groups that are not yet written are among them.
+    pub fn export_ids(&self, age: usize) -> impl Iterator<Item = Vec<(u64, SiteId)>> + '_ {
         // Part by part: no view waits for the whole copy.
-        (0..ids::PARTS).for_each(|part| self.ids().export(part, &mut ids));
-        ids
+        (0..ids::PARTS).map(move |part| self.ids().export(part, age))
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! group  records, one after another (a frame of the journal)
-//! view   flags u8 (1 visit · 2 visitor · 4 visitor of the neighbouring day · 8 id)
+//! view   flags u8 (1 visit · 2 visitor · 4 visitor of the neighbouring day · 8 id
+//!        · 16 no room for a session: 0.1.0 did not write this one)
 //!        site text · accepted at i64 (Unix ms) · civil hour · [visitor u64] · [of the neighbouring
 //!        day u64] · [id u64] · page text
 //! ```
@@ -12,12 +13,14 @@
 
 use crate::calendar::CivilHour;
 use crate::ingest::Beacon;
+use crate::sessions::Sighting;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 
 const VISIT: u8 = 1;
 const VISITOR: u8 = 2;
 const BESIDE: u8 = 4;
 const ID: u8 = 8;
+const FULL: u8 = 16;
 
 /// A view read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +30,8 @@ pub struct Record<'a> {
     pub at_ms: i64,
     /// The civil hour it counts in.
     pub hour: CivilHour,
-    pub visit: bool,
+    /// What it was to its visitor's session: a start must not decide that anew.
+    pub sighting: Sighting,
     /// The visitor under the day's salt.
     pub visitor: Option<u64>,
     /// And under the salt of the neighbouring day.
@@ -38,9 +42,13 @@ pub struct Record<'a> {
 }
 
 /// Appends a view to a group.
-pub fn encode(group: &mut Vec<u8>, site: &str, view: &Beacon, visit: bool) {
+pub fn encode(group: &mut Vec<u8>, site: &str, view: &Beacon, sighting: Sighting) {
     let beside = view.visitor.and_then(|v| v.beside);
-    let mut flags = if visit { VISIT } else { 0 };
+    let mut flags = match sighting {
+        Sighting::Visit => VISIT,
+        Sighting::Full => FULL,
+        Sighting::Known | Sighting::Anonymous => 0,
+    };
     flags |= if view.visitor.is_some() { VISITOR } else { 0 };
     flags |= if beside.is_some() { BESIDE } else { 0 };
     flags |= if view.id.is_some() { ID } else { 0 };
@@ -62,8 +70,13 @@ pub fn decode<'a>(group: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<(
         let (site, at_ms, hour) = (take.text()?, take.instant()?, take.hour()?);
         let mut number = |flag| if flags & flag != 0 { take.u64().map(Some) } else { Ok(None) };
         let (visitor, beside, id) = (number(VISITOR)?, number(BESIDE)?, number(ID)?);
-        let visit = flags & VISIT != 0;
-        each(Record { site, at_ms, hour, visit, visitor, beside, id, page: take.text()? });
+        let sighting = match visitor {
+            _ if flags & VISIT != 0 => Sighting::Visit,
+            _ if flags & FULL != 0 => Sighting::Full,
+            Some(_) => Sighting::Known,
+            None => Sighting::Anonymous,
+        };
+        each(Record { site, at_ms, hour, sighting, visitor, beside, id, page: take.text()? });
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 
 use super::*;
-use crate::calendar::{Calendar, CivilHour, Period, Zone};
+use crate::calendar::{Calendar, CivilHour, PerPeriod, Period, Zone};
 use crate::clock::Hand;
 use crate::ingest::{Beacon, Kind};
 use crate::sessions;
@@ -30,10 +30,11 @@ use crate::totals::store::tests::TestStore;
 use crate::totals::store::url::StoreUrl;
 use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
-use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
+use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written, cases};
 
 mod asked;
 mod at_rest;
+mod replay;
 mod simulation;
 
 const MINUTE: u64 = 60;
@@ -160,9 +161,10 @@ impl Process {
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
         let store = async || TestStore::open(&config.store, &config.data_dir).await.unwrap();
         // However busy the machine is: what is known after the start is compared.
-        Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics).await
+        Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics, 1000).await
     }
 
+    #[expect(clippy::too_many_arguments, reason = "tests choose each of them")]
     async fn start_on(
         store: impl AsyncFnOnce() -> TestStore,
         patience: Duration,
@@ -171,11 +173,13 @@ impl Process {
         clock: &Clock,
         sites: Arc<Registry>,
         metrics: Arc<Metrics>,
+        max_sessions: usize,
     ) -> Process {
         let table = sessions::Config {
             online_window: Duration::from_secs(5 * MINUTE),
             visit_timeout: Duration::from_secs(30 * MINUTE),
-            max_sessions: 1000,
+            max_sessions,
+            max_pages: 1000,
         };
         let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
         let (config, table) = (config.clone(), sessions.clone());
@@ -556,7 +560,7 @@ impl Run {
         }
         for ((site, bucket), views) in pages {
             let mut texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
-            texts.push(crate::totals::tally::pages::OTHER.to_owned());
+            texts.push(crate::ingest::OTHER.to_owned());
             let found: u64 = read(site, bucket, HashKind::Pages, &texts).await.iter().sum();
             assert_eq!(found, views, "pages of {bucket} add up");
         }
@@ -582,8 +586,7 @@ fn what_was_answered_is_counted_once_whatever_happens_to_the_process() {
         prop_oneof![Just(3usize), Just(1000)],
         prop_oneof![4 => Just(Sync::EverySecond), 1 => Just(Sync::Always)],
     );
-    let mut runner =
-        TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(crate::totals::cases(16)) });
+    let mut runner = TestRunner::new(Cases { failure_persistence: None, ..Cases::with_cases(cases(16)) });
     runner
         .run(&(steps, ways), |(steps, (max_pages, sync))| {
             run(&steps, max_pages, sync);

@@ -11,11 +11,8 @@ use hashbrown::HashTable;
 
 use super::cell::{Amount, Buckets, Cell, Revised, Running};
 use crate::calendar::{CivilHour, PerPeriod};
-use crate::ingest::Page;
+use crate::ingest::{OTHER, Page};
 use crate::sites::SiteId;
-
-/// Where views of pages without room are counted. No page is called so: pages begin with `/`.
-pub const OTHER: &str = "(other)";
 
 /// How many slots are looked at for one to give up.
 const SEARCH: usize = 64;

@@ -2,19 +2,23 @@
 //! journal, the last known figures of the store, and how far the outbox was applied.
 //!
 //! ```text
-//! file     magic "footfall" · "c" · format u8 = 2 · CRC-32 u32 of the body · body
+//! file     magic "footfall" · "c" · format u8 = 2 · body · CRC-32 u32 of all before it
 //! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
-//!          · count of last parts, (site text, hash text, id of a part as in `batch`) …
-//!          · count of sites, text …             all below name a site by its index here
-//!          · count of online pages, (site varint, text) …
-//!          · count of sessions, (visitor u64, site varint, page u32, age u32 s, online u32 s, flags u8) …
-//!          · count of younger ids, u64 … · count of older ids, u64 …
-//!          · count of figures, (site varint, civil hour, 5 × (views varint, visits varint),
+//!          · last parts, (site text, hash text, id of a part as in `batch`) …
+//!          · sites, text …             all below name a site by its index here
+//!          · online pages, (site varint, text) …
+//!          · sessions, (visitor u64, site varint, page u32, age u32 s, online u32 s, flags u8) …
+//!          · younger ids, (u64, site varint) … · older ids, the same …
+//!          · figures, (site varint, civil hour, 5 × (views varint, visits varint),
 //!            4 × earlier visitors varint, sketch: length varint and bytes, 5 × revision varint,
 //!            data set text) …
-//!          · count of pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
-//! format 1 has neither revisions nor data sets
+//!          · pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
+//! list     (count varint, so many items) … · 0
 //! ```
+//!
+//! It is written piece by piece: what is copied is never in memory as a whole. In format 1, of version 0.1.0, the
+//! checksum stood before the body, a list had one count and no 0 at its end, and there were no sites of ids, no
+//! revisions and no data sets.
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
 //! and journal are complete without it.
@@ -29,6 +33,7 @@ use crate::totals::batch::part::{HashName, LastParts, MAX_SEQUENCE, PartId, Sums
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::frame::Position;
+use crate::totals::intake::ids::Generations;
 use crate::totals::store::contract::is_id;
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::running::Stored;
@@ -59,75 +64,110 @@ pub struct Checkpoint {
     pub last_parts: LastParts,
     pub sites: Vec<SiteKey>,
     pub sessions: Export,
-    pub ids: (Vec<u64>, Vec<u64>),
+    pub ids: Generations,
     pub figures: Vec<(usize, Stored)>,
     pub pages: Vec<KnownPage>,
 }
 
-impl Checkpoint {
-    /// The bytes of the file.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(64 + self.sessions.sessions.len() * 26 + self.pages.len() * 64);
-        body.put_i64(self.written_ms);
-        body.put_u64(self.position.segment);
-        body.put_u64(self.position.offset);
-        body.put_u64(self.applied);
-        put_all(&mut body, &self.last_parts, |body, (hash, last)| {
-            body.put_text(hash.site.as_str());
-            body.put_text(&hash.to_string());
-            PartId::put(Some(*last), body);
-        });
-        put_all(&mut body, &self.sites, |body, site| body.put_text(site.as_str()));
-        put_all(&mut body, &self.sessions.pages, |body, (site, text)| {
-            body.put_varint(site.0.into());
-            body.put_text(text);
-        });
-        put_all(&mut body, &self.sessions.sessions, put_session);
-        put_all(&mut body, &self.ids.0, |body, id| body.put_u64(*id));
-        put_all(&mut body, &self.ids.1, |body, id| body.put_u64(*id));
-        put_all(&mut body, &self.figures, put_figures);
-        put_all(&mut body, &self.pages, |body, known| {
-            body.put_varint(known.site as u64);
-            body.put_hour(&known.hour);
-            body.put_text(&known.page);
-            known.figures.iter().for_each(|(_, views)| body.put_sum(views.value));
-            put_revisions(body, known.figures);
-        });
-        let mut file = Vec::with_capacity(body.len() + 14);
-        file.put(MAGIC);
-        file.put_u32(crc32fast::hash(&body));
-        file.put(&body);
-        file
-    }
+/// Begins the bytes of a checkpoint: all before the lists.
+pub fn begin(out: &mut impl Put, written_ms: i64, position: Position, applied: u64) {
+    out.put(MAGIC);
+    out.put_i64(written_ms);
+    out.put_u64(position.segment);
+    out.put_u64(position.offset);
+    out.put_u64(applied);
+}
 
+/// Writes some items of a list.
+pub fn put_some<O: Put, T>(
+    out: &mut O,
+    items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    put: impl Fn(&mut O, T),
+) {
+    let items = items.into_iter();
+    if items.len() > 0 {
+        out.put_varint(items.len() as u64);
+        items.for_each(|item| put(out, item));
+    }
+}
+
+/// Ends a list.
+pub fn end_list(out: &mut impl Put) {
+    out.put_varint(0);
+}
+
+/// Writes the last part of a hash.
+pub fn put_last_part(out: &mut impl Put, (hash, last): (&HashName, &PartId)) {
+    out.put_text(hash.site.as_str());
+    out.put_text(&hash.to_string());
+    PartId::put(Some(*last), out);
+}
+
+/// Writes a page that somebody is online on.
+pub fn put_online_page(out: &mut impl Put, (site, text): &(SiteId, Box<str>)) {
+    out.put_varint(site.0.into());
+    out.put_text(text);
+}
+
+/// Writes an id.
+pub fn put_id(out: &mut impl Put, (id, site): &(u64, SiteId)) {
+    out.put_u64(*id);
+    out.put_varint(site.0.into());
+}
+
+/// Writes the figures of a page.
+pub fn put_page(out: &mut impl Put, known: &KnownPage) {
+    out.put_varint(known.site as u64);
+    out.put_hour(&known.hour);
+    out.put_text(&known.page);
+    known.figures.iter().for_each(|(_, views)| out.put_sum(views.value));
+    put_revisions(out, known.figures);
+}
+
+impl Checkpoint {
     /// Reads the file.
     ///
     /// # Errors
     /// [`Damaged`]: of another format, or not what was written.
     pub fn decode(file: &[u8]) -> Result<Self, Damaged> {
-        let (first, current) = (file.strip_prefix(FIRST), file.strip_prefix(MAGIC));
-        let mut take = Take(first.or(current).ok_or(Damaged("a checkpoint of another format"))?);
-        let is_first = first.is_some();
-        if take.u32()? != crc32fast::hash(take.0) {
-            return Err(Damaged("a checkpoint that does not check"));
-        }
+        let damaged = Damaged("a checkpoint that does not check");
+        let (mut take, is_first) = if let Some(rest) = file.strip_prefix(FIRST) {
+            let mut take = Take(rest);
+            if take.u32()? != crc32fast::hash(take.0) {
+                return Err(damaged);
+            }
+            (take, true)
+        } else {
+            let (all, sum) = file.split_last_chunk().ok_or(damaged)?;
+            let body = all.strip_prefix(MAGIC).ok_or(Damaged("a checkpoint of another format"))?;
+            if u32::from_le_bytes(*sum) != crc32fast::hash(all) {
+                return Err(damaged);
+            }
+            (Take(body), false)
+        };
+        let take = &mut take;
+        // The first format did not say whose ids they are: they take room of the first site while they last.
+        let id = |take: &mut Take<'_>| {
+            let (id, site) = (take.u64()?, if is_first { 0 } else { take.varint()? });
+            Ok((id, SiteId(site as u16)))
+        };
         let written_ms = take.instant()?;
         let position = take.position()?;
         let checkpoint = Checkpoint {
             written_ms,
             position,
             applied: take.at_most(MAX_SEQUENCE)?,
-            last_parts: take_all(&mut take, 3, take_last_part)?.into_iter().collect(),
-            sites: take_all(&mut take, 2, |take| site_key(take.text()?))?,
+            last_parts: take_list(take, is_first, 3, take_last_part)?.into_iter().collect(),
+            sites: take_list(take, is_first, 2, |take| site_key(take.text()?))?,
             sessions: Export {
-                pages: take_all(&mut take, 2, |take| {
+                pages: take_list(take, is_first, 2, |take| {
                     Ok((SiteId(take.varint()? as u16), take.text()?.into()))
                 })?,
-                sessions: take_all(&mut take, 22, take_session)?,
+                sessions: take_list(take, is_first, 22, take_session)?,
             },
-            ids: (take_all(&mut take, 8, Take::u64)?, take_all(&mut take, 8, Take::u64)?),
-            figures: take_all(&mut take, 25, |take| take_figures(take, is_first))?,
-            pages: take_all(&mut take, 17, |take| {
+            ids: [take_list(take, is_first, 8, id)?, take_list(take, is_first, 8, id)?],
+            figures: take_list(take, is_first, 25, |take| take_figures(take, is_first))?,
+            pages: take_list(take, is_first, 17, |take| {
                 let (site, hour) = (take.varint()? as usize, take.hour()?);
                 let (page, views) = (take.text()?.into(), five(|| take.sum())?);
                 Ok(KnownPage { site, hour, page, figures: take_revisions(take, views, is_first)? })
@@ -143,22 +183,24 @@ impl Checkpoint {
     }
 }
 
-fn put_all<T>(
-    body: &mut Vec<u8>,
-    items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
-    put: impl Fn(&mut Vec<u8>, T),
-) {
-    let items = items.into_iter();
-    body.put_varint(items.len() as u64);
-    items.for_each(|item| put(body, item));
-}
-
-fn take_all<'a, T>(
+/// Reads a list; `is_whole`: all of it stands under one count.
+fn take_list<'a, T>(
     take: &mut Take<'a>,
+    is_whole: bool,
     each: usize,
     mut one: impl FnMut(&mut Take<'a>) -> Result<T, Damaged>,
 ) -> Result<Vec<T>, Damaged> {
-    (0..take.count(each)?).map(|_| one(take)).collect()
+    let mut list = Vec::new();
+    loop {
+        let some = take.count(each)?;
+        list.reserve(some);
+        for _ in 0..some {
+            list.push(one(take)?);
+        }
+        if is_whole || some == 0 {
+            return Ok(list);
+        }
+    }
 }
 
 fn five<T: Copy + Default>(mut one: impl FnMut() -> Result<T, Damaged>) -> Result<PerPeriod<T>, Damaged> {
@@ -182,7 +224,8 @@ fn take_last_part(take: &mut Take<'_>) -> Result<(HashName, PartId), Damaged> {
 const BEGUN: u8 = 1;
 const COUNTED: u8 = 2;
 
-fn put_session(body: &mut Vec<u8>, session: &Exported) {
+/// Writes a session.
+pub fn put_session(body: &mut impl Put, session: &Exported) {
     body.put_u64(session.visitor.0);
     body.put_varint(session.site.0.into());
     body.put_u32(session.page);
@@ -198,7 +241,8 @@ fn take_session(take: &mut Take<'_>) -> Result<Exported, Damaged> {
     Ok(Exported { visitor, site, page, age_s, online_s, begun, counted })
 }
 
-fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
+/// Writes the figures of a site.
+pub fn put_figures(body: &mut impl Put, (site, stored): &(usize, Stored)) {
     body.put_varint(*site as u64);
     body.put_hour(&stored.hour);
     for (_, sums) in stored.sums.iter() {
@@ -213,7 +257,7 @@ fn put_figures(body: &mut Vec<u8>, (site, stored): &(usize, Stored)) {
     body.put_text(stored.dataset.as_deref().unwrap_or_default());
 }
 
-fn put_revisions<T>(body: &mut Vec<u8>, values: PerPeriod<Revised<T>>) {
+fn put_revisions<T>(body: &mut impl Put, values: PerPeriod<Revised<T>>) {
     values.iter().for_each(|(_, value)| body.put_sum(value.revision));
 }
 

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use chrono::{Datelike, Days, NaiveDate};
 
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
-use crate::ingest::Page;
+use crate::ingest::{OTHER, Page};
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, PartId, Sums};
 use crate::totals::store::contract::{Found, Query, Store, StoreError, WriterId};
 use crate::totals::tally::cell::Revised;
-use crate::totals::tally::pages::OTHER;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 

@@ -27,6 +27,8 @@ impl<S: Store> Writer<S> {
             // The store is attached anew, and asked for the new ones: all instances begin with the same.
             self.draw_salts();
             tokio::time::timeout(STORE_PATIENCE, self.send()).await.ok();
+            self.sessions.share_among(sites.iter().len());
+            self.shared.intake.share_among(sites.iter().len());
             self.shared.sites.store(sites.clone());
         }
         // Whoever asked may have gone.

@@ -2,6 +2,7 @@
 //! instances may have changed, and looks after the files.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,22 +10,23 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tokio::time::Instant;
 
-use super::checkpoint::{self, Checkpoint, KnownPage};
+use super::checkpoint::{self, KnownPage};
 use super::config::Config;
 use super::reads::{ClosedDays, Reader};
 use super::status::Shared;
 use crate::calendar::{Bucket, Calendar};
-use crate::clock::Moment;
 use crate::metrics::{Bound, Part};
-use crate::sessions::{Export, Sessions};
+use crate::sessions::Sessions;
 use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::Sums;
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::delivery::send::Brought;
+use crate::totals::disk::codec::Put;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
+use crate::totals::intake::ids;
 use crate::totals::store::contract::Store;
 use crate::totals::tally::cell::Revised;
 
@@ -311,12 +313,15 @@ impl<S: Store> Writer<S> {
     /// Writes the checkpoint and deletes the journal that nobody needs any more.
     pub async fn checkpoint(&mut self) {
         self.checkpoint_at = Some(Instant::now());
-        let Some(checkpoint) = self.make_checkpoint().await else { return };
-        let position = checkpoint.position.min(self.frozen_to);
-        if let Err(error) = self.dir.folder.replace(checkpoint::FILE, &checkpoint.encode()) {
-            tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
-            return;
-        }
+        let written = self.write_checkpoint().await;
+        let position = match written {
+            Ok(Some(position)) => position.min(self.frozen_to),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
+                return;
+            }
+        };
         if let Some(journal) = &self.shared.intake.journal {
             let deleted = journal.roll(true).and_then(|()| journal.remove_before(position));
             if let Err(error) = deleted {
@@ -332,60 +337,67 @@ impl<S: Store> Writer<S> {
         });
     }
 
-    /// Copies everything, never holding the tally for long. Nothing else applies batches meanwhile, so what
-    /// the store is known to hold stays what it is. None while the journal cannot be written.
-    async fn make_checkpoint(&self) -> Option<Checkpoint> {
+    /// Writes everything into the checkpoint as it is copied, never holding a lock for long. Nothing else applies
+    /// batches meanwhile, so what the store is known to hold stays what it is. From where on the journal is needed
+    /// beside it; none where a group was undone meanwhile, whose views are among the copied ones.
+    async fn write_checkpoint(&self) -> io::Result<Option<Position>> {
+        let (ended, undone) = self.shared.intake.groups();
         let position = self.shared.tally().folded;
         let now = self.shared.clock.now();
-        let (sessions, ids) = self.copy_presence(now).await?;
+        let mut file = self.dir.folder.begin_replacing(checkpoint::FILE)?;
+        let out = &mut file;
+        checkpoint::begin(out, now.unix_ms, position, self.delivery.outbox.applied());
+        checkpoint::put_some(out, &self.delivery.last_parts, checkpoint::put_last_part);
+        checkpoint::end_list(out);
         let sites = self.shared.tally().sites();
-        let mut figures = Vec::new();
-        let mut pages = Vec::new();
-        for (site, _) in &sites {
-            figures.extend(self.shared.tally().stored(*site).map(|stored| (site.index(), stored)));
-            // The embedded store is here whenever this process is.
-            if self.delivery.store.is_shared() {
-                pages.extend(self.known_pages(*site));
-            }
+        checkpoint::put_some(out, &sites, |out, (_, key)| out.put_text(key.as_str()));
+        checkpoint::end_list(out);
+        for pages in self.sessions.export_pages() {
+            checkpoint::put_some(out, &pages, checkpoint::put_online_page);
         }
-        Some(Checkpoint {
-            written_ms: now.unix_ms,
-            position,
-            applied: self.delivery.outbox.applied(),
-            last_parts: self.delivery.last_parts.clone(),
-            sites: sites.into_iter().map(|(_, key)| key).collect(),
-            sessions,
-            ids,
-            figures,
-            pages,
-        })
-    }
-
-    /// Sessions and ids, without those of views that were undone after all.
-    async fn copy_presence(&self, now: Moment) -> Option<(Export, (Vec<u64>, Vec<u64>))> {
-        let (ended, undone) = self.shared.intake.groups();
-        let copied = (self.sessions.export(now), self.shared.intake.export_ids());
+        checkpoint::end_list(out);
+        for sessions in self.sessions.export(now) {
+            checkpoint::put_some(out, &sessions, checkpoint::put_session);
+        }
+        checkpoint::end_list(out);
+        for age in [ids::YOUNG, ids::OLD] {
+            for ids in self.shared.intake.export_ids(age) {
+                checkpoint::put_some(out, &ids, checkpoint::put_id);
+            }
+            checkpoint::end_list(out);
+        }
+        for (site, _) in &sites {
+            let stored = self.shared.tally().stored(*site);
+            let stored = stored.map(|stored| (site.index(), stored));
+            checkpoint::put_some(out, stored.as_slice(), checkpoint::put_figures);
+        }
+        checkpoint::end_list(out);
+        // The embedded store is here whenever this process is.
+        for (site, _) in sites.iter().filter(|_| self.delivery.store.is_shared()) {
+            self.put_known_pages(out, *site);
+        }
+        checkpoint::end_list(out);
         // The group that was open and the one that was being written: when both have ended, every view
         // that was copied is either written or known to be undone.
         while self.shared.intake.is_writing() && self.shared.intake.groups().0 < ended + 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        (self.shared.intake.groups().1 == undone).then_some(copied)
+        if self.shared.intake.groups().1 != undone {
+            return Ok(None);
+        }
+        file.finish()?;
+        Ok(Some(position))
     }
 
-    fn known_pages(&self, site: SiteId) -> Vec<KnownPage> {
-        let mut known = Vec::new();
+    fn put_known_pages(&self, out: &mut impl Put, site: SiteId) {
         let mut from = Some(0);
         while let Some(slot) = from {
             let (some, next) = self.shared.tally().stored_pages(site, slot, PAGES_AT_A_TIME);
-            known.extend(some.into_iter().map(|(page, hour, figures)| KnownPage {
-                site: site.index(),
-                hour,
-                page,
-                figures,
-            }));
+            let known = |(page, hour, figures)| KnownPage { site: site.index(), hour, page, figures };
+            checkpoint::put_some(out, some.into_iter().map(known), |out, known| {
+                checkpoint::put_page(out, &known)
+            });
             from = next;
         }
-        known
     }
 }

@@ -26,6 +26,27 @@ fn more_ids_than_are_remembered_count_and_the_known_ones_count_once() {
     assert_eq!(app.counters()["views"]["all"], 1100);
 }
 
+/// The settings are the smallest there are.
+#[test]
+fn a_site_that_takes_all_it_can_get_leaves_another_its_part() {
+    let other = "[[site]]\nkey = \"other\"\nhosts = [\"other.example\"]\n";
+    let setup =
+        Setup::default().set("sessions.max_sessions", "1000").set("totals.max_ids", "1000").and(other);
+    let app = TestApp::start(setup);
+    for reader in 0..1000 {
+        app.take(&view("/a").by(reader).id(&format!("id-{reader}")));
+    }
+    assert_eq!((reached(&app, "ids"), reached(&app, "sessions")), (250.0, 250.0));
+    for _ in 0..2 {
+        for reader in 0..250 {
+            app.take(&view("/a").with("site", "other").by(reader).id(&format!("id-{reader}")));
+        }
+    }
+    let counters = app.counters_of("other");
+    assert_eq!((&counters["views"]["all"], &counters["visits"]["all"]), (&250.into(), &250.into()));
+    assert_eq!((reached(&app, "ids"), reached(&app, "sessions")), (250.0, 250.0));
+}
+
 #[test]
 fn more_pages_than_there_is_room_for_count_for_the_site_and_together() {
     // Nothing is applied meanwhile, so that no page makes room.

@@ -294,6 +294,24 @@ fn a_new_first_day_of_the_week_waits_for_a_store_that_is_away() {
     assert_eq!(views(&app), in_buckets([12, 14, 14, 14, 14]));
 }
 
+/// Between 00:00 and 03:00 of that day lie two hours.
+#[test]
+fn a_session_goes_on_over_a_midnight_after_which_clocks_are_set_forward() {
+    for (begins, minutes, visits) in [
+        ("2026-03-28T23:50:00+01:00", 170, 1),
+        ("2026-03-28T23:10:00+01:00", 180, 1),
+        ("2026-03-28T23:10:00+01:00", 181, 2),
+    ] {
+        let paris = "[[site]]\nkey = \"lamdong\"\nhosts = [\"baolamdong.vn\"]\ntime_zone = \"Europe/Paris\"";
+        let app =
+            TestApp::start_at(begins, Setup::default().sites(paris).set("sessions.visit_timeout", "3h"));
+        send(&app, 1);
+        app.pass(minutes * MINUTE);
+        send(&app, 1);
+        assert_eq!(app.counters()["visits"]["all"], visits, "{minutes} minutes after {begins}");
+    }
+}
+
 #[test]
 fn a_new_time_zone_holds_for_views_accepted_afterwards() {
     let redis = RedisServer::start();

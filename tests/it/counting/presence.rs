@@ -57,6 +57,21 @@ fn one_who_left_goes_offline_after_half_a_minute_unless_there_is_a_new_sign() {
 }
 
 #[test]
+fn who_leaves_one_page_and_reads_on_in_another_stays_online() {
+    let app = TestApp::start(Setup::default());
+    let reader = |page| view(page).from("203.0.113.1");
+    app.take(&reader("/a"));
+    app.take(&reader("/b"));
+    app.take(&reader("/b").ping());
+    app.take(&reader("/a").leave());
+    app.pass(31 * SECOND);
+    assert_eq!((app.online(), app.page("/b")["online"].as_u64()), (1, Some(1)));
+    app.take(&reader("/b").leave());
+    app.pass(31 * SECOND);
+    assert_eq!(app.online(), 0);
+}
+
+#[test]
 fn a_ping_without_a_session_makes_online_and_counts_nothing() {
     let app = TestApp::start(Setup::default());
     app.take(&view("/a").from("203.0.113.1").ping());
@@ -105,6 +120,10 @@ fn with_identity_browser_the_page_tells_visitors_apart() {
     app.take(&view("/a").from("203.0.113.1"));
     app.take(&view("/a").from("203.0.113.1"));
     assert_eq!((app.online(), visits(&app)), (3, 3), "without an id the address does");
+    let pixel = "/api/v1/beacon.gif?site=lamdong&url=/a&visitor=v1";
+    assert_eq!(app.get(pixel).status, 200);
+    app.note("lamdong", "/a", None);
+    assert_eq!((app.online(), visits(&app)), (3, 3), "by the image, one is who one is by a beacon");
 }
 
 #[test]

@@ -250,6 +250,19 @@ fn no_more_readers_than_may_be() {
     assert_eq!(app.counters()["stale"], false, "other reads go on");
 }
 
+#[test]
+fn readers_of_one_site_leave_another_its_places() {
+    let other = "[[site]]\nkey = \"other\"\nhosts = [\"other.example\"]\n";
+    let app = TestApp::start(Setup::default().set("live.max_readers", "8").and(other));
+    let follow = || Reader::follow(app.public(), LIVE);
+    let _most: Vec<Reader> = (0..6).map(|_| follow()).collect();
+    assert_eq!(app.get(LIVE).outcome(), (503, "live-full".into()));
+    let live = "/api/v1/sites/other/live";
+    let _its: Vec<Reader> = (0..2).map(|_| Reader::follow(app.public(), live)).collect();
+    assert_eq!(app.get(live).outcome(), (503, "live-full".into()));
+    assert_eq!(app.metric("footfall_bounds_reached_total{bound=\"live_readers\"}"), 2.0);
+}
+
 /// A connection whose kernel takes next to nothing before its owner reads.
 fn narrow(address: SocketAddr) -> Connection {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

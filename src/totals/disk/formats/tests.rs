@@ -34,6 +34,8 @@ fn a_newer_file_is_named_and_what_is_not_ours_is_left_to_others() {
     put("outbox/0000000000000001.seg", b"footfallo\x01");
     put("outbox/0000000000000002.seg", b"");
     put("checkpoint", b"damaged");
+    check(dir.path()).unwrap();
+    put("checkpoint", b"footfallc\x01");
     put("writer", b"writer 0000000000000001\n");
     put("salts", b"format 1\n");
     check(dir.path()).unwrap();

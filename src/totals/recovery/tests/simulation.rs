@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::calendar::{Bucket, PerPeriod};
+use crate::calendar::Bucket;
 use crate::totals::store::model::{Data, Fault, Model};
 use dice::Dice;
 
@@ -142,7 +142,7 @@ impl World {
             let store = async || TestStore::Model(self.model.clone());
             let dir = lock(&config.data_dir);
             let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
-            let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics);
+            let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics, 1000);
             tokio::select! {
                 biased;
                 process = start => break process,
