@@ -21,6 +21,7 @@ use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
 use crate::totals::store::contract::Store;
+use crate::totals::tally;
 
 /// How long a start waits for the store, and sites that are added, before they go on without.
 pub const STORE_PATIENCE: Duration = Duration::from_millis(500);
@@ -30,9 +31,6 @@ const REFRESH: Duration = Duration::from_secs(5);
 
 /// While the store is away batches are frozen less often, so that there are fewer to send.
 const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
-
-/// Pages copied while the tally is locked.
-const PAGES_AT_A_TIME: usize = 1000;
 
 /// The last parts of hours and days are remembered this long at least, though the outbox, being full,
 /// may have dropped them: a quiet site's next view must not be taken for a store that went back.
@@ -124,7 +122,7 @@ impl<S: Store> Writer<S> {
             self.shared.metrics.bound(Bound::Outbox);
             return;
         }
-        let Some(frozen) = self.shared.tally().freeze() else { return };
+        let Some(frozen) = tally::freeze(&self.shared.tally) else { return };
         if let Some(journal) = &self.shared.intake.journal {
             // The store must never be ahead of what a power cut leaves in the journal.
             journal.synced_to(frozen.reach).await;
@@ -159,14 +157,14 @@ impl<S: Store> Writer<S> {
         for _ in 1..TRIES {
             let Err(failure) = self.bring_and_read().await else { return Ok(()) };
             let shared = self.shared.clone();
-            self.delivery.recover(failure, |batch| shared.tally().applied(batch)).await?;
+            self.delivery.recover(failure, |batch| tally::applied(&shared.tally, batch)).await?;
         }
         self.bring_and_read().await
     }
 
     async fn bring_and_read(&mut self) -> Result<(), FlushError> {
         let shared = self.shared.clone();
-        if self.delivery.bring(|batch| shared.tally().applied(batch)).await? {
+        if self.delivery.bring(|batch| tally::applied(&shared.tally, batch)).await? {
             self.refreshed_at = None;
         }
         let is_old = |at: Instant| self.delivery.store.is_shared() && at.elapsed() >= REFRESH;
@@ -311,7 +309,7 @@ impl<S: Store> Writer<S> {
         let mut known = Vec::new();
         let mut from = Some(0);
         while let Some(slot) = from {
-            let (some, next) = self.shared.tally().stored_pages(site, slot, PAGES_AT_A_TIME);
+            let (some, next) = tally::lock_for_a_step(&self.shared.tally).stored_pages(site, slot);
             known.extend(some.into_iter().map(|(page, hour, figures)| KnownPage {
                 site: site.index(),
                 hour,
