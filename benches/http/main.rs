@@ -6,8 +6,9 @@
 //! Rows: 1 beacons, saturated · 2 beacons at a fixed rate with flushes and store commits inside, on the
 //! embedded store and on Redis, with the store's work per view (row 5) · 3 beacons that are synced before
 //! the answer · 4 counters while beacons arrive · 6 memory per online session · 7 beacons as pages and
-//! sessions grow · 8 recovery · 9 readers of live counters · 10 and 11, if asked for: what
-//! sites of three sizes need of a machine, in the busiest hour (5 minutes) and after two days (half an hour).
+//! sessions grow · 8 recovery · 9 readers of live counters · 12 the longest turn of the event loop · 13 work at rest
+//! · 10 and 11, if asked for: what sites of three sizes need of a machine, in the busiest hour (5 minutes) and after two days (half an
+//! hour).
 //!
 //! `--rows 1,4` chooses, `--seconds` stretches the slices, `--bin` measures another binary, `--check` ends
 //! with 1 if a bar is missed (2: nothing could be measured), `--bare-twice` puts the bare server in
@@ -50,7 +51,7 @@ type Fault = Box<dyn Error>;
 #[derive(Parser)]
 struct Arguments {
     /// The rows to measure.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,7,8,9")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,7,8,9,12,13")]
     rows: Vec<u8>,
     /// Length of a slice of rows 1, 3, 4 and 7; row 2 takes 2 (bare), 6 (Redis) and 10 (embedded) times as long.
     #[arg(long, default_value_t = 2.0)]
@@ -67,7 +68,7 @@ struct Arguments {
     /// Added by cargo, and not used.
     #[arg(long, hide = true)]
     bench: bool,
-    /// Serves as footfall, with a clock that advances by the milliseconds read from standard input.
+    /// Serves as footfall, with a clock that is set and turns that are timed as standard input says.
     #[arg(long, hide = true, requires = "config")]
     serve_by_hand: bool,
     /// The configuration of that.
@@ -142,7 +143,9 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
             9 => rows::live::measure(&bench).await?,
             10 => rows::capacity::busiest_hours(&bench).await?,
             11 => rows::capacity::days(&bench).await?,
-            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 11").into()),
+            12 => rows::turns::measure(&bench).await?,
+            13 => rows::rest::measure(&bench).await?,
+            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 13").into()),
         });
     }
     report::print(&bars);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::Fault;
+use crate::by_hand::LONGEST_TURN;
 use crate::requests::HOST;
 
 /// How long a server may take to become ready.
@@ -83,6 +84,8 @@ pub struct Settings<'a> {
     pub max_pages: u32,
     /// `totals.checkpoint_interval`.
     pub checkpoint_interval: &'static str,
+    /// How many there are.
+    pub sites: u32,
 }
 
 impl Default for Settings<'_> {
@@ -95,8 +98,20 @@ impl Default for Settings<'_> {
             max_sessions: 1_000_000,
             max_pages: 100_000,
             checkpoint_interval: "60s",
+            sites: 1,
         }
     }
+}
+
+/// The key of the n-th site.
+pub fn site_key(n: u32) -> String {
+    if n == 0 { "bench".to_owned() } else { format!("bench{n}") }
+}
+
+/// The n-th site's part of a configuration.
+fn section(n: u32) -> String {
+    let (key, before) = (site_key(n), if n == 0 { String::new() } else { format!("www{n}.") });
+    format!("[[site]]\nkey = \"{key}\"\nhosts = [\"{before}{HOST}\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n\n")
 }
 
 /// A running server. Ends when dropped.
@@ -130,7 +145,7 @@ impl Server {
             }
             UnderTest::ByHand => Server::footfall(settings, |directory| {
                 let mut command = footfall_in(directory, cores, &std::env::current_exe()?)?;
-                command.arg("--serve-by-hand").stdin(Stdio::piped());
+                command.arg("--serve-by-hand").stdin(Stdio::piped()).stdout(Stdio::piped());
                 Ok(command)
             }),
         }
@@ -143,7 +158,7 @@ impl Server {
         let directory = directory()?;
         let (public, admin) = (free_port()?, free_port()?);
         let Settings { redis, sync, flush_interval, outbox, max_sessions, .. } = settings;
-        let Settings { max_pages, checkpoint_interval, .. } = settings;
+        let Settings { max_pages, checkpoint_interval, sites, .. } = settings;
         let url =
             redis.map_or_else(|| "embedded".to_owned(), |redis| format!("redis://127.0.0.1:{}", redis.port));
         let data = directory.path().join("data");
@@ -154,8 +169,8 @@ impl Server {
              [outbox]\nmax_bytes = \"{outbox}\"\n\n\
              [store]\nurl = \"{url}\"\nflush_interval = \"{flush_interval}\"\n\n\
              [sessions]\nmax_sessions = {max_sessions}\n\n[totals]\nmax_pages = {max_pages}\n\
-             checkpoint_interval = \"{checkpoint_interval}\"\n\n\
-             [[site]]\nkey = \"bench\"\nhosts = [\"{HOST}\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n"
+             checkpoint_interval = \"{checkpoint_interval}\"\n\n{}",
+            (0..sites).map(section).collect::<String>()
         );
         let file = directory.path().join("footfall.toml");
         std::fs::write(&file, config)?;
@@ -174,6 +189,16 @@ impl Server {
         std::thread::sleep(Duration::from_millis(20));
         let (admin, log) = (self.admin, self.directory()?.join("log"));
         self.process.wait_until(&log, || get(admin, "/readyz").is_ok_and(|(status, _)| status == 200))
+    }
+
+    /// The longest turn of its event loop since this was asked for last, as CPU time of its thread.
+    pub fn longest_turn(&mut self) -> Result<Duration, Fault> {
+        let Child { stdin, stdout, .. } = &mut self.process.child;
+        writeln!(stdin.as_mut().ok_or("its turns are not timed")?, "{LONGEST_TURN}")?;
+        let mut line = String::new();
+        // One line for each question: nothing of a second one is read with it.
+        BufReader::new(stdout.as_mut().ok_or("no output")?).read_line(&mut line)?;
+        Ok(Duration::from_nanos(line.trim().parse()?))
     }
 
     /// A value of its own metrics.
@@ -263,16 +288,39 @@ impl Redis {
 
     /// Bytes of memory that its data takes.
     pub fn data_bytes(&self) -> Result<u64, Fault> {
+        self.info("used_memory_dataset:")
+    }
+
+    /// Commands that it was ever asked.
+    pub fn commands(&self) -> Result<u64, Fault> {
+        self.info("total_commands_processed:")
+    }
+
+    fn info(&self, name: &str) -> Result<u64, Fault> {
         let mut stream = connect(loopback(self.port))?;
-        stream.write_all(b"INFO memory\r\n")?;
+        stream.write_all(b"INFO\r\n")?;
         let mut answer = BufReader::new(stream).lines();
-        let value = loop {
+        loop {
             let line = answer.next().ok_or("no answer")??;
-            if let Some(value) = line.strip_prefix("used_memory_dataset:") {
-                break value.trim().parse()?;
+            if let Some(value) = line.strip_prefix(name) {
+                return Ok(value.trim().parse()?);
             }
-        };
-        Ok(value)
+        }
+    }
+
+    /// Carries out commands that are each answered by one line, all as they should be.
+    pub fn carry_out(&self, commands: &[String]) -> Result<(), Fault> {
+        let mut stream = connect(loopback(self.port))?;
+        let answers = BufReader::new(stream.try_clone()?);
+        for command in commands {
+            stream.write_all(command.as_bytes())?;
+            stream.write_all(b"\r\n")?;
+        }
+        let refused = |line: &String| line.starts_with('-');
+        for line in answers.lines().take(commands.len()) {
+            line.map(|line| if refused(&line) { Err(line) } else { Ok(()) })??;
+        }
+        Ok(())
     }
 
     /// Bytes of the append files.

@@ -7,8 +7,10 @@ pub mod live;
 pub mod memory;
 pub mod reads;
 pub mod recovery;
+pub mod rest;
 pub mod saturated;
 pub mod synced;
+pub mod turns;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ pub mod running;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use chrono::NaiveDate;
 
@@ -24,6 +25,12 @@ use crate::totals::batch::part::Sums;
 use crate::totals::batch::{Batch, Frozen, SiteSums};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::frame::Position;
+
+/// Pages that are gone through while the tally is locked.
+const PAGES_AT_A_TIME: usize = 1000;
+
+/// Time for another thread to wake and to take the lock.
+const STEP_PAUSE: Duration = Duration::from_micros(50);
 
 /// A view that is written, and whether it is a visit too.
 pub struct CountedView {
@@ -105,6 +112,36 @@ impl SiteTally {
 /// Locks a tally. Half a change to the sums is worse than a restart, which reads the journal.
 pub fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(|_| die("a panic left the tally half changed"))
+}
+
+/// Stands between two steps that lock the tally, so that no view waits for all of them: who waits for the lock gets
+/// it. Without this, the one who has just let go of it would be the first to take it again.
+pub fn give_way() {
+    std::thread::sleep(STEP_PAUSE);
+}
+
+/// Takes all that is pending; none where nothing is.
+pub fn freeze(tally: &Mutex<Tally>) -> Option<Frozen> {
+    while !lock(tally).seal_some() {
+        give_way();
+    }
+    lock(tally).freeze()
+}
+
+/// The store holds a batch now.
+pub fn applied(tally: &Mutex<Tally>, batch: &Batch) {
+    for SiteSums { site, hour, sums, pages, .. } in &batch.sums {
+        let Some(id) = lock(tally).applied(site, hour, *sums) else { continue };
+        for (step, some) in pages.chunks(PAGES_AT_A_TIME).enumerate() {
+            if step > 0 {
+                give_way();
+            }
+            let some: Vec<_> = some.iter().map(|(page, views)| (Page::trusted(id, page), *views)).collect();
+            if let Some(site) = lock(tally).site(id) {
+                some.iter().for_each(|(page, views)| site.pages.applied(page, hour, *views));
+            }
+        }
+    }
 }
 
 impl Tally {
@@ -197,11 +234,20 @@ impl Tally {
         }
     }
 
-    /// Takes all that is pending; none where nothing is.
-    pub fn freeze(&mut self) -> Option<Frozen> {
+    /// Takes all that is pending and sealed.
+    fn freeze(&mut self) -> Option<Frozen> {
         self.sealed.extend(self.sites.iter_mut().filter_map(SiteTally::seal));
         let oldest_ms = self.oldest_ms.take()?;
         Some(Frozen { sums: std::mem::take(&mut self.sealed), reach: self.folded, oldest_ms })
+    }
+
+    /// The store holds what a site gained in an hour, but for its pages. The site's place.
+    fn applied(&mut self, key: &SiteKey, hour: &CivilHour, sums: Sums) -> Option<SiteId> {
+        let id = self.site_id(key)?;
+        let site = self.site(id)?;
+        site.change().applied(hour, sums);
+        site.recent.applied(hour, sums);
+        Some(id)
     }
 
     /// A freeze did not become a batch: what it took is pending again.
@@ -210,16 +256,13 @@ impl Tally {
         self.oldest_ms = Some(frozen.oldest_ms);
     }
 
-    /// The store holds a batch now.
-    pub fn applied(&mut self, batch: &Batch) {
-        for sums in &batch.sums {
-            let Some(site) = self.site_id(&sums.site).and_then(|id| self.site(id)) else { continue };
-            site.change().applied(&sums.hour, sums.sums);
-            site.recent.applied(&sums.hour, sums.sums);
-            for (page, views) in &sums.pages {
-                site.pages.applied(page, &sums.hour, *views);
-            }
+    /// Seals some of what is pending ahead of a freeze; whether that was all that is worth it.
+    fn seal_some(&mut self) -> bool {
+        let mut most = PAGES_AT_A_TIME;
+        for site in &mut self.sites {
+            most -= site.pages.seal_some(most);
         }
+        most > 0
     }
 
     /// A batch of which it is not known that the store holds it: read back at start.
@@ -319,7 +362,8 @@ impl Tally {
     }
 
     /// What the store is known to hold of a site's pages; see [`Pages::export`].
-    pub fn stored_pages(&self, id: SiteId, from: usize, limit: usize) -> (Vec<StoredPage>, Option<usize>) {
-        self.sites.get(id.index()).map_or((Vec::new(), None), |site| site.pages.export(from, limit))
+    pub fn stored_pages(&self, id: SiteId, from: usize) -> (Vec<StoredPage>, Option<usize>) {
+        let site = self.sites.get(id.index());
+        site.map_or((Vec::new(), None), |site| site.pages.export(from, PAGES_AT_A_TIME))
     }
 }

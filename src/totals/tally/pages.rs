@@ -4,6 +4,7 @@
 //! that: the table is a cache of figures and the place of pending sums at once. It is bounded; a page
 //! with nothing pending makes room for a new one, and when there is none, a new page is counted in [`OTHER`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -54,7 +55,9 @@ pub struct Pages {
     entries: Vec<Entry>,
     /// Slots with pending views.
     dirty: Vec<u32>,
-    /// The hour that pending views are of.
+    /// Views that were sealed and taken by no batch yet, by slot.
+    sealed: HashMap<u32, (Arc<str>, u64)>,
+    /// The hour that pending and sealed views are of.
     hour: Option<CivilHour>,
     hand: usize,
     max: usize,
@@ -72,6 +75,7 @@ impl Pages {
             counts: vec![Count { key: 0, pending: 0, used: true }],
             entries: vec![Entry::new(OTHER.into())],
             dirty: Vec::new(),
+            sealed: HashMap::new(),
             hour: None,
             hand: 0,
             max: max + 1,
@@ -151,18 +155,28 @@ impl Pages {
         named.is_some()
     }
 
-    /// Takes what is pending.
+    /// Takes what is pending and sealed.
     pub fn seal(&mut self) -> Vec<(Arc<str>, u64)> {
-        let Some(hour) = self.hour.take() else { return Vec::new() };
+        self.seal_some(usize::MAX);
+        self.hour = None;
+        std::mem::take(&mut self.sealed).into_values().collect()
+    }
+
+    /// Seals the pending views of at most so many pages, and says of how many: what is left for [`Pages::seal`] is
+    /// less work.
+    pub fn seal_some(&mut self, most: usize) -> usize {
+        let Some(hour) = self.hour else { return 0 };
         self.latest = self.latest.max(hour.day);
-        let (counts, entries) = (&mut self.counts, &mut self.entries);
-        let take = |slot: u32| {
-            let views = u64::from(std::mem::take(&mut counts[slot as usize].pending));
-            let entry = &mut entries[slot as usize];
+        let from = self.dirty.len().saturating_sub(most);
+        let slots = self.dirty.drain(from..);
+        let number = slots.len();
+        for slot in slots {
+            let views = u64::from(std::mem::take(&mut self.counts[slot as usize].pending));
+            let entry = &mut self.entries[slot as usize];
             entry.add(&hour, views);
-            (entry.text.clone(), views)
-        };
-        self.dirty.drain(..).map(take).collect()
+            self.sealed.entry(slot).or_insert_with(|| (entry.text.clone(), 0)).1 += views;
+        }
+        number
     }
 
     /// Views in an unapplied batch read back at start. The batch names the page, so it is given a place
@@ -175,8 +189,8 @@ impl Pages {
     }
 
     /// The store holds a batch's views now.
-    pub fn applied(&mut self, page: &str, hour: &CivilHour, views: u64) {
-        if let Some(slot) = self.find(&Page::trusted(self.site, page)) {
+    pub fn applied(&mut self, page: &Page, hour: &CivilHour, views: u64) {
+        if let Some(slot) = self.find(page) {
             self.entries[slot as usize].views.applied(hour, views);
         }
     }

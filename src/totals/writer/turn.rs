@@ -28,6 +28,7 @@ use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
 use crate::totals::intake::ids;
 use crate::totals::store::contract::Store;
+use crate::totals::tally;
 use crate::totals::tally::cell::Revised;
 
 /// How long a start waits for the store, and sites that are added, before they go on without.
@@ -42,9 +43,6 @@ const REFRESH_WHOLE: Duration = Duration::from_secs(60);
 
 /// While the store is away batches are frozen less often, so that there are fewer to send.
 const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
-
-/// Pages copied while the tally is locked.
-const PAGES_AT_A_TIME: usize = 1000;
 
 /// The last parts of hours and days are remembered this long at least, though the outbox, being full,
 /// may have dropped them: a quiet site's next view must not be taken for a store that went back.
@@ -147,7 +145,7 @@ impl<S: Store> Writer<S> {
             self.shared.metrics.bound(Bound::Outbox);
             return;
         }
-        let Some(frozen) = self.shared.tally().freeze() else { return };
+        let Some(frozen) = tally::freeze(&self.shared.tally) else { return };
         if let Some(journal) = &self.shared.intake.journal {
             // The store must never be ahead of what a power cut leaves in the journal.
             journal.synced_to(frozen.reach).await;
@@ -200,7 +198,7 @@ impl<S: Store> Writer<S> {
                 brought => return brought,
             };
             let shared = self.shared.clone();
-            self.delivery.recover(failure, |batch| shared.tally().applied(batch)).await?;
+            self.delivery.recover(failure, |batch| tally::applied(&shared.tally, batch)).await?;
         }
         self.bring_and_read().await
     }
@@ -208,7 +206,7 @@ impl<S: Store> Writer<S> {
     async fn bring_and_read(&mut self) -> Result<Brought, FlushError> {
         let Writer { delivery, shared, closed, .. } = self;
         let on_applied = |batch: &Batch| {
-            shared.tally().applied(batch);
+            tally::applied(&shared.tally, batch);
             closed.forget(batch);
         };
         let brought = delivery.bring(on_applied).await?;
@@ -392,7 +390,8 @@ impl<S: Store> Writer<S> {
     fn put_known_pages(&self, out: &mut impl Put, site: SiteId) {
         let mut from = Some(0);
         while let Some(slot) = from {
-            let (some, next) = self.shared.tally().stored_pages(site, slot, PAGES_AT_A_TIME);
+            let (some, next) = self.shared.tally().stored_pages(site, slot);
+            tally::give_way();
             let known = |(page, hour, figures)| KnownPage { site: site.index(), hour, page, figures };
             checkpoint::put_some(out, some.into_iter().map(known), |out, known| {
                 checkpoint::put_page(out, &known)

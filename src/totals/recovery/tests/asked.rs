@@ -15,7 +15,7 @@ async fn process(model: &Model, dir: &Path) -> Process {
     let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
     let store = async || TestStore::Model(model.clone());
     let dir = DataDir::open(dir).unwrap();
-    Process::start_on(store, Duration::from_secs(60), &config, dir, &clock, sites, metrics).await
+    Process::start_on(store, Duration::from_secs(60), &config, dir, &clock, sites, metrics, 1000).await
 }
 
 /// As the writer's thread does.

@@ -40,8 +40,16 @@ async fn a_hundred_sites_of_three_years_ask_little_of_redis() {
     let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
     let settings = settings(dir.path(), 1000, Sync::Memory);
     let data = DataDir::open(dir.path()).unwrap();
-    let begun =
-        Process::start_on(async || store, Duration::from_secs(60), &settings, data, &clock, sites, metrics);
+    let begun = Process::start_on(
+        async || store,
+        Duration::from_secs(60),
+        &settings,
+        data,
+        &clock,
+        sites,
+        metrics,
+        1000,
+    );
     let Process { mut writer, totals, .. } = begun.await;
     assert!(totals.look(SiteId(99), clock.now()).figures().visitors.all.is_some());
     let start = asked(&mut client);

@@ -24,6 +24,7 @@ fn page(n: u8) -> Page {
 enum Step {
     Views { page: u8, number: u8 },
     Day(u8),
+    SealSome(usize),
     Freeze,
     Apply,
     Load(u8),
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..8u8, 1..4u8).prop_map(|(page, number)| Step::Views { page, number }),
         2 => (0..40u8).prop_map(Step::Day),
+        3 => (0..4usize).prop_map(Step::SealSome),
         4 => Just(Step::Freeze),
         4 => Just(Step::Apply),
         5 => (0..8u8).prop_map(Step::Load),
@@ -107,6 +109,10 @@ impl Run {
                 self.day = day.max(self.started);
                 self.shown.clear();
             }
+            Step::SealSome(most) => {
+                let dirty = self.real.dirty.len();
+                assert_eq!(self.real.seal_some(most), dirty.min(most));
+            }
             Step::Freeze => {
                 self.seal();
                 let frozen = std::mem::take(&mut self.sealed);
@@ -118,7 +124,7 @@ impl Run {
             Step::Apply if !self.waiting.is_empty() => {
                 let batch = self.waiting.remove(0);
                 for ((text, day), views) in &batch {
-                    self.real.applied(text, &hour_of(*day), *views);
+                    self.real.applied(&Page::trusted(SiteId(0), text), &hour_of(*day), *views);
                 }
                 add(&mut self.stored, &batch);
             }

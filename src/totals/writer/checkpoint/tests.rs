@@ -131,8 +131,8 @@ fn figures_that_add_up_to_more_than_a_sum_can_be_are_read_back() {
     let (day, most) = (chrono::NaiveDate::default(), Revised { value: u64::MAX, revision: u64::MAX });
     let hour = CivilHour { day, hour: 0, offset_s: 0, week: day };
     let known = KnownPage { site: 0, hour, page: "/".into(), figures: [most; 5].into() };
-    let read =
-        Checkpoint::decode(&Checkpoint { pages: vec![known], ..Checkpoint::default() }.encode()).unwrap();
+    let checkpoint = Checkpoint { pages: vec![known], ..Checkpoint::default() };
+    let read = Checkpoint::decode(&encoded(&checkpoint, 1)).unwrap();
     assert_eq!(read.pages[0].figures.all, Revised { value: (1 << 53) - 1, revision: (1 << 53) - 1 });
 }
 
