@@ -57,7 +57,8 @@ async fn serve(file: Option<PathBuf>, signals: Signals) -> Outcome {
     })
 }
 
-/// Sends the log, and what a panic says, to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as set.
+/// Sends the log, and what a panic says, to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as
+/// set.
 fn start_log(log: Log) -> Result<(), Failure> {
     let set = |name| std::env::var(name).ok().filter(|filter| !filter.trim().is_empty()).map(|f| (name, f));
     let filter: Targets = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
