@@ -1,6 +1,6 @@
 //! Tracks online sessions in a DashMap, bounded.
 //!
-//! A [`Session`] is 16 bytes under a key of 8. `online` is not computed when it is read: the numbers of a site
+//! A [`Session`] is 12 bytes under a [`Key`] of 8. `online` is not computed when it is read: the numbers of a site
 //! and a page change when a visitor comes online or goes offline, and three timing wheels of one slot a second
 //! tell when that is due. A visitor's next sign of life does not move its entry in a wheel: the entry comes up,
 //! the deadline is found to be later, and it is put there. So a sign of life costs one look-up in the map and a
@@ -11,17 +11,18 @@
 
 mod presence;
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, SharedValue};
 
 use crate::clock::Moment;
-use crate::ingest::{OTHER, Page, Visitor, VisitorId};
+use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Shares, SiteId};
-use presence::{LEAVE_GRACE_S, PageSlot, Presence};
+use presence::{LEAVE_GRACE_S, Place, Presence};
 
 /// Fewer views are not looked up ahead: locking the shards costs more.
 const AHEAD: usize = 16;
@@ -76,13 +77,35 @@ const IN_END_WHEEL: u8 = 32;
 /// Has an entry in the wheel of those who left.
 const IN_LEAVE_WHEEL: u8 = 64;
 
+/// A visitor's id, aligned so that nothing is lost between it and its session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key([u32; 2]);
+
+impl From<u64> for Key {
+    fn from(id: u64) -> Self {
+        Key([id as u32, (id >> 32) as u32])
+    }
+}
+
+impl From<Key> for u64 {
+    fn from(Key([low, high]): Key) -> Self {
+        u64::from(high) << 32 | u64::from(low)
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64((*self).into());
+    }
+}
+
 /// One visitor's signs of life. Times are [`Moment::uptime_s`].
 #[derive(Clone, Copy, Debug)]
 struct Session {
-    page: PageSlot,
-    online_until: u32,
+    place: Place,
     last_life: u32,
-    site: SiteId,
+    /// While it is [`LEAVING`]: seconds from the last sign of life until it left.
+    left_after: u16,
     flags: u8,
     /// The lowest bits of its page's key: pages without a place of their own are told apart by these.
     page_mark: u8,
@@ -94,9 +117,29 @@ fn mark(page: &Page) -> u8 {
 }
 
 impl Session {
+    fn new(site: SiteId, last_life: u32, flags: u8) -> Self {
+        Session { place: Place::of_site(site), last_life, left_after: 0, flags, page_mark: 0 }
+    }
+
     /// Whether it has one of some flags.
     fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// When it left, without a sign of life since.
+    fn left(&self) -> Option<u32> {
+        self.is(LEAVING).then(|| self.last_life + u32::from(self.left_after))
+    }
+
+    /// Notes that it has left.
+    fn leave(&mut self, at: u32) {
+        self.flags |= LEAVING;
+        self.left_after = at.saturating_sub(self.last_life).try_into().unwrap_or(u16::MAX);
+    }
+
+    /// When it goes offline, if nothing more is heard.
+    fn online_until(&self, window_s: u32) -> u32 {
+        self.left().map_or(self.last_life + window_s, |left| left + LEAVE_GRACE_S)
     }
 }
 
@@ -140,7 +183,7 @@ impl Export {
 
 /// The session table.
 pub struct Sessions {
-    map: DashMap<u64, Session, foldhash::fast::RandomState>,
+    map: DashMap<Key, Session, foldhash::fast::RandomState>,
     presence: Mutex<Presence>,
     sites: Vec<SiteOnline>,
     /// The next second to sweep; everything due before it is done.
@@ -220,16 +263,17 @@ impl Sessions {
             return 0;
         }
         let shards: Vec<_> = self.map.shards().iter().map(|shard| shard.read()).collect();
-        let slot = |visitor: Visitor| {
-            let key = visitor.today.0;
+        let place = |visitor: Visitor| {
+            let key = Key::from(visitor.today.0);
             let hash = self.map.hash_usize(&key);
             let shard = shards.get(self.map.determine_shard(hash))?;
-            shard.get(hash as u64, |(other, _)| *other == key).map(|(_, session)| session.get().page)
+            let (_, session) = shard.get(hash as u64, |(other, _)| *other == key)?;
+            Some(session.get()).filter(|session| session.is(ONLINE)).map(|session| session.place)
         };
         let presence = self.presence();
         let stays = |(visitor, page): (Option<Visitor>, &Page)| {
             let online = presence.online(page.key());
-            let there = visitor.and_then(slot).is_some_and(|slot| presence.is_on(slot, page));
+            let there = visitor.and_then(place).is_some_and(|place| presence.is_on(place, page));
             online > 0 && there
         };
         views.filter(|view| stays(*view)).count()
@@ -251,19 +295,19 @@ impl Sessions {
     /// visitor is on is none: the visitor reads on in another tab.
     pub fn leave(&self, visitor: Option<Visitor>, page: &Page, now: Moment) {
         let Some(visitor) = visitor else { return };
-        let due = now.uptime_s() + LEAVE_GRACE_S;
+        let t = now.uptime_s();
+        let due = t + LEAVE_GRACE_S;
         for id in [Some(visitor.today), visitor.beside].into_iter().flatten() {
-            let Some(mut session) = self.map.get_mut(&id.0) else { continue };
+            let Some(mut session) = self.map.get_mut(&id.0.into()) else { continue };
             // A second leave does not put off the first.
             let mut presence = self.presence();
             if session.is(ONLINE)
                 && !session.is(LEAVING)
-                && due < session.online_until
+                && due < session.online_until(self.window_s)
                 && session.page_mark == mark(page)
-                && presence.is_on(session.page, page)
+                && presence.is_on(session.place, page)
             {
-                session.online_until = due;
-                session.flags |= LEAVING;
+                session.leave(t);
                 if !session.is(IN_LEAVE_WHEEL) {
                     session.flags |= IN_LEAVE_WHEEL;
                     presence.arm_leaving(due, id.0);
@@ -275,7 +319,7 @@ impl Sessions {
 
     /// Takes back the visit of a view that is not counted after all.
     pub fn uncount(&self, visitor: VisitorId) {
-        if let Some(mut session) = self.map.get_mut(&visitor.0) {
+        if let Some(mut session) = self.map.get_mut(&visitor.0.into()) {
             session.flags &= !COUNTED;
         }
     }
@@ -326,18 +370,23 @@ impl Sessions {
     /// included. No sign waits for the copy of more than one shard.
     pub fn export(&self, now: Moment) -> impl Iterator<Item = Vec<Exported>> + '_ {
         let t = now.uptime_s();
-        let exported = move |(key, session): (u64, &Session)| Exported {
-            visitor: VisitorId(key),
-            site: session.site,
-            page: session.page.0,
-            age_s: t.saturating_sub(session.last_life),
-            online_s: if session.is(ONLINE) { session.online_until.saturating_sub(t) } else { 0 },
-            begun: session.is(BEGUN),
-            counted: session.is(COUNTED),
+        let exported = move |presence: &Presence, key: Key, session: &Session| {
+            let until = session.is(ONLINE).then(|| session.online_until(self.window_s));
+            Exported {
+                visitor: VisitorId(key.into()),
+                site: presence.site_of(session.place, session.is(ONLINE)),
+                page: session.place.0,
+                age_s: t.saturating_sub(session.last_life),
+                online_s: until.map_or(0, |until| until.saturating_sub(t)),
+                begun: session.is(BEGUN),
+                counted: session.is(COUNTED),
+            }
         };
         self.map.shards().iter().map(move |shard| {
-            let copy = shard.read().clone();
-            copy.into_iter().map(|(key, session)| exported((key, session.get()))).collect()
+            // Places are those of the instant of the copy while the shard is locked.
+            let (shard, presence) = (shard.read(), self.presence());
+            let each = |(key, session): (Key, SharedValue<Session>)| exported(&presence, key, session.get());
+            shard.clone().into_iter().map(each).collect()
         })
     }
 
@@ -361,22 +410,17 @@ impl Sessions {
             self.presence().shares.add(saved.site.index());
             let mut flags = if saved.begun { BEGUN } else { 0 };
             flags |= if saved.counted { COUNTED } else { 0 };
+            let mut session = Session::new(saved.site, t.saturating_sub(age), flags);
             // Who stays online for less than a whole window has left.
-            flags |= if online_s > 0 && age.saturating_add(online_s) < self.window_s { LEAVING } else { 0 };
-            let mut session = Session {
-                page: PageSlot::NONE,
-                online_until: t + online_s,
-                last_life: t.saturating_sub(age),
-                site: saved.site,
-                flags,
-                page_mark: 0,
-            };
+            if online_s > 0 && age.saturating_add(online_s) < self.window_s {
+                session.leave((t + online_s).saturating_sub(LEAVE_GRACE_S));
+            }
             if let (1.., Some(page)) = (online_s, pages.get(saved.page as usize)) {
-                self.come_online(saved.visitor.0, &mut session, page, now);
+                self.come_online(saved.visitor.0, &mut session, saved.site, page, now);
             } else {
                 self.arm_end(saved.visitor.0, &mut session);
             }
-            if self.map.insert(saved.visitor.0, session).is_some() {
+            if self.map.insert(saved.visitor.0.into(), session).is_some() {
                 self.presence().shares.give_back(saved.site.index());
             }
         }
@@ -395,10 +439,10 @@ impl Sessions {
     ) -> Option<T> {
         let t = now.uptime_s();
         let key = visitor.today.0;
-        if let Some(mut session) = self.map.get_mut(&key) {
-            return Some(self.sign(key, &mut session, page, now, decide));
+        if let Some(mut session) = self.map.get_mut(&key.into()) {
+            return Some(self.sign(key, &mut session, site, page, now, decide));
         }
-        let session = match visitor.beside.and_then(|id| self.map.remove(&id.0)) {
+        let session = match visitor.beside.and_then(|id| self.map.remove(&id.0.into())) {
             Some((_, session)) => {
                 // Its entries in the wheels have the old key and will find nothing.
                 let flags = session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | IN_LEAVE_WHEEL);
@@ -408,26 +452,25 @@ impl Sessions {
                 self.metrics.bound(Bound::Sessions);
                 return None;
             }
-            None => {
-                Session { page: PageSlot::NONE, online_until: t, last_life: t, site, flags: 0, page_mark: 0 }
-            }
+            None => Session::new(site, t, 0),
         };
         // It must be in the map before its wheel entry comes up: an entry that finds nothing is dropped.
         let mut is_new = false;
-        let mut session = self.map.entry(key).or_insert_with(|| {
+        let mut session = self.map.entry(key.into()).or_insert_with(|| {
             is_new = true;
             session
         });
         if !is_new {
             self.presence().shares.give_back(site.index());
         }
-        Some(self.sign(key, &mut session, page, now, decide))
+        Some(self.sign(key, &mut session, site, page, now, decide))
     }
 
     fn sign<T>(
         &self,
         key: u64,
         session: &mut Session,
+        site: SiteId,
         page: &Page,
         now: Moment,
         decide: impl FnOnce(&mut Session, bool) -> T,
@@ -435,13 +478,13 @@ impl Sessions {
         let t = now.uptime_s();
         let alive = session.is(BEGUN) && t.saturating_sub(session.last_life) <= self.timeout_s;
         let decided = decide(session, alive);
-        let left = session.is(LEAVING).then(|| session.online_until.saturating_sub(LEAVE_GRACE_S));
+        let left = session.left();
         let is_latest = t >= left.unwrap_or(session.last_life);
         session.last_life = session.last_life.max(t);
+        left.into_iter().for_each(|left| session.leave(left));
         if is_latest {
-            session.online_until = t + self.window_s;
             session.flags &= !LEAVING;
-            self.come_online(key, session, page, now);
+            self.come_online(key, session, site, page, now);
         } else if session.is(ONLINE) {
             // Read back at start: a later sign was in the checkpoint, and says where the visitor is.
             self.arm_online(key, session, &mut self.presence());
@@ -452,42 +495,42 @@ impl Sessions {
     }
 
     /// Makes a session online on a page, if it is not.
-    fn come_online(&self, key: u64, session: &mut Session, page: &Page, now: Moment) {
+    fn come_online(&self, key: u64, session: &mut Session, site: SiteId, page: &Page, now: Moment) {
         let was_online = session.is(ONLINE);
         let mut presence = self.presence();
-        if !was_online || !presence.is_on(session.page, page) {
-            let mut slot = presence.enter(page, session.site);
-            if slot.is_none() {
+        if !was_online || !presence.is_on(session.place, page) {
+            let place = presence.enter(page, site).unwrap_or_else(|| {
                 self.metrics.bound(Bound::Pages);
-                slot = presence.enter(&Page::trusted(session.site, OTHER), session.site);
-            }
+                presence.enter_other(site)
+            });
             if was_online {
-                presence.exit(session.page);
+                presence.exit(session.place);
             }
-            session.page = slot.unwrap_or(PageSlot::NONE);
+            session.place = place;
         }
         session.page_mark = mark(page);
         self.arm_online(key, session, &mut presence);
         drop(presence);
         if !was_online {
             session.flags |= ONLINE;
-            self.site_changed(session.site, 1, now);
+            self.site_changed(site, 1, now);
         }
     }
 
     fn go_offline(&self, session: &mut Session, now: Moment) {
         session.flags &= !(ONLINE | LEAVING);
-        self.presence().exit(session.page);
-        session.page = PageSlot::NONE;
-        self.site_changed(session.site, -1, now);
+        let site = self.presence().exit(session.place);
+        session.place = Place::of_site(site);
+        self.site_changed(site, -1, now);
     }
 
     /// Handles an entry of the wheel of those who left that has come up.
     fn leave_fired(&self, key: u64, now: Moment) {
-        let Some(mut session) = self.map.get_mut(&key) else { return };
-        if session.is(LEAVING) && session.online_until > now.uptime_s() {
+        let Some(mut session) = self.map.get_mut(&key.into()) else { return };
+        let until = session.online_until(self.window_s);
+        if session.is(LEAVING) && until > now.uptime_s() {
             // It came back, and left again.
-            self.presence().arm_leaving(session.online_until, key);
+            self.presence().arm_leaving(until, key);
             return;
         }
         session.flags &= !IN_LEAVE_WHEEL;
@@ -498,9 +541,10 @@ impl Sessions {
 
     /// Handles an entry of the wheel of those online that has come up.
     fn online_fired(&self, key: u64, now: Moment) {
-        let Some(mut session) = self.map.get_mut(&key) else { return };
-        if session.is(ONLINE) && session.online_until > now.uptime_s() {
-            self.presence().arm_online(session.online_until, key);
+        let Some(mut session) = self.map.get_mut(&key.into()) else { return };
+        let until = session.online_until(self.window_s);
+        if session.is(ONLINE) && until > now.uptime_s() {
+            self.presence().arm_online(until, key);
             return;
         }
         session.flags &= !IN_ONLINE_WHEEL;
@@ -519,7 +563,7 @@ impl Sessions {
 
     /// Handles an entry of the wheel of ends that has come up.
     fn end_fired(&self, key: u64, t: u32) {
-        let Some(mut session) = self.map.get_mut(&key) else { return };
+        let Some(mut session) = self.map.get_mut(&key.into()) else { return };
         session.flags &= !IN_END_WHEEL;
         if session.is(IN_ONLINE_WHEEL) {
             // It comes back when its entry in the other wheel comes up.
@@ -536,7 +580,7 @@ impl Sessions {
 
     fn arm_online(&self, key: u64, session: &mut Session, presence: &mut Presence) {
         if !session.is(IN_ONLINE_WHEEL) {
-            presence.arm_online(session.online_until, key);
+            presence.arm_online(session.online_until(self.window_s), key);
             session.flags |= IN_ONLINE_WHEEL;
         }
     }
@@ -547,8 +591,10 @@ impl Sessions {
     }
 
     fn remove_if(&self, key: u64, over: impl FnOnce(&Session) -> bool) {
-        if let Some((_, session)) = self.map.remove_if(&key, |_, session| over(session)) {
-            self.presence().shares.give_back(session.site.index());
+        if let Some((_, session)) = self.map.remove_if(&key.into(), |_, session| over(session)) {
+            let mut presence = self.presence();
+            let site = presence.site_of(session.place, session.is(ONLINE));
+            presence.shares.give_back(site.index());
         }
     }
 

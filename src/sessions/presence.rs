@@ -8,13 +8,15 @@ use crate::sites::{Shares, SiteId};
 /// A visitor who left stays online for so many seconds: the next page may be loading.
 pub(super) const LEAVE_GRACE_S: u32 = 30;
 
-/// A page's place in [`Presence`] while somebody is on it.
+/// Where a visitor is: while online, the number of the page in [`Presence`]; else the number of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PageSlot(pub u32);
+pub(super) struct Place(pub u32);
 
-impl PageSlot {
-    /// On no page.
-    pub const NONE: PageSlot = PageSlot(u32::MAX);
+impl Place {
+    /// Of a visitor who is not online.
+    pub fn of_site(site: SiteId) -> Self {
+        Place(site.0.into())
+    }
 }
 
 struct PageOnline {
@@ -71,25 +73,32 @@ impl Presence {
     }
 
     /// Whether a slot is where a page is counted: its own, or where it has none [`OTHER`]'s.
-    pub fn is_on(&self, slot: PageSlot, page: &Page) -> bool {
+    pub fn is_on(&self, slot: Place, page: &Page) -> bool {
         let at = self.pages.get(slot.0 as usize).filter(|at| at.online > 0);
         at.is_some_and(|at| at.key == page.key() || (&*at.text == OTHER && self.find(page.key()).is_none()))
     }
 
     /// One more is online on a page; none where the site has as many pages as it may have.
-    pub fn enter(&mut self, page: &Page, site: SiteId) -> Option<PageSlot> {
-        let key = page.key();
-        if let Some(slot) = self.find(key) {
+    pub fn enter(&mut self, page: &Page, site: SiteId) -> Option<Place> {
+        let is_full = self.pages_of.get(site.index()).is_some_and(|held| *held >= self.max_pages);
+        let known = self.find(page.key());
+        (known.is_some() || !is_full).then(|| self.come(known, page, site))
+    }
+
+    /// One more is online on a page that has no place of its own.
+    pub fn enter_other(&mut self, site: SiteId) -> Place {
+        let page = Page::trusted(site, OTHER);
+        self.come(self.find(page.key()), &page, site)
+    }
+
+    fn come(&mut self, known: Option<u32>, page: &Page, site: SiteId) -> Place {
+        if let Some(slot) = known {
             self.pages[slot as usize].online += 1;
-            return Some(PageSlot(slot));
+            return Place(slot);
         }
         self.pages_of.resize(self.pages_of.len().max(site.index() + 1), 0);
-        let held = &mut self.pages_of[site.index()];
-        if *held >= self.max_pages && page.as_str() != OTHER {
-            return None;
-        }
-        *held += 1;
-        let pages = &mut self.pages;
+        self.pages_of[site.index()] += 1;
+        let (key, pages) = (page.key(), &mut self.pages);
         let page = PageOnline { key, online: 1, site, text: page.as_str().into() };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -102,22 +111,28 @@ impl Presence {
             }
         };
         self.index.insert_unique(key, slot, |&slot| pages[slot as usize].key);
-        Some(PageSlot(slot))
+        Place(slot)
     }
 
-    /// One fewer is online on a page.
-    pub fn exit(&mut self, slot: PageSlot) {
-        let Some(page) = self.pages.get_mut(slot.0 as usize) else { return };
+    /// One fewer is online on a page, whose site is returned.
+    pub fn exit(&mut self, place: Place) -> SiteId {
+        let page = &mut self.pages[place.0 as usize];
         page.online -= 1;
+        let (key, site) = (page.key, page.site);
         if page.online == 0 {
             page.text = "".into();
-            self.pages_of[page.site.index()] -= 1;
-            let key = page.key;
-            if let Ok(entry) = self.index.find_entry(key, |&s| s == slot.0) {
+            self.pages_of[site.index()] -= 1;
+            if let Ok(entry) = self.index.find_entry(key, |&slot| slot == place.0) {
                 entry.remove();
             }
-            self.free.push(slot.0);
+            self.free.push(place.0);
         }
+        site
+    }
+
+    /// The site of a visitor who is, or is not, online.
+    pub fn site_of(&self, place: Place, is_online: bool) -> SiteId {
+        if is_online { self.pages[place.0 as usize].site } else { SiteId(place.0 as u16) }
     }
 
     /// Visitors online on a page.

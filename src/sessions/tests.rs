@@ -144,7 +144,7 @@ impl Run {
     }
 
     fn holds(&self, key: u64) -> bool {
-        self.real.map.contains_key(&key)
+        self.real.map.contains_key(&key.into())
     }
 
     fn step(&mut self, step: &Step) {

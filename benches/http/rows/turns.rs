@@ -12,6 +12,9 @@ use crate::{Bench, Fault};
 /// Sessions, and ids that are remembered.
 const VISITORS: u64 = 1_000_000;
 
+/// Of them came in each second.
+const A_SECOND: u64 = 10_000;
+
 const PAGES: u64 = 100_000;
 
 /// What happens while turns are timed, and by how much the clock is set forward for it.
@@ -36,7 +39,11 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
     let views = |visitors| {
         Views { visitors, pages: Pages::Uniform(PAGES), headers: Headers::Few, ids: true }.requests()
     };
-    send(&server, &views(Visitors::Distinct), 0, VISITORS).await?;
+    let each = views(Visitors::Distinct);
+    for came in (0..VISITORS).step_by(A_SECOND as usize) {
+        send(&server, &each, came, A_SECOND).await?;
+        server.advance(Duration::from_secs(1))?;
+    }
     let requests = views(Visitors::Among(VISITORS));
     let mut longest = Duration::ZERO;
     for (number, (what, later)) in (0..).zip(WHILE) {
