@@ -34,6 +34,7 @@ use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
 mod asked;
 mod at_rest;
+mod held;
 mod simulation;
 
 const MINUTE: u64 = 60;

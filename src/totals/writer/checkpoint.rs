@@ -4,6 +4,7 @@
 //! ```text
 //! file     magic "footfall" · "c" · format u8 = 2 · CRC-32 u32 of the body · body
 //! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
+//!          · count of held sites, (site text, applied to it u64) …
 //!          · count of last parts, (site text, hash text, id of a part as in `batch`) …
 //!          · count of sites, text …             all below name a site by its index here
 //!          · count of online pages, (site varint, text) …
@@ -13,12 +14,13 @@
 //!            4 × earlier visitors varint, sketch: length varint and bytes, 5 × revision varint,
 //!            data set text) …
 //!          · count of pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
-//! format 1 has neither revisions nor data sets
+//! format 1 has no held sites, no revisions and no data sets
 //! ```
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
 //! and journal are complete without it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::calendar::{CivilHour, PerPeriod};
@@ -56,6 +58,8 @@ pub struct Checkpoint {
     pub written_ms: i64,
     pub position: Position,
     pub applied: u64,
+    /// Sites that are held, and the last batch of which each has all.
+    pub held: BTreeMap<SiteKey, u64>,
     pub last_parts: LastParts,
     pub sites: Vec<SiteKey>,
     pub sessions: Export,
@@ -72,6 +76,10 @@ impl Checkpoint {
         body.put_u64(self.position.segment);
         body.put_u64(self.position.offset);
         body.put_u64(self.applied);
+        put_all(&mut body, &self.held, |body, (site, after)| {
+            body.put_text(site.as_str());
+            body.put_u64(*after);
+        });
         put_all(&mut body, &self.last_parts, |body, (hash, last)| {
             body.put_text(hash.site.as_str());
             body.put_text(&hash.to_string());
@@ -117,6 +125,14 @@ impl Checkpoint {
             written_ms,
             position,
             applied: take.at_most(MAX_SEQUENCE)?,
+            held: match is_first {
+                true => BTreeMap::new(),
+                false => take_all(&mut take, 10, |take| {
+                    Ok((site_key(take.text()?)?, take.at_most(MAX_SEQUENCE)?))
+                })?
+                .into_iter()
+                .collect(),
+            },
             last_parts: take_all(&mut take, 3, take_last_part)?.into_iter().collect(),
             sites: take_all(&mut take, 2, |take| site_key(take.text()?))?,
             sessions: Export {
