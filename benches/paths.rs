@@ -183,7 +183,7 @@ impl Open {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_ne!(inode(directory), before, "the writer's first turn has ended");
-        assert!(!totals.stale(), "the store answers");
+        assert!(!totals.stale(SiteId(0)), "the store answers");
         let committing = tokio::spawn({
             let totals = totals.clone();
             async move { totals.commit_groups().await }
@@ -214,7 +214,7 @@ impl Open {
         let begun = Instant::now();
         self.totals.stop(Duration::from_secs(60)).await;
         let took = begun.elapsed();
-        assert!(!self.totals.stale(), "the store has taken everything");
+        assert!(!self.totals.stale(SiteId(0)), "the store has taken everything");
         self.committing.abort();
         self.committing.await.ok();
         took

@@ -159,7 +159,7 @@ series! {
             "Settings of the store's server that endanger counts."),
         twins: IntCounter = counter("footfall_identity_changes_total";
             "New identities taken because a copy of the directory bore the old one."),
-        flush_held: IntGauge = gauge("footfall_flush_held"; "1 while nothing is sent to the store until someone acts."),
+        flush_held: IntGauge = gauge("footfall_flush_held"; "Sites that are held until someone acts; 1 while nothing at all is sent to the store."),
     }
 }
 

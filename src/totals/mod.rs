@@ -144,14 +144,14 @@ impl Totals {
 
     /// Asks the store for pages.
     pub async fn fetch_pages(&self, site: SiteId, pages: Vec<Page>) {
-        if !self.stale() && !pages.is_empty() {
+        if !self.stale(site) && !pages.is_empty() {
             self.fetch(site, Wanted::Pages(pages)).await;
         }
     }
 
     /// Asks the store for the recent past of a site and the figures of the pages it names.
     pub async fn fetch_recent(&self, site: SiteId) {
-        if !self.stale() {
+        if !self.stale(site) {
             self.fetch(site, Wanted::Recent).await;
         }
     }
@@ -163,9 +163,9 @@ impl Totals {
         }
     }
 
-    /// Whether the figures shown are the last known, the store being out of reach.
-    pub fn stale(&self) -> bool {
-        !self.shared.store_up()
+    /// Whether the figures shown of a site are the last known, the store being out of reach or refusing its data.
+    pub fn stale(&self, site: SiteId) -> bool {
+        !self.shared.is_up(site)
     }
 
     /// Whether views can be taken and kept.
@@ -243,7 +243,7 @@ impl Look<'_> {
     /// old ones are asked for anew, for the next reader.
     pub fn page(&mut self, page: &Page) -> Option<PageFigures> {
         let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
-        if self.totals.reloads && is_page_old(loaded_ms, self.now) && !self.totals.stale() {
+        if self.totals.reloads && is_page_old(loaded_ms, self.now) && !self.totals.stale(self.site) {
             self.totals.writer.fetch(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)

@@ -22,10 +22,10 @@ use crate::totals::disk::formats;
 use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::{Damage, Harm, Segments};
 use crate::totals::disk::losses::{Cause, Losses};
-use crate::totals::intake::Intake;
 use crate::totals::intake::ids::{self, Ids};
 use crate::totals::intake::journal::{self, Journal, Sync};
 use crate::totals::intake::record::{self, Record};
+use crate::totals::intake::{Full, Intake};
 use crate::totals::store;
 use crate::totals::tally::running::Stored;
 use crate::totals::tally::{CountedView, Tally};
@@ -85,6 +85,7 @@ pub fn read_back(
         metrics: metrics.clone(),
         open: Mutex::default(),
         wake: Notify::new(),
+        full: Full::default(),
     };
     let shared = Arc::new(Shared {
         intake,
@@ -177,13 +178,14 @@ impl Recovered<'_> {
     ) -> io::Result<Outbox> {
         // What lies below the floor is not this identity's to apply.
         let (applied, kind) = (self.checkpoint.applied.max(identity.floor), config.store.url.kind());
-        let mut newest = 0;
+        let (mut newest, held) = (0, mem::take(&mut self.checkpoint.held));
         let folder = dir.folder.within("outbox");
         let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
-            (self.reach, newest) = (batch.reach, batch.sequence);
-            if batch.sequence > applied {
-                let batch = batch.above(|site| identity.floor_of(kind, site));
-                self.tally.restore_unapplied(&batch, self.now);
+            (self.reach, newest) = (self.reach.max(batch.reach), batch.sequence.max(newest));
+            let applied_to = |site: &SiteKey| held.get(site).copied().unwrap_or(applied);
+            let unapplied = batch.above(|site| identity.floor_of(kind, site).max(applied_to(site)));
+            if !unapplied.sums.is_empty() {
+                self.tally.restore_unapplied(&unapplied, self.now);
             }
             batch.advance(&mut self.checkpoint.last_parts);
         })?;
@@ -196,7 +198,7 @@ impl Recovered<'_> {
             // journal. The checkpoint knows of the journal what no batch tells any more.
             self.reach = self.reach.max(self.checkpoint.position);
         }
-        outbox.set_applied(applied);
+        outbox.resume(applied, held);
         Ok(outbox)
     }
 
@@ -280,6 +282,9 @@ fn tell_of_outbox(outbox: &Outbox, applied: u64, lost: impl Fn(&str)) {
             Harm::TornTail => tracing::info!(%damage, "an unfinished batch of the outbox is left out"),
             _ => tracing::error!(%damage, "the outbox is damaged"),
         }
+    }
+    for (site, damage) in outbox.aside_damage().filter(|(_, damage)| damage.harm != Harm::TornTail) {
+        lost(&format!("what waited of site {site}, {damage}"));
     }
     for gap in outbox.gaps(applied) {
         let batches = format!("batches {} to {}", gap.start(), gap.end());

@@ -31,6 +31,7 @@ mod counting {
 mod store {
     mod away;
     mod copies;
+    mod held;
     mod lies;
     mod orders;
     mod settings;

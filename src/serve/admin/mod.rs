@@ -161,6 +161,9 @@ fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, Stri
             _ => {}
         }
     }
+    for site in health.troubled.iter().filter(|_| verbose) {
+        text += &format!("[-]site {site}\n");
+    }
     for concern in health.concerns.iter().filter(|_| verbose) {
         text += &format!("[-]store-settings {concern}\n");
     }
@@ -211,8 +214,10 @@ mod tests {
 
     #[test]
     fn readiness_is_whether_views_can_be_kept() {
-        let health =
-            |refusing, store_up| Health { refusing, store_up, held: None, lost: None, concerns: Vec::new() };
+        let health = |refusing, store_up| {
+            let (troubled, concerns) = (Vec::new(), Vec::new());
+            Health { refusing, store_up, held: None, troubled, lost: None, concerns }
+        };
         let ask = |running, health, verbose| {
             let (status, text) = readiness(running, &health, verbose);
             (status.as_u16(), text)

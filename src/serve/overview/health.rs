@@ -20,9 +20,9 @@ pub fn checks(running: bool, health: &Health) -> impl Iterator<Item = Check<'_>>
         .chain(losses)
 }
 
-/// The checks as a list of HTML; with the settings of the store that endanger counts where `concerns` are
-/// wanted.
-pub fn list(parts: &Parts, concerns: bool) -> String {
+/// The checks as a list of HTML; for operators with the sites whose data the store refuses, and its settings that
+/// endanger counts.
+pub fn list(parts: &Parts, for_operators: bool) -> String {
     let health = parts.totals.health();
     let mut html = "<ul class=\"health\" id=\"health\" aria-label=\"Health\">".to_owned();
     for (check, fault, _) in checks(parts.ready.load(Ordering::Acquire), &health) {
@@ -31,7 +31,10 @@ pub fn list(parts: &Parts, concerns: bool) -> String {
             Some(fault) => format!("<li class=\"bad\"><b>{check}</b> {}</li>", escaped(fault)),
         };
     }
-    for concern in health.concerns.iter().filter(|_| concerns) {
+    for site in health.troubled.iter().filter(|_| for_operators) {
+        html += &format!("<li class=\"bad\"><b>site</b> {}</li>", escaped(site));
+    }
+    for concern in health.concerns.iter().filter(|_| for_operators) {
         html += &format!("<li class=\"bad\"><b>store settings</b> {}</li>", escaped(concern));
     }
     html + "</ul>\n"

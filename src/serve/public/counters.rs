@@ -70,7 +70,7 @@ fn once_known(
     let mut unknown = match show(public, site, pages, &headers) {
         Some(shown) if shown.unknown.is_empty() => return Ok(Reply::Now(shown.answer(headers))),
         Some(shown) => shown.unknown,
-        None if public.parts.totals.stale() => return Err(Fault::StoreUnreachable),
+        None if public.parts.totals.stale(site.id) => return Err(Fault::StoreUnreachable),
         // The store may know of a day that is back because the clock was set back.
         None => pages.to_vec(),
     };
@@ -117,7 +117,7 @@ fn show_counters(public: &Public, site: &Arc<Site>, page: &[Page], asker: &Heade
     }
     drop(look);
     let unknown: Vec<Page> = page.filter(|_| views.is_none()).cloned().into_iter().collect();
-    let stale = parts.totals.stale() || !unknown.is_empty();
+    let stale = parts.totals.stale(site.id) || !unknown.is_empty();
     let item = page.map(|page| public.page_item(page, views, now));
     let (tag, body) = prefix.complete(|text| json::page_counters(text, item.as_ref(), stale), asker);
     Some(Shown { tag, body, stale, unknown })
@@ -134,7 +134,7 @@ fn show_pages(public: &Public, site: &Arc<Site>, pages: &[Page], asker: &HeaderM
     }
     let unknown: Vec<Page> =
         views.iter().filter(|(_, views)| views.is_none()).map(|(page, _)| (*page).clone()).collect();
-    let stale = public.parts.totals.stale() || !unknown.is_empty();
+    let stale = public.parts.totals.stale(site.id) || !unknown.is_empty();
     let (_, online_changed_ms) = public.online(site, now);
     let items = views.into_iter().map(|(page, views)| public.page_item(page, views, now));
     let hour = public.parts.hours.at(site, now.unix_ms);

@@ -53,7 +53,7 @@ impl SiteRead {
             .map(|page| (sessions.page_online(page, now), totals.look(site, now).page(page)));
         let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
         let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
-        let stale = totals.stale() || !are_known || is_page_unknown;
+        let stale = totals.stale(site) || !are_known || is_page_unknown;
         CurrentFigures { figures, online: sessions.online(site, now), page, stale }
     }
 }

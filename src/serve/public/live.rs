@@ -71,7 +71,8 @@ pub async fn tell(public: &Public) {
 /// its last event until they are.
 fn unknown_page(public: &Public, topic: &Topic) -> Option<Page> {
     let (totals, now) = (&public.parts.totals, public.parts.clock.now());
-    let is_unknown = |page: &&Page| !totals.stale() && totals.look(topic.site.id, now).page(page).is_none();
+    let is_unknown =
+        |page: &&Page| !totals.stale(topic.site.id) && totals.look(topic.site.id, now).page(page).is_none();
     topic.page.as_ref().filter(is_unknown).cloned()
 }
 

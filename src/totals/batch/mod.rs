@@ -8,6 +8,7 @@
 //! batch   sequence u64 · tag u64 · reach (segment u64, offset u64) · frozen at i64 (ms, outbox clock)
 //!         · oldest view accepted at i64 (Unix ms)
 //!         · count of sums, sums … · count of links, links …
+//!         · in a batch that was cut to a site, the number of each sums' first part varint …
 //! sums    site text · civil hour · views varint · visits varint · day registers · registers (none since 0.2.0)
 //!         · count of pages, (text, views varint) …
 //! registers  count varint, (index u16, rank u8) …
@@ -21,7 +22,7 @@ pub mod part;
 pub mod sketch;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use self::part::{HashKind, HashName, LastParts, MAX_FIELDS, MAX_SEQUENCE, Part, PartId, SketchPart, Sums};
@@ -62,6 +63,8 @@ pub struct Batch {
     pub frozen_ms: i64,
     pub oldest_ms: i64,
     pub sums: Vec<SiteSums>,
+    /// The number of the first part of each of the sums: that of the whole batch where this was cut out of one.
+    firsts: Vec<u32>,
     prev: Vec<Option<PartId>>,
 }
 
@@ -75,7 +78,8 @@ impl Batch {
         last_parts: &mut LastParts,
     ) -> Self {
         let Frozen { sums, reach, oldest_ms } = frozen;
-        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, prev: Vec::new() };
+        let (firsts, prev) = (first_parts(&sums), Vec::new());
+        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, firsts, prev };
         batch.prev = batch.hashes().iter().map(|hash| last_parts.get(hash).copied()).collect();
         batch.advance(last_parts);
         batch
@@ -88,7 +92,7 @@ impl Batch {
 
     /// Makes this batch's parts the last ones of their hashes.
     pub fn advance(&self, last_parts: &mut LastParts) {
-        for (number, (hash, _)) in self.slices().into_iter().enumerate() {
+        for (number, hash, _) in self.slices() {
             last_parts.insert(hash, self.part_id(number));
         }
     }
@@ -97,37 +101,38 @@ impl Batch {
     pub fn parts(&self) -> Vec<Part> {
         let mut last: HashMap<HashName, Option<PartId>> =
             self.hashes().into_iter().zip(self.prev.iter().copied()).collect();
-        let part = |(number, (hash, slice)): (usize, (HashName, Slice))| {
+        let part = |(number, hash, slice): (u32, HashName, Slice)| {
             let id = self.part_id(number);
             let prev = last.insert(hash.clone(), Some(id)).flatten();
             Part { hash, prev, id, sums: self.fields(slice), revision: None }
         };
-        self.slices().into_iter().enumerate().map(part).collect()
+        self.slices().into_iter().map(part).collect()
     }
 
     /// Names a part by its number.
-    pub fn part_id(&self, number: usize) -> PartId {
-        PartId { sequence: self.sequence, part: number as u32, tag: self.tag }
+    pub fn part_id(&self, number: u32) -> PartId {
+        PartId { sequence: self.sequence, part: number, tag: self.tag }
     }
 
     /// The hashes in order of their first part.
     fn hashes(&self) -> Vec<HashName> {
         let mut seen = HashSet::new();
-        let hashes = self.slices().into_iter().map(|(hash, _)| hash);
+        let hashes = self.slices().into_iter().map(|(_, hash, _)| hash);
         hashes.filter(|hash| seen.insert(hash.clone())).collect()
     }
 
-    /// What is added to which hash, at most [`MAX_FIELDS`] fields at a time.
-    fn slices(&self) -> Vec<(HashName, Slice)> {
+    /// What is added to which hash, at most [`MAX_FIELDS`] fields at a time, and its number.
+    fn slices(&self) -> Vec<(u32, HashName, Slice)> {
         let mut slices = Vec::new();
-        for (index, site) in self.sums.iter().enumerate() {
-            slices.extend(SITE_PERIODS.map(|period| (site.hash(period, HashKind::Sums), Slice::Site(index))));
-            for period in PAGE_PERIODS {
-                let hash = site.hash(period, HashKind::Pages);
-                for from in (0..site.pages.len()).step_by(MAX_FIELDS) {
-                    slices.push((hash.clone(), Slice::Pages(index, from)));
-                }
-            }
+        for (index, (site, first)) in self.sums.iter().zip(&self.firsts).enumerate() {
+            let sums = SITE_PERIODS.map(|period| (site.hash(period, HashKind::Sums), Slice::Site(index)));
+            let pages = PAGE_PERIODS.iter().flat_map(|period| {
+                let hash = site.hash(*period, HashKind::Pages);
+                let from = (0..site.pages.len()).step_by(MAX_FIELDS);
+                from.map(move |from| (hash.clone(), Slice::Pages(index, from)))
+            });
+            let numbered = sums.into_iter().chain(pages).zip(*first..=u32::MAX);
+            slices.extend(numbered.map(|((hash, slice), number)| (number, hash, slice)));
         }
         slices
     }
@@ -155,14 +160,33 @@ impl Batch {
         sites.map(part).collect()
     }
 
-    /// The batch as it is shown: without the sums of sites whose floor it does not exceed. It is not to be sent.
+    /// The batch without the sums of sites whose floor it does not exceed.
     pub fn above(&self, floor: impl Fn(&SiteKey) -> u64) -> Cow<'_, Batch> {
-        let due = |sums: &SiteSums| self.sequence > floor(&sums.site);
-        if self.sums.iter().all(due) {
+        self.only(|site| self.sequence > floor(site))
+    }
+
+    /// What the batch brings to some sites: the same parts, by the same names.
+    pub fn only(&self, is_due: impl Fn(&SiteKey) -> bool) -> Cow<'_, Batch> {
+        if self.sums.iter().all(|sums| is_due(&sums.site)) {
             return Cow::Borrowed(self);
         }
-        let sums = self.sums.iter().filter(|sums| due(sums)).cloned().collect();
-        Cow::Owned(Batch { sums, prev: Vec::new(), ..*self })
+        let due = self.sums.iter().zip(&self.firsts).filter(|(sums, _)| is_due(&sums.site));
+        let (sums, firsts) = due.map(|(sums, first)| (sums.clone(), *first)).unzip();
+        let links = self.hashes().into_iter().zip(&self.prev).filter(|(hash, _)| is_due(&hash.site));
+        let prev = links.map(|(_, link)| *link).collect();
+        Cow::Owned(Batch { sums, firsts, prev, ..*self })
+    }
+
+    /// Puts together what was cut out of one batch for different sites.
+    pub fn join(&mut self, other: Batch) {
+        self.sums.extend(other.sums);
+        self.firsts.extend(other.firsts);
+        self.prev.extend(other.prev);
+    }
+
+    /// The sites that it brings something to.
+    pub fn sites(&self) -> BTreeSet<SiteKey> {
+        self.sums.iter().map(|sums| sums.site.clone()).collect()
     }
 
     /// Appends the batch to a buffer.
@@ -179,6 +203,9 @@ impl Batch {
         }
         out.put_varint(self.prev.len() as u64);
         self.prev.iter().for_each(|id| PartId::put(*id, out));
+        if self.firsts != first_parts(&self.sums) {
+            self.firsts.iter().for_each(|first| out.put_varint((*first).into()));
+        }
     }
 
     /// Reads a batch.
@@ -190,16 +217,37 @@ impl Batch {
         let (sequence, tag) = (take.at_most(MAX_SEQUENCE)?, take.u64()?);
         let reach = take.position()?;
         let (frozen_ms, oldest_ms) = (take.instant()?, take.instant()?);
-        let sums = (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
+        let sums: Vec<SiteSums> =
+            (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
         let prev = (0..take.count(1)?).map(|_| PartId::take(&mut take)).collect::<Result<_, _>>()?;
+        let mut firsts = first_parts(&sums);
+        if take.end().is_err() {
+            for first in &mut firsts {
+                *first = take.varint()?.try_into().map_err(|_| Damaged("the number of a part"))?;
+            }
+        }
         take.end()?;
-        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, prev };
+        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, firsts, prev };
         if batch.prev.len() == batch.hashes().len() {
             Ok(batch)
         } else {
             Err(Damaged("the links of a batch"))
         }
     }
+}
+
+/// The number of the first part of each of a whole batch's sums.
+fn first_parts(sums: &[SiteSums]) -> Vec<u32> {
+    let parts = |sums: &SiteSums| {
+        (SITE_PERIODS.len() + PAGE_PERIODS.len() * sums.pages.len().div_ceil(MAX_FIELDS)) as u32
+    };
+    sums.iter()
+        .scan(0u32, |next, sums| {
+            let first = *next;
+            *next = first.saturating_add(parts(sums));
+            Some(first)
+        })
+        .collect()
 }
 
 /// A stretch of a batch that makes one part.

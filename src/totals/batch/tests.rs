@@ -150,6 +150,27 @@ proptest! {
         let reach = Position { segment: tag >> 11, offset: sequence };
         let batch = Batch::freeze(sequence.max(2), tag, ms, Frozen { sums, reach, oldest_ms: ms }, &mut last_parts);
         check_parts(&batch, &before, &last_parts);
+        // What is cut out of it for each site is read back, and brings the same parts.
+        let mut joined: Option<Batch> = None;
+        for site in batch.sites() {
+            let cut = batch.only(|key| *key == site).into_owned();
+            let (mut bytes, mut parts) = (Vec::new(), batch.parts());
+            parts.retain(|part| part.hash.site == site);
+            prop_assert!(cut.parts() == parts);
+            cut.encode(&mut bytes);
+            prop_assert_eq!(Batch::decode(&bytes), Ok(cut.clone()));
+            survives(&bytes, |bytes| Batch::decode(bytes).map(|batch| batch.parts().len()).ok());
+            match &mut joined {
+                Some(joined) => joined.join(cut),
+                None => joined = Some(cut),
+            }
+        }
+        let sorted = |batch: &Batch| {
+            let mut parts = batch.parts();
+            parts.sort_by_key(|part| part.id.part);
+            parts
+        };
+        prop_assert!(joined.is_none_or(|joined| sorted(&joined) == sorted(&batch)));
         let mut bytes = Vec::new();
         batch.encode(&mut bytes);
         prop_assert_eq!(Batch::decode(&bytes), Ok(batch));

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use super::identity::Identity;
 use super::outbox::Outbox;
 use crate::metrics::Metrics;
+use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Registers;
@@ -64,6 +65,9 @@ pub struct Flush<'a, S> {
     pub now_ms: i64,
     /// A lost hash is re-sent from the beginning of the outbox: the data set has been found to be ours.
     pub refill: bool,
+    /// A site that is held, and is about to be no more: that its hashes are behind is no news, and what waits of it is
+    /// sent. Of the others that are held nothing is.
+    pub released: Option<&'a SiteKey>,
     /// The store was another one until now, or was accepted anew: that hashes are behind is no news.
     pub catching_up: bool,
 }
@@ -137,6 +141,9 @@ impl<S: Store> Flush<'_, S> {
     }
 
     fn floor(&self, hash: &HashName) -> u64 {
+        if self.outbox.held().contains_key(&hash.site) && self.released != Some(&hash.site) {
+            return u64::MAX;
+        }
         self.identity.floor_of(self.store.kind(), &hash.site)
     }
 
@@ -147,7 +154,7 @@ impl<S: Store> Flush<'_, S> {
         let mut tags = HashMap::new();
         for (hash, found, last) in behind {
             let from = match found {
-                None if !self.refill && !self.catching_up => {
+                None if !self.refill && !self.catching_up && self.released.is_none() => {
                     return Err(FlushError::Lost(hash.to_string()));
                 }
                 None => None,
@@ -162,11 +169,12 @@ impl<S: Store> Flush<'_, S> {
         if gaps.is_empty() {
             return Ok(true);
         }
-        match self.catching_up {
-            true => {
+        match (self.catching_up, self.released) {
+            (true, _) => {
                 tracing::info!(hashes = gaps.len(), "a store that is new here is given what the outbox holds")
             }
-            false => {
+            (_, Some(site)) => tracing::info!(%site, hashes = gaps.len(), "what waited of a site is sent"),
+            (false, None) => {
                 self.metrics.healing.regressions.inc_by(gaps.len() as u64);
                 tracing::warn!(
                     hashes = gaps.len(),
@@ -183,7 +191,7 @@ impl<S: Store> Flush<'_, S> {
         let begins =
             |(hash, gap): (&HashName, &Gap)| gap.from.map_or_else(|| self.floor(hash) + 1, |id| id.sequence);
         let first = gaps.iter().map(begins).min().unwrap_or(0);
-        let first = first.max(self.outbox.first_sequence().unwrap_or(0));
+        let first = first.max(self.outbox.first_kept().unwrap_or(0));
         let last = gaps.values().map(|gap| gap.last.sequence).max().unwrap_or(0);
         let mut made = Vec::new();
         let mut raised = Raised::default();

@@ -13,7 +13,7 @@
 //!
 //! The embedded store is copied with its directory, and knows no twins.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
@@ -51,9 +51,10 @@ impl<S: Store> Delivery<S> {
         self.look_at_settings().await?;
         let mut told = Vec::new();
         let mut refused = Ok(());
-        for site in self.sites.clone().all() {
-            match self.attach_site(&site.key).await {
-                Ok(attached) => told.push(attached),
+        for site in self.not_held() {
+            let attached = self.attach_site(&site.key).await;
+            match self.or_held(&site.key, attached) {
+                Ok(attached) => told.extend(attached),
                 Err(error) => {
                     refused = Err(error);
                     break;
@@ -70,16 +71,30 @@ impl<S: Store> Delivery<S> {
         self.settle_left().await?;
         self.retire_former().await?;
         self.retire_long_gone().await?;
-        let in_force = self.in_force.load_full();
-        let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
-        self.salts.share(&self.store, &self.dir, &self.salted, in_use).await?;
+        let held = self.outbox.held().clone();
+        for (site, refused) in self.share_salts(|site| !held.contains_key(site)).await? {
+            self.or_held::<()>(&site, Err(refused.into()))?;
+        }
         let generation = generation.unwrap_or_default();
         self.link = Link::Attached(Attachment { at: Instant::now(), generation });
         Ok(())
     }
 
+    /// Agrees with the store on the salts of sites; those that it refuses.
+    pub(super) async fn share_salts(
+        &mut self,
+        of: impl Fn(&SiteKey) -> bool,
+    ) -> Result<Vec<(SiteKey, StoreError)>, FlushError> {
+        let in_force = self.in_force.load_full();
+        let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
+        self.salts.share(&self.store, &self.dir, &self.salted, of, in_use).await
+    }
+
     /// Registers with the data of a site. The place of its data set, and what that is if it was not known.
-    async fn attach_site(&mut self, key: &SiteKey) -> Result<((String, SiteKey), Dataset), FlushError> {
+    pub(super) async fn attach_site(
+        &mut self,
+        key: &SiteKey,
+    ) -> Result<((String, SiteKey), Dataset), FlushError> {
         let dataset = self.dataset(key);
         match self.claim(key, dataset, None).await? {
             (Standing::Other, ..) => Err(FlushError::Held(vanished(key))),
@@ -134,16 +149,18 @@ impl<S: Store> Delivery<S> {
         found: &str,
         mut on_applied: impl FnMut(&Batch),
     ) -> Result<(), FlushError> {
-        let floor = self.fork.unwrap_or(0).max(self.outbox.applied());
+        // What waits of a site that is held is not applied.
+        let applied = self.outbox.held().values().copied().fold(self.outbox.applied(), u64::min);
+        let floor = self.fork.unwrap_or(0).max(applied);
         let former = self.identity.begin_anew(&self.dir, floor, Change::Twin)?;
         self.fork = None;
         self.last_parts.retain(|_, last| last.sequence > floor);
-        for sequence in self.outbox.applied() + 1..=floor {
+        for sequence in applied + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
-                on_applied(&batch);
+                on_applied(&batch.only(|site| sequence > self.outbox.applied_to(site)));
             }
         }
-        self.outbox.set_applied(floor);
+        self.outbox.leave_to_another(floor);
         self.link = Link::Away;
         self.metrics.healing.twins.inc();
         tracing::warn!(
@@ -162,48 +179,70 @@ impl<S: Store> Delivery<S> {
     async fn settle_left(&mut self) -> Result<(), FlushError> {
         let Some(left) = self.identity.superseded.clone() else { return Ok(()) };
         let mut hashes = BTreeSet::new();
-        let mut own = std::collections::HashMap::new();
-        let first = self.outbox.first_sequence().unwrap_or(0).max(self.identity.floor + 1);
+        let mut own = HashMap::new();
+        let first = self.outbox.first_kept().unwrap_or(0).max(self.identity.floor + 1);
         for sequence in first..self.outbox.next_sequence() {
             let Some(batch) = self.outbox.get(sequence)? else { continue };
             own.insert(sequence, batch.tag);
             hashes.extend(batch.parts().into_iter().map(|part| part.hash));
         }
         let hashes: Vec<HashName> = hashes.into_iter().collect();
-        let found = self.markers(&left, &hashes).await?;
+        for of_site in hashes.chunk_by(|a, b| a.site == b.site) {
+            let Some(HashName { site, .. }) = of_site.first().filter(|hash| !self.is_held(&hash.site)) else {
+                continue;
+            };
+            let settled = self.settle_some(&left, &own, of_site).await;
+            self.or_held(site, settled)?;
+        }
+        // It is done again where a site is held: then it does nothing twice.
+        let is_done = self.outbox.held().is_empty();
+        Ok(self.identity.change(&self.dir, |anew| anew.superseded.take_if(|_| is_done).map_or((), drop))?)
+    }
+
+    async fn settle_some(
+        &self,
+        left: &WriterId,
+        own: &HashMap<u64, u64>,
+        hashes: &[HashName],
+    ) -> Result<(), FlushError> {
         let part = |(hash, marker): (HashName, Option<PartId>)| {
             let id = marker?;
             let is_own = own.get(&id.sequence) == Some(&id.tag);
             is_own.then(|| Part { hash, prev: None, id, sums: Vec::new(), revision: None })
         };
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
-        let parts = found.into_iter().filter_map(part).collect();
+        let parts = self.markers(left, hashes).await?.into_iter().filter_map(part).collect();
         self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
-        Ok(self.identity.change(&self.dir, |anew| anew.superseded = None)?)
+        Ok(())
     }
 
-    /// Removes the markers of writers that this directory was and is no more.
+    /// Removes the markers of writers that this directory was and is no more; again and again while a site is held.
     async fn retire_former(&mut self) -> Result<(), FlushError> {
-        while let Some(former) = self.identity.to_retire.last().cloned() {
-            self.retire_everywhere(&former).await?;
-            self.identity.change(&self.dir, |anew| _ = anew.to_retire.pop())?;
+        for former in self.identity.to_retire.clone() {
+            for site in self.not_held() {
+                let retired = self.store.retire(&site.key, std::slice::from_ref(&former), self.today()).await;
+                self.or_held(&site.key, retired.map_err(FlushError::Store))?;
+            }
         }
-        Ok(())
+        let is_done = self.outbox.held().is_empty();
+        Ok(self.identity.change(&self.dir, |anew| anew.to_retire.retain(|_| !is_done))?)
     }
 
     /// Removes the markers of writers that were not seen for long, some at a time: instances that came and went
     /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
     /// on after the last batch of which the store bore a marker.
-    async fn retire_long_gone(&self) -> Result<(), FlushError> {
+    async fn retire_long_gone(&mut self) -> Result<(), FlushError> {
         let now_s = self.clock.now().unix_ms / 1000;
-        for site in self.sites.all() {
-            let known = self.store.writers(&site.key).await?;
+        for site in self.not_held() {
+            let known = self.store.writers(&site.key).await.map_err(FlushError::Store);
+            let Some(known) = self.or_held(&site.key, known)? else { continue };
             let gone = |(writer, seen): (WriterId, i64)| {
                 (now_s - seen > GONE_S && writer != self.identity.writer).then_some(writer)
             };
             let gone: Vec<WriterId> = known.into_iter().filter_map(gone).take(GONE_AT_A_TIME).collect();
             if !gone.is_empty() {
-                let removed = self.store.retire(&site.key, &gone, self.today()).await?;
+                let removed = self.store.retire(&site.key, &gone, self.today()).await;
+                let removed = self.or_held(&site.key, removed.map_err(FlushError::Store))?;
                 tracing::info!(writers = gone.len(), removed, site = %site.key, "writers that are long gone are retired");
                 // It takes the longer, the older a site is: the others follow when the store is attached next.
                 break;

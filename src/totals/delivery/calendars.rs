@@ -8,7 +8,7 @@
 
 use crate::calendar::{Bucket, Calendar, Period, WEEKDAYS};
 use crate::clock::Moment;
-use crate::sites::Sites;
+use crate::sites::Site;
 use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::store::contract::{Store, StoreError};
 
@@ -18,29 +18,26 @@ fn noted(calendar: &Calendar) -> String {
     format!("{} {first}", calendar.zone.name())
 }
 
-/// Notes the calendars of all sites in the store, which holds everything that was frozen. Whether any had
-/// changed, so that figures must be read again.
+/// Notes the calendar of a site in the store, which holds everything that was frozen of it. Whether it had changed,
+/// so that figures must be read again.
 ///
 /// # Errors
 /// See [`StoreError`]; what was done is not done again.
-pub async fn note(store: &impl Store, sites: &Sites, now: Moment) -> Result<bool, StoreError> {
-    let mut changed = false;
-    for site in sites.all() {
-        let hour = site.calendar.span(now.unix_ms).hour;
-        let hash = |bucket| HashName::new(&site.key, bucket, HashKind::Sums);
-        let week = hash(hour.bucket(Period::Week));
-        let days = hour.week.iter_days().take_while(|day| *day <= hour.day);
-        let days = days.map(|day| hash(Bucket::Day(day))).collect();
-        let (calendar, at) = (noted(&site.calendar), site.calendar.rfc3339(now.unix_ms));
-        if let Some(before) = store.note_calendar(&calendar, &at, week, days).await? {
-            tracing::warn!(
-                site = %site.key,
-                before,
-                now = calendar,
-                "the calendar has changed: closed days stay as they were cut"
-            );
-            changed = true;
-        }
+pub async fn note(store: &impl Store, site: &Site, now: Moment) -> Result<bool, StoreError> {
+    let hour = site.calendar.span(now.unix_ms).hour;
+    let hash = |bucket| HashName::new(&site.key, bucket, HashKind::Sums);
+    let week = hash(hour.bucket(Period::Week));
+    let days = hour.week.iter_days().take_while(|day| *day <= hour.day);
+    let days = days.map(|day| hash(Bucket::Day(day))).collect();
+    let (calendar, at) = (noted(&site.calendar), site.calendar.rfc3339(now.unix_ms));
+    let before = store.note_calendar(&calendar, &at, week, days).await?;
+    if let Some(before) = &before {
+        tracing::warn!(
+            site = %site.key,
+            before,
+            now = calendar,
+            "the calendar has changed: closed days stay as they were cut"
+        );
     }
-    Ok(changed)
+    Ok(before.is_some())
 }

@@ -51,7 +51,6 @@ impl<S: Store> Delivery<S> {
     /// The data set is another one: it is begun anew with what was not applied yet, on a dry run only told.
     pub async fn accept_empty(&mut self, dry_run: bool) -> Result<String, Reason> {
         let strayed = self.strayed().await?;
-        let (applied, waiting) = (self.outbox.applied(), self.outbox.waiting());
         let mut said = String::new();
         for Strayed { site, ours, found } in &strayed {
             let into = found.as_ref().map_or("a new data set".to_owned(), |id| format!("data set {id}"));
@@ -59,11 +58,14 @@ impl<S: Store> Delivery<S> {
             if dry_run {
                 continue;
             }
+            let applied = self.outbox.applied_to(site);
             self.take_dataset(site, found.clone(), None, applied).await?;
             self.last_parts.retain(|hash, last| hash.site != *site || last.sequence > applied);
             let extent = format!("batches up to {applied}, given up by order of the operator");
             self.losses.record(Cause::Store, self.clock.now().unix_ms, site.as_str(), &extent);
         }
+        let applied = strayed.iter().map(|strayed| self.outbox.applied_to(&strayed.site)).min();
+        let waiting = (self.outbox.next_sequence() - 1).saturating_sub(applied.unwrap_or_default());
         said += &format!("{waiting} batches that were not applied yet ");
         Ok(said
             + match dry_run {
@@ -123,7 +125,11 @@ impl<S: Store> Delivery<S> {
         let mut strayed = Vec::new();
         for site in self.sites.clone().all() {
             let Some(ours) = self.dataset(&site.key) else { continue };
-            let told = self.claim(&site.key, Some(ours.clone()), None).await?;
+            let told = match self.claim(&site.key, Some(ours.clone()), None).await {
+                // Nothing is to be decided of one that is held for another reason.
+                Err(_) if self.held.contains_key(&site.key) => continue,
+                told => told?,
+            };
             if let (Standing::Other, found, _) = told {
                 let found = (!found.is_empty()).then_some(found);
                 strayed.push(Strayed { site: site.key.clone(), ours, found });
@@ -148,14 +154,14 @@ impl<S: Store> Delivery<S> {
         let place = (self.store.kind().to_owned(), site.clone());
         self.identity.change(&self.dir, |anew| _ = anew.datasets.insert(place, Dataset { id, floor }))?;
         // The store is attached anew.
-        self.link = Link::Away;
+        (self.link, self.held_tried) = (Link::Away, None);
         Ok(())
     }
 
     /// What the outbox holds of sites: batches and views.
     fn held_of(&self, sites: &[Strayed]) -> io::Result<BTreeMap<SiteKey, (u64, u64)>> {
         let mut held: BTreeMap<SiteKey, (u64, u64)> = BTreeMap::new();
-        let Some(first) = self.outbox.first_sequence() else { return Ok(held) };
+        let Some(first) = self.outbox.first_kept() else { return Ok(held) };
         for sequence in first..self.outbox.next_sequence() {
             let Some(batch) = self.outbox.get(sequence)? else { continue };
             for sums in batch.sums.iter().filter(|sums| sites.iter().any(|strayed| strayed.site == sums.site))

@@ -3,16 +3,23 @@
 //! A batch is in it, synced, before the first try to apply it. Applied ones stay for a while, so that a
 //! store that went back in time can be given again what it lost.
 //!
+//! A site may be **held**: what batches bring to it waits, while all else of them is applied. So that it need not
+//! keep whole segments, what waits of a site is set aside, in a log of its own (`held-<site>`), before they are
+//! dropped. [`Outbox::get`] reads from both.
+//!
 //! A batch is added when the sync of the one before it has succeeded; if the sync of a batch fails the
 //! process ends, and the next one may read from the page cache what is not on the disk. So every start
 //! copies the newest batch into its own, synced segment before anything of it is sent.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
+use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::Folder;
 use crate::totals::disk::frame::{FRAME_HEADER, Position};
 use crate::totals::disk::log::{AppendError, Damage, Segments};
@@ -33,6 +40,9 @@ const SEGMENTS: u64 = 4;
 
 const KIND: u8 = b'o';
 
+/// How the folder begins in which a site's parts are set aside.
+const ASIDE: &str = "held-";
+
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -51,9 +61,14 @@ impl Place {
 
 /// Durable batches in order of their sequence.
 pub struct Outbox {
+    folder: Folder,
     log: Segments,
     places: VecDeque<Place>,
     applied: u64,
+    /// Sites that are held, and the last batch of which each has all.
+    held: BTreeMap<SiteKey, u64>,
+    /// What was set aside.
+    asides: BTreeMap<SiteKey, Outbox>,
     /// Retention is counted by this clock. It stands while the store does not answer, and at the newest
     /// batch while no process runs.
     clock_ms: i64,
@@ -65,7 +80,8 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Opens the outbox in a folder; `each` is given every batch in it, oldest first.
+    /// Opens the outbox in a folder; `each` is given every batch in it, oldest first, and before that what was set
+    /// aside for each site.
     ///
     /// # Errors
     /// Of the file system, a full disk among them; a batch of another version.
@@ -74,8 +90,17 @@ impl Outbox {
         config: OutboxConfig,
         mut each: impl FnMut(Batch),
     ) -> io::Result<Self> {
-        let log = Segments::open(folder.into(), KIND, 0)?;
-        let mut places = VecDeque::<Place>::new();
+        Self::open_folder(folder.into(), config, &mut each)
+    }
+
+    fn open_folder(folder: Folder, config: OutboxConfig, each: &mut dyn FnMut(Batch)) -> io::Result<Self> {
+        let log = Segments::open(folder.clone(), KIND, 0)?;
+        let (mut asides, mut places) = (BTreeMap::new(), VecDeque::<Place>::new());
+        for name in folder.names()? {
+            if let Some(site) = name.strip_prefix(ASIDE).and_then(SiteKey::new) {
+                asides.insert(site, Outbox::open_folder(folder.within(&name), config.clone(), each)?);
+            }
+        }
         let damage = log.replay(Position::default(), |payload, at, _| {
             let batch = Batch::decode(payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             match places.back_mut() {
@@ -83,14 +108,28 @@ impl Outbox {
                 Some(newest) if newest.sequence >= batch.sequence => newest.at = at,
                 _ => {
                     places.push_back(Place::of(&batch, at));
-                    each(batch);
+                    // A process may have ended between setting aside and dropping.
+                    let is_new =
+                        |site: &SiteKey| asides.get(site).is_none_or(|aside| !aside.has(batch.sequence));
+                    each(batch.only(is_new).into_owned());
                 }
             }
             Ok(())
         })?;
         let clock_ms = places.back().map_or(0, |place| place.frozen_ms);
-        let buffer = Vec::new();
-        let mut outbox = Outbox { log, places, applied: 0, clock_ms, moved_ms: None, config, buffer, damage };
+        let mut outbox = Outbox {
+            folder,
+            log,
+            places,
+            applied: 0,
+            held: BTreeMap::new(),
+            asides,
+            clock_ms,
+            moved_ms: None,
+            config,
+            buffer: Vec::new(),
+            damage,
+        };
         outbox.copy_newest()?;
         Ok(outbox)
     }
@@ -114,6 +153,11 @@ impl Outbox {
         &self.damage
     }
 
+    /// The same of what was set aside for sites.
+    pub fn aside_damage(&self) -> impl Iterator<Item = (&SiteKey, &Damage)> {
+        self.asides.iter().flat_map(|(site, aside)| aside.damage.iter().map(move |damage| (site, damage)))
+    }
+
     /// Batches that are not there although younger ones are, and those up to `applied` that were younger
     /// than all that is there.
     pub fn gaps(&self, applied: u64) -> Vec<RangeInclusive<u64>> {
@@ -131,6 +175,67 @@ impl Outbox {
     /// The first batch that is kept, if any.
     pub fn first_sequence(&self) -> Option<u64> {
         self.places.front().map(|place| place.sequence)
+    }
+
+    /// The first batch of which anything is kept.
+    pub fn first_kept(&self) -> Option<u64> {
+        let asides = self.asides.values().filter_map(Outbox::first_sequence);
+        asides.chain(self.first_sequence()).min()
+    }
+
+    fn has(&self, sequence: u64) -> bool {
+        self.places.binary_search_by_key(&sequence, |place| place.sequence).is_ok()
+    }
+
+    /// Goes on where another process stood. What was set aside for a site that is not held as far as is known waits
+    /// as all else does.
+    pub fn resume(&mut self, applied: u64, held: BTreeMap<SiteKey, u64>) {
+        self.set_applied(applied);
+        self.held = self.asides.keys().map(|site| (site.clone(), applied)).chain(held).collect();
+    }
+
+    /// Sites that are held, and the last batch of which each has all.
+    pub fn held(&self) -> &BTreeMap<SiteKey, u64> {
+        &self.held
+    }
+
+    /// Up to which batch a site has all.
+    pub fn applied_to(&self, site: &SiteKey) -> u64 {
+        self.held.get(site).copied().unwrap_or(self.applied)
+    }
+
+    /// Batches up to this one are another's to apply.
+    pub fn leave_to_another(&mut self, sequence: u64) {
+        self.set_applied(sequence);
+        self.held.values_mut().for_each(|after| *after = sequence.max(*after));
+    }
+
+    /// What batches bring to a site waits from here on.
+    pub fn hold(&mut self, site: &SiteKey) {
+        self.held.entry(site.clone()).or_insert(self.applied);
+    }
+
+    /// A site has all that waited. What was set aside stays until [`Outbox::forget_released`].
+    pub fn release(&mut self, site: &SiteKey) {
+        self.held.remove(site);
+    }
+
+    /// Deletes what was set aside for sites that are held no more: others remember that it is applied.
+    pub fn forget_released(&mut self) -> io::Result<()> {
+        let held = &self.held;
+        self.asides
+            .extract_if(.., |site, _| !held.contains_key(site))
+            .try_for_each(|(_, aside)| aside.log.delete())
+    }
+
+    /// The sites for which as much is set aside as may be: all together as much as the outbox may hold, each an equal
+    /// share.
+    pub fn full_asides(&self) -> impl Iterator<Item = &SiteKey> {
+        let share = self.config.max_bytes / self.asides.len().max(1) as u64;
+        let full = move |(site, aside): &(&SiteKey, &Outbox)| {
+            aside.bytes() >= share && self.held.contains_key(*site)
+        };
+        self.asides.iter().filter(full).map(|(site, _)| site)
     }
 
     /// Up to which batch all is applied.
@@ -167,7 +272,7 @@ impl Outbox {
 
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
-        self.log.bytes()
+        self.log.bytes() + self.asides.values().map(Outbox::bytes).sum::<u64>()
     }
 
     /// Whether what waits fills it, and nothing can be dropped: no more is taken then.
@@ -209,6 +314,20 @@ impl Outbox {
     /// # Errors
     /// Of the file system; a damaged batch.
     pub fn get(&self, sequence: u64) -> io::Result<Option<Batch>> {
+        let mut found = self.read(sequence)?;
+        if found.is_none() {
+            for aside in self.asides.values() {
+                let Some(cut) = aside.read(sequence)? else { continue };
+                match &mut found {
+                    Some(found) => found.join(cut),
+                    None => found = Some(cut),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(&self, sequence: u64) -> io::Result<Option<Batch>> {
         let Ok(index) = self.places.binary_search_by_key(&sequence, |place| place.sequence) else {
             return Ok(None);
         };
@@ -232,11 +351,41 @@ impl Outbox {
             if !place.is_some_and(|place| old(place) || self.log.bytes() > self.config.max_bytes) {
                 break;
             }
+            self.set_aside(last)?;
             self.places.drain(..=last);
             self.log.forget_before(next).delete()?;
         }
         if self.places.is_empty() {
             self.log.forget_before(self.log.end()).delete()?;
+        }
+        Ok(())
+    }
+
+    /// Sets aside, durably, what waits of held sites in the batches up to a place.
+    fn set_aside(&mut self, last: usize) -> io::Result<()> {
+        let sequences: Vec<u64> = self.places.range(..=last).map(|place| place.sequence).collect();
+        for sequence in sequences.into_iter().filter(|s| self.held.values().any(|after| after < s)) {
+            let Some(batch) = self.read(sequence)? else { continue };
+            let held = |site: &SiteKey| self.held.get(site).is_some_and(|after| *after < sequence);
+            for site in batch.sites().into_iter().filter(held).collect::<Vec<_>>() {
+                let aside = match self.asides.entry(site.clone()) {
+                    Entry::Occupied(aside) => aside.into_mut(),
+                    Entry::Vacant(place) => {
+                        let folder = self.folder.within(&format!("{ASIDE}{site}"));
+                        place.insert(Outbox::open(folder, self.config.clone(), |_| ())?)
+                    }
+                };
+                if aside.has(sequence) {
+                    continue;
+                }
+                match aside.add(&batch.only(|key| *key == site)) {
+                    Ok(()) => {}
+                    Err(AppendError::Undone(error)) => return Err(error),
+                    Err(AppendError::Unknown(error)) => {
+                        die(&format!("what waits of site {site} cannot be set aside: {error}"))
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
-use crate::totals::store::contract::{Store, written_day};
+use crate::totals::store::contract::{Store, StoreError, written_day};
 
 const FILE: &str = "salts";
 
@@ -91,28 +91,37 @@ impl Salts {
         self.take(anew, dir, days)
     }
 
-    /// Agrees with the store on salts that only this instance has. Where the store has another one it
+    /// Agrees with the store on salts of sites that only this instance has; the sites that the store refuses. Where the store has another one it
     /// is taken, but for a day that has begun here and is in use: that would split its visitors.
     pub async fn share(
         &mut self,
         store: &impl Store,
         dir: &DataDir,
         days: &[Today],
+        of: impl Fn(&SiteKey) -> bool,
         in_use: impl Fn(&SiteKey) -> bool,
-    ) -> Result<(), FlushError> {
-        let alone: Vec<_> =
-            self.by_day.iter().filter(|(_, salt)| !salt.shared).map(|(k, s)| (k.clone(), *s)).collect();
+    ) -> Result<Vec<(SiteKey, StoreError)>, FlushError> {
+        let alone = self.by_day.iter().filter(|((site, _), salt)| !salt.shared && of(site));
+        let alone: Vec<_> = alone.map(|(k, s)| (k.clone(), *s)).collect();
+        let mut refused = Vec::new();
         if alone.is_empty() {
-            return Ok(());
+            return Ok(refused);
         }
         let mut anew = self.by_day.clone();
         for ((site, day), salt) in alone {
-            let theirs = store.salt(&site, day, salt.key, KEEP).await?;
+            let theirs = match store.salt(&site, day, salt.key, KEEP).await {
+                Err(error @ StoreError::Refused(_)) => {
+                    refused.push((site, error));
+                    continue;
+                }
+                theirs => theirs?,
+            };
             let begun = days.iter().any(|today| today.site == site && today.day >= day);
             let key = if begun && in_use(&site) { salt.key } else { theirs };
             anew.insert((site, day), Salt { key, shared: true });
         }
-        Ok(self.take(anew, dir, days)?)
+        self.take(anew, dir, days)?;
+        Ok(refused)
     }
 
     /// Takes salts in place of those that were known: saved first, then in force. One that was in force unsaved
@@ -195,11 +204,12 @@ mod tests {
         let drawn = in_force(&salts);
         for _ in 0..2 {
             faults.fail_after(1);
-            let shared = salts.share(&store, &dir, &days, |_| false).await;
+            let shared = salts.share(&store, &dir, &days, |_| true, |_| false).await;
             assert!(matches!(shared, Err(FlushError::DataDir(_))), "it is no fault of the store");
             assert_eq!(in_force(&salts), drawn);
         }
-        salts.share(&store, &dir, &days, |_| false).await.unwrap();
+        let refused = salts.share(&store, &dir, &days, |_| true, |_| false).await.unwrap();
+        assert!(refused.is_empty());
         assert_eq!(in_force(&salts), [drawn[0], (tomorrow, [9; 16])]);
         assert!(read().by_day == salts.by_day && salts.by_day.values().all(|salt| salt.shared));
     }

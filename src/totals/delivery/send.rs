@@ -10,7 +10,7 @@ use super::apply::FlushError;
 use super::calendars;
 use super::salts::Today;
 use super::state::{BackOff, Delivery, Link};
-use crate::sites::Site;
+use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashName, PartId};
 use crate::totals::batch::{Batch, Frozen};
 use crate::totals::disk::fatal::die;
@@ -100,10 +100,16 @@ impl<S: Store> Delivery<S> {
         if !matches!(self.link, Link::Verified(_)) {
             self.verify().await?;
         }
+        if self.all_held().is_some() {
+            self.try_held(&mut on_applied).await?;
+        }
         let mut brought = 0;
         while let Some((sequence, _)) = self.outbox.next_waiting() {
             if brought == BATCHES_AT_A_TIME {
                 return Ok(Brought::Some);
+            }
+            if let Some(held) = self.all_held() {
+                return Err(held);
             }
             brought += 1;
             let fresh = self.fresh.take().filter(|batch| batch.sequence == sequence);
@@ -112,17 +118,25 @@ impl<S: Store> Delivery<S> {
                 None => self.outbox.get(sequence)?,
             };
             if let Some(batch) = batch {
-                let whole = self.flush().apply(&batch).await?;
+                let whole = self.apply(&batch).await?;
                 self.found(whole);
                 let kind = self.store.kind();
-                on_applied(&batch.above(|site| self.identity.floor_of(kind, site)));
+                let is_due =
+                    |site: &SiteKey| !self.is_held(site) && sequence > self.identity.floor_of(kind, site);
+                on_applied(&batch.only(is_due));
             }
             self.outbox.set_applied(sequence);
         }
         if !matches!(self.link, Link::Verified(_)) {
             self.verify().await?;
         }
-        self.settle()?;
+        self.try_held(&mut on_applied).await?;
+        if let Some(held) = self.all_held() {
+            return Err(held);
+        }
+        if self.outbox.held().is_empty() {
+            self.settle()?;
+        }
         Ok(Brought::All { recut: self.note_calendars().await? })
     }
 
@@ -201,19 +215,24 @@ impl<S: Store> Delivery<S> {
     /// no later batch will touch, the hours and days that are over.
     async fn verify(&mut self) -> Result<(), FlushError> {
         let (first, applied) = (self.outbox.first_sequence().unwrap_or(u64::MAX), self.outbox.applied());
-        let kept = |(_, last): &(&HashName, &PartId)| (first..=applied).contains(&last.sequence);
-        let mut hashes: Vec<HashName> =
-            self.last_parts.iter().filter(kept).map(|(hash, _)| hash.clone()).collect();
-        // In order, so that a run of the simulation can be had again.
-        hashes.sort_unstable();
-        for some in hashes.chunks(HASHES_AT_A_TIME) {
-            let bears = self.markers(&self.identity.writer, some).await?;
-            self.flush().check(&self.last_parts, &bears).await?;
+        for of_site in self.hashes_of(first..=applied, |_| true).chunk_by(|a, b| a.site == b.site) {
+            let Some(HashName { site, .. }) = of_site.first() else { continue };
+            for some in of_site.chunks(HASHES_AT_A_TIME) {
+                if !self.is_held(site) {
+                    let checked = self.verify_some(some).await;
+                    self.or_held(site, checked)?;
+                }
+            }
         }
         if let Link::Attached(attached) = self.link {
             self.link = Link::Verified(attached);
         }
         Ok(())
+    }
+
+    async fn verify_some(&self, hashes: &[HashName]) -> Result<(), FlushError> {
+        let bears = self.markers(&self.identity.writer, hashes).await?;
+        self.flush().check(&self.last_parts, &bears).await.map(drop)
     }
 
     /// Notes that this kind of store holds all that the outbox can bring to it.
@@ -226,7 +245,11 @@ impl<S: Store> Delivery<S> {
         if self.calendars_noted {
             return Ok(false);
         }
-        let changed = calendars::note(&self.store, &self.sites, self.clock.now()).await?;
+        let mut changed = false;
+        for site in self.not_held() {
+            let noted = calendars::note(&self.store, &site, self.clock.now()).await;
+            changed |= self.or_held(&site.key, noted.map_err(FlushError::Store))?.unwrap_or(false);
+        }
         self.calendars_noted = true;
         Ok(changed)
     }

@@ -1,7 +1,8 @@
 //! What delivery knows: the store, the writer's identity, what is on its way, and how the writer stands to the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -61,6 +62,9 @@ pub struct Delivery<S> {
     pub(super) in_force: Arc<Registry>,
     pub(super) link: Link,
     pub(super) back_off: BackOff,
+    /// Why sites are held, of those that were tried since the start.
+    pub held: BTreeMap<SiteKey, String>,
+    pub(super) held_tried: Option<Instant>,
     /// Batches up to this one are a twin's too, if there is one.
     pub(super) fork: Option<u64>,
     /// A hash was lost, and the data set found to be ours: it is healed from the outbox.
@@ -113,6 +117,8 @@ impl<S: Store> Delivery<S> {
             in_force: sites,
             link: Link::Away,
             back_off: BackOff::default(),
+            held: BTreeMap::new(),
+            held_tried: None,
             fork: None,
             refills: false,
             since: HashMap::new(),
@@ -137,8 +143,8 @@ impl<S: Store> Delivery<S> {
         self.back_off.failures > 0
     }
 
-    /// Why nothing is sent until somebody acts.
-    pub fn held(&self) -> Option<&str> {
+    /// Why nothing is sent, to any site, until somebody acts.
+    pub fn stopped(&self) -> Option<&str> {
         if let Link::Held(why) = &self.link { Some(why) } else { None }
     }
 
@@ -166,7 +172,7 @@ impl<S: Store> Delivery<S> {
 
     /// The store is attached anew before anything more is sent.
     pub fn attach_anew(&mut self) {
-        if self.held().is_none() {
+        if self.stopped().is_none() {
             self.link = Link::Away;
         }
     }
@@ -182,6 +188,19 @@ impl<S: Store> Delivery<S> {
         Ok(hashes.iter().cloned().zip(found.into_iter().map(|found| found.marker)).collect())
     }
 
+    /// The hashes whose last part is of these batches, in order, so that a run of the simulation can be had again.
+    pub(super) fn hashes_of(
+        &self,
+        batches: RangeInclusive<u64>,
+        is_due: impl Fn(&HashName) -> bool,
+    ) -> Vec<HashName> {
+        let kept = self.last_parts.iter().filter(|(_, last)| batches.contains(&last.sequence));
+        let mut hashes: Vec<HashName> =
+            kept.map(|(hash, _)| hash).filter(|hash| is_due(hash)).cloned().collect();
+        hashes.sort_unstable();
+        hashes
+    }
+
     pub(super) fn flush(&self) -> Flush<'_, S> {
         Flush {
             store: &self.store,
@@ -192,6 +211,7 @@ impl<S: Store> Delivery<S> {
             losses: &self.losses,
             now_ms: self.clock.now().unix_ms,
             refill: self.refills,
+            released: None,
             catching_up: self.identity.caught_up_with.as_deref() != Some(self.store.kind()),
         }
     }

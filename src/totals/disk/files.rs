@@ -99,6 +99,11 @@ impl Folder {
         Ok(())
     }
 
+    /// Deletes the directory, which is empty.
+    pub fn vanish(&self) -> io::Result<()> {
+        if_there(fs::remove_dir(&self.path)).map(drop)
+    }
+
     /// Deletes a file; one that is gone already is as good.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);

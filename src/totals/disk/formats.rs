@@ -42,9 +42,12 @@ pub fn body(text: &str) -> &str {
 /// and what is known.
 pub fn check(dir: &Path) -> io::Result<()> {
     let mut files = vec![dir.join("checkpoint")];
-    for folder in ["journal", "outbox"] {
-        for entry in if_there(fs::read_dir(dir.join(folder)))?.into_iter().flatten() {
-            files.push(entry?.path());
+    let mut folders = vec![dir.join("journal"), dir.join("outbox")];
+    while let Some(folder) = folders.pop() {
+        for entry in if_there(fs::read_dir(folder))?.into_iter().flatten() {
+            let path = entry?.path();
+            // What is set aside for a site is in a folder of its own.
+            if path.is_dir() { &mut folders } else { &mut files }.push(path);
         }
     }
     files.iter().try_for_each(|path| check_binary(path))?;

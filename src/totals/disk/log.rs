@@ -181,6 +181,15 @@ impl Segments {
         Forgotten { folder: self.folder.clone(), numbers, listed: self.kept.keys().copied().collect() }
     }
 
+    /// Deletes all of it, its folder too.
+    pub fn delete(mut self) -> io::Result<()> {
+        self.forget_before(self.end()).delete()?;
+        // Where there is no list no segment is missed.
+        self.folder.remove(LIST)?;
+        self.folder.remove(&segment_name(self.number))?;
+        self.folder.vanish()
+    }
+
     /// Reads every frame that begins at or after `from`, in order; `each` is given its payload and where
     /// it begins and ends. What was damaged.
     pub fn replay(

@@ -11,7 +11,8 @@ pub mod record;
 
 use std::collections::HashSet;
 use std::io::ErrorKind::{FileTooLarge, StorageFull};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -39,6 +40,15 @@ pub struct Intake {
     pub open: Mutex<Open>,
     /// The open group has its first view.
     pub wake: Notify,
+    /// Sites whose views are refused, since no more of them can be kept; there is rarely one.
+    pub full: Full,
+}
+
+/// Sites of which no more views are taken.
+#[derive(Default)]
+pub struct Full {
+    any: AtomicBool,
+    sites: Mutex<Vec<SiteId>>,
 }
 
 /// The group that takes views now, and how many were taken from here to be written, have ended, and were
@@ -55,7 +65,7 @@ impl Intake {
     /// Takes a view into the open group; `journal-full` or `overloaded` where the promise of a 204 cannot be
     /// kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
-        if let Some((bound, reason)) = self.reached(view.at) {
+        if let Some((bound, reason)) = self.reached(view.at).or_else(|| self.is_full(view.site)) {
             self.metrics.bound(bound);
             return Err(reason);
         }
@@ -85,6 +95,21 @@ impl Intake {
     /// Why views are refused now.
     pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
         self.journal.as_ref()?.reached(now)
+    }
+
+    /// No more views of these sites are taken.
+    pub fn refuse(&self, sites: impl Iterator<Item = SiteId>) {
+        let mut full = self.full.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        *full = sites.collect();
+        self.full.any.store(!full.is_empty(), Ordering::Release);
+    }
+
+    fn is_full(&self, site: SiteId) -> Option<(Bound, Reason)> {
+        if !self.full.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let full = self.full.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        full.contains(&site).then_some((Bound::Outbox, Reason::JournalFull))
     }
 
     /// To be called once a second on the event loop.

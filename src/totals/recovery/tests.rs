@@ -34,6 +34,7 @@ use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written, cases
 
 mod asked;
 mod at_rest;
+mod held;
 mod replay;
 mod simulation;
 

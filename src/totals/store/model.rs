@@ -4,7 +4,7 @@
 //! It remembers every state it was ever in, and of each hash the parts that were applied to it: one that
 //! is applied a second time is the promise under test broken, and is noted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -55,6 +55,8 @@ struct State {
     past: Vec<Data>,
     fault: Option<Fault>,
     down: bool,
+    /// Sites whose data it refuses.
+    spoiled: BTreeSet<SiteKey>,
     went_back: u64,
     /// Calls that were made.
     calls: u64,
@@ -108,6 +110,20 @@ impl Model {
     /// Whether every call fails from now on, doing nothing.
     pub fn set_down(&self, down: bool) {
         self.state().down = down;
+    }
+
+    /// Whether the sums of a site are refused from now on.
+    pub fn spoil(&self, site: &SiteKey, is_spoiled: bool) {
+        match is_spoiled {
+            true => _ = self.state().spoiled.insert(site.clone()),
+            false => _ = self.state().spoiled.remove(site),
+        }
+    }
+
+    fn accepts<'a>(&self, mut hashes: impl Iterator<Item = &'a HashName>) -> Result<(), StoreError> {
+        let spoiled = &self.state().spoiled;
+        let refused = hashes.find(|hash| spoiled.contains(&hash.site));
+        refused.map_or(Ok(()), |hash| Err(StoreError::refused(format!("{} {hash} is spoiled", hash.site))))
     }
 
     /// Waits until a call falls silent.
@@ -282,6 +298,9 @@ impl Store for Model {
         check(&parts)?;
         let fault = self.befalls()?;
         let reached = fault.map_or(parts.len(), |fault| fault.parts.min(parts.len()));
+        // The sites before it have their parts, as those of Redis do.
+        let spoiled = parts.iter().position(|part| self.accepts([&part.hash].into_iter()).is_err());
+        let reached = spoiled.map_or(reached, |spoiled| spoiled.min(reached));
         let outcomes = {
             let mut state = self.state();
             let before = state.data.clone();
@@ -306,11 +325,13 @@ impl Store for Model {
         };
         match fault {
             Some(fault) => Err(self.ends(fault).await),
-            None => Ok(outcomes),
+            None => self.accepts(parts.iter().map(|part| &part.hash)).map(|()| outcomes),
         }
     }
 
     async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
+        // A marker can be read.
+        self.accepts(queries.iter().filter(|query| !query.fields.is_empty()).map(|query| &query.hash))?;
         self.call(|data| {
             let answer = |query: &Query| {
                 let hash = data.hashes.get(&query.hash);

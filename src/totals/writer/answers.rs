@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::mailbox::{ReadRequest, Wanted};
 use super::turn::Writer;
 use crate::ingest::Page;
-use crate::sites::SiteId;
+use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::store::contract::Store;
 use crate::totals::tally::recent;
@@ -47,20 +47,28 @@ impl<S: Store> Writer<S> {
         for (site, OfSite { recent, mut pages }) in sites {
             let site = SiteId(site);
             // Many may have asked before the first of them was answered.
-            if recent && self.delivery.is_whole() && !self.is_recent_fresh(site) {
-                pages.extend(self.fetch_recent(site).await?);
+            let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { continue };
+            if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
+                let read = self.fetch_recent(site).await;
+                pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
             }
             pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
             pages.dedup();
             let now = self.shared.clock.now();
             pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
             for some in pages.chunks(PAGES_AT_A_TIME) {
-                if self.delivery.is_whole() {
-                    self.fetch_pages(site, some).await?;
+                if self.is_whole_of(&key) {
+                    let read = self.fetch_pages(site, some).await;
+                    self.or_unreadable(&key, read)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether what is read of a site is all that was applied to it.
+    fn is_whole_of(&self, site: &SiteKey) -> bool {
+        self.delivery.is_whole() && !self.delivery.is_held(site)
     }
 
     fn is_recent_fresh(&self, site: SiteId) -> bool {

@@ -4,6 +4,7 @@
 //! ```text
 //! file     magic "footfall" · "c" · format u8 = 2 · body · CRC-32 u32 of all before it
 //! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
+//!          · held sites, (site text, applied to it u64) …
 //!          · last parts, (site text, hash text, id of a part as in `batch`) …
 //!          · sites, text …             all below name a site by its index here
 //!          · online pages, (site varint, text) …
@@ -17,12 +18,13 @@
 //! ```
 //!
 //! It is written piece by piece: what is copied is never in memory as a whole. In format 1, of version 0.1.0, the
-//! checksum stood before the body, a list had one count and no 0 at its end, and there were no sites of ids, no
-//! revisions and no data sets.
+//! checksum stood before the body, a list had one count and no 0 at its end, and there were no held sites, no sites of
+//! ids, no revisions and no data sets.
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
 //! and journal are complete without it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::calendar::{CivilHour, PerPeriod};
@@ -61,6 +63,8 @@ pub struct Checkpoint {
     pub written_ms: i64,
     pub position: Position,
     pub applied: u64,
+    /// Sites that are held, and the last batch of which each has all.
+    pub held: BTreeMap<SiteKey, u64>,
     pub last_parts: LastParts,
     pub sites: Vec<SiteKey>,
     pub sessions: Export,
@@ -94,6 +98,12 @@ pub fn put_some<O: Put, T>(
 /// Ends a list.
 pub fn end_list(out: &mut impl Put) {
     out.put_varint(0);
+}
+
+/// Writes a held site, and up to which batch the store has its views.
+pub fn put_held(out: &mut impl Put, (site, after): (&SiteKey, &u64)) {
+    out.put_text(site.as_str());
+    out.put_u64(*after);
 }
 
 /// Writes the last part of a hash.
@@ -157,6 +167,11 @@ impl Checkpoint {
             written_ms,
             position,
             applied: take.at_most(MAX_SEQUENCE)?,
+            held: if is_first {
+                BTreeMap::new()
+            } else {
+                take_list(take, false, 10, take_held)?.into_iter().collect()
+            },
             last_parts: take_list(take, is_first, 3, take_last_part)?.into_iter().collect(),
             sites: take_list(take, is_first, 2, |take| site_key(take.text()?))?,
             sessions: Export {
@@ -213,6 +228,10 @@ fn five<T: Copy + Default>(mut one: impl FnMut() -> Result<T, Damaged>) -> Resul
 
 fn site_key(text: &str) -> Result<SiteKey, Damaged> {
     SiteKey::new(text).ok_or(Damaged("a site's key"))
+}
+
+fn take_held(take: &mut Take<'_>) -> Result<(SiteKey, u64), Damaged> {
+    Ok((site_key(take.text()?)?, take.at_most(MAX_SEQUENCE)?))
 }
 
 fn take_last_part(take: &mut Take<'_>) -> Result<(HashName, PartId), Damaged> {

@@ -45,9 +45,9 @@ impl<S: Store> Writer<S> {
         self.closed = ClosedDays::default();
         self.delivery.retry_now();
         self.send().await;
-        let away = self.delivery.is_failing().then_some("the store is away");
-        let waits = self.more_waits.then_some("batches that waited are being sent");
-        Ok(match self.delivery.held().or(away).or(waits) {
+        let away = || self.delivery.is_failing().then(|| "the store is away".to_owned());
+        let waits = || self.more_waits.then(|| "batches that waited are being sent".to_owned());
+        Ok(match self.delivery.why_held().or_else(away).or_else(waits) {
             Some(why) => format!("{said}\nthat is not done yet: {why}"),
             None => said + "\nthe store is up to date",
         })
@@ -62,7 +62,8 @@ impl<S: Store> Writer<S> {
         // No service runs that this could keep waiting.
         self.send_all().await;
         let waiting = self.delivery.outbox.waiting();
-        if waiting > 0 || self.delivery.is_failing() || self.shared.tally().oldest_ms.is_some() {
+        let is_held = !self.delivery.outbox.held().is_empty();
+        if waiting > 0 || is_held || self.delivery.is_failing() || self.shared.tally().oldest_ms.is_some() {
             return Err(self.not_brought(waiting).into());
         }
         let (writer, not_removed) = self.delivery.give_up_identity().await?;
@@ -84,7 +85,8 @@ impl<S: Store> Writer<S> {
                 "{waiting} batches that waited for the store are being sent; try again when they are there"
             );
         }
-        let why = self.delivery.held().unwrap_or("the store does not answer");
-        format!("{waiting} batches cannot be brought to the store: {why}")
+        let why = self.delivery.why_held().unwrap_or_else(|| "the store does not answer".to_owned());
+        let what = if waiting > 0 { format!("{waiting} batches") } else { "what waits of a site".to_owned() };
+        format!("{what} cannot be brought to the store: {why}")
     }
 }

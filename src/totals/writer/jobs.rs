@@ -72,7 +72,7 @@ impl<S: Store> Writer<S> {
         for _ in 0..TRIES {
             self.delivery.retry_now();
             self.send().await;
-            if self.delivery.outbox.waiting() == 0 || self.delivery.held().is_some() {
+            if self.delivery.outbox.waiting() == 0 || self.delivery.stopped().is_some() {
                 break;
             }
             if !self.more_waits {

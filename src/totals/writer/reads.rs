@@ -11,7 +11,7 @@ use chrono::{Datelike, Days, NaiveDate};
 
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::{OTHER, Page};
-use crate::sites::{Site, SiteKey};
+use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, PartId, Sums};
 use crate::totals::store::contract::{Found, Query, Store, StoreError, WriterId};
@@ -94,23 +94,7 @@ impl<S: Store> Reader<'_, S> {
         kind: HashKind,
         fields: Vec<Arc<str>>,
     ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
-        self.of_hashes(buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect(), fields)
-            .await
-    }
-
-    /// Views and visits of all time, of sites in their order.
-    pub async fn of_all_time(&self, sites: &[Arc<Site>]) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
-        let hash = |site: &Arc<Site>| HashName::new(&site.key, Bucket::All, HashKind::Sums);
-        let (found, bears) =
-            self.of_hashes(sites.iter().map(hash).collect(), SUMS.map(Arc::from).into()).await?;
-        Ok((found.iter().map(sums_of).collect(), bears))
-    }
-
-    async fn of_hashes(
-        &self,
-        hashes: Vec<HashName>,
-        fields: Vec<Arc<str>>,
-    ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
+        let hashes: Vec<HashName> = buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
         let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
         let apart = |Found { marker, sums, revision }| {

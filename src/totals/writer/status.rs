@@ -1,5 +1,6 @@
 //! What the event loop and the writer share, and how the writer stands.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ use arc_swap::ArcSwap;
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Page, SaltTable};
 use crate::metrics::Metrics;
-use crate::sites::{Registry, SiteId};
+use crate::sites::{Registry, SiteId, SiteKey};
 use crate::totals::disk::losses::Losses;
 use crate::totals::intake::Intake;
 use crate::totals::tally::recent::Recent;
@@ -36,10 +37,22 @@ pub struct Health {
     pub store_up: bool,
     /// Why nothing is sent to the store until someone acts.
     pub held: Option<String>,
+    /// Sites whose data the store refuses, and why.
+    pub troubled: Vec<String>,
     /// What was lost.
     pub lost: Option<String>,
     /// What in the settings of the store's server endangers counts.
     pub concerns: Vec<String>,
+}
+
+/// A site whose data the store refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Troubled {
+    /// Its place, if it has one.
+    pub id: Option<SiteId>,
+    pub why: String,
+    /// As much of it is kept as may be.
+    pub is_full: bool,
 }
 
 /// What the event loop and the writer share.
@@ -63,6 +76,7 @@ pub struct Shared {
 pub struct StoreStatus {
     up: AtomicBool,
     held: Mutex<Option<String>>,
+    troubled: ArcSwap<BTreeMap<SiteKey, Troubled>>,
     concerns: Mutex<Vec<String>>,
 }
 
@@ -88,6 +102,21 @@ impl Shared {
         self.store.up.load(Ordering::Acquire)
     }
 
+    /// Whether the figures of a site are up to date.
+    pub fn is_up(&self, site: SiteId) -> bool {
+        self.store_up() && !self.store.troubled.load().values().any(|troubled| troubled.id == Some(site))
+    }
+
+    /// Notes the sites whose data the store refuses.
+    pub fn note_troubled(&self, troubled: BTreeMap<SiteKey, Troubled>) {
+        let held = troubled.len().max(self.held().is_some().into());
+        self.metrics.healing.flush_held.set(held as i64);
+        if **self.store.troubled.load() != troubled {
+            self.intake.refuse(troubled.values().filter(|site| site.is_full).filter_map(|site| site.id));
+            self.store.troubled.store(Arc::new(troubled));
+        }
+    }
+
     /// Why nothing is sent to the store until someone acts.
     pub fn held(&self) -> Option<String> {
         self.store.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -101,7 +130,6 @@ impl Shared {
         if let Some(reason) = held.filter(|_| was_held.as_deref() != held) {
             tracing::error!(reason, "the flush is held");
         }
-        self.metrics.healing.flush_held.set(held.is_some().into());
         *was_held = held.map(str::to_owned);
         let mut known = self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner);
         for concern in concerns.iter().filter(|concern| !known.contains(concern)) {
@@ -119,6 +147,13 @@ impl Shared {
             refusing: self.intake.reached(self.clock.now()).map(|(_, reason)| reason.word()),
             store_up: self.store_up(),
             held: self.held(),
+            troubled: self
+                .store
+                .troubled
+                .load()
+                .iter()
+                .map(|(site, of)| format!("{site}: {}", of.why))
+                .collect(),
             lost: self.losses.summary(),
             concerns: self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

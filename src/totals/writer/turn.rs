@@ -1,7 +1,7 @@
 //! One turn of the writer: it freezes pending sums into a batch, has it delivered, reads the figures that other
 //! instances may have changed, and looks after the files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::checkpoint::{self, KnownPage};
 use super::config::Config;
-use super::reads::{ClosedDays, Reader};
-use super::status::Shared;
+use super::reads::{Bears, ClosedDays, Reader};
+use super::status::{Shared, Troubled};
 use crate::calendar::{Bucket, Calendar};
+use crate::clock::Moment;
 use crate::metrics::{Bound, Part};
 use crate::sessions::Sessions;
 use crate::sites::{Site, SiteId, SiteKey};
@@ -27,9 +28,10 @@ use crate::totals::disk::codec::Put;
 use crate::totals::disk::dir::DataDir;
 use crate::totals::disk::frame::Position;
 use crate::totals::intake::ids;
-use crate::totals::store::contract::Store;
+use crate::totals::store::contract::{Store, StoreError};
 use crate::totals::tally;
 use crate::totals::tally::cell::Revised;
+use crate::totals::tally::running::Stored;
 
 /// How long a start waits for the store, and sites that are added, before they go on without.
 pub const STORE_PATIENCE: Duration = Duration::from_millis(500);
@@ -43,6 +45,11 @@ const REFRESH_WHOLE: Duration = Duration::from_secs(60);
 
 /// While the store is away batches are frozen less often, so that there are fewer to send.
 const FREEZE_WHILE_AWAY: Duration = Duration::from_secs(10);
+
+/// What is said of a site that was held when the last process ended.
+const UNTRIED: &str = "it was held before the start, and is tried again";
+const KEPT: &str = "; its views are kept";
+const IS_FULL: &str = "; no more of its views can be kept, and its beacons are refused";
 
 /// The last parts of hours and days are remembered this long at least, though the outbox, being full,
 /// may have dropped them: a quiet site's next view must not be taken for a store that went back.
@@ -68,6 +75,8 @@ pub struct Writer<S> {
     /// The day and the sums of all time with which each site's figures were read last.
     last_read: HashMap<SiteKey, (NaiveDate, Revised<Sums>)>,
     pub closed: ClosedDays,
+    /// Sites whose figures cannot be read, and why.
+    pub unreadable: BTreeMap<SiteKey, String>,
     checkpoint_at: Option<Instant>,
     /// Batches wait, and nothing keeps them from being brought.
     pub more_waits: bool,
@@ -97,6 +106,7 @@ impl<S: Store> Writer<S> {
             whole_at: None,
             last_read: HashMap::new(),
             closed: ClosedDays::default(),
+            unreadable: BTreeMap::new(),
             checkpoint_at: None,
             more_waits: false,
             copying: Weak::new(),
@@ -129,7 +139,7 @@ impl<S: Store> Writer<S> {
     /// One turn: freeze, send, look after the files.
     pub async fn turn(&mut self) {
         self.draw_salts();
-        let away = self.delivery.is_failing() || self.delivery.held().is_some();
+        let away = self.delivery.is_failing() || self.delivery.stopped().is_some();
         let is_fresh = self.frozen_at.is_some_and(|at| at.elapsed() < FREEZE_WHILE_AWAY);
         if !(away && is_fresh) {
             self.freeze().await;
@@ -188,7 +198,26 @@ impl<S: Store> Writer<S> {
         self.delivery.ended(&ended);
         // A fault of this process's own files says nothing against the store.
         let up = matches!(ended, Ok(()) | Err(FlushError::DataDir(_)));
-        self.shared.note_store(up, self.delivery.held(), &self.delivery.concerns);
+        self.shared.note_store(up, self.delivery.stopped(), &self.delivery.concerns);
+        self.note_troubled();
+    }
+
+    /// Notes the sites whose data the store refuses, and those of which no more can be set aside.
+    fn note_troubled(&self) {
+        let Delivery { held, outbox, .. } = &self.delivery;
+        let reasons = self.unreadable.iter().chain(held);
+        let untried = outbox.held().keys().filter(|site| !held.contains_key(*site));
+        let mut troubled: BTreeMap<SiteKey, Troubled> = BTreeMap::new();
+        let tally = self.shared.tally();
+        for (site, why) in
+            reasons.map(|(site, why)| (site, &**why)).chain(untried.map(|site| (site, UNTRIED)))
+        {
+            let is_full = outbox.full_asides().any(|full| full == site);
+            let why = format!("{why}{}", if is_full { IS_FULL } else { KEPT });
+            troubled.insert(site.clone(), Troubled { id: tally.site_id(site), why, is_full });
+        }
+        drop(tally);
+        self.shared.note_troubled(troubled);
     }
 
     async fn try_send(&mut self) -> Result<Brought, FlushError> {
@@ -246,24 +275,17 @@ impl<S: Store> Writer<S> {
         let sites: Vec<Arc<Site>> = self.delivery.sites.all().cloned().collect();
         let is_whole =
             self.refreshed_at.is_none() || self.whole_at.is_none_or(|at| at.elapsed() >= REFRESH_WHOLE);
-        let (sums, mut bears) = self.reader().of_all_time(&sites).await?;
-        let mut read = Vec::new();
-        for (site, sums) in sites.iter().zip(sums) {
-            let hour = site.calendar.span(now.unix_ms).hour;
-            let is_same = self.last_read.get(&site.key) == Some(&(hour.day, sums));
-            if !is_whole && is_same && self.shared.tally().figures(site.id, now).views.day.is_some() {
-                continue;
-            }
-            let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
-            let dataset = self.delivery.dataset(&site.key);
-            let Writer { delivery, closed, .. } = self;
-            let reader = Reader { store: &delivery.store, writer: &delivery.identity.writer };
-            let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
-            bears.extend(markers);
-            read.push((site, stored));
+        self.unreadable.retain(|key, _| sites.iter().any(|site| site.key == *key));
+        let (mut read, mut whole) = (Vec::new(), true);
+        for site in sites.iter().filter(|site| !self.delivery.is_held(&site.key)).collect::<Vec<_>>() {
+            let stored = self.read_site(site, now, is_whole).await;
+            let Some((stored, bears)) = self.or_unreadable(&site.key, stored)? else { continue };
+            self.unreadable.remove(&site.key);
+            // What went back is healed first and read again: its figures are not believed.
+            let checked = self.delivery.check(&bears).await;
+            whole &= self.delivery.or_held(&site.key, checked)?.unwrap_or(true);
+            read.extend(stored.filter(|_| !self.delivery.is_held(&site.key)).map(|stored| (site, stored)));
         }
-        // What went back is healed first and read again: its figures are not believed.
-        let whole = self.delivery.check(&bears).await?;
         if !whole {
             self.closed = ClosedDays::default();
         }
@@ -280,6 +302,49 @@ impl<S: Store> Writer<S> {
             }
         }
         Ok(())
+    }
+
+    /// Reads the figures of a site, where they may have changed, and what the hashes bear that were looked at.
+    async fn read_site(
+        &mut self,
+        site: &Site,
+        now: Moment,
+        is_whole: bool,
+    ) -> Result<(Option<Stored>, Bears), FlushError> {
+        let hour = site.calendar.span(now.unix_ms).hour;
+        let (sums, mut bears) = self.reader().sums(&site.key, &[Bucket::All]).await?;
+        let is_same =
+            sums.first().is_some_and(|sums| self.last_read.get(&site.key) == Some(&(hour.day, *sums)));
+        let was_read = !self.unreadable.contains_key(&site.key);
+        if !is_whole && is_same && was_read && self.shared.tally().figures(site.id, now).views.day.is_some() {
+            return Ok((None, bears));
+        }
+        let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
+        let dataset = self.delivery.dataset(&site.key);
+        let Writer { delivery, closed, .. } = self;
+        let reader = Reader { store: &delivery.store, writer: &delivery.identity.writer };
+        let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
+        bears.extend(markers);
+        Ok((Some(stored), bears))
+    }
+
+    /// What was read of a site; none where the store refuses it.
+    pub fn or_unreadable<T>(
+        &mut self,
+        site: &SiteKey,
+        read: Result<T, FlushError>,
+    ) -> Result<Option<T>, FlushError> {
+        match read {
+            Err(FlushError::Store(error @ StoreError::Refused(_))) => {
+                let why = error.to_string();
+                if self.unreadable.get(site) != Some(&why) {
+                    tracing::error!(%site, why, "the figures of a site cannot be read");
+                }
+                self.unreadable.insert(site.clone(), why);
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
     }
 
     async fn look_after_files(&mut self) {
@@ -326,7 +391,10 @@ impl<S: Store> Writer<S> {
                 tracing::warn!(%error, "the journal cannot be shortened");
             }
         }
-        let first = self.delivery.outbox.first_sequence().unwrap_or(0);
+        if let Err(error) = self.delivery.outbox.forget_released() {
+            tracing::warn!(%error, "what was set aside for a site cannot be deleted");
+        }
+        let first = self.delivery.outbox.first_kept().unwrap_or(0);
         let now_ms = self.shared.clock.now().unix_ms;
         let recent = Calendar::utc().span(now_ms.saturating_sub(LAST_PARTS_KEPT_MS)).hour.day;
         self.delivery.last_parts.retain(|hash, last| {
@@ -345,6 +413,8 @@ impl<S: Store> Writer<S> {
         let mut file = self.dir.folder.begin_replacing(checkpoint::FILE)?;
         let out = &mut file;
         checkpoint::begin(out, now.unix_ms, position, self.delivery.outbox.applied());
+        checkpoint::put_some(out, self.delivery.outbox.held(), checkpoint::put_held);
+        checkpoint::end_list(out);
         checkpoint::put_some(out, &self.delivery.last_parts, checkpoint::put_last_part);
         checkpoint::end_list(out);
         let sites = self.shared.tally().sites();

@@ -51,9 +51,19 @@ impl Sender {
         let (store, outbox, metrics) = (&self.place.store, &self.outbox, &self.metrics);
         let writer: &'static WriterId = Box::leak(Box::new(writer("0123456789abcdef")));
         let (losses, identity) = (&self.losses, &self.identity);
-        let catching_up = false;
-        let flush =
-            Flush { store, writer, identity, outbox, metrics, losses, now_ms: 0, refill, catching_up };
+        let (released, catching_up) = (None, false);
+        let flush = Flush {
+            store,
+            writer,
+            identity,
+            outbox,
+            metrics,
+            losses,
+            now_ms: 0,
+            refill,
+            released,
+            catching_up,
+        };
         (flush, writer.clone())
     }
 

@@ -7,14 +7,18 @@ use crate::totals::writer::mailbox::{Inbox, Order};
 
 /// A process on a store in memory.
 async fn process(model: &Model, dir: &Path) -> Process {
-    let mut config = settings(dir, 1000, Sync::Memory);
+    process_with(model, settings(dir, 1000, Sync::Memory)).await
+}
+
+/// The same with settings of its own.
+pub async fn process_with(model: &Model, mut config: Config) -> Process {
     // After the first one no turn comes between what is asked.
     config.store.flush_interval = Duration::from_secs(3600);
     let (clock, _) = Clock::by_hand(START_MS);
     let sites = Arc::new(Registry::from_pointee(Sites::new((0..SITES).map(site).collect())));
     let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
     let store = async || TestStore::Model(model.clone());
-    let dir = DataDir::open(dir).unwrap();
+    let dir = DataDir::open(&config.data_dir).unwrap();
     Process::start_on(store, Duration::from_secs(60), &config, dir, &clock, sites, metrics, 1000).await
 }
 

@@ -36,17 +36,34 @@ struct Kind {
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    View { who: u8, site: u16, page: u8, id: Option<u8> },
-    Pass { minutes: u16 },
+    View {
+        who: u8,
+        site: u16,
+        page: u8,
+        id: Option<u8>,
+    },
+    Pass {
+        minutes: u16,
+    },
     Freeze,
     Send,
     Turn,
     Checkpoint,
-    AskPage { site: u16, page: u8 },
+    AskPage {
+        site: u16,
+        page: u8,
+    },
     Trim,
     Befall(Fault),
     Down(bool),
-    GoBack { cuts: bool },
+    /// The store refuses the data of a site, or does so no more.
+    Spoil {
+        site: u16,
+        is_spoiled: bool,
+    },
+    GoBack {
+        cuts: bool,
+    },
     Vanish,
     Return,
     Kill,
@@ -196,8 +213,9 @@ impl World {
             30..33 => Act::Send,
             33..41 => Act::Turn,
             41..43 => Act::Checkpoint,
-            43..45 => Act::AskPage { site, page },
+            43 => Act::AskPage { site, page },
             45 if self.kind.forgets => Act::Trim,
+            44 | 45 => Act::Spoil { site, is_spoiled: page > 0 },
             46..52 => Act::Befall(Fault {
                 calls: dice.below(6) as u32,
                 parts: dice.below(20) as usize,
@@ -230,6 +248,7 @@ impl World {
             }
             Act::Befall(fault) => self.model.plan(Some(fault)),
             Act::Down(down) => self.model.set_down(down),
+            Act::Spoil { site, is_spoiled } => self.spoil(site, is_spoiled),
             Act::GoBack { cuts } => {
                 let to = self.dice.below(self.model.past() as u64) as usize;
                 self.model.go_back(to, cuts);
@@ -248,6 +267,10 @@ impl World {
                 self.kill(index).await;
             }
         }
+    }
+
+    fn spoil(&self, of: u16, is_spoiled: bool) {
+        self.model.spoil(&site(of).key, is_spoiled);
     }
 
     async fn pass(&mut self, by: Duration) {
@@ -283,7 +306,11 @@ impl World {
         };
         let beacon = beacon(who, site, page, id, at);
         let hour = beacon.hour;
-        instance.process.as_ref().unwrap().totals.take(beacon).unwrap().await.unwrap();
+        let Ok(written) = instance.process.as_ref().unwrap().totals.take(beacon) else {
+            assert!(self.kind.forgets, "no more of a site can be kept where little may be");
+            return;
+        };
+        written.await.unwrap();
         if counts {
             let seen = instance.seen.insert((site, who), at.unix_ms);
             let visit = seen.is_none_or(|seen| at.unix_ms - seen > 30 * 60_000);
@@ -392,6 +419,7 @@ impl World {
     async fn end(mut self) {
         self.model.plan(None);
         self.model.set_down(false);
+        (0..SITES).for_each(|site| self.spoil(site, false));
         self.comes_back();
         for _ in 0..3 {
             for index in 0..self.instances.len() {
@@ -404,6 +432,7 @@ impl World {
             let writer = &instance.process.as_ref().unwrap().writer;
             assert_eq!(writer.shared.held(), None);
             assert_eq!(writer.delivery.outbox.waiting(), 0, "everything is applied");
+            assert!(writer.delivery.outbox.held().is_empty(), "no site is held");
         }
         self.compare_store();
         for index in 0..self.instances.len() {

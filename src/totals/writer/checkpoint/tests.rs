@@ -65,19 +65,20 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
     (
         (any_instant(), any_sum(), any_sum(), any_sum()),
         prop::collection::vec(any_last_part(), 0..4),
-        prop::collection::vec(any_key(), 0..4),
+        (prop::collection::vec(any_key(), 0..4), prop::collection::btree_map(any_key(), any_sum(), 0..3)),
         (online, prop::collection::vec(any_session(), 0..4)),
         [ids(), ids()],
         prop::collection::vec((0..9usize, any_stored()), 0..2),
         prop::collection::vec(any_page(), 0..4),
     )
-        .prop_map(|(numbers, last_parts, sites, (online, sessions), ids, figures, pages)| {
+        .prop_map(|(numbers, last_parts, (sites, held), (online, sessions), ids, figures, pages)| {
             let (written_ms, segment, offset, applied) = numbers;
             let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
             Checkpoint {
                 written_ms,
                 position: Position { segment, offset },
                 applied,
+                held,
                 last_parts: last_parts.into_iter().collect(),
                 sites,
                 sessions: Export { pages: online, sessions },

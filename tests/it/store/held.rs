@@ -1,0 +1,133 @@
+//! G12: a site whose data is spoiled waits alone; all others go on into the store.
+
+use crate::support::harness::{Beacon, Setup, view};
+use crate::support::servers::RedisServer;
+use crate::support::service::Service;
+use crate::support::wait::until;
+
+const SITES: &str = "[[site]]\nkey = \"tin\"\nhosts = [\"tin.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n\
+                     [[site]]\nkey = \"bao\"\nhosts = [\"bao.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n";
+
+fn of(site: &str, reader: u32) -> Beacon {
+    view("/a").with("site", site).by(reader)
+}
+
+fn read(service: &Service, site: &str, views: u32) {
+    (0..views).for_each(|reader| service.take(&of(site, reader)));
+}
+
+/// Asks for something of a site.
+fn ask(redis: &RedisServer, site: &str, words: &[&str]) -> crate::support::servers::Reply {
+    let words: Vec<String> =
+        words.iter().map(|word| word.replace("SITE", &format!("footfall:{{{site}}}"))).collect();
+    redis.client().ask(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>())
+}
+
+/// All views ever of a site, as the store holds them.
+fn stored(redis: &RedisServer, site: &str) -> String {
+    ask(redis, site, &["HGET", "SITE:all", "views"]).text()
+}
+
+fn until_held(service: &Service, site: &str, says: &str) {
+    until("it is held", || {
+        let (status, text) = service.readiness();
+        assert_eq!(status, 200, "it keeps accepting");
+        text.lines().any(|line| line.starts_with(&format!("[-]site {site}: ")) && line.contains(says))
+    });
+}
+
+fn is_stale(service: &Service, site: &str, views: u64) -> bool {
+    let shown = service.counters_now(site);
+    shown["stale"] == true && shown["views"]["all"] == views
+}
+
+#[test]
+fn a_spoiled_sum_holds_its_site_alone_over_a_kill_until_it_is_repaired() {
+    let redis = RedisServer::start();
+    let mut service = Service::start(Setup::default().store(&redis.url()).and(SITES));
+    service.read(4);
+    read(&service, "tin", 5);
+    service.settle();
+    ask(&redis, "tin", &["HSET", "SITE:all", "views", "spoiled"]);
+    read(&service, "tin", 3);
+    service.read(2);
+    until_held(&service, "tin", "footfall:{tin}:all");
+    until("the other is stored", || redis.views() == 6);
+    assert_eq!(service.counters("lamdong")["views"]["all"], 6);
+    until("it is shown as it was known", || is_stale(&service, "tin", 8));
+    assert_eq!((service.metric("footfall_flush_held"), service.metric("footfall_store_up")), (1.0, 1.0));
+    service.kill9();
+    service.begin();
+    read(&service, "tin", 2);
+    service.read(1);
+    until_held(&service, "tin", "footfall:{tin}:all");
+    until("the other is stored", || redis.views() == 7);
+    assert_eq!(service.counters("lamdong")["views"]["all"], 7);
+    until("it is shown as it was known", || is_stale(&service, "tin", 10));
+    ask(&redis, "tin", &["HSET", "SITE:all", "views", "5"]);
+    until("all of it is stored", || stored(&redis, "tin") == "10");
+    assert_eq!(service.counters("tin")["views"]["all"], 10);
+    until("it is not held", || service.metric("footfall_flush_held") == 0.0);
+    assert_eq!(service.metric("footfall_losses_total{cause=\"store\"}"), 0.0);
+}
+
+#[test]
+fn two_sites_in_different_trouble_are_held_at_once_and_the_third_goes_on() {
+    let redis = RedisServer::start();
+    let mut service = Service::start(Setup::default().store(&redis.url()).and(SITES));
+    // What a page lost by the repair is not among the pages' sums.
+    service.breaks_the_store();
+    for (spoil, says, repair) in [
+        // The data set has vanished.
+        (
+            vec![vec!["RENAME", "SITE:meta", "SITE:away"]],
+            "has vanished",
+            vec![vec!["RENAME", "SITE:away", "SITE:meta"]],
+        ),
+        // Another type stands there.
+        (
+            vec![vec!["RENAME", "SITE:all", "SITE:away"], vec!["SET", "SITE:all", "x"]],
+            "WRONGTYPE",
+            vec![vec!["DEL", "SITE:all"], vec!["RENAME", "SITE:away", "SITE:all"]],
+        ),
+        // A page's sum is more than a sum can be.
+        (
+            vec![vec!["HSET", "SITE:all:pages", "/a", "9007199254740991"]],
+            "footfall:{tin}:all:pages",
+            vec![vec!["HDEL", "SITE:all:pages", "/a"]],
+        ),
+        // Figures cannot be read, sums can be added to.
+        (
+            vec![vec!["HSET", "SITE:all", "#revision", "x"]],
+            "#revision",
+            vec![vec!["HDEL", "SITE:all", "#revision"]],
+        ),
+    ] {
+        let (before, others) = (redis.views(), service.readiness().1);
+        assert!(!others.contains("[-]site"), "{others}");
+        for site in ["tin", "bao"] {
+            read(&service, site, 3);
+        }
+        service.read(1);
+        service.settle();
+        for site in ["tin", "bao"] {
+            spoil.iter().for_each(|words| _ = ask(&redis, site, words));
+            read(&service, site, 2);
+        }
+        service.read(2);
+        for site in ["tin", "bao"] {
+            until_held(&service, site, &says.replace("{tin}", &format!("{{{site}}}")));
+        }
+        until("the third is stored", || redis.views() == before + 3);
+        assert_eq!(service.counters("lamdong")["stale"], false);
+        assert_eq!(service.metric("footfall_flush_held"), 2.0, "{says}");
+        for site in ["tin", "bao"] {
+            repair.iter().for_each(|words| _ = ask(&redis, site, words));
+        }
+        until("they are not held", || service.metric("footfall_flush_held") == 0.0);
+        let expected = |site: &str| service.counters(site)["views"]["all"].to_string();
+        for site in ["tin", "bao"] {
+            until("all is stored", || stored(&redis, site) == expected(site));
+        }
+    }
+}
