@@ -29,10 +29,11 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::Guard;
+use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
-use crate::metrics::Metrics;
+use crate::metrics::{Bound, Metrics};
 use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
 use disk::dir::DataDir;
@@ -162,9 +163,17 @@ impl Totals {
 
     /// What the store does not answer in time stays as it is known.
     async fn fetch(&self, site: SiteId, wanted: Wanted) {
-        if let Some(done) = self.writer.fetch(site, wanted) {
+        if let Some(done) = self.ask(site, wanted) {
             tokio::time::timeout(FETCH_PATIENCE, done).await.ok();
         }
+    }
+
+    fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
+        let asked = self.writer.fetch(site, wanted);
+        if asked.is_none() {
+            self.shared.metrics.bound(Bound::Loads);
+        }
+        asked
     }
 
     /// Whether the figures shown are the last known, the store being out of reach.
@@ -249,7 +258,7 @@ impl Look<'_> {
         let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
         let old = || self.now.uptime_ms.saturating_sub(loaded_ms) > PAGE_FRESH_MS;
         if self.totals.reloads && old() && !self.totals.stale() {
-            self.totals.writer.fetch(self.site, Wanted::Pages(vec![page.clone()]));
+            self.totals.ask(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)
     }
