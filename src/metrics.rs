@@ -30,6 +30,8 @@ words! {
         Ids = "ids",
         /// Pages of a site.
         Pages = "pages",
+        /// Pages that are read and not in memory.
+        Loads = "loads",
         /// Open connections.
         Connections = "connections",
         /// Readers of live counters.

@@ -29,10 +29,11 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::Guard;
+use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
-use crate::metrics::Metrics;
+use crate::metrics::{Bound, Metrics};
 use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
 use disk::dir::DataDir;
@@ -158,9 +159,17 @@ impl Totals {
 
     /// What the store does not answer in time stays as it is known.
     async fn fetch(&self, site: SiteId, wanted: Wanted) {
-        if let Some(done) = self.writer.fetch(site, wanted) {
+        if let Some(done) = self.ask(site, wanted) {
             tokio::time::timeout(FETCH_PATIENCE, done).await.ok();
         }
+    }
+
+    fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
+        let asked = self.writer.fetch(site, wanted);
+        if asked.is_none() {
+            self.shared.metrics.bound(Bound::Loads);
+        }
+        asked
     }
 
     /// Whether the figures shown of a site are the last known, the store being out of reach or refusing its data.
@@ -244,7 +253,7 @@ impl Look<'_> {
     pub fn page(&mut self, page: &Page) -> Option<PageFigures> {
         let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
         if self.totals.reloads && is_page_old(loaded_ms, self.now) && !self.totals.stale(self.site) {
-            self.totals.writer.fetch(self.site, Wanted::Pages(vec![page.clone()]));
+            self.totals.ask(self.site, Wanted::Pages(vec![page.clone()]));
         }
         Some(figures)
     }

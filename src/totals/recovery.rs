@@ -162,7 +162,7 @@ impl Recovered<'_> {
         }
         for known in mem::take(&mut checkpoint.pages) {
             if let Some(site) = place(known.site) {
-                tally.learn_page(site, &known.page, &known.hour, known.figures, 0);
+                tally.restore_page(site, &known.page, &known.hour, known.figures);
             }
         }
         let here = mem::take(&mut checkpoint.sessions).with_sites(|site| place(site.index()));

@@ -306,8 +306,22 @@ impl Tally {
         stored: PerPeriod<Revised<u64>>,
         uptime_ms: u64,
     ) {
+        let Some(site) = self.sites.get_mut(id.index()).filter(|site| site.cuts(hour)) else { return };
+        if !site.pages.learn(page, hour, stored, uptime_ms) {
+            self.metrics.bound(Bound::Loads);
+        }
+    }
+
+    /// Takes back what a checkpoint holds of a page.
+    pub fn restore_page(
+        &mut self,
+        id: SiteId,
+        page: &str,
+        hour: &CivilHour,
+        stored: PerPeriod<Revised<u64>>,
+    ) {
         if let Some(site) = self.site(id).filter(|site| site.cuts(hour)) {
-            site.pages.learn(page, hour, stored, uptime_ms);
+            site.pages.restore(page, hour, stored);
         }
     }
 

@@ -3,8 +3,10 @@
 //! A page is here while something of it is not yet in the store, and as long as there is room after
 //! that: the table is a cache of figures and the place of pending sums at once. It is bounded; a page
 //! with nothing pending makes room for a new one, and when there is none, a new page is counted in [`OTHER`].
+//! Pages that were only read make room first, and when the table is full, reading takes at most a part of it. A
+//! page that the store does not have takes no place: anybody can ask for as many of those as he likes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -17,6 +19,12 @@ use crate::sites::SiteId;
 
 /// How many slots are looked at for one to give up.
 const SEARCH: usize = 64;
+
+/// How many pages are known that the store does not have.
+const ABSENT: usize = 256;
+
+/// Where the table is full, reads take no more of it than one part in so many.
+const READ_PART: usize = 4;
 
 /// The place of [`OTHER`].
 const OTHER_SLOT: u32 = 0;
@@ -34,6 +42,8 @@ struct Count {
     pending: u32,
     /// Looked at since the search for room last came by.
     used: bool,
+    /// Views of it were counted here; otherwise it was only read.
+    counted: bool,
 }
 
 /// The rest of a page.
@@ -57,6 +67,10 @@ pub struct Pages {
     dirty: Vec<u32>,
     /// Views that were sealed and taken by no batch yet, by slot.
     sealed: HashMap<u32, (Arc<str>, u64)>,
+    /// Slots of pages that were only read when they came, in the order in which they came.
+    read: VecDeque<u32>,
+    /// Keys of pages that the store does not have, and when it was asked, in that order.
+    absent: VecDeque<(u64, u64)>,
     /// The hour that pending and sealed views are of.
     hour: Option<CivilHour>,
     hand: usize,
@@ -72,10 +86,12 @@ impl Pages {
         Pages {
             site,
             index: HashTable::new(),
-            counts: vec![Count { key: 0, pending: 0, used: true }],
+            counts: vec![Count { key: 0, pending: 0, used: true, counted: true }],
             entries: vec![Entry::new(OTHER.into())],
             dirty: Vec::new(),
             sealed: HashMap::new(),
+            read: VecDeque::new(),
+            absent: VecDeque::new(),
             hour: None,
             hand: 0,
             max: max + 1,
@@ -83,13 +99,29 @@ impl Pages {
         }
     }
 
-    /// The place of a page, made if there is room.
+    /// The place of a page that is counted, made if there is room.
     fn intern(&mut self, page: &Page) -> Option<u32> {
-        self.find(page).or_else(|| self.room().map(|slot| self.place(slot, page)))
+        if let Some(slot) = self.find(page) {
+            self.counts[slot as usize].counted = true;
+            return Some(slot);
+        }
+        let slot = self.unused().or_else(|| self.only_read()).or_else(|| self.idle())?;
+        Some(self.place(slot, page, true))
     }
 
-    fn place(&mut self, slot: u32, page: &Page) -> u32 {
-        let count = Count { key: page.key(), pending: 0, used: true };
+    /// A place for a page that is read, and whether no other had to make room.
+    fn intern_read(&mut self, page: &Page) -> (Option<u32>, bool) {
+        let unused = self.unused();
+        let is_part_full = self.read.len() >= self.max / READ_PART;
+        let slot = unused.or_else(|| if is_part_full { self.only_read() } else { None });
+        let Some(slot) = slot.or_else(|| self.idle()) else { return (None, false) };
+        self.read.push_back(slot);
+        (Some(self.place(slot, page, false)), unused.is_some())
+    }
+
+    fn place(&mut self, slot: u32, page: &Page, counted: bool) -> u32 {
+        self.absent.retain(|(key, _)| *key != page.key());
+        let count = Count { key: page.key(), pending: 0, used: true, counted };
         let entry = Entry::new(page.as_str().into());
         if slot as usize == self.entries.len() {
             self.counts.push(count);
@@ -114,12 +146,23 @@ impl Pages {
         Some(slot)
     }
 
-    /// A free slot: a new one, or that of a page which nothing depends on, rather one that nobody asked
-    /// for lately.
-    fn room(&mut self) -> Option<u32> {
-        if self.entries.len() < self.max {
-            return Some(self.entries.len() as u32);
+    /// A slot that no page has had.
+    fn unused(&self) -> Option<u32> {
+        (self.entries.len() < self.max).then_some(self.entries.len() as u32)
+    }
+
+    /// The slot of the page that came first of those that were only read since.
+    fn only_read(&mut self) -> Option<u32> {
+        while let Some(slot) = self.read.pop_front() {
+            if !self.counts[slot as usize].counted {
+                return self.vacate(slot);
+            }
         }
+        None
+    }
+
+    /// The slot of a page which nothing depends on, rather of one that nobody asked for lately.
+    fn idle(&mut self) -> Option<u32> {
         let mut idle = None;
         for _ in 0..SEARCH {
             self.hand = self.hand % (self.entries.len() - 1) + 1;
@@ -133,7 +176,10 @@ impl Pages {
                 }
             }
         }
-        let slot = idle?;
+        self.vacate(idle?)
+    }
+
+    fn vacate(&mut self, slot: u32) -> Option<u32> {
         let key = self.counts.get(slot as usize)?.key;
         if let Ok(found) = self.index.find_entry(key, |&s| s == slot) {
             found.remove();
@@ -183,7 +229,7 @@ impl Pages {
     /// beyond the bound where there is none else.
     pub fn restore_unapplied(&mut self, page: &str, hour: &CivilHour, views: u64) {
         let page = Page::trusted(self.site, page);
-        let slot = self.intern(&page).unwrap_or_else(|| self.place(self.entries.len() as u32, &page));
+        let slot = self.intern(&page).unwrap_or_else(|| self.place(self.entries.len() as u32, &page, true));
         self.entries[slot as usize].add(hour, views);
         self.latest = self.latest.max(hour.day);
     }
@@ -195,10 +241,46 @@ impl Pages {
         }
     }
 
-    /// Takes what the store holds of a page, read while no batch was on its way; `hour` is the running one. A
-    /// page that finds no room is not kept.
-    pub fn learn(&mut self, page: &str, hour: &CivilHour, stored: PerPeriod<Revised<u64>>, uptime_ms: u64) {
-        let Some(slot) = self.intern(&Page::trusted(self.site, page)) else { return };
+    /// Takes what the store holds of a page, read while no batch was on its way; `hour` is the running one. False
+    /// where another page had to make room for it, or where it is not kept itself.
+    pub fn learn(
+        &mut self,
+        page: &str,
+        hour: &CivilHour,
+        stored: PerPeriod<Revised<u64>>,
+        uptime_ms: u64,
+    ) -> bool {
+        let page = Page::trusted(self.site, page);
+        let (slot, is_easy) = match self.find(&page) {
+            Some(slot) => (Some(slot), true),
+            None if stored.all.value == 0 => return self.learn_absent(page.key(), uptime_ms),
+            None => self.intern_read(&page),
+        };
+        if let Some(slot) = slot {
+            self.learn_at(slot, hour, stored, uptime_ms);
+        }
+        is_easy
+    }
+
+    /// The store does not have a page.
+    fn learn_absent(&mut self, key: u64, uptime_ms: u64) -> bool {
+        self.absent.retain(|(known, _)| *known != key);
+        let is_full = self.absent.len() >= ABSENT;
+        if is_full {
+            self.absent.pop_front();
+        }
+        self.absent.push_back((key, uptime_ms));
+        !is_full
+    }
+
+    /// Takes back what a checkpoint holds of a page.
+    pub fn restore(&mut self, page: &str, hour: &CivilHour, stored: PerPeriod<Revised<u64>>) {
+        if let Some(slot) = self.intern(&Page::trusted(self.site, page)) {
+            self.learn_at(slot, hour, stored, 0);
+        }
+    }
+
+    fn learn_at(&mut self, slot: u32, hour: &CivilHour, stored: PerPeriod<Revised<u64>>, uptime_ms: u64) {
         let entry = &mut self.entries[slot as usize];
         entry.views.shown = entry.shown_in(hour);
         entry.views.learn(Running { hour: *hour, values: stored });
@@ -211,11 +293,16 @@ impl Pages {
     /// What is shown is not of what the store holds now: no page is known until it is read again.
     pub fn forget(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.views.forget());
+        self.absent.clear();
     }
 
     /// The figures of a page, and when they were last loaded; none where they are not known.
     pub fn figures(&mut self, page: &Page, hour: &CivilHour) -> Option<(PageFigures, u64)> {
-        let slot = self.find(page)? as usize;
+        let Some(slot) = self.find(page) else {
+            let (_, asked_ms) = self.absent.iter().find(|(key, _)| *key == page.key())?;
+            return Some((PageFigures::default(), *asked_ms));
+        };
+        let slot = slot as usize;
         let (entry, pending) = (&self.entries[slot], u64::from(self.counts[slot].pending));
         let mut shown = entry.shown_in(hour)?;
         if let Some(of) = self.hour.filter(|_| pending > 0) {

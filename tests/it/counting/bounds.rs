@@ -1,7 +1,8 @@
 //! G5: each bound sheds the newcomer, is counted where it shows, and resets nothing that was counted.
 
-use crate::support::harness::{SITE, Setup, TestApp, view};
+use crate::support::harness::{SITE, Setup, TestApp, counters_with, view};
 use crate::support::http::{self, Connection, request};
+use crate::support::servers::RedisServer;
 use crate::support::service::{Service, memory, my_turn};
 use crate::support::wait::until;
 
@@ -66,6 +67,32 @@ fn more_pages_than_there_is_room_for_count_for_the_site_and_together() {
     }
     app.restart_after(std::time::Duration::from_secs(1));
     assert_eq!(app.counters()["views"]["all"], 90);
+}
+
+#[test]
+fn reads_of_pages_that_never_were_push_no_page_out_of_memory() {
+    let mut redis = RedisServer::lasting();
+    let app = TestApp::start(Setup::default().store(&redis.url()).set("totals.max_pages", "10"));
+    for page in 0..10 {
+        (0..=page).for_each(|_| app.take(&view(&format!("/p/{page}"))));
+    }
+    until("no view waits for the store", || app.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0);
+    let known = |page: &str| app.get(&counters_with(SITE, page)).json()["page"]["views"]["all"].as_u64();
+    assert!((0..10).all(|page| app.page(&format!("/p/{page}"))["views"]["all"] == page + 1));
+    assert_eq!(reached(&app, "loads"), 0.0);
+    for reader in 0..1000 {
+        assert_eq!(known(&format!("/never/{reader}")), Some(0));
+    }
+    assert_eq!(reached(&app, "loads"), 744.0);
+    // Only what is in memory can be shown now.
+    redis.kill();
+    app.until_stale(true);
+    for page in 0..10 {
+        assert_eq!(known(&format!("/p/{page}")), Some(page + 1));
+    }
+    assert_eq!((known("/never/0"), known("/never/999")), (None, Some(0)));
+    redis.restart();
+    app.until_stale(false);
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Run {
         }
         self.real = Pages::new(SiteId(0), self.max);
         for (text, hour, stored) in known {
-            self.real.learn(&text, &hour, stored, 0);
+            self.real.restore(&text, &hour, stored);
         }
         for ((text, day), views) in self.waiting.iter().flatten() {
             self.real.restore_unapplied(text, &hour_of(*day), *views);
@@ -239,7 +239,9 @@ proptest! {
 fn a_new_page_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
     let mut pages = Pages::new(SiteId(0), 100);
     let hour = hour_of(0);
-    (0..100).for_each(|n| pages.learn(page(n).as_str(), &hour, [Revised::from(u64::from(n)); 5].into(), 0));
+    for n in 0..100 {
+        assert!(pages.learn(page(n).as_str(), &hour, [Revised::from(1); 5].into(), 0));
+    }
     for n in 100..200 {
         assert!(pages.intern(&page(n)).is_some(), "page {n} found no room");
     }
@@ -250,11 +252,56 @@ fn a_new_page_takes_the_place_of_an_idle_page_even_if_all_were_asked_for() {
 fn a_page_that_was_asked_for_outlives_one_that_was_not() {
     let mut pages = Pages::new(SiteId(0), 4);
     let hour = hour_of(0);
-    (0..4).for_each(|n| pages.learn(page(n).as_str(), &hour, [Revised::from(1); 5].into(), 0));
+    for n in 0..4 {
+        pages.learn(page(n).as_str(), &hour, [Revised::from(1); 5].into(), 0);
+    }
     pages.intern(&page(4));
     // Everybody's mark is gone now; page 3 gets one again.
     assert!(pages.figures(&page(3), &hour).is_some());
     pages.intern(&page(5));
     pages.intern(&page(6));
     assert!(pages.figures(&page(3), &hour).is_some());
+}
+
+#[test]
+fn what_is_only_read_takes_a_part_of_the_table_and_what_is_not_there_takes_none() {
+    let mut pages = Pages::new(SiteId(0), 8);
+    let hour = hour_of(0);
+    let known = |pages: &mut Pages, numbers: std::ops::Range<u8>| {
+        numbers.filter(|n| pages.figures(&page(*n), &hour).is_some()).count()
+    };
+    for n in 0..8 {
+        pages.count(&page(n), &hour);
+    }
+    for (text, views) in pages.seal() {
+        pages.applied(&Page::trusted(SiteId(0), &text), &hour, views);
+    }
+    for n in 0..8 {
+        pages.learn(page(n).as_str(), &hour, [Revised::from(1); 5].into(), 0);
+    }
+    // Nobody has viewed these.
+    let learned = (0..300u16).filter(|n| {
+        let absent = format!("/absent/{n}");
+        let easy = pages.learn(&absent, &hour, PerPeriod::default(), 7);
+        let shown = pages.figures(&Page::trusted(SiteId(0), &absent), &hour);
+        assert_eq!(shown, Some((PageFigures::default(), 7)));
+        easy
+    });
+    assert_eq!(learned.count(), ABSENT);
+    assert_eq!(known(&mut pages, 0..8), 8);
+    // These were viewed long ago.
+    for n in 10..100 {
+        assert!(!pages.learn(page(n).as_str(), &hour, [Revised::from(1); 5].into(), 0));
+        assert_eq!(known(&mut pages, n..n + 1), 1);
+    }
+    assert_eq!((known(&mut pages, 0..8), known(&mut pages, 10..100)), (6, 2));
+    // Counted pages take the places of those that were only read.
+    for n in 100..102 {
+        pages.count(&page(n), &hour);
+    }
+    assert_eq!((known(&mut pages, 0..8), known(&mut pages, 10..100)), (6, 0));
+    // A page that was not there is, once it is viewed.
+    let viewed = Page::trusted(SiteId(0), "/absent/299");
+    pages.count(&viewed, &hour);
+    assert_eq!(pages.figures(&viewed, &hour), None);
 }
