@@ -68,6 +68,7 @@ mod operators {
 
 /// Under load: killed, stopped and started, with a store that breaks.
 mod load {
+    mod full_outbox;
     mod kills;
     mod never_back;
     mod restarts;

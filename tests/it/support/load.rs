@@ -208,3 +208,36 @@ impl Account {
         assert!((readers.len() as u64..=most).contains(&visits), "{visits} visits of {most} readers");
     }
 }
+
+/// Keeps a service busy with views of so many pages with long names, from four clients, until they are refused
+/// because the journal is full, or until so many are taken. How many were taken.
+pub fn fill(service: &Service, name: &str, pages: u64, most: u64) -> u64 {
+    let (public, long) = (service.public(), "x".repeat(480));
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let name = format!("/{name}/{client}");
+            let long = long.clone();
+            std::thread::spawn(move || {
+                let mut connection = Connection::open(public).unwrap();
+                let mut taken = 0;
+                while taken < most / 4 {
+                    let page = format!("{name}/{}/{long}", taken % (pages / 4));
+                    let answer = connection.ask(view(&page).bytes()).unwrap();
+                    match answer.outcome() {
+                        (204, _) => taken += 1,
+                        outcome => {
+                            assert_eq!(outcome, (503, "journal-full".to_owned()));
+                            assert!(answer.header("retry-after").is_some());
+                            break;
+                        }
+                    }
+                }
+                taken
+            })
+        })
+        .collect();
+    clients.into_iter().map(|client| client.join().unwrap()).sum()
+}
+
+/// More views than any journal here takes.
+pub const ENDLESS: u64 = 400_000;
