@@ -41,6 +41,7 @@ mod disk {
     mod directory;
     mod failing;
     mod formats;
+    mod privacy;
 }
 
 /// What pages and readers are answered.
