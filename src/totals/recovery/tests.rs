@@ -32,6 +32,7 @@ use crate::totals::writer::mailbox::{Mailbox, ReadRequest, Wanted};
 use crate::totals::writer::turn::Writer;
 use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written};
 
+mod power;
 mod simulation;
 
 const MINUTE: u64 = 60;

@@ -168,6 +168,12 @@ impl Account {
         self.0.iter().filter(move |sent| sent.fate == fate)
     }
 
+    /// Nothing is promised of these views any more.
+    pub fn doubted(mut self) -> Account {
+        self.0.iter_mut().for_each(|sent| sent.fate = Fate::Unknown);
+        self
+    }
+
     /// Two accounts as one.
     pub fn and(mut self, other: Account) -> Account {
         self.0.extend(other.0);
