@@ -46,6 +46,9 @@ fn each_view_counts_once(setup: Setup, resends: bool) {
         if again {
             service.restart();
         }
+        if resends {
+            account.send_again(&service);
+        }
         account.check(&service);
         assert_eq!(service.counters(SITE)["online"], READERS);
     }

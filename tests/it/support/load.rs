@@ -29,6 +29,7 @@ pub struct Sent {
     pub page: String,
     pub reader: u32,
     pub fate: Fate,
+    pub at: Instant,
 }
 
 /// Views to send. Each has a page of its own, so that a lost one cannot hide behind one that counted twice.
@@ -99,6 +100,7 @@ impl Load {
             };
             let (page, reader, beacon) = self.next(client, sent.len() as u32);
             tally.sent.fetch_add(1, Ordering::AcqRel);
+            let at = Instant::now();
             let mut answer = connection.ask(beacon.bytes());
             let deadline = Instant::now() + Duration::from_secs(120);
             while self.resends && !answer.as_ref().is_ok_and(|answer| answer.status == 204) {
@@ -116,7 +118,7 @@ impl Load {
             };
             tally.accepted.fetch_add(u64::from(fate == Fate::Accepted), Ordering::AcqRel);
             open = answer.is_ok_and(|answer| !answer.is_last()).then_some(connection);
-            sent.push(Sent { page, reader, fate });
+            sent.push(Sent { page, reader, fate, at });
             pause(self.rest);
         }
         sent
@@ -166,6 +168,22 @@ impl Account {
 
     fn of(&self, fate: Fate) -> impl Iterator<Item = &Sent> {
         self.0.iter().filter(move |sent| sent.fate == fate)
+    }
+
+    /// Sends each view of the last minutes once more, with the id that it had: it is known and counts no more.
+    #[track_caller]
+    pub fn send_again(&self, service: &Service) {
+        let mut connection = Connection::open(service.public()).unwrap();
+        let mut times = 0;
+        // An id is remembered for ten minutes.
+        for sent in self.0.iter().filter(|sent| sent.at.elapsed() < Duration::from_secs(300)) {
+            let (_, id) = sent.page.rsplit_once('/').unwrap();
+            let answer = connection.ask(view(&sent.page).by(sent.reader).id(id).bytes()).unwrap();
+            assert_eq!(answer.status, 204, "{sent:?}: {answer:?}");
+            times += 1;
+        }
+        println!("sent again {times}");
+        assert!(times >= 500, "with {times} views nothing is tested");
     }
 
     /// Nothing is promised of these views any more.
