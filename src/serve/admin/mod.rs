@@ -211,8 +211,14 @@ mod tests {
 
     #[test]
     fn readiness_is_whether_views_can_be_kept() {
-        let health =
-            |refusing, store_up| Health { refusing, store_up, held: None, lost: None, concerns: Vec::new() };
+        let health = |refusing, store_up| Health {
+            refusing,
+            store_up,
+            held: None,
+            failing: None,
+            lost: None,
+            concerns: Vec::new(),
+        };
         let ask = |running, health, verbose| {
             let (status, text) = readiness(running, &health, verbose);
             (status.as_u16(), text)

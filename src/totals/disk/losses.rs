@@ -20,7 +20,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::dir::DataDir;
 use super::files::Folder;
-use crate::metrics::{LOSS_CAUSES, Metrics};
+use crate::metrics::{DataFile, LOSS_CAUSES, Metrics};
 
 /// Its name in the data directory.
 const FILE: &str = "losses";
@@ -104,9 +104,12 @@ impl Losses {
     /// with the next.
     pub fn save(&self) {
         let lines = std::mem::take(&mut self.known().unwritten);
-        if !lines.is_empty()
-            && let Err(error) = self.append(&lines)
-        {
+        if lines.is_empty() {
+            return;
+        }
+        let written = self.append(&lines);
+        self.metrics.wrote(DataFile::Losses, &written);
+        if let Err(error) = written {
             tracing::error!(%error, lines, "losses cannot be recorded");
             self.known().unwritten.insert_str(0, &lines);
         }

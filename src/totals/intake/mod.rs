@@ -9,7 +9,6 @@ pub mod ids;
 pub mod journal;
 pub mod record;
 
-use std::io::ErrorKind::{FileTooLarge, StorageFull};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -74,6 +73,12 @@ impl Intake {
         self.journal.as_ref()?.reached(now)
     }
 
+    /// Why nobody should be sent here now: a bound is reached, or the last group could not be written.
+    pub fn refusing(&self, now: Moment) -> Option<Reason> {
+        let bound = self.reached(now).map(|(_, reason)| reason);
+        bound.or_else(|| self.journal.as_ref()?.failing(now))
+    }
+
     /// To be called once a second on the event loop.
     pub fn tick(&self, now: Moment) {
         if let Some(journal) = &self.journal {
@@ -122,8 +127,7 @@ impl Intake {
                 tracing::warn!(%error, views, "a group could not be written and is undone");
                 self.metrics.journal_write_errors.inc();
                 self.undo(group, sessions);
-                let full = matches!(error.kind(), StorageFull | FileTooLarge);
-                group.done.finish(Err(if full { Reason::JournalFull } else { Reason::Overloaded }));
+                group.done.finish(Err(journal::refusal(&error)));
             }
             Err(AppendError::Unknown(error)) => die(&format!("the journal cannot be written: {error}")),
         }

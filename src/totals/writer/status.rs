@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock::{Clock, Moment};
-use crate::ingest::SaltTable;
+use crate::ingest::{Reason, SaltTable};
 use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId};
 use crate::totals::disk::losses::Losses;
@@ -27,6 +27,8 @@ pub struct Health {
     pub store_up: bool,
     /// Why nothing is sent to the store until someone acts.
     pub held: Option<String>,
+    /// What in `data_dir` cannot be written and is tried again.
+    pub failing: Option<String>,
     /// What was lost.
     pub lost: Option<String>,
     /// What in the settings of the store's server endangers counts.
@@ -101,10 +103,12 @@ impl Shared {
 
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
+        let failing = self.metrics.failing();
         Health {
-            refusing: self.intake.reached(self.clock.now()).map(|(_, reason)| reason.word()),
+            refusing: self.intake.refusing(self.clock.now()).map(Reason::word),
             store_up: self.store_up(),
             held: self.held(),
+            failing: (!failing.is_empty()).then(|| format!("cannot be written: {}", failing.join(", "))),
             lost: self.losses.summary(),
             concerns: self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

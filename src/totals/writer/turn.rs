@@ -13,7 +13,7 @@ use super::reads::Reader;
 use super::status::Shared;
 use crate::calendar::{Bucket, Calendar};
 use crate::clock::Moment;
-use crate::metrics::{Bound, Part};
+use crate::metrics::{Bound, DataFile, Part};
 use crate::sessions::{Export, Sessions};
 use crate::sites::SiteId;
 use crate::totals::delivery::Delivery;
@@ -247,12 +247,15 @@ impl<S: Store> Writer<S> {
         self.checkpoint_at = Some(Instant::now());
         let Some(checkpoint) = self.make_checkpoint().await else { return };
         let position = checkpoint.position.min(self.frozen_to);
-        if let Err(error) = self.dir.folder.replace(checkpoint::FILE, &checkpoint.encode()) {
+        let written = self.dir.folder.replace(checkpoint::FILE, &checkpoint.encode());
+        self.shared.metrics.wrote(DataFile::Checkpoint, &written);
+        if let Err(error) = written {
             tracing::warn!(%error, "the checkpoint cannot be written; the last one is kept");
             return;
         }
         if let Some(journal) = &self.shared.intake.journal {
             let deleted = journal.roll(true).and_then(|()| journal.remove_before(position));
+            self.shared.metrics.wrote(DataFile::Journal, &deleted);
             if let Err(error) = deleted {
                 tracing::warn!(%error, "the journal cannot be shortened");
             }
