@@ -64,6 +64,7 @@ mod operators {
     mod metrics;
     mod overview;
     mod packages;
+    mod refusals;
     mod reload;
 }
 
