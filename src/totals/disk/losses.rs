@@ -163,8 +163,9 @@ mod tests {
         assert!(kept.starts_with("9998 recorded"), "{kept}");
 
         losses.record(Cause::Store, 0, "tin/a", "it fails");
-        assert_eq!(faults.failed(), [Operation::Sync]);
+        assert_eq!((faults.failed(), losses.metrics.failing()), (vec![Operation::Sync], vec!["losses"]));
         losses.record(Cause::Store, 0, "tin/b", "both are recorded");
+        assert_eq!(losses.metrics.failing(), Vec::<&str>::new());
         assert!(open(&dir).summary().unwrap().starts_with("10000 recorded"));
     }
 
