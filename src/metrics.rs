@@ -46,6 +46,22 @@ words! {
 }
 
 words! {
+    /// What is kept in `data_dir` and tried again where it cannot be written, as label.
+    pub enum DataFile {
+        /// Views that were accepted.
+        Journal = "journal",
+        /// Batches on their way.
+        Outbox = "outbox",
+        /// Sessions, ids and last known totals.
+        Checkpoint = "checkpoint",
+        /// What visitors are told apart with.
+        Salts = "salts",
+        /// What was lost.
+        Losses = "losses",
+    }
+}
+
+words! {
     /// What has its turn again and again, as label.
     pub enum Part {
         /// What takes beacons and expires sessions: once a second.
@@ -161,7 +177,10 @@ series! {
             "Settings of the store's server that endanger counts."),
         twins: IntCounter = counter("footfall_identity_changes_total";
             "New identities taken because a copy of the directory bore the old one."),
-        flush_held: IntGauge = gauge("footfall_flush_held"; "Sites that are held until someone acts; 1 while nothing at all is sent to the store."),
+        flush_held: IntGauge = gauge("footfall_flush_held";
+            "Sites that are held until someone acts; 1 while nothing at all is sent to the store."),
+        file_failing: IntGaugeVec = gauges("footfall_file_failing", &["file"];
+            "1 while the last try to write something in data_dir failed."),
     }
 }
 
@@ -192,6 +211,9 @@ impl Metrics {
         for cause in LOSS_CAUSES {
             metrics.healing.losses.with_label_values(&[cause]);
         }
+        for (file, _) in DataFile::WORDS {
+            metrics.healing.file_failing.with_label_values(&[file]);
+        }
         for kind in ["parse", "timeout", "io"] {
             metrics.connection_errors.with_label_values(&[kind]);
         }
@@ -201,6 +223,17 @@ impl Metrics {
     /// Notes that a part had its turn.
     pub fn had_turn(&self, part: Part, now: Moment) {
         self.last_turn.with_label_values(&[part.word()]).set(now.unix_ms / 1000);
+    }
+
+    /// Notes how a try to write something in `data_dir` ended.
+    pub fn wrote<T, E>(&self, file: DataFile, ended: &Result<T, E>) {
+        self.healing.file_failing.with_label_values(&[file.word()]).set(ended.is_err().into());
+    }
+
+    /// What could not be written when it was last tried.
+    pub fn failing(&self) -> Vec<&'static str> {
+        let fails = |file: &&str| self.healing.file_failing.with_label_values(&[file]).get() > 0;
+        DataFile::WORDS.map(|(file, _)| file).into_iter().filter(fails).collect()
     }
 
     /// Counts beacons that were not refused.

@@ -43,6 +43,7 @@ mod disk {
     mod directory;
     mod failing;
     mod formats;
+    mod privacy;
 }
 
 /// What pages and readers are answered.
@@ -65,11 +66,13 @@ mod operators {
     mod metrics;
     mod overview;
     mod packages;
+    mod refusals;
     mod reload;
 }
 
 /// Under load: killed, stopped and started, with a store that breaks.
 mod load {
+    mod full_outbox;
     mod kills;
     mod never_back;
     mod restarts;

@@ -216,7 +216,7 @@ mod tests {
     fn readiness_is_whether_views_can_be_kept() {
         let health = |refusing, store_up| {
             let (troubled, concerns) = (Vec::new(), Vec::new());
-            Health { refusing, store_up, held: None, troubled, lost: None, concerns }
+            Health { refusing, store_up, held: None, troubled, failing: None, lost: None, concerns }
         };
         let ask = |running, health, verbose| {
             let (status, text) = readiness(running, &health, verbose);

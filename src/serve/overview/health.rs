@@ -9,14 +9,17 @@ use crate::totals::Health;
 /// A thing that is checked, what is wrong with it, and whether no views can be kept then.
 pub type Check<'a> = (&'static str, Option<&'a str>, bool);
 
-/// Everything that is checked; losses only where there are any. While the store is down views are still kept.
+/// Everything that is checked; files and losses only where something is wrong with them. While the store is down views
+/// are still kept.
 pub fn checks(running: bool, health: &Health) -> impl Iterator<Item = Check<'_>> {
     let service = (!running).then_some("starting or stopping");
     let away = "unreachable: views are kept and applied later";
     let store = health.held.as_deref().or((!health.store_up).then_some(away));
+    let files = health.failing.as_deref().map(|failing| ("data_dir", Some(failing), false));
     let losses = health.lost.as_deref().map(|lost| ("losses", Some(lost), false));
     [("service", service, true), ("journal", health.refusing, true), ("store", store, false)]
         .into_iter()
+        .chain(files)
         .chain(losses)
 }
 

@@ -13,9 +13,9 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use std::{io, mem};
 
 use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
@@ -144,7 +144,14 @@ impl Outbox {
             AppendError::Undone(error) | AppendError::Unknown(error) => error,
         })?;
         self.log.current().sync_data()?;
-        newest.at = at;
+        let before = mem::replace(&mut newest.at, at).segment;
+        // Where the start before made a copy and nothing came after it, that is of no more use: a process that
+        // starts again and again would fill the disk with them.
+        let is_used = self.places.iter().any(|place| place.at.segment == before)
+            || self.damage.iter().any(|damage| damage.at.segment == before);
+        if !is_used && let Err(error) = self.log.forget(before).delete() {
+            tracing::warn!(%error, "an old copy of the newest batch cannot be deleted");
+        }
         Ok(())
     }
 

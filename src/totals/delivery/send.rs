@@ -10,6 +10,7 @@ use super::apply::FlushError;
 use super::calendars;
 use super::salts::Today;
 use super::state::{BackOff, Delivery, Link};
+use crate::metrics::DataFile;
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashName, PartId};
 use crate::totals::batch::{Batch, Frozen};
@@ -52,7 +53,9 @@ impl<S: Store> Delivery<S> {
         let mut last_parts = self.last_parts.clone();
         let (sequence, clock_ms) = (self.outbox.next_sequence(), self.outbox.clock_ms());
         let batch = Batch::freeze(sequence, tag, clock_ms, frozen, &mut last_parts);
-        match self.outbox.add(&batch) {
+        let added = self.outbox.add(&batch);
+        self.metrics.wrote(DataFile::Outbox, &added);
+        match added {
             Ok(()) => {
                 let reach = batch.reach;
                 self.last_parts = last_parts;
@@ -79,7 +82,9 @@ impl<S: Store> Delivery<S> {
         if days == self.salted {
             return false;
         }
-        if let Err(error) = self.salts.draw(&self.dir, &days) {
+        let drawn = self.salts.draw(&self.dir, &days);
+        self.metrics.wrote(DataFile::Salts, &drawn);
+        if let Err(error) = drawn {
             tracing::warn!(%error, "the salts cannot be written, and are drawn anew with the next turn");
             return false;
         }

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,8 @@ struct State {
     /// Which operations can fail; all if none is named.
     only: BTreeSet<Operation>,
     failed: Vec<Operation>,
+    /// Syncs take until this is over.
+    slow: bool,
 }
 
 impl State {
@@ -61,7 +63,7 @@ impl State {
 
 /// A clone is the same disk.
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<State>>);
+pub struct Faults(Arc<Mutex<State>>, Arc<Condvar>);
 
 fn input_output() -> io::Error {
     // EIO
@@ -96,6 +98,12 @@ impl Faults {
     /// Only these operations can fail, and are counted.
     pub fn only(&self, operations: &[Operation]) {
         self.state().only = operations.iter().copied().collect();
+    }
+
+    /// Whether a sync that is asked for goes on for as long as this is so.
+    pub fn be_slow(&self, slow: bool) {
+        self.state().slow = slow;
+        self.1.notify_all();
     }
 
     /// What has failed so far.
@@ -178,7 +186,8 @@ impl Faults {
         let mut live = Vec::new();
         file.rewind()?;
         file.read_to_end(&mut live)?;
-        let mut state = self.state();
+        let state = self.1.wait_while(self.state(), |state| state.slow);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
         let fails = state.next_fails(Operation::Sync);
         let inode = &mut state.inodes[inode];
         if fails {

@@ -190,6 +190,16 @@ impl Segments {
         self.folder.vanish()
     }
 
+    /// Gives up one segment, wherever it is; not the current one.
+    pub fn forget(&mut self, number: u64) -> Forgotten {
+        self.kept.remove(&number);
+        Forgotten {
+            folder: self.folder.clone(),
+            numbers: vec![number],
+            listed: self.kept.keys().copied().collect(),
+        }
+    }
+
     /// Reads every frame that begins at or after `from`, in order; `each` is given its payload and where
     /// it begins and ends. What was damaged.
     pub fn replay(

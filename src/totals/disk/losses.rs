@@ -20,7 +20,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::dir::DataDir;
 use super::files::Folder;
-use crate::metrics::{LOSS_CAUSES, Metrics};
+use crate::metrics::{DataFile, LOSS_CAUSES, Metrics};
 
 /// Its name in the data directory.
 const FILE: &str = "losses";
@@ -108,9 +108,12 @@ impl Losses {
     /// with the next.
     pub fn save(&self) {
         let lines = std::mem::take(&mut self.known().unwritten);
-        if !lines.is_empty()
-            && let Err(error) = self.append(&lines)
-        {
+        if lines.is_empty() {
+            return;
+        }
+        let written = self.append(&lines);
+        self.metrics.wrote(DataFile::Losses, &written);
+        if let Err(error) = written {
             tracing::error!(%error, lines, "losses cannot be recorded");
             self.known().unwritten.insert_str(0, &lines);
         }
@@ -164,8 +167,9 @@ mod tests {
         assert!(kept.starts_with("9998 recorded"), "{kept}");
 
         losses.record(Cause::Store, 0, "tin/a", "it fails");
-        assert_eq!(faults.failed(), [Operation::Sync]);
+        assert_eq!((faults.failed(), losses.metrics.failing()), (vec![Operation::Sync], vec!["losses"]));
         losses.record(Cause::Store, 0, "tin/b", "both are recorded");
+        assert_eq!(losses.metrics.failing(), Vec::<&str>::new());
         assert!(open(&dir).summary().unwrap().starts_with("10000 recorded"));
     }
 

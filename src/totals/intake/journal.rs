@@ -4,7 +4,7 @@
 //! the write. Syncing is slow and is done by a thread of its own. A failed sync ends the process: its pages
 //! may be marked clean and lost, and a second sync would succeed without them.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -48,6 +48,18 @@ pub const KIND: u8 = b'j';
 /// A new segment is begun beyond this size, so that old ones can be deleted.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// For so long after a write that failed nobody is to be sent here. Then somebody is again: nothing else shows whether
+/// writes succeed.
+const FAILED_FOR_MS: u64 = 10_000;
+
+/// What views are refused with whose group could not be written.
+pub fn refusal(error: &io::Error) -> Reason {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::FileTooLarge => Reason::JournalFull,
+        _ => Reason::Overloaded,
+    }
+}
+
 struct SyncRequest {
     file: Arc<File>,
     upto: Position,
@@ -59,6 +71,8 @@ struct State {
     log: Segments,
     /// A sync up to here has been asked for.
     asked: Position,
+    /// When the last group could not be written, monotonic milliseconds, and what its views were refused with.
+    failed: Option<(u64, Reason)>,
 }
 
 /// The open segment is written here; what is checked for every view is beside `state`, to be read without
@@ -92,7 +106,7 @@ impl Journal {
         let journal = Arc::new(Journal {
             config,
             clock,
-            state: Mutex::new(State { asked: log.end(), log }),
+            state: Mutex::new(State { asked: log.end(), log, failed: None }),
             requests,
             synced,
             unsynced_ms: AtomicU64::new(u64::MAX),
@@ -134,10 +148,21 @@ impl Journal {
         (age_ms > self.config.max_unsynced.as_millis()).then_some((Bound::Unsynced, Reason::Overloaded))
     }
 
+    /// What views are refused with, where the last group could not be written a moment ago.
+    pub fn failing(&self, now: Moment) -> Option<Reason> {
+        let (failed_ms, reason) = self.state().failed?;
+        (now.uptime_ms.saturating_sub(failed_ms) < FAILED_FOR_MS).then_some(reason)
+    }
+
     /// Writes a group. Where it ends.
     pub fn write(&self, group: &mut [u8], now_ms: u64) -> Result<Position, AppendError> {
         let mut state = self.state();
-        let end = state.log.append(group)?;
+        let written = state.log.append(group);
+        state.failed = match &written {
+            Err(AppendError::Undone(error)) => Some((now_ms, refusal(error))),
+            _ => None,
+        };
+        let end = written?;
         self.unsynced_ms.fetch_min(now_ms, Ordering::Release);
         let bytes = self.bytes.fetch_add(group.len() as u64, Ordering::Relaxed) + group.len() as u64;
         self.metrics.journal_bytes.set(bytes as i64);

@@ -10,7 +10,6 @@ pub mod journal;
 pub mod record;
 
 use std::collections::HashSet;
-use std::io::ErrorKind::{FileTooLarge, StorageFull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -97,6 +96,12 @@ impl Intake {
         self.journal.as_ref()?.reached(now)
     }
 
+    /// Why nobody should be sent here now: a bound is reached, or the last group could not be written.
+    pub fn refusing(&self, now: Moment) -> Option<Reason> {
+        let bound = self.reached(now).map(|(_, reason)| reason);
+        bound.or_else(|| self.journal.as_ref()?.failing(now))
+    }
+
     /// No more views of these sites are taken.
     pub fn refuse(&self, sites: impl Iterator<Item = SiteId>) {
         let mut full = self.full.sites.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,8 +167,7 @@ impl Intake {
                 tracing::warn!(%error, signs, "a group could not be written and is undone");
                 self.metrics.journal_write_errors.inc();
                 self.undo(group, sessions);
-                let full = matches!(error.kind(), StorageFull | FileTooLarge);
-                group.done.finish(Err(if full { Reason::JournalFull } else { Reason::Overloaded }));
+                group.done.finish(Err(journal::refusal(&error)));
             }
             Err(AppendError::Unknown(error)) => die(&format!("the journal cannot be written: {error}")),
         }

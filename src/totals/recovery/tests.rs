@@ -35,6 +35,7 @@ use crate::totals::{Figures, JournalConfig, OutboxConfig, Totals, Written, cases
 mod asked;
 mod at_rest;
 mod held;
+mod power;
 mod replay;
 mod simulation;
 
@@ -645,6 +646,31 @@ async fn views_whose_write_fails_are_refused_and_count_when_they_come_again() {
         process.end().await;
     }
     assert!(refused >= 8, "{refused} groups were refused");
+}
+
+/// Nobody is sent to a process whose journal fails. After a while somebody is again: nothing else shows that it works.
+#[tokio::test]
+async fn after_a_write_that_failed_it_is_unready_until_one_succeeds_or_ten_seconds_are_over() {
+    let mut run = Run::new(1000, Sync::EverySecond).await;
+    run.faults.only(&[Operation::Write]);
+    let totals = run.process().totals.clone();
+    let refusing = || totals.health().refusing;
+    for succeeds in [false, true] {
+        assert_eq!(refusing(), None);
+        run.faults.fail_after(1);
+        let view = run.beacon(1, 0, 1, None);
+        assert!(totals.take(view.clone()).unwrap().await.is_err());
+        run.hand.advance(Duration::from_millis(9_999));
+        assert_eq!(refusing(), Some("journal-full"));
+        if succeeds {
+            totals.take(view).unwrap().await.unwrap();
+        } else {
+            run.hand.advance(Duration::from_millis(1));
+        }
+        assert_eq!(refusing(), None);
+    }
+    drop(totals);
+    run.process.take().unwrap().end().await;
 }
 
 /// The power is cut before the journal is synced, and what comes after it stands where the lost views stood.

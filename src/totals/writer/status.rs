@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock::{Clock, Moment};
-use crate::ingest::{Page, SaltTable};
+use crate::ingest::{Page, Reason, SaltTable};
 use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId, SiteKey};
 use crate::totals::disk::losses::Losses;
@@ -39,6 +39,8 @@ pub struct Health {
     pub held: Option<String>,
     /// Sites whose data the store refuses, and why.
     pub troubled: Vec<String>,
+    /// What in `data_dir` cannot be written and is tried again.
+    pub failing: Option<String>,
     /// What was lost.
     pub lost: Option<String>,
     /// What in the settings of the store's server endangers counts.
@@ -143,8 +145,9 @@ impl Shared {
 
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
+        let failing = self.metrics.failing();
         Health {
-            refusing: self.intake.reached(self.clock.now()).map(|(_, reason)| reason.word()),
+            refusing: self.intake.refusing(self.clock.now()).map(Reason::word),
             store_up: self.store_up(),
             held: self.held(),
             troubled: self
@@ -154,6 +157,7 @@ impl Shared {
                 .iter()
                 .map(|(site, of)| format!("{site}: {}", of.why))
                 .collect(),
+            failing: (!failing.is_empty()).then(|| format!("cannot be written: {}", failing.join(", "))),
             lost: self.losses.summary(),
             concerns: self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

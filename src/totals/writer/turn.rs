@@ -16,7 +16,7 @@ use super::reads::{Bears, ClosedDays, Reader};
 use super::status::{Shared, Troubled};
 use crate::calendar::{Bucket, Calendar};
 use crate::clock::Moment;
-use crate::metrics::{Bound, Part};
+use crate::metrics::{Bound, DataFile, Part};
 use crate::sessions::Sessions;
 use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::Batch;
@@ -377,6 +377,7 @@ impl<S: Store> Writer<S> {
     pub async fn checkpoint(&mut self) {
         self.checkpoint_at = Some(Instant::now());
         let written = self.write_checkpoint().await;
+        self.shared.metrics.wrote(DataFile::Checkpoint, &written);
         let position = match written {
             Ok(Some(position)) => position.min(self.frozen_to),
             Ok(None) => return,
@@ -387,6 +388,7 @@ impl<S: Store> Writer<S> {
         };
         if let Some(journal) = &self.shared.intake.journal {
             let deleted = journal.roll(true).and_then(|()| journal.remove_before(position));
+            self.shared.metrics.wrote(DataFile::Journal, &deleted);
             if let Err(error) = deleted {
                 tracing::warn!(%error, "the journal cannot be shortened");
             }

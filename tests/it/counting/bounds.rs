@@ -2,6 +2,7 @@
 
 use crate::support::harness::{SITE, Setup, TestApp, counters_with, view};
 use crate::support::http::{self, Connection, request};
+use crate::support::load::{ENDLESS, fill};
 use crate::support::servers::RedisServer;
 use crate::support::service::{Service, memory, my_turn};
 use crate::support::wait::until;
@@ -122,30 +123,8 @@ fn a_full_journal_refuses_views_keeps_those_it_has_and_does_not_grow() {
         .set("checkpoint_interval", "1h");
     let mut service = Service::start(setup);
     let public = service.public();
-    let long = "x".repeat(480);
-    let clients: Vec<_> = (0..4)
-        .map(|client| {
-            let long = long.clone();
-            std::thread::spawn(move || {
-                let mut connection = Connection::open(public).unwrap();
-                let mut taken = 0u64;
-                loop {
-                    let page = format!("/{client}/{}/{long}", taken % 100);
-                    let answer = connection.ask(view(&page).bytes()).unwrap();
-                    match answer.outcome() {
-                        (204, _) => taken += 1,
-                        outcome => {
-                            assert_eq!(outcome, (503, "journal-full".to_owned()));
-                            assert!(answer.header("retry-after").is_some());
-                            return taken;
-                        }
-                    }
-                    assert!(taken < 100_000, "it never becomes full");
-                }
-            })
-        })
-        .collect();
-    let taken: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let taken = fill(&service, "a", 400, ENDLESS);
+    assert!(taken < ENDLESS, "it never becomes full");
     let (status, text) = service.readiness();
     assert!(status == 503 && text.contains("[-]journal journal-full"), "{text}");
     let before = memory(service.pid());

@@ -1,6 +1,7 @@
 //! Days, weeks, months and years as the site's calendar has them.
 
-use std::time::Duration;
+use std::fs;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -352,5 +353,74 @@ fn a_day_of_25_hours_and_one_of_23_are_days() {
         app.restart_after(60 * MINUTE);
         assert_ne!(app.counters()["buckets"]["day"], day);
         assert_eq!(views(&app)["day"], 0);
+    }
+}
+
+/// Its first turn is over, and the next is far away: nothing but views is written.
+fn until_quiet(app: &TestApp, checkpoint: &mut Option<SystemTime>) {
+    let written = || fs::metadata(app.data_dir().join("checkpoint")).and_then(|file| file.modified()).ok();
+    until("the first turn has come to the checkpoint", || written() > *checkpoint);
+    *checkpoint = written();
+    // A page that is not known is asked of the writer, which answers between two turns.
+    app.page("/nobody-reads-this");
+}
+
+/// Of each hour of a night how many views the store holds.
+fn stored_hours(app: &TestApp, hours: &[&str]) -> Vec<(u64, u64)> {
+    let sums = redb::TableDefinition::<&[u8], u64>::new("sums");
+    let database = redb::Database::open(app.data_dir().join("totals.redb")).unwrap();
+    let sums = redb::ReadableDatabase::begin_read(&database).unwrap().open_table(sums).unwrap();
+    let sum = |hour: &str, total: &str| {
+        let key = format!("lamdong/hour:{hour}\0{total}");
+        sums.get(key.as_bytes()).unwrap().map_or(0, |sum| sum.value())
+    };
+    hours.iter().map(|hour| (sum(hour, "views"), sum(hour, "visits"))).collect()
+}
+
+/// The process is killed in each hour of a night in which the clocks are changed, and starts again in the next: what it
+/// reads back stays in the hour and on the day in which it was accepted.
+#[test]
+fn killed_over_a_change_of_summer_time_each_view_stays_in_its_hour_and_day() {
+    let autumn = [
+        "2026-10-24T23+02:00",
+        "2026-10-25T00+02:00",
+        "2026-10-25T01+02:00",
+        "2026-10-25T02+02:00",
+        "2026-10-25T02+01:00",
+        "2026-10-25T03+01:00",
+    ];
+    let spring = [
+        "2026-03-28T23+01:00",
+        "2026-03-29T00+01:00",
+        "2026-03-29T01+01:00",
+        "2026-03-29T03+02:00",
+        "2026-03-29T04+02:00",
+    ];
+    for hours in [&autumn[..], &spring[..]] {
+        let (date, rest) = hours[0].split_at(13);
+        let setup = Setup::default()
+            .sites(&with_calendar("Europe/Berlin", "monday"))
+            .set("store.flush_interval", "5m")
+            .set("checkpoint_interval", "1h");
+        let mut app = TestApp::start_at(&format!("{date}:30:00{rest}"), setup);
+        let (mut checkpoint, mut sent) = (None, Vec::new());
+        for hour in hours {
+            until_quiet(&app, &mut checkpoint);
+            let number = sent.len() as u64 + 1;
+            send(&app, number as usize);
+            sent.push((number, 1));
+            let shown = app.counters();
+            assert!(shown["at"].as_str().unwrap().starts_with(&hour[..13]), "{hour}: {shown}");
+            app.kill_and_begin_after(60 * MINUTE);
+        }
+        // What was last accepted is read back on another day.
+        until_quiet(&app, &mut checkpoint);
+        app.kill_and_begin_after(24 * 60 * MINUTE);
+        let all: u64 = sent.iter().map(|(views, _)| views).sum();
+        let figures = app.counters();
+        assert_eq!((&figures["views"]["day"], &figures["views"]["all"]), (&0.into(), &all.into()));
+        assert_eq!(figures["visits"]["all"], sent.len());
+        app.stop();
+        assert_eq!(stored_hours(&app, hours), sent, "{hours:?}");
     }
 }

@@ -213,3 +213,22 @@ fn a_visit_that_spans_midnight_and_a_restart_is_one_visit() {
     app.take(&reader(1));
     assert_eq!(visits(&app), 1);
 }
+
+#[test]
+fn an_address_is_one_visitor_however_it_is_written() {
+    let app = TestApp::start(Setup::default());
+    let same =
+        ["2001:db8::7", "2001:0db8:0:0:0:0:0:0007", "2001:DB8::7", "[2001:db8::7]", "[2001:db8::7]:4711"];
+    for address in same {
+        app.take(&view("/a").from(address));
+    }
+    assert_eq!((app.online(), visits(&app)), (1, 1));
+    // One of IPv4 in the form of IPv6, as a socket for both has it.
+    for address in ["203.0.113.7", "::ffff:203.0.113.7", "::ffff:cb00:7107", "203.0.113.7:4711"] {
+        app.take(&view("/a").from(address));
+    }
+    assert_eq!((app.online(), visits(&app)), (2, 2));
+    // Another address is another visitor, also from the same network.
+    app.take(&view("/a").from("2001:db8::8"));
+    assert_eq!((app.online(), visits(&app)), (3, 3));
+}

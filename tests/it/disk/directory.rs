@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::harness::{SITE, Setup, view};
 use crate::support::http::Connection;
 use crate::support::servers::RedisServer;
-use crate::support::service::{Service, files};
+use crate::support::service::Service;
 use crate::support::wait::until;
 
 /// Views stay in the journal: neither flush nor checkpoint is due.
@@ -363,27 +363,4 @@ fn with_a_full_disk_the_embedded_store_loses_and_doubles_nothing() {
 fn with_a_full_disk_and_redis_nothing_is_lost_or_doubled() {
     let redis = RedisServer::start();
     no_file_can_grow(Setup::default().store(&redis.url()));
-}
-
-#[test]
-fn no_address_and_no_user_agent_rest_anywhere() {
-    let redis = RedisServer::start_with(&["--appendonly", "yes"]);
-    let setup = Setup::default().store(&redis.url()).set("log.level", "trace");
-    let mut service = Service::start(setup);
-    let (address, agent) = ("203.0.113.77", "Lynx-with-a-name");
-    for url in ["/a", "https://elsewhere.vn/"] {
-        let beacon = view(url).from(address).header("user-agent", agent).id("named");
-        let status = service.send(&beacon).status;
-        assert_eq!(status, if url == "/a" { 204 } else { 403 });
-    }
-    until("there is a checkpoint", || service.data_dir().join("checkpoint").exists());
-    service.kill9();
-    let places = ["", "journal", "outbox"].into_iter().flat_map(|folder| service.files(folder));
-    let places: Vec<_> = places.chain(files(&redis.dir().join("appendonlydir"))).collect();
-    let texts = places.iter().filter(|path| path.is_file()).map(|path| fs::read(path).unwrap());
-    let texts: Vec<Vec<u8>> = texts.chain([service.log().into_bytes()]).collect();
-    let holds =
-        |needle: &[u8]| texts.iter().any(|text| text.windows(needle.len()).any(|part| part == needle));
-    assert!(holds(b"lamdong"), "the search looks at the right places");
-    assert!(!holds(address.as_bytes()) && !holds(&[203, 0, 113, 77]) && !holds(agent.as_bytes()));
 }

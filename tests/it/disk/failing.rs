@@ -120,6 +120,157 @@ fn what_cannot_be_saved_is_said_of_data_dir_and_not_of_the_store_and_is_tried_ag
     assert_eq!(meddled.service.counters("tin")["views"]["all"], 1);
 }
 
+/// Of what is tried again: the order to the disk, the file as it is named, and what the log says.
+const FAILING: [(&str, &str, &str); 6] = [
+    ("fail /checkpoint.new", "checkpoint", "the checkpoint cannot be written; the last one is kept"),
+    ("unwritable /checkpoint.new", "checkpoint", "the checkpoint cannot be written; the last one is kept"),
+    ("fail /journal/list.new", "journal", "the journal cannot be shortened"),
+    ("unwritable /outbox/", "outbox", "the outbox cannot be written; views stay in the journal"),
+    ("fail /salts.new", "salts", "the salts cannot be written, and are drawn anew with the next turn"),
+    ("full /salts.new", "salts", "the salts cannot be written, and are drawn anew with the next turn"),
+];
+
+#[test]
+fn what_cannot_be_written_is_named_until_it_can_and_nothing_is_lost_by_it() {
+    let redis = RedisServer::start();
+    let mut meddled = Meddled::start(Setup::default().store(&redis.url()));
+    let service = &meddled.service;
+    let mut taken = 0;
+    for (number, (order, file, says)) in FAILING.into_iter().enumerate() {
+        let failing = || service.metric(&format!("footfall_file_failing{{file=\"{file}\"}}"));
+        let told = || service.log().matches(says).count();
+        let before = told();
+        meddled.order(order);
+        if file == "salts" {
+            // Salts are drawn for a day, and for a site that is new.
+            let site = format!(
+                "[[site]]\nkey = \"new-{number}\"\nhosts = [\"new-{number}.vn\"]\ntime_zone = \"UTC\"\n"
+            );
+            service.write(&format!("sites.d/{number}.toml"), &site);
+            assert!(service.reload());
+        }
+        until("it is named by the metric", || {
+            service.take(&view("/a"));
+            taken += 1;
+            failing() == 1.0
+        });
+        assert!(told() > before, "{order}: {}", service.log());
+        let (status, text) = service.readiness();
+        assert!(
+            status == 200 && text.contains(&format!("[-]data_dir cannot be written: {file}\n")),
+            "{text}"
+        );
+        meddled.order("");
+        until("it is written", || failing() == 0.0);
+        assert!(!service.readiness().1.contains("[-]data_dir"), "{order}");
+    }
+    service.until_applied();
+    meddled.service.begin();
+    assert_eq!(meddled.service.page(SITE, "/a"), taken);
+    assert_eq!(meddled.service.counters(SITE)["visits"]["all"], 1);
+    meddled.service.stop();
+    assert_eq!(redis.views(), taken);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_makes_it_unready_until_it_can() {
+    let mut meddled = Meddled::start(Setup::default());
+    let service = &meddled.service;
+    service.take(&view("/a"));
+    for (order, reason) in [("unwritable /journal/", "overloaded"), ("full /journal/", "journal-full")] {
+        meddled.order(order);
+        let before = service.metric("footfall_journal_write_errors_total");
+        assert_eq!(service.send(&view("/a").id(order)).outcome(), (503, reason.to_owned()));
+        let (status, text) = service.readiness();
+        assert!(status == 503 && text.contains(&format!("[-]journal {reason}\n")), "{text}");
+        assert_eq!(service.metric("footfall_journal_write_errors_total"), before + 1.0);
+        meddled.order("");
+        service.take(&view("/a").id(order));
+        assert_eq!(service.readiness().0, 200, "a view that is written shows that it can");
+    }
+    meddled.service.begin();
+    assert_eq!(meddled.service.page(SITE, "/a"), 3);
+    assert_eq!(meddled.service.counters(SITE)["visits"]["all"], 1);
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_said_of_data_dir_and_is_sent_when_it_can() {
+    let mut redis = RedisServer::lasting();
+    let mut meddled = Meddled::start(Setup::default().store(&redis.url()));
+    meddled.service.read(3);
+    meddled.service.until_applied();
+    redis.kill();
+    meddled.service.read(2);
+    // The next process knows the batch from the disk alone.
+    meddled.service.begin();
+    meddled.order("unreadable /outbox/");
+    redis.restart();
+    let service = &meddled.service;
+    until("it says so", || service.readiness().1.contains("[-]store a file of data_dir cannot be read"));
+    assert_eq!(service.metric("footfall_flush_held"), 1.0);
+    assert!(service.log().contains("the flush is held"), "{}", service.log());
+    service.read(1);
+    assert_eq!(redis.views(), 3);
+    meddled.order("");
+    service.until_applied();
+    assert_eq!((redis.views(), service.metric("footfall_flush_held")), (6, 0.0));
+}
+
+#[test]
+fn an_embedded_store_that_cannot_be_written_is_given_later_what_it_missed() {
+    let mut meddled = Meddled::start(Setup::default());
+    let mut taken = 0;
+    for order in ["unwritable /totals.redb", "full /totals.redb", "fail /totals.redb"] {
+        let service = &meddled.service;
+        meddled.order(order);
+        until("the store is known not to take it", || {
+            service.take(&view("/a"));
+            taken += 1;
+            service.metric("footfall_store_up") == 0.0
+        });
+        assert!(service.readiness().1.contains("[-]store "), "{order}: {:?}", service.readiness());
+        assert!(service.log().contains("the store cannot be brought up to date"), "{}", service.log());
+        assert_eq!(service.counters_now(SITE)["views"]["all"], taken, "{order}");
+        meddled.order("");
+        until("it takes it again", || service.metric("footfall_store_up") == 1.0);
+        meddled.service.begin();
+        assert_eq!(meddled.service.page(SITE, "/a"), taken, "{order}");
+    }
+    meddled.service.restart();
+    assert_eq!(meddled.service.page(SITE, "/a"), taken);
+    assert_eq!(meddled.service.counters(SITE)["visits"]["all"], 1);
+}
+
+#[test]
+fn a_start_that_cannot_read_or_sync_a_file_says_so_and_leaves_all_as_it_was() {
+    let mut meddled = Meddled::start(Setup::default().set("store.flush_interval", "5m"));
+    meddled.service.read(5);
+    until("there is a checkpoint", || meddled.service.data_dir().join("checkpoint").exists());
+    meddled.service.kill9();
+    for order in [
+        "unreadable /journal/",
+        "unreadable /outbox/",
+        "unreadable /data/checkpoint",
+        "unreadable /data/writer",
+        "unreadable /data/salts",
+        "unreadable /totals.redb",
+        "fail /journal/",
+        "fail /outbox/",
+        "fail /data/writer",
+    ] {
+        meddled.order(order);
+        let (code, log) = meddled.service.run_beside();
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains("\"ERROR\"")).collect();
+        assert!(code != Some(0) && errors.len() == 1, "{order}: {code:?} {log}");
+        assert!(errors[0].contains("os error 5"), "{order}: {log}");
+    }
+    meddled.order("");
+    meddled.service.begin();
+    assert_eq!(meddled.service.page(SITE, "/a"), 5);
+    assert_eq!(meddled.service.counters(SITE)["visits"]["all"], 5);
+    assert!(!meddled.service.readiness().1.contains("losses"), "{:?}", meddled.service.readiness());
+}
+
 #[test]
 fn on_a_disk_of_256_kib_a_second_under_full_load_nothing_is_lost_or_doubled() {
     let _turn = my_turn();

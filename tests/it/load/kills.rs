@@ -46,6 +46,9 @@ fn each_view_counts_once(setup: Setup, resends: bool) {
         if again {
             service.restart();
         }
+        if resends {
+            account.send_again(&service);
+        }
         account.check(&service);
         assert_eq!(service.counters(SITE)["online"], READERS);
     }
@@ -78,6 +81,45 @@ fn killed_on_redis_what_is_sent_again_counts_once() {
     let redis = RedisServer::start();
     each_view_counts_once(Setup::default().store(&redis.url()), true);
     assert_eq!(redis.sum("all", "visits"), Some(READERS.into()), "a person can read it");
+}
+
+/// What `memory` promises nothing of is lost at a kill: what is in no batch yet.
+fn killed_without_a_journal(setup: Setup) {
+    let _turn = my_turn();
+    let mut service = Service::start(setup.set("journal.sync", "memory"));
+    let (mut kept, mut doubtful) = (Account(Vec::new()), Account(Vec::new()));
+    for [stored, pending] in [["/a", "/b"], ["/c", "/d"], ["/e", "/f"]] {
+        let calm = Load { pages: stored, readers: READERS, ..Load::default() };
+        kept = kept.and(calm.run(&service, 400));
+        service.settle();
+        let load = Load { pages: pending, readers: READERS, ..Load::default() }.begin(&service);
+        load.until_accepted(100);
+        service.spawn();
+        load.until_accepted(1);
+        doubtful = doubtful.and(load.end().doubted());
+        service.until_ready();
+    }
+    for stopped in [false, true] {
+        if stopped {
+            service.restart();
+        }
+        let counted = kept.check_pages(&service) + doubtful.check_pages(&service);
+        assert_eq!(service.counters(SITE)["views"]["all"], counted, "pages and site agree");
+    }
+    let last = Load { pages: "/g", readers: READERS, ..Load::default() }.run(&service, 400);
+    service.restart();
+    last.check_pages(&service);
+}
+
+#[test]
+fn killed_without_a_journal_the_embedded_store_has_what_was_in_a_batch_once() {
+    killed_without_a_journal(Setup::default());
+}
+
+#[test]
+fn killed_without_a_journal_redis_has_what_was_in_a_batch_once() {
+    let redis = RedisServer::start();
+    killed_without_a_journal(Setup::default().store(&redis.url()));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::harness::{SITE, Setup, TestApp, counters_with};
-use crate::support::servers::RedisServer;
+use crate::support::dice::Dice;
+use crate::support::harness::{SITE, Setup, TestApp, counters_with, view};
+use crate::support::proxy::Proxy;
+use crate::support::servers::{NOBODY, RedisServer, Reply};
 use crate::support::wait::until;
 
 /// Redis holds so many views. (The metrics say what the writer's last turn found.)
@@ -114,6 +116,73 @@ fn redis_restored_from_an_older_copy_is_given_what_it_lost() {
         assert_eq!((redis.sum(hash, "views"), redis.sum(hash, "visits")), (Some(25), Some(7)), "{hash}");
     }
     assert_eq!(redis.sum("all:pages", "/a"), Some(25));
+}
+
+/// The primary dies, and a replica that lagged behind it is promoted in its place: three times, the second time with
+/// the service stopped meanwhile, the third time with the primary alive, whose last writes nobody will see.
+#[test]
+fn a_lagging_replica_that_is_promoted_is_given_what_it_lacks() {
+    let mut primary = RedisServer::start();
+    let proxy = Proxy::to(primary.port(), Dice(1));
+    let mut app = TestApp::start(Setup::default().store(&proxy.url()));
+    let mut views = 0;
+    for round in 0..3 {
+        app.read(5);
+        until_stored(&primary, views + 5);
+        let replica = primary.replica();
+        assert_eq!(replica.views(), views + 5);
+        // From here on it lags: its way to the primary is lost.
+        let (host, port) = NOBODY.split_once(':').unwrap();
+        replica.client().ask(&[b"REPLICAOF", host.as_bytes(), port.as_bytes()]);
+        app.pass(Duration::from_secs(3600));
+        app.read(7);
+        app.take(&view("/b"));
+        until_stored(&primary, views + 13);
+        if round == 1 {
+            app.stop();
+        }
+        proxy.turn_to(replica.port());
+        if round == 2 {
+            primary.client().ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"]);
+        } else {
+            primary.kill();
+        }
+        let promoted =
+            || assert_eq!(replica.client().ask(&[b"REPLICAOF", b"NO", b"ONE"]), Reply::Status("OK".into()));
+        if round == 1 {
+            promoted();
+            app.restart_after(Duration::from_secs(1));
+        } else {
+            // For a while it is asked and takes nothing.
+            app.until_stale(true);
+            app.read(2);
+            promoted();
+            views += 2;
+        }
+        app.read(3);
+        until("it is healed", || app.metric("footfall_store_regressions_total") > 0.0);
+        views += 16;
+        until_stored(&replica, views);
+        app.until_stale(false);
+        assert_eq!(app.metric("footfall_losses_total{cause=\"store\"}"), 0.0);
+        primary = replica;
+    }
+    // Whoever reads for the first time within half an hour makes a visit: seven in each hour, and one of "/b".
+    let counters = app.counters();
+    let visits = counters["visits"]["all"].as_u64().unwrap();
+    assert_eq!(counters["views"]["all"], views);
+    app.stop();
+    for hash in ["day:2023-09-15", "week:2023-W37", "month:2023-09", "year:2023", "all"] {
+        let stored = (primary.sum(hash, "views"), primary.sum(hash, "visits"));
+        assert_eq!(stored, (Some(views), Some(visits)), "{hash}");
+    }
+    assert_eq!([primary.sum("all:pages", "/a"), primary.sum("all:pages", "/b")], [Some(views - 3), Some(3)]);
+    let sketch = RedisServer::key("day:2023-09-15:visitors");
+    assert_eq!(
+        primary.client().ask(&[b"PFCOUNT", sketch.as_bytes()]),
+        Reply::Int(8),
+        "the readers of that day"
+    );
 }
 
 #[test]

@@ -283,6 +283,21 @@ impl TestApp {
     /// Stops it, lets time pass, and starts it again. Uptime begins anew, as it does in a new process.
     pub fn restart_after(&mut self, pause: Duration) {
         self.stop();
+        self.begin_after(pause);
+    }
+
+    /// Kills it, lets time pass, and starts it again. What a kill leaves is copied while it runs: nothing but views
+    /// may be written meanwhile, and its store must be among its files.
+    pub fn kill_and_begin_after(&mut self, pause: Duration) {
+        let left = tempfile::tempdir().unwrap();
+        copy_files(&self.data_dir(), left.path());
+        self.stop();
+        std::fs::remove_dir_all(self.data_dir()).unwrap();
+        copy_files(left.path(), &self.data_dir());
+        self.begin_after(pause);
+    }
+
+    fn begin_after(&mut self, pause: Duration) {
         let (clock, hand) = Clock::by_hand(self.clock.now().unix_ms + pause.as_millis() as i64);
         (self.clock, self.hand) = (clock, hand);
         self.begin();

@@ -29,6 +29,7 @@ pub struct Sent {
     pub page: String,
     pub reader: u32,
     pub fate: Fate,
+    pub at: Instant,
 }
 
 /// Views to send. Each has a page of its own, so that a lost one cannot hide behind one that counted twice.
@@ -99,6 +100,7 @@ impl Load {
             };
             let (page, reader, beacon) = self.next(client, sent.len() as u32);
             tally.sent.fetch_add(1, Ordering::AcqRel);
+            let at = Instant::now();
             let mut answer = connection.ask(beacon.bytes());
             let deadline = Instant::now() + Duration::from_secs(120);
             while self.resends && !answer.as_ref().is_ok_and(|answer| answer.status == 204) {
@@ -116,7 +118,7 @@ impl Load {
             };
             tally.accepted.fetch_add(u64::from(fate == Fate::Accepted), Ordering::AcqRel);
             open = answer.is_ok_and(|answer| !answer.is_last()).then_some(connection);
-            sent.push(Sent { page, reader, fate });
+            sent.push(Sent { page, reader, fate, at });
             pause(self.rest);
         }
         sent
@@ -168,6 +170,28 @@ impl Account {
         self.0.iter().filter(move |sent| sent.fate == fate)
     }
 
+    /// Sends each view of the last minutes once more, with the id that it had: it is known and counts no more.
+    #[track_caller]
+    pub fn send_again(&self, service: &Service) {
+        let mut connection = Connection::open(service.public()).unwrap();
+        let mut times = 0;
+        // An id is remembered for ten minutes.
+        for sent in self.0.iter().filter(|sent| sent.at.elapsed() < Duration::from_secs(300)) {
+            let (_, id) = sent.page.rsplit_once('/').unwrap();
+            let answer = connection.ask(view(&sent.page).by(sent.reader).id(id).bytes()).unwrap();
+            assert_eq!(answer.status, 204, "{sent:?}: {answer:?}");
+            times += 1;
+        }
+        println!("sent again {times}");
+        assert!(times >= 500, "with {times} views nothing is tested");
+    }
+
+    /// Nothing is promised of these views any more.
+    pub fn doubted(mut self) -> Account {
+        self.0.iter_mut().for_each(|sent| sent.fate = Fate::Unknown);
+        self
+    }
+
     /// Two accounts as one.
     pub fn and(mut self, other: Account) -> Account {
         self.0.extend(other.0);
@@ -208,3 +232,36 @@ impl Account {
         assert!((readers.len() as u64..=most).contains(&visits), "{visits} visits of {most} readers");
     }
 }
+
+/// Keeps a service busy with views of so many pages with long names, from four clients, until they are refused
+/// because the journal is full, or until so many are taken. How many were taken.
+pub fn fill(service: &Service, name: &str, pages: u64, most: u64) -> u64 {
+    let (public, long) = (service.public(), "x".repeat(480));
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let name = format!("/{name}/{client}");
+            let long = long.clone();
+            std::thread::spawn(move || {
+                let mut connection = Connection::open(public).unwrap();
+                let mut taken = 0;
+                while taken < most / 4 {
+                    let page = format!("{name}/{}/{long}", taken % (pages / 4));
+                    let answer = connection.ask(view(&page).bytes()).unwrap();
+                    match answer.outcome() {
+                        (204, _) => taken += 1,
+                        outcome => {
+                            assert_eq!(outcome, (503, "journal-full".to_owned()));
+                            assert!(answer.header("retry-after").is_some());
+                            break;
+                        }
+                    }
+                }
+                taken
+            })
+        })
+        .collect();
+    clients.into_iter().map(|client| client.join().unwrap()).sum()
+}
+
+/// More views than any journal here takes.
+pub const ENDLESS: u64 = 400_000;

@@ -40,7 +40,7 @@ impl Meddled {
         Meddled { service, orders, _dir: dir }
     }
 
-    /// Says what becomes of syncs from now on; see `shim.c`.
+    /// Says what becomes of syncs, writes and reads from now on; see `shim.c`.
     pub fn order(&self, order: &str) {
         // Renamed, so that no call reads half of it.
         let fresh = self.orders.with_extension("new");

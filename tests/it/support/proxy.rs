@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Proxy {
 }
 
 struct Shared {
-    server: u16,
+    server: AtomicU16,
     cuts: AtomicBool,
     holds: AtomicBool,
     /// Everything that was asked.
@@ -36,6 +36,7 @@ impl Proxy {
         let (cuts, dice) = (AtomicBool::new(false), Mutex::new(dice));
         let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
         let (holds, heard) = (AtomicBool::new(false), Mutex::default());
+        let server = AtomicU16::new(server);
         let shared = Arc::new(Shared { server, cuts, holds, heard, dice, asked, answered });
         let theirs = shared.clone();
         std::thread::spawn(move || {
@@ -49,6 +50,11 @@ impl Proxy {
     /// `redis://127.0.0.1:<port>`
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Leads to another port from the next connection on.
+    pub fn turn_to(&self, server: u16) {
+        self.shared.server.store(server, Ordering::Release);
     }
 
     /// Whether connections made from now on are cut.
@@ -75,7 +81,10 @@ impl Proxy {
 
 impl Shared {
     fn lead(self: &Arc<Self>, client: &TcpStream) {
-        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.server)) else { return };
+        let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.server.load(Ordering::Acquire)))
+        else {
+            return;
+        };
         let mut after = [u64::MAX; 2];
         if self.cuts.load(Ordering::Acquire) {
             let mut dice = self.dice.lock().unwrap();

@@ -44,6 +44,20 @@ impl RedisServer {
         }
     }
 
+    /// Starts a replica of this server, which follows at once, and waits until it holds as much.
+    ///
+    /// # Panics
+    /// If it does not follow.
+    pub fn replica(&self) -> Self {
+        self.client().ask(&[b"CONFIG", b"SET", b"repl-diskless-sync-delay", b"0"]);
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &self.port.to_string()]);
+        let mut client = self.client();
+        // The replicas that have all that was written until now.
+        let follow = client.ask(&[b"WAIT", b"1", b"50000"]).int();
+        assert!(follow >= 1, "the replica does not follow:\n{}", log(replica.dir()));
+        replica
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port

@@ -18,9 +18,10 @@ static void transfer(int kib_per_s) {
     pthread_mutex_unlock(&device);
 }
 
-/* "hold PART", "throttle KIB_PER_S PART" or "fail PART": what becomes of a sync of a file whose path holds PART.
-   One that is held (-1) is asked about again until the order is taken back. */
-static int ordered(int fd) {
+/* What becomes of a call on a file whose path holds PART: "hold PART", "throttle KIB_PER_S PART" or "fail PART" of
+   its syncs, "unwritable PART" or "full PART" of its writes, "unreadable PART" of its reads. 0, or the error that the
+   call ends with. A sync that is held (-1) is asked about again until the order is taken back. */
+static int ordered(int fd, const char *call) {
     char link[64], path[4096], what[32] = "", part[256] = "";
     int kib_per_s = 0;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -33,14 +34,17 @@ static int ordered(int fd) {
     else if (read == 1) read += fscanf(orders, "%255s", part);
     fclose(orders);
     if (read < 2 || !strstr(path, part)) return 0;
+    if (!strcmp(call, "write")) return !strcmp(what, "unwritable") ? EIO : !strcmp(what, "full") ? ENOSPC : 0;
+    if (!strcmp(call, "read")) return !strcmp(what, "unreadable") ? EIO : 0;
     if (kib_per_s) { transfer(kib_per_s); return 0; }
     if (!strcmp(what, "hold")) return -1;
-    return !strcmp(what, "fail");
+    return !strcmp(what, "fail") ? EIO : 0;
 }
 
-static int meddle(int fd) {
+static int meddle(int fd, const char *call) {
     int order;
-    while ((order = ordered(fd)) < 0) usleep(10000);
+    while ((order = ordered(fd, call)) < 0) usleep(10000);
+    errno = order ? order : errno;
     return order;
 }
 
@@ -48,8 +52,7 @@ static int meddle(int fd) {
     int name(int fd) { \
         static int (*real)(int); \
         if (!real) real = dlsym(RTLD_NEXT, #name); \
-        if (meddle(fd)) { errno = EIO; return -1; } \
-        return real(fd); \
+        return meddle(fd, "sync") ? -1 : real(fd); \
     }
 MEDDLED(fsync)
 MEDDLED(fdatasync)
@@ -62,11 +65,23 @@ static ssize_t counted(ssize_t written) {
 ssize_t write(int fd, const void *bytes, size_t length) {
     static ssize_t (*real)(int, const void *, size_t);
     if (!real) real = dlsym(RTLD_NEXT, "write");
-    return counted(real(fd, bytes, length));
+    return meddle(fd, "write") ? -1 : counted(real(fd, bytes, length));
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t at) {
     static ssize_t (*real)(int, const void *, size_t, off_t);
     if (!real) real = dlsym(RTLD_NEXT, "pwrite64");
-    return counted(real(fd, bytes, length, at));
+    return meddle(fd, "write") ? -1 : counted(real(fd, bytes, length, at));
+}
+
+ssize_t read(int fd, void *bytes, size_t length) {
+    static ssize_t (*real)(int, void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "read");
+    return meddle(fd, "read") ? -1 : real(fd, bytes, length);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t length, off_t at) {
+    static ssize_t (*real)(int, void *, size_t, off_t);
+    if (!real) real = dlsym(RTLD_NEXT, "pread64");
+    return meddle(fd, "read") ? -1 : real(fd, bytes, length, at);
 }

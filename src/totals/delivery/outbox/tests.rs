@@ -264,3 +264,26 @@ fn the_newest_batch_is_copied_at_every_start_and_stays_one() {
         }
     }
 }
+
+/// Each start copies the newest batch. The one that waits alone is there twice at most, and nothing else is dropped.
+#[test]
+fn starts_that_follow_each_other_take_no_more_of_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut outbox, _) = open(dir.path(), short());
+    (1..=3).for_each(|n| add_now(&mut outbox, n));
+    drop(outbox);
+    let (outbox, _) = open(dir.path(), short());
+    let bytes = outbox.bytes();
+    drop(outbox);
+    for starts in 0..5 {
+        let (outbox, read) = open(dir.path(), short());
+        assert_eq!((read, kept(&outbox)), (vec![1, 2, 3], vec![1, 2, 3]));
+        // A segment that only has a head may stay until the next start.
+        assert!(
+            outbox.bytes() <= bytes + 24,
+            "{} and then {} bytes after {starts} starts",
+            bytes,
+            outbox.bytes()
+        );
+    }
+}
