@@ -10,8 +10,8 @@
 //! guard is taken while one is held (DashMap would deadlock).
 
 mod presence;
+mod session;
 
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,9 @@ use crate::ingest::{Page, Visitor, VisitorId};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Shares, SiteId};
 use presence::{LEAVE_GRACE_S, Place, Presence};
+use session::{
+    BEGUN, COUNTED, IN_END_WHEEL, IN_LEAVE_WHEEL, IN_ONLINE_WHEEL, Key, LEAVING, ONLINE, Session, mark,
+};
 
 /// Fewer views are not looked up ahead: locking the shards costs more.
 const AHEAD: usize = 16;
@@ -60,87 +63,6 @@ pub enum Sighting {
     Full,
     /// The site tells no visitors apart.
     Anonymous,
-}
-
-/// Begun by a view. Without this flag, the visitor is online but has no session.
-const BEGUN: u8 = 1;
-/// Its visit is counted.
-const COUNTED: u8 = 2;
-/// Counted in the numbers of its site and page.
-const ONLINE: u8 = 4;
-/// Left, without a sign of life since.
-const LEAVING: u8 = 8;
-/// Has an entry in the wheel of those online.
-const IN_ONLINE_WHEEL: u8 = 16;
-/// Has an entry in the wheel of ends.
-const IN_END_WHEEL: u8 = 32;
-/// Has an entry in the wheel of those who left.
-const IN_LEAVE_WHEEL: u8 = 64;
-
-/// A visitor's id, aligned so that nothing is lost between it and its session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key([u32; 2]);
-
-impl From<u64> for Key {
-    fn from(id: u64) -> Self {
-        Key([id as u32, (id >> 32) as u32])
-    }
-}
-
-impl From<Key> for u64 {
-    fn from(Key([low, high]): Key) -> Self {
-        u64::from(high) << 32 | u64::from(low)
-    }
-}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64((*self).into());
-    }
-}
-
-/// One visitor's signs of life. Times are [`Moment::uptime_s`].
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    place: Place,
-    last_life: u32,
-    /// While it is [`LEAVING`]: seconds from the last sign of life until it left.
-    left_after: u16,
-    flags: u8,
-    /// The lowest bits of its page's key: pages without a place of their own are told apart by these.
-    page_mark: u8,
-}
-
-/// See [`Session::page_mark`].
-fn mark(page: &Page) -> u8 {
-    page.key() as u8
-}
-
-impl Session {
-    fn new(site: SiteId, last_life: u32, flags: u8) -> Self {
-        Session { place: Place::of_site(site), last_life, left_after: 0, flags, page_mark: 0 }
-    }
-
-    /// Whether it has one of some flags.
-    fn is(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    /// When it left, without a sign of life since.
-    fn left(&self) -> Option<u32> {
-        self.is(LEAVING).then(|| self.last_life + u32::from(self.left_after))
-    }
-
-    /// Notes that it has left.
-    fn leave(&mut self, at: u32) {
-        self.flags |= LEAVING;
-        self.left_after = at.saturating_sub(self.last_life).try_into().unwrap_or(u16::MAX);
-    }
-
-    /// When it goes offline, if nothing more is heard.
-    fn online_until(&self, window_s: u32) -> u32 {
-        self.left().map_or(self.last_life + window_s, |left| left + LEAVE_GRACE_S)
-    }
 }
 
 /// A session as it is written to the checkpoint.
