@@ -49,7 +49,7 @@ pub(super) struct Session {
     pub place: Place,
     pub last_life: u32,
     /// While it is [`LEAVING`]: seconds from the last sign of life until it left.
-    left_after: u16,
+    pub left_after: u16,
     pub flags: u8,
     /// The lowest bits of its page's key: pages without a place of their own are told apart by these.
     pub page_mark: u8,
