@@ -188,9 +188,9 @@ impl<S: Store> Delivery<S> {
     /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
     /// on after the last batch of which the store bore a marker.
     async fn retire_long_gone(&self) -> Result<(), FlushError> {
-        let now_s = self.clock.now().unix_ms / 1000;
         for site in self.sites.all() {
             let known = self.store.writers(&site.key).await?;
+            let Some(now_s) = self.own_seen(&known) else { continue };
             let gone = |(writer, seen): (WriterId, i64)| {
                 (now_s - seen > GONE_S && writer != self.identity.writer).then_some(writer)
             };
@@ -201,6 +201,11 @@ impl<S: Store> Delivery<S> {
             }
         }
         Ok(())
+    }
+
+    /// When this writer was last seen, of those that a store knows: its clock, by which all of them are seen.
+    pub(super) fn own_seen(&self, known: &[(WriterId, i64)]) -> Option<i64> {
+        known.iter().find(|(writer, _)| *writer == self.identity.writer).map(|(_, seen)| *seen)
     }
 
     /// Removes a writer's markers from all sites. How many.

@@ -198,6 +198,11 @@ impl Pages {
         named.is_some()
     }
 
+    /// Something was counted on a day, before this process was there.
+    pub fn note_day(&mut self, day: NaiveDate) {
+        self.latest = self.latest.max(day);
+    }
+
     /// Takes what is pending.
     pub fn seal(&mut self) -> Vec<(Arc<str>, u64)> {
         let Some(hour) = self.hour.take() else { return Vec::new() };

@@ -280,11 +280,10 @@ impl TestApp {
         until("its directory is free", || !footfall::totals::is_in_use(&self.data_dir()));
     }
 
-    /// Stops it, lets time pass, and starts it again. Uptime begins anew, as it does in a new process.
+    /// Stops it, lets time pass, and starts it again on the same machine.
     pub fn restart_after(&mut self, pause: Duration) {
         self.stop();
-        let (clock, hand) = Clock::by_hand(self.clock.now().unix_ms + pause.as_millis() as i64);
-        (self.clock, self.hand) = (clock, hand);
+        self.hand.advance(pause);
         self.begin();
     }
 

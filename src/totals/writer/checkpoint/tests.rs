@@ -69,10 +69,11 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
         prop::collection::vec(any_page(), 0..4),
     )
         .prop_map(|(numbers, last_parts, sites, (online, sessions), ids, figures, pages)| {
-            let (written_ms, segment, offset, applied) = numbers;
+            let (unix_ms, segment, offset, applied) = numbers;
+            let at = Moment { unix_ms, uptime_ms: segment };
             let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
             Checkpoint {
-                written_ms,
+                written: Stamp { at, boot: offset.into() },
                 position: Position { segment, offset },
                 applied,
                 last_parts: last_parts.into_iter().collect(),
@@ -111,7 +112,7 @@ fn encoded(checkpoint: &Checkpoint, at_a_time: usize) -> Vec<u8> {
         end_list(out);
     }
     let (out, of) = (&mut Vec::new(), checkpoint);
-    begin(out, of.written_ms, of.position, of.applied);
+    begin(out, of.written, of.position, of.applied);
     put_some(out, &of.last_parts, put_last_part);
     end_list(out);
     list(out, &of.sites, at_a_time, |out, site| out.put_text(site.as_str()));
