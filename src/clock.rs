@@ -1,21 +1,28 @@
 //! The only reader of wall time. Everything else is handed a [`Moment`].
 //!
 //! A moment carries both clocks, read together: the wall decides civil days and is shown to people;
-//! the monotonic one decides how long ago something was, so that a clock step ends no session.
+//! the monotonic one decides how long ago something was, so that a step of the wall clock ends no session and
+//! deletes nothing. It goes on while the machine is suspended, and from one process to the next until the machine
+//! is started anew: a [`Stamp`] tells a later process when something was.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The uptime at the start. It is not zero, so that sessions from before a restart have times before the start.
+use rustix::time::{ClockId, clock_gettime};
+
+/// The uptime when the machine started. It is not zero, so that sessions from before a start have times before it.
 const ORIGIN_MS: u64 = 90 * 24 * 3600 * 1000;
 
+/// Names the time since the machine was started.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// One reading of both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// Wall time, milliseconds since the Unix epoch.
     pub unix_ms: i64,
-    /// Monotonic time in milliseconds. Comparable within one process only.
+    /// Monotonic time in milliseconds. Comparable until the machine is started anew.
     pub uptime_ms: u64,
 }
 
@@ -26,15 +33,25 @@ impl Moment {
     }
 }
 
+/// A moment for a later process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// The moment.
+    pub at: Moment,
+    /// The start of the machine since which its uptime counts; 0: not known.
+    pub boot: u128,
+}
+
 /// Reads the time: the system's, or one set by hand in tests.
 ///
 /// Between two calls of [`Clock::set_wall`], wall time is calculated from the monotonic clock: a reading costs
 /// one call of the system, and within a second the two cannot drift apart.
 #[derive(Clone)]
 pub struct Clock {
-    /// When the system's clock was made; none of one that is set by hand.
-    origin: Option<std::time::Instant>,
-    /// Both clocks at the origin.
+    /// Whether the dial is moved by hand and not by the system's clock.
+    by_hand: bool,
+    boot: u128,
+    /// Both clocks when the machine started.
     dial: Arc<Dial>,
 }
 
@@ -44,16 +61,24 @@ struct Dial {
 }
 
 impl Dial {
-    fn at(unix_ms: i64) -> Arc<Dial> {
-        Arc::new(Dial { unix_ms: AtomicI64::new(unix_ms), uptime_ms: AtomicU64::new(ORIGIN_MS) })
+    fn at(unix_ms: i64, uptime_ms: u64) -> Arc<Dial> {
+        Arc::new(Dial { unix_ms: AtomicI64::new(unix_ms), uptime_ms: AtomicU64::new(uptime_ms) })
     }
+}
+
+/// Milliseconds since the machine was started, those included in which it was suspended.
+#[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
+fn since_boot_ms() -> u64 {
+    let since = clock_gettime(ClockId::Boottime);
+    since.tv_sec as u64 * 1000 + since.tv_nsec as u64 / 1_000_000
 }
 
 impl Clock {
     /// The clocks of this machine.
-    #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
     pub fn system() -> Self {
-        let clock = Clock { origin: Some(std::time::Instant::now()), dial: Dial::at(0) };
+        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let boot = u128::from_str_radix(&boot.trim().replace('-', ""), 16).unwrap_or(0);
+        let clock = Clock { by_hand: false, boot, dial: Dial::at(0, ORIGIN_MS) };
         clock.set_wall();
         clock
     }
@@ -61,26 +86,50 @@ impl Clock {
     /// Reads the wall clock again. It is called once a second, so that a step is noticed.
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
     pub fn set_wall(&self) {
-        if let Some(origin) = self.origin {
+        if !self.by_hand {
             let since_epoch =
                 std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let at_origin = since_epoch.as_millis() as i64 - origin.elapsed().as_millis() as i64;
-            self.dial.unix_ms.store(at_origin, Ordering::Release);
+            let at_boot = since_epoch.as_millis() as i64 - since_boot_ms() as i64;
+            self.dial.unix_ms.store(at_boot, Ordering::Release);
         }
     }
 
-    /// A clock that moves only when its [`Hand`] is moved; both start at `unix_ms`.
+    /// A clock that moves only when its [`Hand`] is moved; it starts at `unix_ms`. All of these are of one machine,
+    /// which has been up since 1970.
     pub fn by_hand(unix_ms: i64) -> (Self, Hand) {
-        let dial = Dial::at(unix_ms);
-        (Clock { origin: None, dial: dial.clone() }, Hand(dial))
+        let dial = Dial::at(unix_ms, ORIGIN_MS + unix_ms.max(0) as u64);
+        (Clock { by_hand: true, boot: 1, dial: dial.clone() }, Hand(dial))
     }
 
     /// Reads both clocks.
     pub fn now(&self) -> Moment {
-        let elapsed_ms = self.origin.map_or(0, |origin| origin.elapsed().as_millis() as u64);
+        let elapsed_ms = if self.by_hand { 0 } else { since_boot_ms() };
         Moment {
             unix_ms: self.dial.unix_ms.load(Ordering::Acquire) + elapsed_ms as i64,
             uptime_ms: self.dial.uptime_ms.load(Ordering::Acquire) + elapsed_ms,
+        }
+    }
+
+    /// The same for a moment of this process.
+    pub fn stamp(&self, at: Moment) -> Stamp {
+        Stamp { at, boot: self.boot }
+    }
+
+    /// Whether the machine has not been started anew since.
+    pub fn is_of_this_boot(&self, then: Stamp) -> bool {
+        then.boot == self.boot && self.boot != 0
+    }
+
+    /// How long ago something was that another process may have seen, milliseconds. While the machine has not been
+    /// started anew both clocks tell, and the one that says less is believed: what is dropped as too old does not
+    /// come back when the other clock is set right. Else the wall clock alone tells.
+    pub fn since_ms(&self, then: Stamp) -> u64 {
+        let now = self.now();
+        let by_wall = now.unix_ms.saturating_sub(then.at.unix_ms).max(0) as u64;
+        if self.is_of_this_boot(then) {
+            by_wall.min(now.uptime_ms.saturating_sub(then.at.uptime_ms))
+        } else {
+            by_wall
         }
     }
 }
@@ -99,5 +148,37 @@ impl Hand {
     /// Steps the wall clock alone, as an operator or NTP does.
     pub fn step_to(&self, unix_ms: i64) {
         self.0.unix_ms.store(unix_ms, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_goes_on_while_the_machine_is_suspended_and_from_process_to_process() {
+        // The first number of this file counts suspended time too, in hundredths of a second.
+        let up_ms = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let (whole, rest) = text.split(' ').next().unwrap().split_once('.').unwrap();
+            whole.parse::<u64>().unwrap() * 1000 + rest.parse::<u64>().unwrap() * 10
+        };
+        let (before, now, after) = (up_ms(), Clock::system().now().uptime_ms - ORIGIN_MS, up_ms());
+        assert!((before..after + 10).contains(&now), "{before} {now} {after}");
+        assert!(Clock::system().is_of_this_boot(Clock::system().stamp(Moment::default())));
+        assert!(!Clock::system().is_of_this_boot(Stamp::default()));
+    }
+
+    #[test]
+    fn of_two_clocks_the_one_that_says_less_is_believed() {
+        let (clock, hand) = Clock::by_hand(1_000_000);
+        let then = clock.stamp(clock.now());
+        hand.advance(Duration::from_millis(500));
+        assert_eq!(clock.since_ms(then), 500);
+        hand.step_to(9_000_000);
+        assert_eq!(clock.since_ms(then), 500);
+        assert_eq!(clock.since_ms(Stamp { boot: 0, ..then }), 8_000_000);
+        hand.step_to(0);
+        assert_eq!((clock.since_ms(then), clock.since_ms(Stamp { boot: 0, ..then })), (0, 0));
     }
 }

@@ -6,6 +6,7 @@ use std::{io, mem};
 
 use tokio::sync::Notify;
 
+use crate::calendar::Bucket;
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
@@ -52,13 +53,15 @@ pub fn read_back(
     let dir = Arc::new(dir);
     let (identity, now) = (Identity::open(&dir)?, clock.now());
     let losses = Arc::new(Losses::open(&dir, metrics.clone())?);
+    let checkpoint = read_checkpoint(&dir)?;
     let mut found = Recovered {
         tally: Tally::new(config.max_pages, metrics.clone()),
         ids: Ids::new(config.max_ids, now.uptime_ms),
         sessions: &sessions,
         sites: sites.load_full(),
         now,
-        checkpoint: read_checkpoint(&dir)?,
+        elapsed_ms: clock.since_ms(checkpoint.written),
+        checkpoint,
         reach: Position::default(),
         views: 0,
         last_site: None,
@@ -70,11 +73,17 @@ pub fn read_back(
     let after = found.reach.max(found.checkpoint.position).segment;
     let mut log = Segments::open(dir.folder.within("journal"), journal::KIND, after)?;
     found.read_journal(&mut log, &losses)?;
+    // The wall clock may have been ahead before, or be behind now.
+    for hash in found.checkpoint.last_parts.keys() {
+        if let Bucket::Day(day) = hash.bucket {
+            found.tally.note_day(&hash.site, day);
+        }
+    }
     let Recovered { tally, ids, checkpoint, reach: frozen_to, views, .. } = found;
     tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
 
     let lost = |what: &str| losses.record(Cause::Salts, clock.now().unix_ms, "salts", what);
-    let salts = Salts::open(&dir, identity.id_key, lost)?;
+    let salts = Salts::open(&dir, identity.id_key, clock.clone(), lost)?;
     let journal = Journal::open(log, config.journal.clone(), clock.clone(), metrics.clone())?;
     let journal = (config.journal.sync != Sync::Memory).then_some(journal);
     let intake = Intake {
@@ -124,6 +133,8 @@ struct Recovered<'a> {
     sessions: &'a Sessions,
     sites: Arc<Sites>,
     now: Moment,
+    /// Since the checkpoint.
+    elapsed_ms: u64,
     /// The last one, except what has been restored of it; its last parts are those of the outbox too.
     checkpoint: Checkpoint,
     /// Up to where the journal is in batches.
@@ -148,8 +159,7 @@ impl Recovered<'_> {
         pages.retain(|known| !replaced.contains(&known.site));
         let Recovered { tally, checkpoint, now, .. } = self;
         self.sites.iter().for_each(|site| _ = tally.place(site, *now));
-        let written_ms = checkpoint.written_ms;
-        let elapsed_ms = now.unix_ms.saturating_sub(written_ms).max(0) as u64;
+        let (written_ms, elapsed_ms) = (checkpoint.written.at.unix_ms, self.elapsed_ms);
         let places = checkpoint.places(|key| tally.site_id(key));
         let place = |site: usize| places.get(site).copied().flatten();
         let here = |(id, site): (u64, SiteId)| Some((id, place(site.index())?));
@@ -228,15 +238,16 @@ impl Recovered<'_> {
     /// online, its session goes on, its id is known.
     fn take_again(&mut self, record: &Record<'_>, uncounted: bool, unseen: bool) {
         self.views += u64::from(uncounted);
-        let age_ms = self.now.unix_ms.saturating_sub(record.at_ms);
         let Some(site) = self.site_of(record.site, uncounted) else { return };
+        let age_ms = self.age_ms(record.at_ms);
         if unseen
-            && age_ms < ids::REMEMBER_MS as i64
+            && age_ms < ids::REMEMBER_MS
             && let Some(id) = record.id
         {
             self.ids.take_again(id, site);
         }
-        let view = view_of(record, site, self.now);
+        let at = Moment { unix_ms: record.at_ms, uptime_ms: self.now.uptime_ms.saturating_sub(age_ms) };
+        let view = view_of(record, site, at);
         if unseen && self.sites.at(site).is_some() {
             self.sessions.observe_again(view.visitor, site, &view.page, view.at, record.sighting, self.now);
         }
@@ -244,6 +255,16 @@ impl Recovered<'_> {
             let visit = record.sighting == Sighting::Visit;
             self.tally.count_run(&[CountedView { view, visit }], true);
         }
+    }
+
+    /// How long ago a view of after the checkpoint was taken. The wall clock may have been another one then, or be
+    /// another one now: what it says is believed as far as it agrees with the time since the checkpoint.
+    fn age_ms(&self, at_ms: i64) -> u64 {
+        let elapsed_ms = i64::try_from(self.elapsed_ms).unwrap_or(i64::MAX);
+        let now_by_checkpoint = self.checkpoint.written.at.unix_ms.saturating_add(elapsed_ms);
+        let ages = [self.now.unix_ms, now_by_checkpoint].map(|now_ms| now_ms.saturating_sub(at_ms));
+        let agrees = ages.into_iter().find(|age_ms| (0..=elapsed_ms).contains(age_ms));
+        agrees.unwrap_or(ages[0].clamp(0, elapsed_ms)) as u64
     }
 
     /// The place of a site, which one that is not registered is given only for the views to be counted.
@@ -261,8 +282,7 @@ impl Recovered<'_> {
 }
 
 /// A view of the journal as it was taken.
-fn view_of(record: &Record<'_>, site: SiteId, now: Moment) -> Beacon {
-    let age_ms = now.unix_ms.saturating_sub(record.at_ms).max(0) as u64;
+fn view_of(record: &Record<'_>, site: SiteId, at: Moment) -> Beacon {
     let beside = record.beside.map(VisitorId);
     Beacon {
         kind: Kind::View,
@@ -270,7 +290,7 @@ fn view_of(record: &Record<'_>, site: SiteId, now: Moment) -> Beacon {
         page: Page::trusted(site, record.page),
         visitor: record.visitor.map(|today| Visitor { today: VisitorId(today), beside }),
         id: record.id,
-        at: Moment { unix_ms: record.at_ms, uptime_ms: now.uptime_ms.saturating_sub(age_ms) },
+        at,
         hour: record.hour,
     }
 }

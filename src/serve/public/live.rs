@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// keep beacons waiting.
 const STEP: usize = 32;
 
+/// Pages of a site that the store is asked for at a time: anybody can follow as many as he likes.
+const UNKNOWN_AT_A_TIME: usize = 256;
+
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
@@ -52,7 +55,10 @@ pub async fn tell(public: &Public) {
             if !is_registered {
                 public.live.close(&topic);
             } else if let Some(page) = unknown_page(public, &topic) {
-                unknown.entry(topic.site.id).or_default().push(page);
+                let pages = unknown.entry(topic.site.id).or_default();
+                if pages.len() < UNKNOWN_AT_A_TIME {
+                    pages.push(page);
+                }
             } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice()) {
                 topic.set(&snapshot);
             }

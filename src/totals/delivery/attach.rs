@@ -232,10 +232,10 @@ impl<S: Store> Delivery<S> {
     /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
     /// on after the last batch of which the store bore a marker.
     async fn retire_long_gone(&mut self) -> Result<(), FlushError> {
-        let now_s = self.clock.now().unix_ms / 1000;
         for site in self.not_held() {
             let known = self.store.writers(&site.key).await.map_err(FlushError::Store);
             let Some(known) = self.or_held(&site.key, known)? else { continue };
+            let Some(now_s) = self.own_seen(&known) else { continue };
             let gone = |(writer, seen): (WriterId, i64)| {
                 (now_s - seen > GONE_S && writer != self.identity.writer).then_some(writer)
             };
@@ -249,6 +249,11 @@ impl<S: Store> Delivery<S> {
             }
         }
         Ok(())
+    }
+
+    /// When this writer was last seen, of those that a store knows: its clock, by which all of them are seen.
+    pub(super) fn own_seen(&self, known: &[(WriterId, i64)]) -> Option<i64> {
+        known.iter().find(|(writer, _)| *writer == self.identity.writer).map(|(_, seen)| *seen)
     }
 
     /// The day, to within one that a zone may be ahead or behind.

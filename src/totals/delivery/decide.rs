@@ -92,15 +92,16 @@ impl<S: Store> Delivery<S> {
         if *writer == self.identity.writer {
             return Err("this is the writer of this data_dir; `footfall drain` gives it up".into());
         }
-        let mut seen: Option<i64> = None;
+        let (mut seen, mut now_s) = (None, None);
         for site in self.sites.all() {
             let known = self.store.writers(&site.key).await?;
+            now_s = now_s.max(self.own_seen(&known));
             seen = seen.max(known.into_iter().find(|(id, _)| id == writer).map(|(_, seen)| seen));
         }
         let Some(seen) = seen else {
             return Err(format!("the store knows no writer {}", writer.0).into());
         };
-        let ago_s = self.clock.now().unix_ms / 1000 - seen;
+        let ago_s = now_s.unwrap_or(seen) - seen;
         if ago_s < LIVES_S && !force {
             return Err(format!(
                 "writer {} was seen {ago_s} s ago and may live; drain it, or retire it with --force once it is gone \

@@ -79,10 +79,10 @@ impl<S: Store> Delivery<S> {
             day: site.calendar.span(now.unix_ms).hour.day,
         };
         let days: Vec<Today> = self.sites.all().map(day).collect();
-        if days == self.salted {
+        if days == self.salted && !self.salts.still_in_use() {
             return false;
         }
-        let drawn = self.salts.draw(&self.dir, &days);
+        let drawn = self.salts.draw(&self.dir, &days, &self.salted);
         self.metrics.wrote(DataFile::Salts, &drawn);
         if let Err(error) = drawn {
             tracing::warn!(%error, "the salts cannot be written, and are drawn anew with the next turn");

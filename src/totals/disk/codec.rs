@@ -80,6 +80,9 @@ impl<'a> Take<'a> {
     pub fn u64(&mut self) -> Result<u64, Damaged> {
         Ok(u64::from_le_bytes(self.array()?))
     }
+    pub fn u128(&mut self) -> Result<u128, Damaged> {
+        Ok(u128::from_le_bytes(self.array()?))
+    }
     pub fn i64(&mut self) -> Result<i64, Damaged> {
         Ok(i64::from_le_bytes(self.array()?))
     }

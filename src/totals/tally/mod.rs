@@ -265,6 +265,14 @@ impl Tally {
         most > 0
     }
 
+    /// Something was counted of a site on a day: should that come, its buckets do not begin at 0.
+    pub fn note_day(&mut self, site: &SiteKey, day: NaiveDate) {
+        if let Some(site) = self.site_id(site).and_then(|id| self.site(id)) {
+            site.totals.note_day(day);
+            site.pages.note_day(day);
+        }
+    }
+
     /// A batch of which it is not known that the store holds it: read back at start.
     pub fn restore_unapplied(&mut self, batch: &Batch, now: Moment) {
         for sums in &batch.sums {

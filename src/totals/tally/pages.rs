@@ -201,6 +201,11 @@ impl Pages {
         named.is_some()
     }
 
+    /// Something was counted on a day, before this process was there.
+    pub fn note_day(&mut self, day: NaiveDate) {
+        self.latest = self.latest.max(day);
+    }
+
     /// Takes what is pending and sealed.
     pub fn seal(&mut self) -> Vec<(Arc<str>, u64)> {
         self.seal_some(usize::MAX);

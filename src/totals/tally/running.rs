@@ -133,6 +133,11 @@ impl RunningTotals {
         self.latest = self.latest.max(hour.day);
     }
 
+    /// Something was counted on a day, before this process was there.
+    pub fn note_day(&mut self, day: NaiveDate) {
+        self.latest = self.latest.max(day);
+    }
+
     /// Takes the registers that rose.
     pub fn seal(&mut self) -> Registers {
         std::mem::take(&mut self.risen).into_iter().collect()

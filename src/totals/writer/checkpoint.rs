@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! file     magic "footfall" · "c" · format u8 = 2 · body · CRC-32 u32 of all before it
-//! body     written at i64 (Unix ms) · position (segment u64, offset u64) · applied u64
+//! body     written at (Unix ms i64, uptime ms u64, start of the machine u128)
+//!          · position (segment u64, offset u64) · applied u64
 //!          · held sites, (site text, applied to it u64) …
 //!          · last parts, (site text, hash text, id of a part as in `batch`) …
 //!          · sites, text …             all below name a site by its index here
@@ -18,8 +19,8 @@
 //! ```
 //!
 //! It is written piece by piece: what is copied is never in memory as a whole. In format 1, of version 0.1.0, the
-//! checksum stood before the body, a list had one count and no 0 at its end, and there were no held sites, no sites of
-//! ids, no revisions and no data sets.
+//! checksum stood before the body, a list had one count and no 0 at its end, and there were no uptime, no held sites,
+//! no sites of ids, no revisions and no data sets.
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
 //! and journal are complete without it.
@@ -28,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::calendar::{CivilHour, PerPeriod};
+use crate::clock::{Moment, Stamp};
 use crate::ingest::VisitorId;
 use crate::sessions::{Export, Exported};
 use crate::sites::{SiteId, SiteKey};
@@ -60,7 +62,7 @@ pub struct KnownPage {
 /// written; on reading, translate with [`Checkpoint::places`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    pub written_ms: i64,
+    pub written: Stamp,
     pub position: Position,
     pub applied: u64,
     /// Sites that are held, and the last batch of which each has all.
@@ -74,9 +76,11 @@ pub struct Checkpoint {
 }
 
 /// Begins the bytes of a checkpoint: all before the lists.
-pub fn begin(out: &mut impl Put, written_ms: i64, position: Position, applied: u64) {
+pub fn begin(out: &mut impl Put, written: Stamp, position: Position, applied: u64) {
     out.put(MAGIC);
-    out.put_i64(written_ms);
+    out.put_i64(written.at.unix_ms);
+    out.put_u64(written.at.uptime_ms);
+    out.put(&written.boot.to_le_bytes());
     out.put_u64(position.segment);
     out.put_u64(position.offset);
     out.put_u64(applied);
@@ -161,10 +165,11 @@ impl Checkpoint {
             let (id, site) = (take.u64()?, if is_first { 0 } else { take.varint()? });
             Ok((id, SiteId(site as u16)))
         };
-        let written_ms = take.instant()?;
+        let unix_ms = take.instant()?;
+        let (uptime_ms, boot) = if is_first { (0, 0) } else { (take.u64()?, take.u128()?) };
         let position = take.position()?;
         let checkpoint = Checkpoint {
-            written_ms,
+            written: Stamp { at: Moment { unix_ms, uptime_ms }, boot },
             position,
             applied: take.at_most(MAX_SEQUENCE)?,
             held: if is_first {

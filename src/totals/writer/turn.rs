@@ -397,8 +397,11 @@ impl<S: Store> Writer<S> {
             tracing::warn!(%error, "what was set aside for a site cannot be deleted");
         }
         let first = self.delivery.outbox.first_kept().unwrap_or(0);
-        let now_ms = self.shared.clock.now().unix_ms;
-        let recent = Calendar::utc().span(now_ms.saturating_sub(LAST_PARTS_KEPT_MS)).hour.day;
+        // Before the oldest batch that is kept: the wall clock may be ahead just now, and what is forgotten is not
+        // learned again.
+        let Some(oldest_ms) = self.delivery.outbox.oldest_ms() else { return };
+        let oldest_ms = oldest_ms.min(self.shared.clock.now().unix_ms);
+        let recent = Calendar::utc().span(oldest_ms.saturating_sub(LAST_PARTS_KEPT_MS)).hour.day;
         self.delivery.last_parts.retain(|hash, last| {
             let is_over = matches!(hash.bucket, Bucket::Hour(day, ..) | Bucket::Day(day) if day < recent);
             last.sequence >= first || !is_over
@@ -414,7 +417,7 @@ impl<S: Store> Writer<S> {
         let now = self.shared.clock.now();
         let mut file = self.dir.folder.begin_replacing(checkpoint::FILE)?;
         let out = &mut file;
-        checkpoint::begin(out, now.unix_ms, position, self.delivery.outbox.applied());
+        checkpoint::begin(out, self.shared.clock.stamp(now), position, self.delivery.outbox.applied());
         checkpoint::put_some(out, self.delivery.outbox.held(), checkpoint::put_held);
         checkpoint::end_list(out);
         checkpoint::put_some(out, &self.delivery.last_parts, checkpoint::put_last_part);

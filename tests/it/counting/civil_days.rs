@@ -424,3 +424,70 @@ fn killed_over_a_change_of_summer_time_each_view_stays_in_its_hour_and_day() {
         assert_eq!(stored_hours(&app, hours), sent, "{hours:?}");
     }
 }
+/// Twenty readers are twenty visits, visitors and online; the salts are those of so many days.
+#[track_caller]
+fn twenty_read(app: &TestApp, salts: usize) {
+    (0..20).for_each(|reader| app.take(&view("/a").by(reader)));
+    let (shown, counters) = (views(app), app.counters());
+    assert_eq!(shown["day"], counters["views"]["all"], "{shown} {counters}");
+    let counted = ["visits", "visitors"].map(|figure| counters[figure]["day"].as_u64());
+    assert_eq!((counted, app.online()), ([Some(20); 2], 20), "{counters}");
+    let kept = std::fs::read_to_string(app.data_dir().join("salts")).unwrap();
+    assert_eq!(
+        kept.lines().filter(|line| line.contains(" shared ") || line.contains(" drawn ")).count(),
+        salts
+    );
+}
+
+/// The salts of a day are there: the writer has looked at the clock.
+fn until_drawn(app: &TestApp, day: &str) {
+    let path = app.data_dir().join("salts");
+    until("the salts of the day are drawn", || std::fs::read_to_string(&path).unwrap().contains(day));
+}
+
+#[test]
+fn a_wall_clock_that_is_wrong_for_a_moment_makes_no_reader_another_one() {
+    let redis = RedisServer::start();
+    let moment = Duration::from_secs(14);
+    for setup in [Setup::default(), Setup::default().store(&redis.url())] {
+        for (wrong, drawn) in [("2023-09-18", "2023-09-19"), ("2023-09-12", "2023-09-13")] {
+            for restarts in [[false, false], [true, false], [false, true]] {
+                redis.client().ask(&[b"FLUSHALL"]);
+                let mut app = TestApp::start(setup.clone());
+                twenty_read(&app, 2);
+                app.step_to(&format!("{wrong}T08:19:00+07:00"));
+                until_drawn(&app, drawn);
+                match restarts[0] {
+                    true => app.restart_after(moment),
+                    false => app.pass(moment),
+                }
+                app.step_to("2023-09-15T08:19:28+07:00");
+                if restarts[1] {
+                    app.restart_after(moment);
+                }
+                twenty_read(&app, 4);
+                // What was drawn for a wrong day goes when it was not used for two days.
+                app.pass(Duration::from_secs(49 * 3600));
+                let kept = || std::fs::read_to_string(app.data_dir().join("salts")).unwrap();
+                until("old salts are gone", || !kept().contains(drawn));
+            }
+        }
+    }
+}
+
+#[test]
+fn salts_are_gone_two_days_after_their_day() {
+    let mut app = TestApp::start_at("2023-09-15T23:50:00+07:00", Setup::default());
+    let kept = |app: &TestApp, day: &str| {
+        std::fs::read_to_string(app.data_dir().join("salts")).unwrap().contains(day)
+    };
+    app.pass(20 * MINUTE);
+    until_drawn(&app, "2023-09-17");
+    for hours in [10, 37] {
+        app.restart_after(hours * 60 * MINUTE);
+        assert!(kept(&app, "2023-09-15"), "after {hours} hours");
+    }
+    app.restart_after(60 * MINUTE);
+    until("it is gone", || !kept(&app, "2023-09-15"));
+    assert!(kept(&app, "2023-09-16") && kept(&app, "2023-09-18"));
+}

@@ -1,6 +1,6 @@
 //! Who applies batches: copies of one directory on one Redis, instances that are drained, writers that are gone.
 
-use crate::support::harness::Setup;
+use crate::support::harness::{Setup, TestApp};
 use crate::support::servers::{RedisServer, Reply};
 use crate::support::service::Service;
 use crate::support::wait::until;
@@ -257,4 +257,21 @@ fn writers_that_came_and_went_leave_the_hashes_as_they_were() {
     client.ask(&[b"DEL", day.as_bytes()]);
     service.read(2);
     until_stored(&redis, 5, &[&service]);
+}
+
+/// An instance whose clock is far ahead takes no living writer for gone: they are seen by the clock of Redis.
+#[test]
+fn a_clock_that_is_ahead_retires_nobody() {
+    let redis = RedisServer::start();
+    let mut client = redis.client();
+    let Reply::Array(time) = client.ask(&[b"TIME"]) else { panic!() };
+    let now: i64 = time[0].clone().text().parse().unwrap();
+    let meta = b"footfall:{lamdong}:meta";
+    for (field, days) in [(&b"writer:lately"[..], 30), (b"writer:gone", 41)] {
+        client.ask(&[b"HSET", meta, field, (now - days * 86_400).to_string().as_bytes()]);
+    }
+    let app = TestApp::start_at("2090-06-01T08:19:00+07:00", Setup::default().store(&redis.url()));
+    app.until_stale(false);
+    assert_eq!(client.ask(&[b"HEXISTS", meta, b"writer:gone"]).int(), 0);
+    assert_eq!(client.ask(&[b"HEXISTS", meta, b"writer:lately"]).int(), 1);
 }

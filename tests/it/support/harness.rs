@@ -280,7 +280,7 @@ impl TestApp {
         until("its directory is free", || !footfall::totals::is_in_use(&self.data_dir()));
     }
 
-    /// Stops it, lets time pass, and starts it again. Uptime begins anew, as it does in a new process.
+    /// Stops it, lets time pass, and starts it again on the same machine.
     pub fn restart_after(&mut self, pause: Duration) {
         self.stop();
         self.begin_after(pause);
@@ -298,8 +298,7 @@ impl TestApp {
     }
 
     fn begin_after(&mut self, pause: Duration) {
-        let (clock, hand) = Clock::by_hand(self.clock.now().unix_ms + pause.as_millis() as i64);
-        (self.clock, self.hand) = (clock, hand);
+        self.hand.advance(pause);
         self.begin();
     }
 

@@ -226,3 +226,43 @@ async fn a_ping_or_a_leave_after_a_view_that_waits_is_the_later_sign() {
     assert_eq!([0, 1, 2].map(|page| online(&run, page)), [0, 1, 0]);
     run.end().await;
 }
+
+/// Sessions and ids are as old as they are, whatever the wall clock says at the start, or said before.
+#[tokio::test]
+async fn a_wall_clock_that_was_set_ends_no_session_and_forgets_no_id() {
+    const DAYS_MS: i64 = 3 * 24 * 3_600_000;
+    for (then_ms, now_ms) in [(0, DAYS_MS), (0, -DAYS_MS), (DAYS_MS, 0), (-DAYS_MS, 0), (DAYS_MS, DAYS_MS)] {
+        let mut run = Replayed::new().await;
+        for sign in [
+            Sign::View { who: 1, page: 0, id: Some(1) },
+            Sign::Checkpoint,
+            Sign::Pass { seconds: 60 },
+            Sign::View { who: 2, page: 0, id: None },
+            Sign::Written,
+        ] {
+            run.sign(sign).await;
+        }
+        run.hand.step_to(run.clock.now().unix_ms + then_ms);
+        run.sign(Sign::View { who: 3, page: 0, id: Some(3) }).await;
+        run.sign(Sign::Written).await;
+        run.sign(Sign::Pass { seconds: 14 }).await;
+        let before = run.visits(&run.process);
+        run.hand.step_to(run.clock.now().unix_ms - then_ms + now_ms);
+        let fresh = tempfile::tempdir().unwrap();
+        copy(run.dir.path(), fresh.path());
+        let next = start(DataDir::open(fresh.path()).unwrap(), fresh.path(), &run.clock).await;
+        let after = run.visits(&next);
+        let is_near = |(visitor, age_s): (&u64, &u32)| after[visitor].abs_diff(*age_s) <= 74;
+        assert!(before.len() == 3 && before.iter().all(is_near), "{before:?} {after:?}");
+        if now_ms > 0 && [0, now_ms].contains(&then_ms) {
+            assert_eq!(before, after);
+        }
+        for id in [1, 3] {
+            let again = run.beacon(Kind::View, id, 0, Some(id));
+            next.totals.take(again).unwrap().await.unwrap();
+        }
+        assert_eq!(next.outcomes(), (0, 2));
+        next.end().await;
+        run.process.end().await;
+    }
+}

@@ -72,10 +72,11 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
         prop::collection::vec(any_page(), 0..4),
     )
         .prop_map(|(numbers, last_parts, (sites, held), (online, sessions), ids, figures, pages)| {
-            let (written_ms, segment, offset, applied) = numbers;
+            let (unix_ms, segment, offset, applied) = numbers;
+            let at = Moment { unix_ms, uptime_ms: segment };
             let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
             Checkpoint {
-                written_ms,
+                written: Stamp { at, boot: offset.into() },
                 position: Position { segment, offset },
                 applied,
                 held,
@@ -115,7 +116,9 @@ fn encoded(checkpoint: &Checkpoint, at_a_time: usize) -> Vec<u8> {
         end_list(out);
     }
     let (out, of) = (&mut Vec::new(), checkpoint);
-    begin(out, of.written_ms, of.position, of.applied);
+    begin(out, of.written, of.position, of.applied);
+    put_some(out, &of.held, put_held);
+    end_list(out);
     put_some(out, &of.last_parts, put_last_part);
     end_list(out);
     list(out, &of.sites, at_a_time, |out, site| out.put_text(site.as_str()));
