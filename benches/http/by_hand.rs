@@ -23,6 +23,7 @@ pub const LONGEST_TURN: &str = "longest turn";
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
 /// Times the turns of the event loop that it runs on: it has its turn once in each, and so the loop never sleeps.
+#[expect(clippy::disallowed_methods, reason = "not the machine's time, but that of a thread")]
 async fn time_turns() -> bool {
     let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
     loop {
