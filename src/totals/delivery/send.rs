@@ -206,11 +206,12 @@ impl<S: Store> Delivery<S> {
     }
 
     async fn note_calendars(&mut self) -> Result<bool, FlushError> {
-        if self.calendars_noted {
+        let generation = Some(self.store.generation());
+        if self.calendars_noted == generation {
             return Ok(false);
         }
         let changed = calendars::note(&self.store, &self.sites, self.clock.now()).await?;
-        self.calendars_noted = true;
+        self.calendars_noted = generation;
         Ok(changed)
     }
 }
