@@ -125,7 +125,7 @@ impl<S: Store> Delivery<S> {
         self.held.remove(site);
         self.outbox.release(site);
         // Its calendar may not be noted yet.
-        self.calendars_noted = false;
+        self.calendars_noted = None;
         Ok(())
     }
 }

@@ -247,7 +247,8 @@ impl<S: Store> Delivery<S> {
     }
 
     async fn note_calendars(&mut self) -> Result<bool, FlushError> {
-        if self.calendars_noted {
+        let generation = Some(self.store.generation());
+        if self.calendars_noted == generation {
             return Ok(false);
         }
         let mut changed = false;
@@ -255,7 +256,7 @@ impl<S: Store> Delivery<S> {
             let noted = calendars::note(&self.store, &site, self.clock.now()).await;
             changed |= self.or_held(&site.key, noted.map_err(FlushError::Store))?.unwrap_or(false);
         }
-        self.calendars_noted = true;
+        self.calendars_noted = generation;
         Ok(changed)
     }
 }

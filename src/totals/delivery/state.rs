@@ -75,8 +75,8 @@ pub struct Delivery<S> {
     pub(super) salted: Vec<Today>,
     /// Visitors of running days are told apart by the salts that were drawn.
     pub serves: bool,
-    /// The store knows the calendars of `sites`.
-    pub calendars_noted: bool,
+    /// The store's generation that was told the calendars of `sites`: one that went back may not know them.
+    pub calendars_noted: Option<u64>,
     /// The batch added last, if it is the next to be sent: saves reading it back.
     pub(super) fresh: Option<Batch>,
     /// What in the settings of the store's server endangers counts.
@@ -124,7 +124,7 @@ impl<S: Store> Delivery<S> {
             since: HashMap::new(),
             salted: Vec::new(),
             serves: false,
-            calendars_noted: false,
+            calendars_noted: None,
             fresh: None,
             concerns: Vec::new(),
             clock,

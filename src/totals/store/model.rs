@@ -1,5 +1,9 @@
-//! A store in memory for tests: it keeps the contract in the plainest form, and it fails, falls silent,
-//! vanishes and goes back in time when it is told to.
+//! A store in memory for tests: it keeps the contract in the plainest form, and it fails, falls silent, is
+//! slow, vanishes and goes back in time when it is told to.
+//!
+//! A call that a fault befalls is done in two steps, and in between others may do what they like. Where its
+//! caller has not waited for the second one (it gave the call up, or ended), that step is still on its way and
+//! lands when the test says so, also after later calls.
 //!
 //! It remembers every state it was ever in, and of each hash the parts that were applied to it: one that
 //! is applied a second time is the promise under test broken, and is noted.
@@ -10,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::contract::{
     Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, WriterId, check,
@@ -19,7 +23,7 @@ use super::dump::{Fields, Fill, RETIRED, StoredName};
 use super::embedded::Snapshot;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
+use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// The store. Clones are connections to the same one.
@@ -45,8 +49,8 @@ impl Clone for Model {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// A call fell silent.
-    silence: Notify,
+    /// A fault befell a call that is under way.
+    befallen: Notify,
 }
 
 #[derive(Default)]
@@ -54,6 +58,11 @@ struct State {
     data: Data,
     past: Vec<Data>,
     fault: Option<Fault>,
+    /// What befell the call that was last told of.
+    last: Option<Ends>,
+    /// Second steps of calls that nobody waits for any more, or not yet, by their numbers.
+    late: BTreeMap<u64, Late>,
+    second_steps: u64,
     down: bool,
     /// Sites whose data it refuses.
     spoiled: BTreeSet<SiteKey>,
@@ -63,6 +72,8 @@ struct State {
     /// A call on a connection from before it went back fails; else it is made again without a word.
     cuts: bool,
 }
+
+type Late = Box<dyn FnOnce(&mut State) + Send>;
 
 /// What a store holds.
 #[derive(Clone, Default)]
@@ -95,11 +106,37 @@ pub struct Hash {
 pub struct Fault {
     /// So many calls pass before it.
     pub calls: u32,
-    /// So many parts of the call are applied (of a call that has fewer: all, and its answer is lost).
+    /// So many parts of the call are applied in its first step (of a call that has fewer: all).
     pub parts: usize,
-    /// No answer ever comes; else the call fails.
-    pub silent: bool,
+    pub ends: Ends,
 }
+
+/// How a call ends that a fault befalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ends {
+    /// It fails after the first step.
+    Failing,
+    /// No answer ever comes; its second step is on its way.
+    Silent,
+    /// Its second step is done when others have done what they like.
+    Slow,
+    /// Its caller waits as long as it may; its second step is on its way.
+    GivenUp,
+}
+
+/// How much of the store goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Back {
+    /// All, as a server does that is started anew.
+    Whole,
+    /// The same, to the middle of a call: some hashes had it, others not.
+    Within,
+    /// One hash, which no connection notices.
+    Hash,
+}
+
+/// How long a caller waits.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Model {
     /// Plans a fault, in place of one that was planned before.
@@ -126,9 +163,22 @@ impl Model {
         refused.map_or(Ok(()), |hash| Err(StoreError::refused(format!("{} {hash} is spoiled", hash.site))))
     }
 
-    /// Waits until a call falls silent.
-    pub async fn silent(&self) {
-        self.shared.silence.notified().await;
+    /// Waits until a fault befalls a call that goes on, or would. How it will end.
+    pub async fn befallen(&self) -> Ends {
+        self.shared.befallen.notified().await;
+        self.state().last.expect("it befell a call")
+    }
+
+    /// Calls whose second step is on its way.
+    pub fn late(&self) -> usize {
+        self.state().late.len()
+    }
+
+    /// One of the calls that are on their way lands.
+    pub fn land(&self, index: usize) {
+        let mut state = self.state();
+        let number = *state.late.keys().nth(index).expect("one of them");
+        state.land(number);
     }
 
     /// Calls that were made of it.
@@ -141,20 +191,42 @@ impl Model {
         self.state().past.len()
     }
 
-    /// Goes back to a state it was in, as a server does that is started anew: its connections are new ones,
-    /// and `cuts` says whether the next call on each notices. What it was until now is remembered, too.
-    pub fn go_back(&self, to: usize, cuts: bool) {
+    /// Goes back to a state it was in. Where a server is started anew its connections are new ones, and `cuts`
+    /// says whether the next call on each notices, and whether what was on its way is gone. `pick(n)` chooses one
+    /// of n. What it was until now is remembered, too.
+    pub fn go_back(&self, to: usize, back: Back, cuts: bool, mut pick: impl FnMut(usize) -> usize) {
         let mut state = self.state();
-        let earlier = state.past[to].clone();
-        let now = std::mem::replace(&mut state.data, earlier);
+        let (now, earlier) = (state.data.clone(), state.past[to].clone());
+        let later = state.past.get(to + 1).unwrap_or(&now).clone();
+        state.data = match back {
+            Back::Whole => earlier,
+            Back::Within => {
+                let mut data = earlier.clone();
+                let some = later.unlike(&earlier).into_iter().filter(|_| pick(2) == 0);
+                some.for_each(|name| data.take(&name, &later));
+                data
+            }
+            Back::Hash => {
+                let (mut data, names) = (now.clone(), now.unlike(&earlier));
+                let one = (!names.is_empty()).then(|| pick(names.len()));
+                one.into_iter().for_each(|one| data.take(&names[one], &earlier));
+                data
+            }
+        };
         state.past.push(now);
-        state.went_back += 1;
-        state.cuts = cuts;
+        if back != Back::Hash {
+            state.went_back += 1;
+            state.cuts = cuts;
+            if cuts {
+                state.late.clear();
+            }
+        }
     }
 
     /// Is empty. What it held, and how many states it had been in.
     pub fn vanish(&self) -> (Data, usize) {
         let mut state = self.state();
+        state.late.clear();
         (std::mem::take(&mut state.data), state.past.len())
     }
 
@@ -196,33 +268,84 @@ impl Model {
         }
     }
 
-    async fn ends(&self, fault: Fault) -> StoreError {
-        if fault.silent {
-            self.shared.silence.notify_one();
-            std::future::pending::<()>().await;
+    /// The second step of a call, if no fault befalls it or the caller sees it done.
+    async fn second<T: Send + 'static>(
+        &self,
+        fault: Option<Fault>,
+        step: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Some(Fault { ends, .. }) = fault else { return Ok(step(&mut self.state())) };
+        if ends == Ends::Failing {
+            return Err(away());
         }
-        away()
+        let (tell, told) = oneshot::channel();
+        let number = {
+            let mut state = self.state();
+            (state.second_steps, state.last) = (state.second_steps + 1, Some(ends));
+            let number = state.second_steps;
+            state.late.insert(number, Box::new(move |state| _ = tell.send(step(state))));
+            number
+        };
+        self.shared.befallen.notify_one();
+        // Whoever waits for that does what it likes before this is polled again.
+        tokio::task::yield_now().await;
+        match ends {
+            Ends::Silent => std::future::pending().await,
+            Ends::GivenUp => tokio::time::sleep(TIMEOUT).await,
+            _ => self.state().land(number),
+        }
+        // A call that was given up may have landed meanwhile: its answer is lost.
+        if ends == Ends::Slow { told.await.map_err(|_| away()) } else { Err(away()) }
     }
 
-    /// A call that changes nothing that a marker guards.
-    async fn call<T>(&self, work: impl FnOnce(&mut Data) -> T) -> Result<T, StoreError> {
+    /// A call that no marker guards: it has one step, the first or the second.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Data) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
         match self.befalls()? {
-            Some(fault) if fault.parts == 0 => Err(self.ends(fault).await),
-            Some(fault) => {
-                work(&mut self.state().data);
-                Err(self.ends(fault).await)
+            Some(fault) if fault.parts > 0 => {
+                let done = work(&mut self.state().data);
+                self.second(Some(fault), |_| done).await
             }
-            None => Ok(work(&mut self.state().data)),
+            fault => self.second(fault, |state| work(&mut state.data)).await,
+        }
+    }
+}
+
+impl State {
+    fn land(&mut self, number: u64) {
+        if let Some(late) = self.late.remove(&number) {
+            late(self);
         }
     }
 
-    /// Whether a site's data is what this connection attached to.
-    fn holds(&self, data: &Data, site: &SiteKey, writer: &WriterId) -> Result<(), StoreError> {
-        let Some((dataset, run)) = self.claims.lock().unwrap().get(site).cloned() else { return Ok(()) };
-        let bearer = data.bearers.get(&(site.clone(), writer.clone()));
-        let same = data.sites.get(site).is_some_and(|(held, _)| *held == dataset);
-        let ours = run.is_none_or(|run| bearer == Some(&run));
-        if same && ours { Ok(()) } else { Err(StoreError::Detached) }
+    fn apply(
+        &mut self,
+        claims: &HashMap<SiteKey, Held>,
+        writer: &WriterId,
+        parts: &[Part],
+        sketches: Vec<SketchPart>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let before = self.data.clone();
+        let sites = sketches.iter().map(|sketch| &sketch.name.site);
+        sites.into_iter().try_for_each(|site| self.data.is_held(claims, site, writer))?;
+        for SketchPart { name, registers } in sketches {
+            let sketch = Arc::make_mut(self.data.sketches.entry(name).or_default());
+            for (index, rank) in registers {
+                let held = sketch.entry(index).or_default();
+                *held = rank.max(*held);
+            }
+        }
+        let mut apply = |part: &Part| {
+            self.data.is_held(claims, &part.hash.site, writer)?;
+            self.data.apply(writer, part)
+        };
+        let outcomes = parts.iter().map(&mut apply).collect::<Result<Vec<_>, _>>()?;
+        if outcomes.contains(&Outcome::Applied) {
+            self.past.push(before);
+        }
+        Ok(outcomes)
     }
 }
 
@@ -255,7 +378,8 @@ impl Store for Model {
         claim: &Claim,
     ) -> Result<Attached, StoreError> {
         let proposed = claim.birth.clone().unwrap_or_else(|| random::id().into());
-        let attached = self.call(|data| data.attach(site, writer, today, claim, proposed)).await?;
+        let (key, by, claimed) = (site.clone(), writer.clone(), claim.clone());
+        let attached = self.call(move |data| data.attach(&key, &by, today, &claimed, proposed)).await?;
         if matches!(attached.standing, Standing::Born | Standing::Ours) {
             let run = claim.runs.last().map(|run| run.id.clone());
             self.claims.lock().unwrap().insert(site.clone(), (attached.dataset.clone(), run));
@@ -268,7 +392,8 @@ impl Store for Model {
     }
 
     async fn retire(&self, site: &SiteKey, writers: &[WriterId], _: NaiveDate) -> Result<u64, StoreError> {
-        self.call(|data| writers.iter().map(|writer| data.retire(site, writer)).sum()).await
+        let (site, writers) = (site.clone(), writers.to_vec());
+        self.call(move |data| writers.iter().map(|writer| data.retire(&site, writer)).sum()).await
     }
 
     async fn note_calendar(
@@ -297,46 +422,28 @@ impl Store for Model {
     ) -> Result<Vec<Outcome>, StoreError> {
         check(&parts)?;
         let fault = self.befalls()?;
+        let (claims, writer) = (self.claims.lock().unwrap().clone(), writer.clone());
         let reached = fault.map_or(parts.len(), |fault| fault.parts.min(parts.len()));
         // The sites before it have their parts, as those of Redis do.
         let spoiled = parts.iter().position(|part| self.accepts([&part.hash].into_iter()).is_err());
-        let reached = spoiled.map_or(reached, |spoiled| spoiled.min(reached));
-        let outcomes = {
-            let mut state = self.state();
-            let before = state.data.clone();
-            let sites = sketches.iter().map(|sketch| &sketch.name.site);
-            sites.into_iter().try_for_each(|site| self.holds(&state.data, site, writer))?;
-            for SketchPart { name, registers } in sketches {
-                let sketch = Arc::make_mut(state.data.sketches.entry(name).or_default());
-                for (index, rank) in registers {
-                    let held = sketch.entry(index).or_default();
-                    *held = rank.max(*held);
-                }
-            }
-            let mut apply = |part: &Part| {
-                self.holds(&state.data, &part.hash.site, writer)?;
-                state.data.apply(writer, part)
-            };
-            let outcomes = parts.iter().take(reached).map(&mut apply).collect::<Result<Vec<_>, _>>()?;
-            if outcomes.contains(&Outcome::Applied) {
-                state.past.push(before);
-            }
-            outcomes
-        };
-        match fault {
-            Some(fault) => Err(self.ends(fault).await),
-            None => self.accepts(parts.iter().map(|part| &part.hash)).map(|()| outcomes),
-        }
+        let (most, accepted) =
+            (spoiled.unwrap_or(parts.len()), self.accepts(parts.iter().map(|part| &part.hash)));
+        let reached = reached.min(most);
+        let first = self.state().apply(&claims, &writer, &parts[..reached], sketches)?;
+        let rest = move |state: &mut State| state.apply(&claims, &writer, &parts[reached..most], Vec::new());
+        let outcomes = [first, self.second(fault, rest).await??].concat();
+        accepted.map(|()| outcomes)
     }
 
     async fn read(&self, writer: &WriterId, queries: Vec<Query>) -> Result<Vec<Found>, StoreError> {
         // A marker can be read.
         self.accepts(queries.iter().filter(|query| !query.fields.is_empty()).map(|query| &query.hash))?;
-        self.call(|data| {
+        let writer = writer.clone();
+        self.call(move |data| {
             let answer = |query: &Query| {
                 let hash = data.hashes.get(&query.hash);
                 let sum = |field| hash.and_then(|hash| hash.sums.get(field)).copied();
-                let marker = hash.and_then(|hash| hash.markers.get(writer)).copied();
+                let marker = hash.and_then(|hash| hash.markers.get(&writer)).copied();
                 let revision = hash.map_or(0, |hash| hash.revision);
                 Found { marker, sums: query.fields.iter().map(sum).collect(), revision }
             };
@@ -346,12 +453,12 @@ impl Store for Model {
     }
 
     async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {
-        self.call(|data| names.iter().map(|name| data.sketch(name)).collect()).await
+        self.call(move |data| names.iter().map(|name| data.sketch(name)).collect()).await
     }
 
     async fn visitors(&self, names: Vec<HashName>) -> Result<Vec<u64>, StoreError> {
         let of = |data: &Data, name: &HashName| data.sketch(name).map_or(0, |sketch| sketch.estimate());
-        self.call(|data| names.iter().map(|name| of(data, name)).collect()).await
+        self.call(move |data| names.iter().map(|name| of(data, name)).collect()).await
     }
 
     async fn salt(
@@ -361,7 +468,8 @@ impl Store for Model {
         proposed: [u8; 16],
         _keep: Duration,
     ) -> Result<[u8; 16], StoreError> {
-        self.call(|data| *data.salts.entry((site.clone(), day)).or_insert(proposed)).await
+        let place = (site.clone(), day);
+        self.call(move |data| *data.salts.entry(place).or_insert(proposed)).await
     }
 }
 
@@ -419,6 +527,39 @@ impl Data {
         Attached { dataset, since, standing, fork }
     }
 
+    /// Whether a site's data is what a connection attached to.
+    fn is_held(
+        &self,
+        claims: &HashMap<SiteKey, Held>,
+        site: &SiteKey,
+        writer: &WriterId,
+    ) -> Result<(), StoreError> {
+        let Some((dataset, run)) = claims.get(site) else { return Ok(()) };
+        let bearer = self.bearers.get(&(site.clone(), writer.clone()));
+        let same = self.sites.get(site).is_some_and(|(held, _)| held == dataset);
+        let ours = run.as_ref().is_none_or(|run| bearer == Some(run));
+        if same && ours { Ok(()) } else { Err(StoreError::Detached) }
+    }
+
+    /// The hashes that differ from those of another state.
+    fn unlike(&self, other: &Data) -> Vec<HashName> {
+        let same = |name: &HashName| match (self.hashes.get(name), other.hashes.get(name)) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        let names: BTreeSet<&HashName> = self.hashes.keys().chain(other.hashes.keys()).collect();
+        names.into_iter().filter(|name| !same(name)).cloned().collect()
+    }
+
+    /// Takes a hash from another state, with the sketch that stands beside it.
+    fn take(&mut self, name: &HashName, from: &Data) {
+        set(&mut self.hashes, name, from.hashes.get(name));
+        if name.kind == HashKind::Sums {
+            let sketch = HashName { kind: HashKind::Visitors, ..name.clone() };
+            set(&mut self.sketches, &sketch, from.sketches.get(&sketch));
+        }
+    }
+
     fn retire(&mut self, site: &SiteKey, writer: &WriterId) -> u64 {
         let of_site = self.hashes.iter_mut().filter(|(name, _)| name.site == *site);
         let gone: Vec<PartId> =
@@ -462,6 +603,13 @@ impl Data {
         hash.revision =
             part.revision.map_or(hash.revision, |revision| revision.max(hash.revision + 1).min(MAX_SUM));
         Ok(Outcome::Applied)
+    }
+}
+
+fn set<T: Clone>(map: &mut BTreeMap<HashName, T>, name: &HashName, value: Option<&T>) {
+    match value {
+        Some(value) => _ = map.insert(name.clone(), value.clone()),
+        None => _ = map.remove(name),
     }
 }
 

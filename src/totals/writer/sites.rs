@@ -22,7 +22,7 @@ impl<S: Store> Writer<S> {
         let answer = placed.map(Arc::new);
         if let Ok(sites) = &answer {
             self.delivery.sites = sites.clone();
-            self.delivery.calendars_noted = false;
+            self.delivery.calendars_noted = None;
             self.shared.metrics.sites.register(sites);
             // The store is attached anew, and asked for the new ones: all instances begin with the same.
             self.draw_salts();

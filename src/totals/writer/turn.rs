@@ -458,6 +458,10 @@ impl<S: Store> Writer<S> {
         if self.shared.intake.groups().1 != undone {
             return Ok(None);
         }
+        if let Some(journal) = &self.shared.intake.journal {
+            // It tells of visits, visitors and ids of views, which a power cut must not take and leave it.
+            journal.synced_to(journal.ask_sync()).await;
+        }
         file.finish()?;
         Ok(Some(position))
     }

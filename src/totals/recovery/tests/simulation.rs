@@ -1,16 +1,18 @@
 //! The way from an accepted view to the store over seeded schedules: real journal, real outbox, real writer
-//! and real recovery over a store that fails, falls silent, vanishes and goes back in time as the schedule
-//! says, and processes that are killed in the middle of what they do. One thread, time that stands
-//! still unless it is moved: a seed makes the same run again.
+//! and real recovery over a store that fails, falls silent, is slow, vanishes and goes back in time as the
+//! schedule says, and processes that are killed in the middle of what they do. While a call of the store is under
+//! way views come, time passes, and calls that were given up land. One thread, time that stands still unless it is
+//! moved: a seed makes the same run again.
 //!
 //! `FOOTFALL_SEEDS=200000` runs more seeds than usual, from 0; `FOOTFALL_SEED=17` runs one and prints
 //! its steps.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::calendar::Bucket;
-use crate::totals::store::model::{Data, Fault, Model};
+use crate::calendar::{Bucket, PerPeriod};
+use crate::totals::store::model::{Back, Data, Ends, Fault, Model};
 use dice::Dice;
 
 #[path = "../../../../tests/it/support/dice.rs"]
@@ -62,8 +64,10 @@ enum Act {
         is_spoiled: bool,
     },
     GoBack {
+        how: Back,
         cuts: bool,
     },
+    Land,
     Vanish,
     Return,
     Kill,
@@ -84,6 +88,9 @@ struct Accepted {
 
 struct Instance {
     dir: tempfile::TempDir,
+    /// What runs, which takes views whatever its writer does.
+    totals: Option<Arc<Totals>>,
+    /// None while its writer is at work.
     process: Option<Process>,
     clock: Clock,
     hand: Hand,
@@ -98,6 +105,7 @@ struct Instance {
 struct World {
     dice: Dice,
     kind: Kind,
+    talks: bool,
     model: Model,
     sites: Arc<Registry>,
     metrics: Arc<Metrics>,
@@ -107,8 +115,14 @@ struct World {
     went_back: bool,
 }
 
+impl Instance {
+    fn writer(&self) -> &Writer<TestStore> {
+        &self.process.as_ref().unwrap().writer
+    }
+}
+
 impl World {
-    async fn new(seed: u64, metrics: Arc<Metrics>) -> World {
+    async fn new(seed: u64, metrics: Arc<Metrics>, talks: bool) -> World {
         let mut dice = Dice(seed);
         let sync = if dice.below(5) == 0 { Sync::Always } else { Sync::EverySecond };
         let instances = 1 + usize::from(dice.below(3) == 0);
@@ -117,13 +131,15 @@ impl World {
         let sites = Arc::new(Registry::from_pointee(Sites::new((0..SITES).map(site).collect())));
         let (model, accepted) = (Model::default(), Vec::new());
         let (instances, vanished, went_back) = (Vec::new(), None, false);
-        let mut world = World { dice, kind, model, sites, metrics, instances, accepted, vanished, went_back };
+        let mut world =
+            World { dice, kind, talks, model, sites, metrics, instances, accepted, vanished, went_back };
         for index in 0..kind.instances {
             let (clock, hand) = Clock::by_hand(start_ms);
             let (seen, ids, shown) = Default::default();
             let (dir, process, began_ms, next_batch) = (directory(), None, start_ms, 1);
             world.instances.push(Instance {
                 dir,
+                totals: None,
                 process,
                 clock,
                 hand,
@@ -156,19 +172,29 @@ impl World {
         let now_ms = self.instances[index].clock.now().unix_ms;
         let (clock, hand) = Clock::by_hand(now_ms);
         let process = loop {
-            let store = async || TestStore::Model(self.model.clone());
+            let model = self.model.clone();
+            let store = async || TestStore::Model(model.clone());
             let dir = lock(&config.data_dir);
             let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
             let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics, 1000);
-            tokio::select! {
-                biased;
-                process = start => break process,
-                () = self.model.silent() => {}
+            let mut start = pin!(start);
+            let started = loop {
+                tokio::select! {
+                    biased;
+                    process = &mut start => break Some(process),
+                    ends = self.model.befallen() => match ends {
+                        Ends::Silent => break None,
+                        _ => self.meanwhile(index).await,
+                    }
+                }
+            };
+            if let Some(process) = started {
+                break process;
             }
         };
         let instance = &mut self.instances[index];
         (instance.clock, instance.hand, instance.began_ms) = (clock, hand, now_ms);
-        instance.process = Some(process);
+        (instance.totals, instance.process) = (Some(process.totals.clone()), Some(process));
         let figures = std::mem::take(&mut instance.process.as_mut().unwrap().at_start);
         // Before the store was asked.
         for (site, figures) in (0..SITES).zip(figures) {
@@ -177,25 +203,81 @@ impl World {
     }
 
     async fn kill(&mut self, index: usize) {
-        self.instances[index].process.take().unwrap().end().await;
+        let before = self.accepted.len();
+        self.end_process(index).await;
         if self.kind.forgets || self.kind.instances > 1 {
             // What is lost goes; what others counted since the last checkpoint is known when the store is
             // asked, and has been healed by them.
             self.instances[index].shown.clear();
         }
         self.start(index).await;
+        self.note_batches(index, before);
     }
 
-    /// Has a process do something; if the store falls silent it is killed there.
-    async fn has(&mut self, index: usize, work: impl AsyncFnOnce(&mut Process)) {
-        let process = self.instances[index].process.as_mut().unwrap();
-        let killed = tokio::select! {
-            biased;
-            () = work(process) => false,
-            () = self.model.silent() => true,
+    async fn end_process(&mut self, index: usize) {
+        self.instances[index].totals = None;
+        self.instances[index].process.take().unwrap().end().await;
+    }
+
+    /// Has a writer do something. While a call of the store is under way others go on; if it falls silent the
+    /// process is killed there.
+    async fn has(&mut self, index: usize, work: impl AsyncFnOnce(&mut Writer<TestStore>)) {
+        let before = self.accepted.len();
+        let mut process = self.instances[index].process.take().unwrap();
+        let killed = {
+            let mut work = pin!(work(&mut process.writer));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut work => break false,
+                    ends = self.model.befallen() => match ends {
+                        Ends::Silent => break true,
+                        _ => self.meanwhile(index).await,
+                    }
+                }
+            }
         };
+        self.instances[index].process = Some(process);
         if killed {
             self.kill(index).await;
+        }
+        self.note_batches(index, before);
+    }
+
+    /// What happens while a call of an instance's writer is under way.
+    async fn meanwhile(&mut self, busy: usize) {
+        for _ in 0..self.dice.below(4) {
+            let other = self.dice.below(self.instances.len() as u64) as usize;
+            let act = self.throw();
+            let goes = match act {
+                Act::View { .. } => self.instances[other].totals.is_some(),
+                Act::Pass { minutes } => minutes < 60,
+                Act::Turn | Act::AskPage { .. } | Act::Freeze | Act::Checkpoint => other != busy,
+                Act::GoBack { .. } | Act::Land | Act::Down(_) => true,
+                _ => false,
+            };
+            if goes {
+                self.say(other, act);
+                Box::pin(self.act(other, act)).await;
+                self.check();
+            }
+        }
+    }
+
+    fn say(&self, index: usize, act: Act) {
+        if self.talks {
+            println!("instance {index}: {act:?}");
+        }
+    }
+
+    /// The views accepted before a step are in the batch that it made, if it made one.
+    fn note_batches(&mut self, index: usize, before: usize) {
+        let instance = &mut self.instances[index];
+        let next = instance.writer().delivery.outbox.next_sequence();
+        if next > instance.next_batch {
+            let frozen = std::mem::replace(&mut instance.next_batch, next);
+            let views = self.accepted[..before].iter_mut().filter(|view| view.by == index);
+            views.for_each(|view| _ = view.batch.get_or_insert(frozen));
         }
     }
 
@@ -208,6 +290,7 @@ impl World {
                 let id = (dice.below(3) == 0).then(|| dice.below(3) as u8);
                 Act::View { who: dice.below(4) as u8, site, page, id }
             }
+            20..23 if self.model.late() > 0 => Act::Land,
             20..26 => Act::Pass { minutes: [1, 7, 7, 29, 31, 31, 700, 1500][dice.below(8) as usize] },
             26..30 => Act::Freeze,
             30..33 => Act::Send,
@@ -219,11 +302,14 @@ impl World {
             46..52 => Act::Befall(Fault {
                 calls: dice.below(6) as u32,
                 parts: dice.below(20) as usize,
-                silent: dice.below(2) == 0,
+                ends: [Ends::Failing, Ends::Silent, Ends::Slow, Ends::GivenUp][dice.below(4) as usize],
             }),
             52 => Act::Down(true),
             53..55 => Act::Down(false),
-            55..58 if may_go_back => Act::GoBack { cuts: dice.below(2) == 0 },
+            55..58 if may_go_back => {
+                let how = [Back::Whole, Back::Within, Back::Hash][dice.below(3) as usize];
+                Act::GoBack { how, cuts: dice.below(2) == 0 }
+            }
             58 if may_go_back && !self.kind.forgets => Act::Vanish,
             59..61 if self.vanished.is_some() => Act::Return,
             61..63 => Act::Kill,
@@ -236,32 +322,32 @@ impl World {
         match act {
             Act::View { who, site, page, id } => self.view(index, who, site, page, id).await,
             Act::Pass { minutes } => self.pass(Duration::from_secs(u64::from(minutes) * MINUTE)).await,
-            Act::Freeze => self.has(index, async |process| process.writer.freeze().await).await,
-            Act::Send => self.has(index, async |process| process.writer.send().await).await,
-            Act::Turn => self.has(index, async |process| process.writer.turn().await).await,
-            Act::Checkpoint => self.has(index, async |process| process.writer.checkpoint().await).await,
+            Act::Freeze => self.has(index, async |writer| writer.freeze().await).await,
+            Act::Send => self.has(index, async |writer| writer.send().await).await,
+            Act::Turn => self.has(index, async |writer| writer.turn().await).await,
+            Act::Checkpoint => self.has(index, async |writer| writer.checkpoint().await).await,
             Act::AskPage { site, page } => self.ask_page(index, site, page).await,
             Act::Trim => {
                 let uptime_ms = self.instances[index].clock.now().uptime_ms;
-                let outbox = &mut self.instances[index].process.as_mut().unwrap().writer.delivery.outbox;
-                outbox.trim(uptime_ms, true).unwrap();
+                self.has(index, async |writer| writer.delivery.outbox.trim(uptime_ms, true).unwrap()).await;
             }
             Act::Befall(fault) => self.model.plan(Some(fault)),
             Act::Down(down) => self.model.set_down(down),
             Act::Spoil { site, is_spoiled } => self.spoil(site, is_spoiled),
-            Act::GoBack { cuts } => {
+            Act::GoBack { how, cuts } => {
                 let to = self.dice.below(self.model.past() as u64) as usize;
-                self.model.go_back(to, cuts);
+                self.model.go_back(to, how, cuts, |n| self.dice.below(n as u64) as usize);
                 self.went_back = true;
             }
+            Act::Land => self.model.land(self.dice.below(self.model.late() as u64) as usize),
             Act::Vanish => self.vanished = Some(self.model.vanish()),
             Act::Return => self.comes_back(),
             Act::Kill => self.kill(index).await,
             Act::Stop => {
-                self.has(index, async |process| {
-                    process.writer.freeze().await;
-                    process.writer.send().await;
-                    process.writer.checkpoint().await;
+                self.has(index, async |writer| {
+                    writer.freeze().await;
+                    writer.send().await;
+                    writer.checkpoint().await;
                 })
                 .await;
                 self.kill(index).await;
@@ -281,7 +367,7 @@ impl World {
             while !left.is_zero() {
                 let step = left.min(Duration::from_secs(5 * MINUTE));
                 instance.hand.advance(step);
-                instance.process.as_ref().unwrap().totals.tick(instance.clock.now());
+                instance.totals.iter().for_each(|totals| totals.tick(instance.clock.now()));
                 left -= step;
             }
         }
@@ -306,7 +392,7 @@ impl World {
         };
         let beacon = beacon(who, site, page, id, at);
         let hour = beacon.hour;
-        let Ok(written) = instance.process.as_ref().unwrap().totals.take(beacon) else {
+        let Ok(written) = instance.totals.as_ref().unwrap().take(beacon) else {
             assert!(self.kind.forgets, "no more of a site can be kept where little may be");
             return;
         };
@@ -326,10 +412,10 @@ impl World {
         let text = Page::trusted(id, &format!("/{page}"));
         let (done, _answered) = oneshot::channel();
         let request = ReadRequest { site: id, wanted: Wanted::Pages(vec![text.clone()]), done };
-        self.has(index, async |process| process.writer.answer(vec![request]).await).await;
+        self.has(index, async |writer| writer.answer(vec![request]).await).await;
         let instance = &self.instances[index];
         let now = instance.clock.now();
-        let Some(figures) = instance.process.as_ref().unwrap().totals.look(id, now).page(&text) else {
+        let Some(figures) = instance.totals.as_ref().unwrap().look(id, now).page(&text) else {
             return;
         };
         let hour = calendar().span(now.unix_ms).hour;
@@ -398,17 +484,10 @@ impl World {
             panic!("{part:?} is in its hash twice");
         }
         for index in 0..self.instances.len() {
-            let instance = &mut self.instances[index];
-            let process = instance.process.as_ref().unwrap();
-            let next = process.writer.delivery.outbox.next_sequence();
-            if next > instance.next_batch {
-                let frozen = std::mem::replace(&mut instance.next_batch, next);
-                let views = self.accepted.iter_mut().filter(|view| view.by == index);
-                views.for_each(|view| _ = view.batch.get_or_insert(frozen));
-            }
+            let instance = &self.instances[index];
+            let Some(totals) = &instance.totals else { continue };
             let now = instance.clock.now();
-            let figures: Vec<_> =
-                (0..SITES).map(|site| process.totals.look(SiteId(site), now).figures()).collect();
+            let figures: Vec<_> = (0..SITES).map(|site| totals.look(SiteId(site), now).figures()).collect();
             for (site, figures) in (0..SITES).zip(figures) {
                 self.compare_site(index, site, &figures);
             }
@@ -421,7 +500,15 @@ impl World {
         self.model.set_down(false);
         (0..SITES).for_each(|site| self.spoil(site, false));
         self.comes_back();
-        for _ in 0..3 {
+        while self.model.late() > 0 && self.dice.below(2) == 0 {
+            self.act(0, Act::Land).await;
+        }
+        for round in 0..4 {
+            // A hash that went back is found when the store is attached anew.
+            self.pass(Duration::from_secs([0, 61, 0, 0][round])).await;
+            while round == 1 && self.model.late() > 0 {
+                self.act(0, Act::Land).await;
+            }
             for index in 0..self.instances.len() {
                 self.pass(Duration::from_secs(20)).await;
                 self.act(index, Act::Turn).await;
@@ -429,14 +516,14 @@ impl World {
             }
         }
         for instance in &self.instances {
-            let writer = &instance.process.as_ref().unwrap().writer;
+            let writer = instance.writer();
             assert_eq!(writer.shared.held(), None);
             assert_eq!(writer.delivery.outbox.waiting(), 0, "everything is applied");
             assert!(writer.delivery.outbox.held().is_empty(), "no site is held");
         }
         self.compare_store();
         for index in 0..self.instances.len() {
-            self.instances[index].process.take().unwrap().end().await;
+            self.end_process(index).await;
         }
     }
 
@@ -458,7 +545,7 @@ impl World {
         }
         // What was dropped from an outbox may be lost, and then it is recorded; nothing else is.
         let kept = |view: &&Accepted| {
-            let writer = &self.instances[view.by].process.as_ref().unwrap().writer;
+            let writer = self.instances[view.by].writer();
             view.batch.is_none_or(|batch| Some(batch) >= writer.delivery.outbox.first_sequence())
         };
         let kept = expected(self.accepted.iter().filter(kept));
@@ -556,16 +643,14 @@ fn simulate(seed: u64, metrics: &Arc<Metrics>, talks: bool, failed: &AtomicBool)
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         metrics.healing.losses.with_label_values(&["store"]).reset();
-        let mut world = World::new(seed, metrics.clone()).await;
+        let mut world = World::new(seed, metrics.clone(), talks).await;
         if talks {
             println!("{:?}", world.kind);
         }
         for _ in 0..10 + world.dice.below(16) {
             let act = world.throw();
             let index = world.dice.below(world.instances.len() as u64) as usize;
-            if talks {
-                println!("instance {index}: {act:?}");
-            }
+            world.say(index, act);
             world.act(index, act).await;
             world.check();
         }
