@@ -192,8 +192,8 @@ impl Model {
     }
 
     /// Goes back to a state it was in. Where a server is started anew its connections are new ones, and `cuts`
-    /// says whether the next call on each notices, and whether what was on its way is gone. `pick(n)` chooses one
-    /// of n. What it was until now is remembered, too.
+    /// says whether the next call on each notices; what was on its way is gone. `pick(n)` chooses one of n. What it
+    /// was until now is remembered, too.
     pub fn go_back(&self, to: usize, back: Back, cuts: bool, mut pick: impl FnMut(usize) -> usize) {
         let mut state = self.state();
         let (now, earlier) = (state.data.clone(), state.past[to].clone());
@@ -217,9 +217,7 @@ impl Model {
         if back != Back::Hash {
             state.went_back += 1;
             state.cuts = cuts;
-            if cuts {
-                state.late.clear();
-            }
+            state.late.clear();
         }
     }
 

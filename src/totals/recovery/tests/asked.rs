@@ -63,7 +63,7 @@ async fn one_trip_reads_a_page_for_all_who_wait() {
 
 #[tokio::test]
 async fn while_it_catches_up_the_writer_answers_and_a_stop_leaves_a_checkpoint() {
-    const BATCHES: usize = 240;
+    const BATCHES: usize = 320;
     let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
     let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
     writer.turn().await;

@@ -7,7 +7,6 @@
 //! `FOOTFALL_SEEDS=200000` runs more seeds than usual, from 0; `FOOTFALL_SEED=17` runs one and prints
 //! its steps.
 
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 
 use super::*;
@@ -177,7 +176,8 @@ impl World {
             let dir = lock(&config.data_dir);
             let (sites, metrics) = (self.sites.clone(), self.metrics.clone());
             let start = Process::start_on(store, PATIENCE, &config, dir, &clock, sites, metrics, 1000);
-            let mut start = pin!(start);
+            // On the heap: unoptimised, each of these takes much of a stack.
+            let mut start = Box::pin(start);
             let started = loop {
                 tokio::select! {
                     biased;
@@ -225,7 +225,7 @@ impl World {
         let before = self.accepted.len();
         let mut process = self.instances[index].process.take().unwrap();
         let killed = {
-            let mut work = pin!(work(&mut process.writer));
+            let mut work = Box::pin(work(&mut process.writer));
             loop {
                 tokio::select! {
                     biased;
