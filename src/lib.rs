@@ -36,6 +36,7 @@
 //! | What does a batch add to which hash? | `totals/batch/mod.rs`, `part.rs` |
 //! | When is a batch sent, and how does the writer stand to the store? | `totals/delivery/send.rs`, `state.rs` |
 //! | How is a batch applied once? What if Redis goes back in time? | `totals/delivery/apply.rs` |
+//! | What if the data of one site is spoiled? | `totals/delivery/held.rs`; what waits of it is set aside in `outbox.rs` |
 //! | What if the data set is another one, or a directory was copied? | `totals/delivery/attach.rs`, `decide.rs` |
 //! | What must a store do? | `totals/store/contract.rs`; it is kept in `embedded/` and `redis/` |
 //! | What does the writer do in one turn? | `totals/writer/turn.rs` |

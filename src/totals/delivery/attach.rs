@@ -6,14 +6,15 @@
 //! and the last batch before each: up to there two directories are the same, which is called the fork. Whoever
 //! finds that a run of another directory bears the writer, or a marker that is not its own, takes a new identity:
 //!
-//! - Batches up to the fork are the other's to apply: it has them too.
+//! - Batches up to the fork are to be applied by the one that bears the identity, or that bore it last: the other has
+//!   them too.
 //! - Batches after it are this directory's own. Those parts of them that were applied already bear their own
 //!   markers under the old identity; these are repeated under the new one, and everything else is sent.
 //! - What was in no batch yet at the copy is in both journals, and counted by both.
 //!
 //! The embedded store is copied with its directory, and knows no twins.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use tokio::time::Instant;
 
@@ -30,6 +31,9 @@ const GONE_S: i64 = 40 * 24 * 3600;
 
 /// Most writers of a site retired each time the store is attached.
 const GONE_AT_A_TIME: usize = 100;
+
+/// A hash that is written to after the floor, and the last part of those up to the fork.
+type Written = (HashName, Option<PartId>);
 
 /// What is said of a data set that is not the one that was written to.
 fn vanished(site: &SiteKey) -> String {
@@ -151,8 +155,12 @@ impl<S: Store> Delivery<S> {
     ) -> Result<(), FlushError> {
         // What waits of a site that is held is not applied.
         let applied = self.outbox.held().values().copied().fold(self.outbox.applied(), u64::min);
-        let floor = self.fork.unwrap_or(0).max(applied);
-        let former = self.identity.begin_anew(&self.dir, floor, Change::Twin)?;
+        let fork = self.fork.unwrap_or(0);
+        // Whoever bore the identity until now is to apply what both have, the other leaves it to this one: what the
+        // other applied of it before is told by the markers.
+        let is_bearer = matches!(self.link, Link::Attached(_) | Link::Verified(_));
+        let floor = if is_bearer { applied } else { fork.max(applied) };
+        let former = self.identity.begin_anew(&self.dir, floor, Change::Twin { fork })?;
         self.fork = None;
         self.last_parts.retain(|_, last| last.sequence > floor);
         for sequence in applied + 1..=floor {
@@ -167,7 +175,7 @@ impl<S: Store> Delivery<S> {
             former = &*former.0,
             writer = &*self.identity.writer.0,
             found,
-            fork = floor,
+            fork,
             "another process bears the identity of this data_dir, which was copied: this one takes a new \
              identity; views that were in no batch when it was copied are counted by both"
         );
@@ -175,43 +183,65 @@ impl<S: Store> Delivery<S> {
     }
 
     /// Repeats, under this identity, the markers of parts after the floor that were applied under the one
-    /// before: they are not sent again.
+    /// before: they are not sent again. Of a site that is held it is done when that is no more.
     async fn settle_left(&mut self) -> Result<(), FlushError> {
         let Some(left) = self.identity.superseded.clone() else { return Ok(()) };
-        let mut hashes = BTreeSet::new();
-        let mut own = HashMap::new();
+        let (own, hashes) = self.after_the_floor(left.1, |site| !self.is_held(site))?;
+        for of_site in hashes.chunk_by(|(a, _), (b, _)| a.site == b.site) {
+            let settled = self.settle_some(&left, &own, of_site).await;
+            if let Some((HashName { site, .. }, _)) = of_site.first() {
+                self.or_held(site, settled)?;
+            }
+        }
+        // Where it was done already, it does nothing.
+        let is_done = self.outbox.held().is_empty();
+        Ok(self.identity.change(&self.dir, |anew| _ = anew.superseded.take_if(|_| is_done))?)
+    }
+
+    /// The same for one site.
+    pub(super) async fn settle_site(&self, site: &SiteKey) -> Result<(), FlushError> {
+        let Some(left) = &self.identity.superseded else { return Ok(()) };
+        let (own, hashes) = self.after_the_floor(left.1, |key| key == site)?;
+        self.settle_some(left, &own, &hashes).await
+    }
+
+    /// Batches after the floor with their tags; and the hashes of sites that they write to, each with the last part of
+    /// those up to the fork.
+    fn after_the_floor(
+        &self,
+        fork: u64,
+        of: impl Fn(&SiteKey) -> bool,
+    ) -> std::io::Result<(HashMap<u64, u64>, Vec<Written>)> {
+        let (mut own, mut hashes) = (HashMap::new(), BTreeMap::new());
         let first = self.outbox.first_kept().unwrap_or(0).max(self.identity.floor + 1);
         for sequence in first..self.outbox.next_sequence() {
             let Some(batch) = self.outbox.get(sequence)? else { continue };
             own.insert(sequence, batch.tag);
-            hashes.extend(batch.parts().into_iter().map(|part| part.hash));
+            for part in batch.only(&of).parts() {
+                let shared: &mut Option<PartId> = hashes.entry(part.hash).or_default();
+                *shared = Some(part.id).filter(|_| sequence <= fork).or(*shared);
+            }
         }
-        let hashes: Vec<HashName> = hashes.into_iter().collect();
-        for of_site in hashes.chunk_by(|a, b| a.site == b.site) {
-            let Some(HashName { site, .. }) = of_site.first().filter(|hash| !self.is_held(&hash.site)) else {
-                continue;
-            };
-            let settled = self.settle_some(&left, &own, of_site).await;
-            self.or_held(site, settled)?;
-        }
-        // It is done again where a site is held: then it does nothing twice.
-        let is_done = self.outbox.held().is_empty();
-        Ok(self.identity.change(&self.dir, |anew| anew.superseded.take_if(|_| is_done).map_or((), drop))?)
+        Ok((own, hashes.into_iter().collect()))
     }
 
     async fn settle_some(
         &self,
-        left: &WriterId,
+        (left, fork): &(WriterId, u64),
         own: &HashMap<u64, u64>,
-        hashes: &[HashName],
+        hashes: &[Written],
     ) -> Result<(), FlushError> {
-        let part = |(hash, marker): (HashName, Option<PartId>)| {
+        let names: Vec<HashName> = hashes.iter().map(|(hash, _)| hash.clone()).collect();
+        let part = |((hash, marker), (_, shared)): ((HashName, Option<PartId>), &(_, Option<PartId>))| {
             let id = marker?;
+            // One from after the fork is the other's, who had applied all that both have before.
             let is_own = own.get(&id.sequence) == Some(&id.tag);
-            is_own.then(|| Part { hash, prev: None, id, sums: Vec::new(), revision: None })
+            let id = if is_own { id } else { shared.filter(|_| id.sequence > *fork)? };
+            Some(Part { hash, prev: None, id, sums: Vec::new(), revision: None })
         };
+        let found = self.markers(left, &names).await?;
         // Where this was done before, the hash bears that marker or a later one: nothing is written.
-        let parts = self.markers(left, hashes).await?.into_iter().filter_map(part).collect();
+        let parts = found.into_iter().zip(hashes).filter_map(part).collect();
         self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
         Ok(())
     }

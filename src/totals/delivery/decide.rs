@@ -155,7 +155,7 @@ impl<S: Store> Delivery<S> {
         let place = (self.store.kind().to_owned(), site.clone());
         self.identity.change(&self.dir, |anew| _ = anew.datasets.insert(place, Dataset { id, floor }))?;
         // The store is attached anew.
-        (self.link, self.held_tried) = (Link::Away, None);
+        (self.link, self.held_until) = (Link::Away, None);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, PartId};
 use crate::totals::store::contract::{Store, StoreError};
 
-/// How often a site that is held is tried.
+/// How often a site that is held is tried at most.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Whether it is the data of a site that an error speaks of, where what failed was done for one site.
@@ -88,14 +88,16 @@ impl<S: Store> Delivery<S> {
 
     /// Tries the sites that are held; `on_applied` is given what waited of those that are no more.
     pub(super) async fn try_held(&mut self, on_applied: &mut impl FnMut(&Batch)) -> Result<(), FlushError> {
-        if self.outbox.held().is_empty() || self.held_tried.is_some_and(|at| at.elapsed() < RETRY) {
+        let began = Instant::now();
+        if self.outbox.held().is_empty() || self.held_until.is_some_and(|until| began < until) {
             return Ok(());
         }
-        self.held_tried = Some(Instant::now());
         for site in self.outbox.held().keys().cloned().collect::<Vec<_>>() {
             let released = self.release(&site, on_applied).await;
             self.or_held(&site, released)?;
         }
+        // Much may have to be read for it each time: others must not wait for that often.
+        self.held_until = Some(Instant::now() + RETRY.max(began.elapsed() * 20));
         Ok(())
     }
 
@@ -110,6 +112,7 @@ impl<S: Store> Delivery<S> {
         if let Some((_, refused)) = self.share_salts(|key| key == site).await?.pop() {
             return Err(refused.into());
         }
+        self.settle_site(site).await?;
         let (first, applied) = (self.outbox.first_kept().unwrap_or(u64::MAX), self.outbox.applied());
         let hashes = self.hashes_of(first..=applied, |hash| hash.site == *site);
         let bears: Vec<(HashName, Option<PartId>)> = self.markers(&self.identity.writer, &hashes).await?;

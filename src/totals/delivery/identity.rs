@@ -7,7 +7,7 @@
 //! writer 0123456789abcdef             applies batches under this name
 //! id-key <32 hex digits>              view ids are hashed with it
 //! floor 17                            batches up to 17 were another identity's to apply
-//! left 89abcdef01234567               who this was before, while parts of batches may bear its markers
+//! left 89abcdef01234567 40            who this was before, while parts of batches may bear its markers; the fork
 //! former 89abcdef01234567             who this was before, while its markers are to be removed
 //! settled redis                       the kind of store that was last brought up to date whole
 //! run 0011223344556677 17             a process, and the last batch that was frozen before it began
@@ -50,8 +50,8 @@ pub struct Identity {
     pub datasets: BTreeMap<(String, SiteKey), Dataset>,
     /// Batches up to this one were another identity's to apply: this one never sends them.
     pub floor: u64,
-    /// The writer before, until it is known which parts of batches after the floor were applied as it.
-    pub superseded: Option<WriterId>,
+    /// The writer before, until it is known which parts of batches after the floor were applied as it, and the fork.
+    pub superseded: Option<(WriterId, u64)>,
     /// Writers before, whose markers are to be removed.
     pub to_retire: Vec<WriterId>,
     /// The kind of store that was last known to hold all that the outbox can bring to it.
@@ -124,7 +124,7 @@ impl Identity {
         self.change(dir, |anew| {
             (anew.writer, anew.floor, anew.superseded) = (WriterId(random::id().into()), floor, None);
             match change {
-                Change::Twin => anew.superseded = Some(former.clone()),
+                Change::Twin { fork } => anew.superseded = Some((former.clone(), fork)),
                 Change::Drained => anew.to_retire.push(former.clone()),
             }
         })?;
@@ -161,7 +161,7 @@ impl Identity {
             u128::from_be_bytes(self.id_key)
         );
         text += &format!("floor {}\n", self.floor);
-        let words = self.superseded.iter().map(|left| format!("left {}\n", left.0));
+        let words = self.superseded.iter().map(|(left, fork)| format!("left {} {fork}\n", left.0));
         let words = words.chain(self.to_retire.iter().map(|former| format!("former {}\n", former.0)));
         let words = words.chain(self.caught_up_with.iter().map(|kind| format!("settled {kind}\n")));
         let words = words.chain(self.runs.iter().map(|run| format!("run {} {}\n", run.id, run.base)));
@@ -176,8 +176,8 @@ impl Identity {
 /// Why an identity is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A copy of the directory bears it too.
-    Twin,
+    /// A copy of the directory bears it too, whose batches up to the fork are the same.
+    Twin { fork: u64 },
     /// All of it is applied.
     Drained,
 }
@@ -192,7 +192,11 @@ fn parse(text: &str) -> Option<Identity> {
             ["writer", id] => identity.writer = WriterId((*id).into()),
             ["id-key", key] => id_key = Some(u128::from_str_radix(key, 16).ok()?.to_be_bytes()),
             ["floor", sequence] => identity.floor = part::sequence(sequence)?,
-            ["left", id] => identity.superseded = Some(WriterId((*id).into())),
+            // The first release wrote no fork.
+            ["left", id, fork @ ..] => {
+                let fork = fork.first().map_or(Some(0), |fork| part::sequence(fork))?;
+                identity.superseded = Some((WriterId((*id).into()), fork));
+            }
             ["former", id] => identity.to_retire.push(WriterId((*id).into())),
             ["settled", kind] => identity.caught_up_with = Some((*kind).to_owned()),
             ["run", id, base] => {
@@ -232,8 +236,11 @@ mod tests {
             identity.begin_run(&dir, base).unwrap();
         }
         assert_eq!((identity.runs.len(), identity.runs[0].base), (MAX_RUNS, 6));
-        let before = identity.begin_anew(&dir, 69, Change::Twin).unwrap();
-        assert_eq!((identity.superseded.as_ref(), identity.floor_of("redis", &site)), (Some(&before), 69));
+        let before = identity.begin_anew(&dir, 69, Change::Twin { fork: 60 }).unwrap();
+        assert_eq!((&identity.superseded, identity.floor_of("redis", &site)), (&Some((before, 60)), 69));
+        assert!(Identity::open(&dir).unwrap() == identity);
+        let first = parse("writer 1\nid-key 00\nleft 2\n").unwrap();
+        assert_eq!(first.superseded, Some((WriterId("2".into()), 0)), "as the first release wrote it");
         identity.change(&dir, |anew| anew.caught_up_with = Some("redis".to_owned())).unwrap();
         let drained = identity.begin_anew(&dir, 70, Change::Drained).unwrap();
         assert_eq!((&identity.superseded, identity.to_retire.as_slice()), (&None, &[drained][..]));
@@ -255,7 +262,7 @@ mod tests {
                 identity.change(dir, |anew| _ = anew.datasets.insert(place, born))
             },
             |identity, dir| identity.copy_datasets(dir, "redis", "embedded"),
-            |identity, dir| identity.begin_anew(dir, 5, Change::Twin).map(drop),
+            |identity, dir| identity.begin_anew(dir, 5, Change::Twin { fork: 5 }).map(drop),
             |identity, dir| identity.begin_anew(dir, 6, Change::Drained).map(drop),
         ];
         for change in changes {

@@ -64,7 +64,8 @@ pub struct Delivery<S> {
     pub(super) back_off: BackOff,
     /// Why sites are held, of those that were tried since the start.
     pub held: BTreeMap<SiteKey, String>,
-    pub(super) held_tried: Option<Instant>,
+    /// They are not tried again before.
+    pub(super) held_until: Option<Instant>,
     /// Batches up to this one are a twin's too, if there is one.
     pub(super) fork: Option<u64>,
     /// A hash was lost, and the data set found to be ours: it is healed from the outbox.
@@ -118,7 +119,7 @@ impl<S: Store> Delivery<S> {
             link: Link::Away,
             back_off: BackOff::default(),
             held: BTreeMap::new(),
-            held_tried: None,
+            held_until: None,
             fork: None,
             refills: false,
             since: HashMap::new(),

@@ -1,7 +1,7 @@
 //! G12: a site whose data is spoiled waits alone; all others go on into the store.
 
 use crate::support::harness::{Beacon, Setup, view};
-use crate::support::servers::RedisServer;
+use crate::support::servers::{RedisServer, Reply};
 use crate::support::service::Service;
 use crate::support::wait::until;
 
@@ -17,7 +17,7 @@ fn read(service: &Service, site: &str, views: u32) {
 }
 
 /// Asks for something of a site.
-fn ask(redis: &RedisServer, site: &str, words: &[&str]) -> crate::support::servers::Reply {
+fn ask(redis: &RedisServer, site: &str, words: &[&str]) -> Reply {
     let words: Vec<String> =
         words.iter().map(|word| word.replace("SITE", &format!("footfall:{{{site}}}"))).collect();
     redis.client().ask(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>())
@@ -69,6 +69,61 @@ fn a_spoiled_sum_holds_its_site_alone_over_a_kill_until_it_is_repaired() {
     assert_eq!(service.counters("tin")["views"]["all"], 10);
     until("it is not held", || service.metric("footfall_flush_held") == 0.0);
     assert_eq!(service.metric("footfall_losses_total{cause=\"store\"}"), 0.0);
+}
+
+#[test]
+fn what_waits_of_a_held_site_when_its_directory_is_copied_counts_once() {
+    // The site is spoiled before the directory is copied, or after. Where the first goes on, the second bears their
+    // identity, sees that it is another's, and sends what both have all the same.
+    for (before, goes_on) in [(true, false), (false, true), (true, true)] {
+        let redis = RedisServer::start();
+        let mut first = Service::start(Setup::default().store(&redis.url()).and(SITES));
+        first.breaks_the_store();
+        read(&first, "tin", 5);
+        first.settle();
+        let spoil = |views: &str| _ = ask(&redis, "tin", &["HSET", "SITE:all", "views", views]);
+        let reads = |service: &Service, views: u32| {
+            read(service, "tin", views);
+            service.read(1);
+            service.settle();
+        };
+        if before {
+            spoil("spoiled");
+            reads(&first, 3);
+        }
+        let mut second = first.copied();
+        if !before {
+            reads(&first, 3);
+            spoil("spoiled");
+        }
+        if goes_on {
+            reads(&first, 4);
+            until_held(&first, "tin", "footfall:{tin}:all");
+        }
+        second.breaks_the_store();
+        second.begin();
+        reads(&second, 2);
+        until_held(&second, "tin", "footfall:{tin}:all");
+        if !goes_on {
+            reads(&first, 4);
+        }
+        reads(&first, 1);
+        until("one has become another", || first.writer() != second.writer());
+        spoil(if before { "5" } else { "8" });
+        until("all is stored", || stored(&redis, "tin") == "15");
+        until("none is held", || [&first, &second].iter().all(|s| s.metric("footfall_flush_held") == 0.0));
+        [&first, &second].iter().for_each(|service| service.settle());
+        for (site, views) in [("tin", 15), ("lamdong", 4)] {
+            let Reply::Array(hours) = ask(&redis, site, &["KEYS", "SITE:hour:*"]) else { panic!() };
+            let hours = hours.into_iter().map(|hour| redis.client().ask(&[b"HGET", &hour.bytes(), b"views"]));
+            let all: u64 = hours.map(|views| views.text().parse::<u64>().unwrap()).sum();
+            assert_eq!(
+                (all, stored(&redis, site)),
+                (views, views.to_string()),
+                "{site}, {before}, {goes_on}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn a_newer_file_is_named_and_what_is_not_ours_is_left_to_others() {
     for (name, newer, found) in [
         ("journal/0000000000000002.seg", &b"footfallj\x02rest"[..], "2"),
         ("outbox/0000000000000003.seg", b"footfallo\x07", "7"),
+        ("outbox/held-tin/0000000000000001.seg", b"footfallo\x07", "7"),
         ("checkpoint", b"footfallc\x03", "3"),
         ("writer", b"format 2\nwriter 0000000000000001\n", "2"),
         ("salts", b"format two\n", "two"),
