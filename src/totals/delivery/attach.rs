@@ -55,7 +55,10 @@ impl<S: Store> Delivery<S> {
         self.look_at_settings().await?;
         let mut told = Vec::new();
         let mut refused = Ok(());
-        for site in self.not_held() {
+        let mut sites = self.not_held();
+        // Those whose data sets are known tell whether the store is the one that it was.
+        sites.sort_by_key(|site| self.dataset(&site.key).is_none());
+        for site in sites {
             let attached = self.attach_site(&site.key).await;
             match self.or_held(&site.key, attached) {
                 Ok(attached) => told.extend(attached),
@@ -100,6 +103,12 @@ impl<S: Store> Delivery<S> {
         key: &SiteKey,
     ) -> Result<((String, SiteKey), Dataset), FlushError> {
         let dataset = self.dataset(key);
+        if dataset.is_none() && self.is_of_another_store() {
+            return Err(FlushError::Held(format!(
+                "site {key} has no data yet and is not given any where the data of all other sites has vanished; \
+                 its views are kept"
+            )));
+        }
         match self.claim(key, dataset, None).await? {
             (Standing::Other, ..) => Err(FlushError::Held(vanished(key))),
             (Standing::Twin, ..) => Err(FlushError::Twin("the mark of another process".to_owned())),
@@ -108,6 +117,14 @@ impl<S: Store> Delivery<S> {
                 Ok(((self.store.kind().to_owned(), key.clone()), Dataset { id, floor: 0 }))
             }
         }
+    }
+
+    /// Whether none of the data sets that were written to is there, as far as is known.
+    fn is_of_another_store(&self) -> bool {
+        let mut known =
+            self.sites.all().map(|site| &site.key).filter(|site| self.dataset(site).is_some()).peekable();
+        let has_vanished = |site: &SiteKey| self.held.get(site).is_none_or(|why| *why == vanished(site));
+        known.peek().is_some() && known.all(|site| self.is_held(site) && has_vanished(site))
     }
 
     /// Looks at the settings of the store's server: some refuse it, some are told.

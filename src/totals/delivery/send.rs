@@ -102,11 +102,15 @@ impl<S: Store> Delivery<S> {
         if !self.is_attached() {
             self.attach().await?;
         }
-        if !matches!(self.link, Link::Verified(_)) {
-            self.verify().await?;
-        }
         if self.all_held().is_some() {
             self.try_held(&mut on_applied).await?;
+        }
+        // Nothing is written where all has vanished, of sites that are not registered any more neither.
+        if let Some(held) = self.all_held() {
+            return Err(held);
+        }
+        if !matches!(self.link, Link::Verified(_)) {
+            self.verify().await?;
         }
         let mut brought = 0;
         while let Some((sequence, _)) = self.outbox.next_waiting() {

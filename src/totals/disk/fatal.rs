@@ -6,7 +6,7 @@ pub fn die(why: &str) -> ! {
     tracing::error!("{why}; the process ends, and recovers at the next start");
     // A test lets this thread alone end, as little of the process as can.
     #[cfg(test)]
-    std::panic::panic_any(why.to_owned());
+    std::panic::resume_unwind(Box::new(why.to_owned()));
     #[cfg(not(test))]
     std::process::abort()
 }

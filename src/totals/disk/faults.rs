@@ -22,6 +22,7 @@ pub enum Operation {
     SyncNames,
     Rename,
     Remove,
+    Read,
 }
 
 #[derive(Default)]
@@ -44,10 +45,19 @@ struct State {
     failed: Vec<Operation>,
     /// Syncs take until this is over.
     slow: bool,
+    /// Operations of all kinds so far, with which of them the power goes, and whether it has gone.
+    all: u64,
+    off_at: Option<u64>,
+    off: bool,
 }
 
 impl State {
     fn next_fails(&mut self, operation: Operation) -> bool {
+        self.all += 1;
+        self.off |= self.off_at == Some(self.all);
+        if self.off {
+            return true;
+        }
         if !self.only.is_empty() && !self.only.contains(&operation) {
             return false;
         }
@@ -71,12 +81,15 @@ fn input_output() -> io::Error {
 }
 
 impl Faults {
-    /// What is in a directory is durable on this disk.
+    /// What is in a directory and is not known yet is durable on this disk.
     pub(super) fn adopt(&self, path: &Path) {
         for entry in fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 self.adopt(&path);
+                continue;
+            }
+            if self.state().names.contains_key(&path) {
                 continue;
             }
             let durable = fs::read(&path).unwrap();
@@ -104,6 +117,25 @@ impl Faults {
     pub fn be_slow(&self, slow: bool) {
         self.state().slow = slow;
         self.1.notify_all();
+    }
+
+    /// The power goes with the n-th operation from now on: it and all that follow fail and change nothing, until
+    /// [`Faults::cut_power`] tells what is left.
+    pub fn power_goes_after(&self, n: u64) {
+        let mut state = self.state();
+        state.off_at = Some(state.all + n);
+    }
+
+    /// Whether the power has gone.
+    pub fn is_off(&self) -> bool {
+        self.state().off
+    }
+
+    /// Nothing fails any more.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.fails.clear();
+        state.off_at = None;
     }
 
     /// What has failed so far.
@@ -189,6 +221,9 @@ impl Faults {
         let state = self.1.wait_while(self.state(), |state| state.slow);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         let fails = state.next_fails(Operation::Sync);
+        if state.off {
+            return Err(input_output());
+        }
         let inode = &mut state.inodes[inode];
         if fails {
             inode.lost.push(inode.durable.len().min(live.len())..live.len());
@@ -250,7 +285,8 @@ impl Place {
     pub(super) fn write(&self) -> Option<usize> {
         let mut state = self.0.as_ref()?.0.state();
         let fails = state.next_fails(Operation::Write);
-        fails.then_some([0, 40, 100][state.operations as usize % 3])
+        let through = if state.off { 0 } else { [0, 40, 100][state.operations as usize % 3] };
+        fails.then_some(through)
     }
 
     /// None where the real file is to be synced.

@@ -75,6 +75,8 @@ impl Folder {
     /// Opens a file for reading, and for syncing.
     pub fn open(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);
+        #[cfg(test)]
+        self.disk.ask(Operation::Read)?;
         let file = fs::File::open(&path)?;
         Ok(File {
             file,
@@ -85,6 +87,8 @@ impl Folder {
 
     /// Reads a file; none where there is none.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        #[cfg(test)]
+        self.disk.ask(Operation::Read)?;
         if_there(fs::read(self.path.join(name)))
     }
 

@@ -163,7 +163,8 @@ impl Process {
         let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
         let store = async || TestStore::open(&config.store, &config.data_dir).await.unwrap();
         // However busy the machine is: what is known after the start is compared.
-        Process::start_on(store, Duration::from_secs(60), config, dir, clock, sites, metrics, 1000).await
+        let patience = Duration::from_secs(60);
+        Process::start_on(store, patience, config, dir, clock, sites, metrics, 1000).await.unwrap()
     }
 
     #[expect(clippy::too_many_arguments, reason = "tests choose each of them")]
@@ -176,16 +177,17 @@ impl Process {
         sites: Arc<Registry>,
         metrics: Arc<Metrics>,
         max_sessions: usize,
-    ) -> Process {
+    ) -> io::Result<Process> {
         let table = sessions::Config {
             online_window: Duration::from_secs(5 * MINUTE),
             visit_timeout: Duration::from_secs(30 * MINUTE),
             max_sessions,
             max_pages: 1000,
         };
-        let sessions = Arc::new(Sessions::new(table, SITES.into(), metrics.clone(), clock.now()));
+        let places = sites.load().iter().map(|site| site.id).collect::<Vec<_>>();
+        let sessions = Arc::new(Sessions::new(table, sites.load().room(), metrics.clone(), clock.now()));
         let (config, table) = (config.clone(), sessions.clone());
-        let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone()).unwrap();
+        let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone())?;
         let Start { config, shared, sessions, parts, frozen_to } = start;
         let (mailbox, _) = Mailbox::new(watch::channel(()).1);
         let totals = Arc::new(Totals {
@@ -194,16 +196,16 @@ impl Process {
             writer: mailbox,
             reloads: false,
         });
-        let at_start = (0..SITES).map(|site| totals.look(SiteId(site), clock.now()).figures()).collect();
+        let at_start = places.iter().map(|site| totals.look(*site, clock.now()).figures()).collect();
         let dir = parts.dir.clone();
-        let delivery = Delivery::new(parts, store().await).unwrap();
+        let delivery = Delivery::new(parts, store().await)?;
         let mut writer = Writer::new(shared, sessions.clone(), dir, config, delivery, frozen_to);
         writer.begin(patience).await;
         let committing = tokio::spawn({
             let totals = totals.clone();
             async move { totals.commit_groups().await }
         });
-        Process { totals, sessions, metrics, writer, committing, at_start }
+        Ok(Process { totals, sessions, metrics, writer, committing, at_start })
     }
 
     /// Views that were counted and that were repeated, as the operators are told.
@@ -224,7 +226,11 @@ impl Process {
 
 /// A view as it is decided.
 fn beacon(who: u8, site: u16, page: u8, id: Option<u8>, at: Moment) -> Beacon {
-    let hour = calendar().span(at.unix_ms).hour;
+    beacon_in(&calendar(), who, site, page, id, at)
+}
+
+fn beacon_in(calendar: &Calendar, who: u8, site: u16, page: u8, id: Option<u8>, at: Moment) -> Beacon {
+    let hour = calendar.span(at.unix_ms).hour;
     let visitor = |day: chrono::NaiveDate| {
         let day: u64 = day.to_string().replace('-', "").parse().unwrap();
         VisitorId((day * 100 + u64::from(who)) * 10 + u64::from(site))
@@ -425,6 +431,15 @@ impl Run {
         let (counted, repeated) = &mut self.outcomes;
         *if counts { counted } else { repeated } += 1;
         counts
+    }
+
+    /// Writes a checkpoint, or as much of it as the disk lets the process write before it ends.
+    async fn end_of_checkpoint(&mut self) {
+        let journal = self.process().totals.shared.intake.journal.clone().unwrap();
+        tokio::select! {
+            () = self.process().writer.checkpoint() => {}
+            () = journal.sync_ended() => {}
+        }
     }
 
     async fn kill(&mut self, back: Option<u8>) {
@@ -689,6 +704,30 @@ async fn views_after_a_power_cut_are_not_taken_for_those_that_it_took() {
     run.step(&VIEW).await;
     run.step(&Step::Turn).await;
     run.end().await;
+}
+
+/// The power goes with the n-th operation of a checkpoint, for every n: the same view again counts, or is known.
+#[tokio::test]
+async fn a_checkpoint_tells_of_no_view_that_a_power_cut_takes() {
+    for n in 1..=16 {
+        let mut run = Run::new(1000, Sync::EverySecond).await;
+        let view = run.beacon(1, 0, 1, Some(1));
+        run.process().totals.take(view.clone()).unwrap().await.unwrap();
+        run.faults.power_goes_after(n);
+        run.end_of_checkpoint().await;
+        let fresh = tempfile::tempdir().unwrap();
+        run.faults.cut_power(run.dir(), fresh.path(), |n| n.min(2) - 1);
+        fs::copy(run.dir().join("totals.redb"), fresh.path().join("totals.redb")).unwrap();
+        let process = run.process.take().unwrap();
+        process.end().await;
+        let config = settings(fresh.path(), 1000, Sync::EverySecond);
+        let process = Process::start(&config, DataDir::open(fresh.path()).unwrap(), &run.clock).await;
+        process.totals.take(view).unwrap().await.unwrap();
+        let figures = process.totals.look(SiteId(0), run.clock.now()).figures();
+        let shown = (figures.views.all, figures.visits.all, figures.visitors.day);
+        assert_eq!(shown, (Some(1), Some(1), Some(1)), "operation {n}");
+        process.end().await;
+    }
 }
 
 /// The sync of the newest batch failed: it is read from the page cache, sent, and then the power is cut.

@@ -26,6 +26,9 @@ use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
+mod faults;
+pub use faults::{Back, Ends, Fault};
+
 /// The store. Clones are connections to the same one.
 #[derive(Default)]
 pub struct Model {
@@ -58,8 +61,8 @@ struct State {
     data: Data,
     past: Vec<Data>,
     fault: Option<Fault>,
-    /// What befell the call that was last told of.
-    last: Option<Ends>,
+    /// What befell calls.
+    befell: Vec<Ends>,
     /// Second steps of calls that nobody waits for any more, or not yet, by their numbers.
     late: BTreeMap<u64, Late>,
     second_steps: u64,
@@ -87,6 +90,10 @@ pub struct Data {
     /// The last batch of each writer that was retired.
     retired: HashMap<(SiteKey, WriterId), Option<u64>>,
     salts: BTreeMap<(SiteKey, NaiveDate), [u8; 16]>,
+    /// As they were noted last.
+    pub calendars: BTreeMap<SiteKey, String>,
+    /// Weeks that were made the sum of their days, and how often.
+    pub recut: BTreeMap<HashName, u64>,
     /// A part that was applied to a hash that had it in it already.
     pub doubled: Option<Part>,
 }
@@ -99,40 +106,6 @@ pub struct Hash {
     revision: u64,
     /// The parts with sums that are in it.
     applied: Vec<(WriterId, PartId)>,
-}
-
-/// What befalls a call to come.
-#[derive(Clone, Copy, Debug)]
-pub struct Fault {
-    /// So many calls pass before it.
-    pub calls: u32,
-    /// So many parts of the call are applied in its first step (of a call that has fewer: all).
-    pub parts: usize,
-    pub ends: Ends,
-}
-
-/// How a call ends that a fault befalls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ends {
-    /// It fails after the first step.
-    Failing,
-    /// No answer ever comes; its second step is on its way.
-    Silent,
-    /// Its second step is done when others have done what they like.
-    Slow,
-    /// Its caller waits as long as it may; its second step is on its way.
-    GivenUp,
-}
-
-/// How much of the store goes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Back {
-    /// All, as a server does that is started anew.
-    Whole,
-    /// The same, to the middle of a call: some hashes had it, others not.
-    Within,
-    /// One hash, which no connection notices.
-    Hash,
 }
 
 /// How long a caller waits.
@@ -166,7 +139,12 @@ impl Model {
     /// Waits until a fault befalls a call that goes on, or would. How it will end.
     pub async fn befallen(&self) -> Ends {
         self.shared.befallen.notified().await;
-        self.state().last.expect("it befell a call")
+        *self.befell().last().expect("it befell a call")
+    }
+
+    /// What befell calls so far.
+    pub fn befell(&self) -> Vec<Ends> {
+        self.state().befell.clone()
     }
 
     /// Calls whose second step is on its way.
@@ -191,9 +169,9 @@ impl Model {
         self.state().past.len()
     }
 
-    /// Goes back to a state it was in. Where a server is started anew its connections are new ones, and `cuts`
-    /// says whether the next call on each notices; what was on its way is gone. `pick(n)` chooses one of n. What it
-    /// was until now is remembered, too.
+    /// Goes back to a state it was in. Where a server is started anew its connections are new ones: what was on its
+    /// way is gone, and `cuts` says whether the next call on each notices. `pick(n)` chooses one of n. What it was
+    /// until now is remembered, too.
     pub fn go_back(&self, to: usize, back: Back, cuts: bool, mut pick: impl FnMut(usize) -> usize) {
         let mut state = self.state();
         let (now, earlier) = (state.data.clone(), state.past[to].clone());
@@ -273,13 +251,14 @@ impl Model {
         step: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let Some(Fault { ends, .. }) = fault else { return Ok(step(&mut self.state())) };
+        self.state().befell.push(ends);
         if ends == Ends::Failing {
             return Err(away());
         }
         let (tell, told) = oneshot::channel();
         let number = {
             let mut state = self.state();
-            (state.second_steps, state.last) = (state.second_steps + 1, Some(ends));
+            state.second_steps += 1;
             let number = state.second_steps;
             state.late.insert(number, Box::new(move |state| _ = tell.send(step(state))));
             number
@@ -396,12 +375,13 @@ impl Store for Model {
 
     async fn note_calendar(
         &self,
-        _calendar: &str,
+        calendar: &str,
         _at: &str,
-        _week: HashName,
-        _days: Vec<HashName>,
+        week: HashName,
+        days: Vec<HashName>,
     ) -> Result<Option<String>, StoreError> {
-        Ok(None)
+        let calendar = calendar.to_owned();
+        self.call(move |data| data.note_calendar(calendar, week, &days)).await
     }
 
     async fn top(&self, _hash: &HashName, _most: usize) -> Result<Vec<(String, u64)>, StoreError> {
@@ -523,6 +503,20 @@ impl Data {
         self.sites.insert(site.clone(), (dataset.clone(), since));
         let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
         Attached { dataset, since, standing, fork }
+    }
+
+    fn note_calendar(&mut self, calendar: String, week: HashName, days: &[HashName]) -> Option<String> {
+        let before = self.calendars.insert(week.site.clone(), calendar.clone())?;
+        let first_day = |calendar: &str| calendar.rsplit(' ').next().map(str::to_owned);
+        if first_day(&before) != first_day(&calendar) {
+            let sum = |field: &str| {
+                days.iter().filter_map(|day| self.hashes.get(day)?.sums.get(field)).sum::<u64>()
+            };
+            let sums = ["views", "visits"].map(|field| (Arc::from(field), sum(field)));
+            Arc::make_mut(self.hashes.entry(week.clone()).or_default()).sums.extend(sums);
+            *self.recut.entry(week).or_default() += 1;
+        }
+        (before != calendar).then_some(before)
     }
 
     /// Whether a site's data is what a connection attached to.

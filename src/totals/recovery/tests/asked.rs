@@ -19,7 +19,9 @@ pub async fn process_with(model: &Model, mut config: Config) -> Process {
     let metrics = Arc::new(Metrics::new(&sites.load(), 1000).unwrap());
     let store = async || TestStore::Model(model.clone());
     let dir = DataDir::open(&config.data_dir).unwrap();
-    Process::start_on(store, Duration::from_secs(60), &config, dir, &clock, sites, metrics, 1000).await
+    Process::start_on(store, Duration::from_secs(60), &config, dir, &clock, sites, metrics, 1000)
+        .await
+        .unwrap()
 }
 
 /// As the writer's thread does.

@@ -50,7 +50,7 @@ async fn a_hundred_sites_of_three_years_ask_little_of_redis() {
         metrics,
         1000,
     );
-    let Process { mut writer, totals, .. } = begun.await;
+    let Process { mut writer, totals, .. } = begun.await.unwrap();
     assert!(totals.look(SiteId(99), clock.now()).figures().visitors.all.is_some());
     let start = asked(&mut client);
     // Each day since the beginning is read once.

@@ -50,7 +50,7 @@ async fn start(dir: DataDir, path: &Path, clock: &Clock) -> Process {
     let metrics = Arc::new(Metrics::new(&sites.load(), ROOM).unwrap());
     let store = async || TestStore::open(&config.store, &config.data_dir).await.unwrap();
     let patience = Duration::from_secs(60);
-    Process::start_on(store, patience, &config, dir, clock, sites, metrics, ROOM).await
+    Process::start_on(store, patience, &config, dir, clock, sites, metrics, ROOM).await.unwrap()
 }
 
 /// Who it is, on whichever day.

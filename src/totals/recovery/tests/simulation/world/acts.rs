@@ -1,0 +1,235 @@
+//! What is done in a step, and what befalls instances, their disks and the store.
+
+use super::*;
+use crate::totals::writer::mailbox::{self, Registration};
+
+impl World {
+    pub(super) fn throw(&mut self) -> Act {
+        let all = ORDINARY + self.kind.rates.iter().sum::<u64>();
+        match self.dice.below(all) {
+            0..18 => Act::Views((0..[1, 1, 2, 5][self.below(4)]).map(|_| self.wanted()).collect()),
+            18..20 if self.model.late() > 0 => Act::Land,
+            18..24 => Act::Pass { minutes: [1, 7, 7, 29, 31, 31, 700, 1500][self.below(8)] },
+            24..27 => Act::Freeze,
+            27..29 => Act::Send,
+            29..36 => Act::Turn,
+            36..38 => Act::Checkpoint,
+            38..40 => Act::AskPage { site: self.below(SITES), page: self.dice.below(PAGES) as u8 },
+            number => {
+                let mut left = number - ORDINARY;
+                let drawn = Chaos::ALL.into_iter().zip(self.kind.rates).find(|(_, rate)| {
+                    let here = left < *rate;
+                    left = left.saturating_sub(*rate);
+                    here
+                });
+                Act::Chaos(drawn.expect("one of them").0)
+            }
+        }
+    }
+
+    pub(super) fn wanted(&mut self) -> Wanted {
+        let (site, page) = (self.below(SITES), self.dice.below(PAGES) as u8);
+        // Which ids are remembered where there is no room is left open: none comes again.
+        let fresh = self.last_id + u8::from(self.kind.tight);
+        self.last_id = fresh;
+        let id =
+            (self.dice.below(3) == 0).then(|| fresh + self.dice.below(3) as u8 * u8::from(!self.kind.tight));
+        Wanted { who: self.dice.below(4) as u8, site, page, id }
+    }
+
+    pub async fn step(&mut self) {
+        let (act, index) = (self.throw(), self.below(self.instances.len()));
+        self.take_step(index, act).await;
+    }
+
+    pub async fn take_step(&mut self, index: usize, act: Act) {
+        if self.talks {
+            println!("instance {index}: {act:?}");
+        }
+        self.act(index, act).await;
+        self.bury().await;
+        self.check();
+    }
+
+    pub(super) async fn act(&mut self, index: usize, act: Act) {
+        match act {
+            Act::Views(wanted) => self.views(index, wanted).await,
+            Act::Pass { minutes } => self.pass(minutes * MINUTE).await,
+            Act::Freeze => self.has(index, async |writer| writer.freeze().await).await,
+            Act::Send => self.has(index, async |writer| writer.send().await).await,
+            Act::Turn => self.has(index, async |writer| writer.turn().await).await,
+            Act::Checkpoint => self.has(index, async |writer| writer.checkpoint().await).await,
+            Act::AskPage { site, page } => self.ask_page(index, site, page).await,
+            Act::Land => self.land(),
+            Act::Chaos(chaos) => {
+                if self.befall(index, chaos).await && !chaos.is_planned() {
+                    self.came(&format!("{chaos:?}"));
+                }
+            }
+        }
+    }
+
+    /// Whether it could come.
+    pub(super) async fn befall(&mut self, index: usize, chaos: Chaos) -> bool {
+        let may_go_back = self.vanished.is_none() && self.model.past() > 0;
+        let plan = |ends| Fault { calls: 0, parts: 0, ends };
+        let fault = match chaos {
+            Chaos::Failing => Some(plan(Ends::Failing)),
+            Chaos::Silent => Some(plan(Ends::Silent)),
+            Chaos::Slow => Some(plan(Ends::Slow)),
+            Chaos::GivenUp => Some(plan(Ends::GivenUp)),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            let (calls, parts) = (self.dice.below(6) as u32, self.below(20));
+            self.model.plan(Some(Fault { calls, parts, ..fault }));
+            return true;
+        }
+        match chaos {
+            Chaos::Down => {
+                let down = self.dice.below(3) == 0;
+                self.model.set_down(down);
+                return down;
+            }
+            Chaos::Whole if may_go_back => self.go_back(Back::Whole),
+            // A week that was made the sum of its days bears no marker of that.
+            Chaos::Within if may_go_back && !self.kind.recuts => self.go_back(Back::Within),
+            Chaos::Hash if may_go_back && !self.kind.recuts => self.go_back(Back::Hash),
+            Chaos::Vanish if may_go_back && !self.kind.forgets => self.vanished = Some(self.model.vanish()),
+            Chaos::Vanish => self.comes_back(),
+            Chaos::Kill => self.kill(index).await,
+            Chaos::Stop => {
+                self.has(index, async |writer| {
+                    writer.freeze().await;
+                    writer.send().await;
+                    writer.checkpoint().await;
+                })
+                .await;
+                self.kill(index).await;
+            }
+            Chaos::PowerCut if self.kind.forgets => return false,
+            Chaos::PowerCut if self.dice.below(3) == 0 => self.cut_power(index).await,
+            Chaos::PowerCut => {
+                // In the middle of what it does.
+                let after = 1 + self.dice.below(24);
+                self.instances[index].disk.power_goes_after(after);
+            }
+            Chaos::Disk => {
+                use Operation::*;
+                let operation =
+                    [Create, Write, Write, Cut, Sync, SyncNames, Rename, Remove, Read][self.below(9)];
+                // What is cut off is what was not written.
+                let both = [operation, Write];
+                let (after, disk) = (1 + self.dice.below(4), &self.instances[index].disk);
+                disk.only(if operation == Cut { &both } else { &both[..1] });
+                disk.fail_after(after);
+                if operation == Cut {
+                    disk.fail_after(after + 1);
+                }
+            }
+            Chaos::Reload => self.reload(index).await,
+            Chaos::Recut if self.kind.recuts && self.vanished.is_none() => self.recut().await,
+            Chaos::Trim if self.kind.forgets => {
+                let uptime_ms = self.instances[index].clock.now().uptime_ms;
+                self.has(index, async |writer| _ = writer.delivery.outbox.trim(uptime_ms, true)).await;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    pub(super) fn go_back(&mut self, how: Back) {
+        let (to, cuts) = (self.below(self.model.past()), self.dice.below(2) == 0);
+        self.model.go_back(to, how, cuts, |n| self.dice.below(n as u64) as usize);
+        self.went_back = true;
+    }
+
+    pub(super) fn land(&mut self) {
+        let index = self.below(self.model.late());
+        self.model.land(index);
+        self.came("Landed");
+    }
+
+    /// The data set that had vanished is there again; what was written to the one in its place is gone.
+    pub(super) fn comes_back(&mut self) {
+        let Some(before) = self.vanished.take() else { return };
+        let hashes = self.model.data().hashes;
+        assert!(hashes.is_empty(), "something is written in place of what has vanished: {:?}", hashes.keys());
+        self.model.come_back(before);
+        self.came("Vanished");
+    }
+
+    pub(super) async fn pass(&mut self, seconds: u64) {
+        // In steps, as the seconds of a process: ids are forgotten by turns.
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        for index in 0..self.instances.len() {
+            let instance = &mut self.instances[index];
+            let mut left = seconds;
+            while left > 0 {
+                let step = left.min(5 * MINUTE);
+                instance.hand.advance(Duration::from_secs(step));
+                instance.totals.iter().for_each(|totals| totals.tick(instance.clock.now()));
+                left -= step;
+            }
+            self.sync(index).await;
+        }
+    }
+
+    /// Waits until the journal is synced, so that what syncs it does nothing at the same time as others; or has ended.
+    pub(super) async fn sync(&mut self, index: usize) {
+        let instance = &mut self.instances[index];
+        let Some(totals) = instance.totals.clone().filter(|_| !instance.dead) else { return };
+        let journal = totals.shared.intake.journal.clone().unwrap();
+        tokio::select! {
+            biased;
+            () = journal.sync_ended() => {
+                instance.dead = true;
+                self.came("Died");
+            }
+            () = journal.synced_to(journal.ask_sync()) => {
+                let views = self.oracle.views.iter_mut().filter(|view| view.by == index);
+                views.for_each(|view| view.synced = true);
+            }
+        }
+    }
+
+    /// Other sites are put in force. Nobody goes on with a session or an id beyond it.
+    pub(super) async fn reload(&mut self, index: usize) {
+        self.pass(31 * MINUTE).await;
+        self.instances[index].has_last ^= true;
+        let (wanted, (done, _answered)) = (self.sites(index), oneshot::channel());
+        // No view finds it before it is in force.
+        let has_last = std::mem::take(&mut self.instances[index].has_last);
+        if !self.instances[index].dead {
+            self.has(index, async |writer| writer.register(Registration { wanted, done }).await).await;
+        }
+        self.instances[index].has_last = has_last;
+    }
+
+    /// A start with other zones and weeks.
+    pub(super) async fn recut(&mut self) {
+        while self.model.late() > 0 {
+            self.land();
+        }
+        self.end_process(0).await;
+        self.pass(31 * MINUTE).await;
+        match self.dice.below(2) {
+            0 => self.cuts[1].berlin ^= true,
+            _ => {
+                let first = &mut self.cuts[0].first;
+                *first = if *first == Weekday::Mon { Weekday::Sun } else { Weekday::Mon };
+            }
+        }
+        self.recut_ms = self.instances[0].clock.now().unix_ms;
+        self.instances[0].shown.clear();
+        self.start_again(0).await;
+    }
+
+    pub(super) async fn ask_page(&mut self, index: usize, site: usize, page: u8) {
+        let id = SiteId(site as u16);
+        let (done, _answered) = oneshot::channel();
+        let wanted = mailbox::Wanted::Pages(vec![text(id, page)]);
+        let request = ReadRequest { site: id, wanted, done };
+        self.has(index, async |writer| writer.answer(vec![request]).await).await;
+    }
+}
