@@ -26,7 +26,7 @@ use crate::totals::store::contract::{Query, Store, WriterId};
 pub enum Link {
     /// Not attached: nothing was tried yet, what it was attached to has changed, or the store does not answer.
     Away,
-    /// The store refuses, or holds another data set, or a file of `data_dir` cannot be read or written: that does
+    /// The store refuses, or holds other data sets of every site, or a file of `data_dir` cannot be read or written: that does
     /// not pass by itself. It is tried all the same.
     Held(String),
     /// Attached; a hash may have gone back unnoticed.
