@@ -55,12 +55,9 @@ impl<S: Store> Delivery<S> {
         self.look_at_settings().await?;
         let mut told = Vec::new();
         let mut refused = Ok(());
-        let mut sites = self.not_held();
-        // Those whose data sets are known tell whether the store is the one that it was.
-        sites.sort_by_key(|site| self.dataset(&site.key).is_none());
-        for site in sites {
-            let attached = self.attach_site(&site.key).await;
-            match self.or_held(&site.key, attached) {
+        for site in self.to_attach() {
+            let attached = self.attach_site(&site).await;
+            match self.or_held(&site, attached) {
                 Ok(attached) => told.extend(attached),
                 Err(error) => {
                     refused = Err(error);
@@ -117,6 +114,16 @@ impl<S: Store> Delivery<S> {
                 Ok(((self.store.kind().to_owned(), key.clone()), Dataset { id, floor: 0 }))
             }
         }
+    }
+
+    /// The sites that are not held, among them those that were attached though they are registered no more. First
+    /// those whose data sets are known: they tell whether the store is the one that it was.
+    fn to_attach(&self) -> Vec<SiteKey> {
+        let all = self.sites.all().map(|site| &site.key).chain(self.since.keys());
+        let mut sites: Vec<SiteKey> = all.filter(|site| !self.is_held(site)).cloned().collect();
+        sites.sort_by_key(|site| (self.dataset(site).is_none(), site.clone()));
+        sites.dedup();
+        sites
     }
 
     /// Whether none of the data sets that were written to is there, as far as is known.
