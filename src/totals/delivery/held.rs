@@ -16,8 +16,9 @@ use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, PartId};
 use crate::totals::store::contract::{Store, StoreError};
 
-/// How often a site that is held is tried at most.
+/// A site that is held is tried after so long, or the later, the longer a try takes, at the latest after [`LATEST`].
 const RETRY: Duration = Duration::from_secs(5);
+const LATEST: Duration = Duration::from_secs(60);
 
 /// Whether it is the data of a site that an error speaks of, where what failed was done for one site.
 fn is_of_a_site(error: &FlushError) -> bool {
@@ -97,7 +98,7 @@ impl<S: Store> Delivery<S> {
             self.or_held(&site, released)?;
         }
         // Much may have to be read for it each time: others must not wait for that often.
-        self.held_until = Some(Instant::now() + RETRY.max(began.elapsed() * 20));
+        self.held_until = Some(Instant::now() + (began.elapsed() * 20).clamp(RETRY, LATEST));
         Ok(())
     }
 

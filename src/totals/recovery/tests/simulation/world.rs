@@ -335,6 +335,8 @@ impl World {
         let instance = &mut self.instances[index];
         instance.committing = Some(process.committing.abort_handle());
         instance.began_ms = clock.now().unix_ms;
+        // As the first second of a process: much time may have passed while it started.
+        process.totals.tick(clock.now());
         (instance.totals, instance.process) = (Some(process.totals.clone()), Some(process));
         let figures = std::mem::take(&mut instance.process.as_mut().unwrap().at_start);
         let now = Moment { unix_ms: now_ms, ..instance.clock.now() };
