@@ -143,13 +143,13 @@ impl Instance {
         0..SITES - usize::from(!self.has_last)
     }
 
-    /// The file that the journal is written to, and what is in it.
-    fn journal(&self) -> (String, Vec<u8>) {
+    /// The files of the journal, and what is in them.
+    fn journal(&self) -> BTreeMap<String, Vec<u8>> {
         let names = fs::read_dir(self.dir.path().join("journal")).unwrap();
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let name = names.filter(|name| name.ends_with(".seg")).max().unwrap();
-        let bytes = fs::read(self.dir.path().join("journal").join(&name)).unwrap();
-        (name, bytes)
+        let read =
+            |name: String| (name.clone(), fs::read(self.dir.path().join("journal").join(name)).unwrap());
+        names.filter(|name| name.ends_with(".seg")).map(read).collect()
     }
 
     /// Resolves when what writes groups, or what syncs the journal, has ended.

@@ -3,17 +3,23 @@
 use super::*;
 use crate::ingest::Reason;
 use crate::totals::Written;
+use crate::totals::disk::log::HEADER;
 
 impl World {
     /// Views of one turn of the event loop.
     pub(super) async fn views(&mut self, by: usize, wanted: Vec<Wanted>) {
         let before = self.oracle.views.len();
         let disk = self.instances[by].disk.clone();
-        let (failed, (file, held)) = (disk.failed().len(), self.instances[by].journal());
+        let (failed, held) = (disk.failed().len(), self.instances[by].journal());
         let taken = wanted.into_iter().filter_map(|wanted| self.view(by, wanted)).collect();
         let outcome = self.answered(by, taken).await;
-        let (written_to, bytes) = self.instances[by].journal();
-        let frame = bytes.get(held.len()..).filter(|_| written_to == file).unwrap_or_default().to_vec();
+        let grown = |(name, bytes): (String, Vec<u8>)| {
+            let from = held.get(&name).map_or(HEADER as usize, Vec::len);
+            let frame = bytes.get(from..).filter(|frame| !frame.is_empty())?.to_vec();
+            Some((name, from, frame))
+        };
+        let (file, from, frame) =
+            self.instances[by].journal().into_iter().find_map(grown).unwrap_or_default();
         let is_whole = |length: &[u8; 4]| frame.len() >= 8 + u32::from_le_bytes(*length) as usize;
         let counts = match &outcome {
             Some(ends) if ends.iter().all(Result::is_ok) => true,
@@ -33,7 +39,7 @@ impl World {
         };
         if counts {
             let (written, synced) =
-                ((file, held.len(), frame), self.kind.sync == Sync::Always && outcome.is_some());
+                ((file, from, frame), self.kind.sync == Sync::Always && outcome.is_some());
             for view in &mut self.oracle.views[before..] {
                 (view.written, view.synced) = (written.clone(), synced);
             }
