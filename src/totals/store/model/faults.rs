@@ -33,35 +33,3 @@ pub enum Back {
     /// One hash, which no connection notices.
     Hash,
 }
-
-impl super::Model {
-    /// Goes back to a state it was in. Where a server is started anew its connections are new ones: what was on its
-    /// way is gone, and `cuts` says whether the next call on each notices. `pick(n)` chooses one of n. What it was
-    /// until now is remembered, too.
-    pub fn go_back(&self, to: usize, back: Back, cuts: bool, mut pick: impl FnMut(usize) -> usize) {
-        let mut state = self.state();
-        let (now, earlier) = (state.data.clone(), state.past[to].clone());
-        let later = state.past.get(to + 1).unwrap_or(&now).clone();
-        state.data = match back {
-            Back::Whole => earlier,
-            Back::Within => {
-                let mut data = earlier.clone();
-                let some = later.unlike(&earlier).into_iter().filter(|_| pick(2) == 0);
-                some.for_each(|name| data.take(&name, &later));
-                data
-            }
-            Back::Hash => {
-                let (mut data, names) = (now.clone(), now.unlike(&earlier));
-                let one = (!names.is_empty()).then(|| pick(names.len()));
-                one.into_iter().for_each(|one| data.take(&names[one], &earlier));
-                data
-            }
-        };
-        state.past.push(now);
-        if back != Back::Hash {
-            state.went_back += 1;
-            state.cuts = cuts;
-            state.late.clear();
-        }
-    }
-}
