@@ -2,9 +2,9 @@
 //! and takes a new one.
 //!
 //! **A copied directory** has the same writer in it. On Redis one run of a process bears a writer, and each
-//! script checks that; a later run of the same directory takes the writer over, and notes its directory's runs
-//! and the last batch before each, which tells up to where two directories are the same: the fork. Whoever finds that a run bears the writer that is none of
-//! its directory's, or a marker that is none of its own, takes a new identity:
+//! script checks that; a later run of the same directory takes the writer over. It notes the runs of its directory
+//! and the last batch before each: up to there two directories are the same, which is called the fork. Whoever
+//! finds that a run of another directory bears the writer, or a marker that is not its own, takes a new identity:
 //!
 //! - Batches up to the fork are the other's to apply: it has them too.
 //! - Batches after it are this directory's own. Those parts of them that were applied already bear their own
