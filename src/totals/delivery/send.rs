@@ -203,7 +203,14 @@ impl<S: Store> Delivery<S> {
     /// Compares what hashes bear, as it was read, with the last parts that were applied to them, and heals those
     /// that went back. Whether none had: else what was read is not to be believed.
     pub async fn check(&mut self, found: &[(HashName, Option<PartId>)]) -> Result<bool, FlushError> {
-        let whole = self.flush().check(&self.last_parts, found).await?;
+        let mut checked = self.flush().check(&self.last_parts, found).await;
+        if let Err(failure @ FlushError::Lost(_)) = checked {
+            // No batch that comes may touch the hash ever again.
+            self.recover(failure, |_| ()).await?;
+            checked = self.flush().check(&self.last_parts, found).await;
+            self.refills = false;
+        }
+        let whole = checked?;
         self.found(whole);
         Ok(whole)
     }
@@ -254,6 +261,10 @@ impl<S: Store> Delivery<S> {
         let generation = Some(self.store.generation());
         if self.calendars_noted == generation {
             return Ok(false);
+        }
+        if !self.is_attached() {
+            // It may have gone back since its hashes were compared: a week must not be made the sum of days that did.
+            return Err(StoreError::Detached.into());
         }
         let mut changed = false;
         for site in self.not_held() {

@@ -258,7 +258,9 @@ impl Pages {
         let page = Page::trusted(self.site, page);
         let (slot, is_easy) = match self.find(&page) {
             Some(slot) => (Some(slot), true),
-            None if stored.all.value == 0 => return self.learn_absent(page.key(), uptime_ms),
+            None if stored.iter().all(|(_, views)| views.value == 0) => {
+                return self.learn_absent(page.key(), uptime_ms);
+            }
             None => self.intern_read(&page),
         };
         if let Some(slot) = slot {

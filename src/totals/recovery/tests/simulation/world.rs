@@ -129,8 +129,15 @@ struct Instance {
     has_last: bool,
     /// When views of a visitor were refused: its session may have gone on.
     refused_ms: BTreeMap<(usize, u8), i64>,
-    /// The largest figure ever shown of a bucket, views and visits; and how much was lost then.
-    shown: BTreeMap<String, (u64, u64)>,
+    shown: BTreeMap<String, Before>,
+}
+
+/// What was shown of a bucket last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    views: u64,
+    visits: u64,
+    /// How many losses there were when it went back.
     lost: u64,
 }
 
@@ -249,7 +256,6 @@ impl World {
                 has_last: true,
                 refused_ms: BTreeMap::new(),
                 shown: BTreeMap::new(),
-                lost: 0,
             });
             world.start(index).await;
         }
@@ -299,7 +305,8 @@ impl World {
         let (clock, hand) = Clock::by_hand(now_ms);
         let instance = &mut self.instances[index];
         (instance.clock, instance.hand) = (clock.clone(), hand);
-        let process = loop {
+        let (now_ms, process) = loop {
+            let now_ms = clock.now().unix_ms;
             let (config, disk) = (self.settings(index), self.instances[index].disk.clone());
             let (failed, model) = (disk.failed().len(), self.model.clone());
             let store = async || TestStore::Model(model.clone());
@@ -321,7 +328,7 @@ impl World {
                 }
             };
             match started {
-                Some(Ok(process)) => break process,
+                Some(Ok(process)) => break (now_ms, process),
                 Some(Err(error)) => {
                     assert!(disk.is_off() || disk.failed().len() > failed, "it does not start: {error}");
                     self.came("StartFailed");
@@ -329,7 +336,7 @@ impl World {
                 None => {}
             }
             if disk.is_off() {
-                self.lose_power(index);
+                self.lose_power(index).await;
             }
         };
         let instance = &mut self.instances[index];
@@ -370,18 +377,19 @@ impl World {
 
     async fn cut_power(&mut self, index: usize) {
         self.end_process(index).await;
-        self.lose_power(index);
+        self.lose_power(index).await;
         self.start_again(index).await;
     }
 
     /// What was not synced may be gone.
-    fn lose_power(&mut self, index: usize) {
+    async fn lose_power(&mut self, index: usize) {
         self.came("PowerCut");
         let (fresh, dice) = (directory(), &mut self.dice);
         let instance = &mut self.instances[index];
         let old = std::mem::replace(&mut instance.dir, fresh);
         let fresh = instance.dir.path();
         let pick = |n: usize| dice.below(n as u64) as usize;
+        let failed = instance.disk.failed();
         std::mem::take(&mut instance.disk).cut_power(old.path(), fresh, pick);
         let survives = |view: &View| {
             let (name, from, bytes) = &view.written;
@@ -397,6 +405,12 @@ impl World {
             self.came("LostViews");
         }
         self.instances[index].shown.clear();
+        if failed.contains(&Operation::Sync) {
+            // Linux takes what it failed to write for written, so that the next process cannot know that a group which
+            // it reads is not on the disk. Its views stand in a batch at once; its visits and ids are remembered
+            // through a power cut from the first checkpoint on only. Nobody goes on with them.
+            self.pass(31 * MINUTE).await;
+        }
     }
 
     /// Processes that could not go on, or lost their power then, are started again.
