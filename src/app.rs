@@ -30,7 +30,7 @@ use crate::sites::{Hours, Registry};
 use crate::totals::{Answer, OpenError, Order, Totals};
 
 /// Sessions that expire before other tasks get their turn.
-const SWEEP_STEP: usize = 2_000;
+const SWEEP_STEP: usize = 1_000;
 
 /// Why the service did not start, or did not run to its end.
 #[derive(Debug, thiserror::Error)]

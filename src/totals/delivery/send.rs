@@ -207,6 +207,9 @@ impl<S: Store> Delivery<S> {
         if let Err(failure @ FlushError::Lost(_)) = checked {
             // No batch that comes may touch the hash ever again.
             self.recover(failure, |_| ()).await?;
+            if found.iter().any(|(hash, _)| self.is_held(&hash.site)) {
+                return Ok(false);
+            }
             checked = self.flush().check(&self.last_parts, found).await;
             self.refills = false;
         }
