@@ -11,6 +11,7 @@ const HOUR_S: i64 = 3600;
 /// The periods that are shown, and of what is shown of them: the same place in [`View::names`], after the hour.
 pub const SHOWN: std::ops::Range<usize> = 1..6;
 pub const WEEK: usize = 2;
+pub const YEAR: usize = 4;
 /// Those that pages are kept of.
 const OF_PAGES: [usize; 3] = [1, 3, 5];
 

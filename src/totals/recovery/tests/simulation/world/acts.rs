@@ -222,6 +222,9 @@ impl World {
             }
         }
         self.recut_ms = self.instances[0].clock.now().unix_ms;
+        if self.talks {
+            println!("  {:?}", self.cuts);
+        }
         self.instances[0].shown.clear();
         self.start_again(0).await;
     }
