@@ -138,9 +138,14 @@ impl Journal {
         synced.send_replace(request.upto);
     }
 
+    /// Whether nothing more is written until some of it is deleted.
+    pub fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes
+    }
+
     /// The bound that is reached, and what views are refused with.
     pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
-        if self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes {
+        if self.is_full() {
             return Some((Bound::Journal, Reason::JournalFull));
         }
         let unsynced_ms = self.unsynced_ms.load(Ordering::Relaxed);

@@ -349,9 +349,13 @@ impl<S: Store> Writer<S> {
 
     async fn look_after_files(&mut self) {
         let now = self.shared.clock.now();
-        if self.checkpoint_at.is_none_or(|at| at.elapsed() >= self.config.checkpoint_interval) {
+        let journal = &self.shared.intake.journal;
+        // Views are refused until some of it can be deleted, which only a checkpoint allows.
+        let refuses = journal.as_ref().is_some_and(|journal| journal.is_full());
+        let is_old = |at: Instant| at.elapsed() >= self.config.checkpoint_interval;
+        if self.checkpoint_at.is_none_or(is_old) || refuses && self.frozen_at > self.checkpoint_at {
             self.checkpoint().await;
-        } else if let Some(journal) = &self.shared.intake.journal
+        } else if let Some(journal) = journal
             && let Err(error) = journal.roll(false)
         {
             tracing::warn!(%error, "no new journal segment can be made; the current one grows");
