@@ -37,7 +37,7 @@ use crate::totals::store::url::StoreUrl;
 
 /// The longest answer to what was asked at once; the longest that is asked for is a few MB. The client library
 /// gathers an answer in memory before it is read.
-const LONGEST_REPLY: usize = 32 << 20;
+const LONGEST_REPLY: usize = 8 << 20;
 
 /// Most steps of a scan: of a thousand million names, or of as many fields of a hash.
 const MOST_STEPS: usize = 1 << 20;
