@@ -82,8 +82,9 @@ pub fn read_back(
     let Recovered { tally, ids, checkpoint, reach: frozen_to, views, .. } = found;
     tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
 
-    let lost = |what: &str| losses.record(Cause::Salts, clock.now().unix_ms, "salts", what);
+    let lost = |what: &str| losses.note(Cause::Salts, clock.now().unix_ms, "salts", what);
     let salts = Salts::open(&dir, identity.id_key, clock.clone(), lost)?;
+    losses.save()?;
     let journal = Journal::open(log, config.journal.clone(), clock.clone(), metrics.clone())?;
     let journal = (config.journal.sync != Sync::Memory).then_some(journal);
     let intake = Intake {
@@ -202,7 +203,7 @@ impl Recovered<'_> {
         tell_of_outbox(&outbox, applied, |what| {
             losses.note(Cause::Outbox, self.now.unix_ms, "outbox", what);
         });
-        losses.save();
+        losses.save()?;
         if newest < self.checkpoint.applied {
             // Its newest batches are gone and were applied: their views must not be counted from the
             // journal. The checkpoint knows of the journal what no batch tells any more.
@@ -225,7 +226,7 @@ impl Recovered<'_> {
             let place = format!("journal/{segment:016x}.seg");
             losses.note(Cause::Journal, self.now.unix_ms, &place, what);
         });
-        losses.save();
+        losses.save()?;
         self.tally.folded = log.end();
         if self.views == 0 {
             // Nothing of the old segments is needed any more.

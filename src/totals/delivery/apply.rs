@@ -268,7 +268,7 @@ impl<S: Store> Flush<'_, S> {
 
     /// Sends what was made, after what is lost by it is recorded.
     async fn ship(&self, made: &mut Vec<Part>, raised: &mut Raised) -> Result<(), FlushError> {
-        self.losses.save();
+        self.losses.save()?;
         let (parts, sketches) = (std::mem::take(made), raised.made());
         if parts.is_empty() && sketches.is_empty() {
             return Ok(());

@@ -59,10 +59,10 @@ impl<S: Store> Delivery<S> {
                 continue;
             }
             let applied = self.outbox.applied_to(site);
+            let extent = format!("batches up to {applied}, given up by order of the operator");
+            self.losses.record(Cause::Store, self.clock.now().unix_ms, site.as_str(), &extent)?;
             self.take_dataset(site, found.clone(), None, applied).await?;
             self.last_parts.retain(|hash, last| hash.site != *site || last.sequence > applied);
-            let extent = format!("batches up to {applied}, given up by order of the operator");
-            self.losses.record(Cause::Store, self.clock.now().unix_ms, site.as_str(), &extent);
         }
         let applied = strayed.iter().map(|strayed| self.outbox.applied_to(&strayed.site)).min();
         let waiting = (self.outbox.next_sequence() - 1).saturating_sub(applied.unwrap_or_default());

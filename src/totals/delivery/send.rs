@@ -203,19 +203,22 @@ impl<S: Store> Delivery<S> {
     /// Compares what hashes bear, as it was read, with the last parts that were applied to them, and heals those
     /// that went back. Whether none had: else what was read is not to be believed.
     pub async fn check(&mut self, found: &[(HashName, Option<PartId>)]) -> Result<bool, FlushError> {
-        let mut checked = self.flush().check(&self.last_parts, found).await;
+        let mut checked = self.check_once(found).await;
         if let Err(failure @ FlushError::Lost(_)) = checked {
             // No batch that comes may touch the hash ever again.
             self.recover(failure, |_| ()).await?;
-            if found.iter().any(|(hash, _)| self.is_held(&hash.site)) {
-                return Ok(false);
-            }
-            checked = self.flush().check(&self.last_parts, found).await;
+            checked = self.check_once(found).await;
             self.refills = false;
         }
         let whole = checked?;
         self.found(whole);
         Ok(whole)
+    }
+
+    async fn check_once(&self, found: &[(HashName, Option<PartId>)]) -> Result<bool, FlushError> {
+        // Of a site that is held by now nothing is healed.
+        let is_held = found.iter().any(|(hash, _)| self.is_held(&hash.site));
+        if is_held { Ok(false) } else { self.flush().check(&self.last_parts, found).await }
     }
 
     fn is_attached(&self) -> bool {

@@ -80,9 +80,12 @@ impl Losses {
     }
 
     /// Notes a loss, unless it is known, and saves it.
-    pub fn record(&self, cause: Cause, now_ms: i64, place: &str, extent: &str) {
+    ///
+    /// # Errors
+    /// See [`Losses::save`].
+    pub fn record(&self, cause: Cause, now_ms: i64, place: &str, extent: &str) -> io::Result<()> {
         self.note(cause, now_ms, place, extent);
-        self.save();
+        self.save()
     }
 
     /// Notes a loss, unless it is known. It is recorded when it has been saved.
@@ -104,19 +107,22 @@ impl Losses {
         known.last = Some(line);
     }
 
-    /// Records all that was noted, with one sync: not for the event loop. What cannot be recorded is tried again
-    /// with the next.
-    pub fn save(&self) {
+    /// Records all that was noted, with one sync: not for the event loop.
+    ///
+    /// # Errors
+    /// Of the file system: nothing may be done by which what is lost could not be found out again. What cannot be
+    /// recorded is tried again with the next.
+    pub fn save(&self) -> io::Result<()> {
         let lines = std::mem::take(&mut self.known().unwritten);
         if lines.is_empty() {
-            return;
+            return Ok(());
         }
         let written = self.append(&lines);
         self.metrics.wrote(DataFile::Losses, &written);
-        if let Err(error) = written {
+        written.inspect_err(|error| {
             tracing::error!(%error, lines, "losses cannot be recorded");
             self.known().unwritten.insert_str(0, &lines);
-        }
+        })
     }
 
     fn append(&self, lines: &str) -> io::Result<()> {
@@ -159,16 +165,16 @@ mod tests {
         // Of the file and of its name; the third is that of the next loss.
         faults.fail_after(3);
         (0..MAX_LINES - 2).for_each(|n| losses.note(Cause::Store, 0, &format!("lamdong/{n}"), "all"));
-        losses.save();
+        losses.save().unwrap();
         assert_eq!(faults.failed(), [], "one sync of each");
         // What is not synced is lost with the power.
         faults.cut_power(path.path(), after.path(), |_| 1);
         let kept = open(&DataDir::open(after.path()).unwrap()).summary().unwrap();
         assert!(kept.starts_with("9998 recorded"), "{kept}");
 
-        losses.record(Cause::Store, 0, "tin/a", "it fails");
+        losses.record(Cause::Store, 0, "tin/a", "it fails").unwrap_err();
         assert_eq!((faults.failed(), losses.metrics.failing()), (vec![Operation::Sync], vec!["losses"]));
-        losses.record(Cause::Store, 0, "tin/b", "both are recorded");
+        losses.record(Cause::Store, 0, "tin/b", "both are recorded").unwrap();
         assert_eq!(losses.metrics.failing(), Vec::<&str>::new());
         assert!(open(&dir).summary().unwrap().starts_with("10000 recorded"));
     }
@@ -183,9 +189,9 @@ mod tests {
         let metrics = fresh();
         let losses = open(&metrics);
         assert_eq!(losses.summary(), None);
-        losses.record(Cause::Store, 0, "lamdong/all", "batches after 3 up to 9");
-        losses.record(Cause::Store, 5000, "lamdong/all", "batches after 3 up to 9");
-        losses.record(Cause::Journal, 5000, "journal/a b", "bytes\n1 to 2");
+        losses.record(Cause::Store, 0, "lamdong/all", "batches after 3 up to 9").unwrap();
+        losses.record(Cause::Store, 5000, "lamdong/all", "batches after 3 up to 9").unwrap();
+        losses.record(Cause::Journal, 5000, "journal/a b", "bytes\n1 to 2").unwrap();
         let (metrics, again) = (
             fresh(),
             "2 recorded in data_dir/losses, the last: \
@@ -194,7 +200,7 @@ mod tests {
         for _ in 0..2 {
             let losses = open(&metrics);
             assert_eq!(losses.summary().as_deref(), Some(again));
-            losses.record(Cause::Store, 9000, "lamdong/all", "batches after 3 up to 9");
+            losses.record(Cause::Store, 9000, "lamdong/all", "batches after 3 up to 9").unwrap();
         }
         let counted = LOSS_CAUSES.map(|cause| metrics.healing.losses.with_label_values(&[cause]).get());
         assert_eq!(counted, [2, 2, 0, 0], "each process counts what it finds recorded");

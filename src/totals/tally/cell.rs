@@ -6,8 +6,6 @@
 //! to it what is unapplied. Of two readings the larger one holds, unless the store says by a higher revision that
 //! what it held before does not hold any more.
 
-use std::cmp::Ordering;
-
 use crate::calendar::{CivilHour, PerPeriod, Period};
 use crate::totals::batch::part::Sums;
 
@@ -56,12 +54,12 @@ impl<T> From<T> for Revised<T> {
 }
 
 impl<T: Amount> Revised<T> {
-    /// What holds of it and of what was there before: a value goes back under a higher revision only.
+    /// What holds of it and of what was there before: a value goes back under a higher revision only. A lower one is
+    /// that of a store which went back itself: the next one is compared with it.
     pub fn after(self, before: Self) -> Self {
-        match self.revision.cmp(&before.revision) {
-            Ordering::Greater => self,
-            Ordering::Equal => Revised { value: self.value.or_larger(before.value), ..self },
-            Ordering::Less => before,
+        match self.revision > before.revision {
+            true => self,
+            false => Revised { value: self.value.or_larger(before.value), ..self },
         }
     }
 }

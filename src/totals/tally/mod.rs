@@ -298,6 +298,14 @@ impl Tally {
         }
     }
 
+    /// Forgets the recent past and the pages of all sites: they are read again when they are asked for.
+    pub fn forget_past(&mut self) {
+        for site in &mut self.sites {
+            site.pages.forget();
+            site.recent.forget();
+        }
+    }
+
     /// Takes what the store holds of the recent hours and days of a site.
     pub fn learn_recent(&mut self, id: SiteId, stored: StoredRecent, uptime_ms: u64) {
         if let Some(site) = self.site(id) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::mailbox::{ReadRequest, Wanted};
-use super::turn::Writer;
+use super::turn::{REFRESH, Writer};
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
@@ -27,7 +27,7 @@ impl<S: Store> Writer<S> {
         for ReadRequest { site, wanted, done } in requests {
             let of_site = sites.entry(site.0).or_default();
             match wanted {
-                Wanted::Figures => figures = true,
+                Wanted::Figures => figures |= self.may_refresh(site),
                 Wanted::Recent => of_site.recent = true,
                 Wanted::Pages(pages) => of_site.pages.extend(pages),
             }
@@ -64,6 +64,13 @@ impl<S: Store> Writer<S> {
             }
         }
         Ok(())
+    }
+
+    /// Whether figures are read for those who wait for a site's. Where those cannot be read, not each time.
+    fn may_refresh(&self, site: SiteId) -> bool {
+        let site = self.delivery.sites.at(site);
+        let is_unreadable = site.is_some_and(|site| self.unreadable.contains_key(&site.key));
+        !is_unreadable || self.refreshed_at.is_none_or(|at| at.elapsed() >= REFRESH)
     }
 
     /// Whether what is read of a site is all that was applied to it.

@@ -43,6 +43,8 @@ impl<S: Store> Writer<S> {
         }
         self.refreshed_at = None;
         self.closed = ClosedDays::default();
+        // What lies before the outbox may be gone from days that no batch touches.
+        self.shared.tally().forget_past();
         self.delivery.retry_now();
         self.send().await;
         let away = || self.delivery.is_failing().then(|| "the store is away".to_owned());

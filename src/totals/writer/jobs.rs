@@ -13,6 +13,7 @@ use super::config::Config;
 use super::mailbox::{Answer, Job, OrderRequest};
 use super::turn::Writer;
 use crate::calendar::Calendar;
+use crate::sites::SiteKey;
 use crate::totals::delivery::Reason;
 use crate::totals::disk::dir;
 use crate::totals::store::AnyDump;
@@ -35,12 +36,22 @@ impl<S: Store> Writer<S> {
             Err(why) => return OrderRequest::answer(done, Err(why.to_string())),
         };
         let (store, data_dir) = (self.config.store.clone(), self.dir.path().to_owned());
+        let without: Vec<&str> = self.delivery.outbox.held().keys().map(SiteKey::as_str).collect();
+        let without = match (&job, without.join(", ")) {
+            (Job::Backup { .. } | Job::Migrate { .. }, sites) if !sites.is_empty() => {
+                format!("\nwhat waits of these sites, which are held, is not in it: {sites}")
+            }
+            _ => String::new(),
+        };
         let made = Calendar::utc().rfc3339(self.shared.clock.now().unix_ms);
         tokio::spawn(async move {
             let answer = carry_out(job, dump, store, &data_dir, &made).await;
             // The store is written to again from here on.
             drop(quiet);
-            OrderRequest::answer(done, answer.map_err(|reason| reason.to_string()));
+            OrderRequest::answer(
+                done,
+                answer.map(|said| said + &without).map_err(|reason| reason.to_string()),
+            );
         });
     }
 

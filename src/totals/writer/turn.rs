@@ -37,7 +37,7 @@ use crate::totals::tally::running::Stored;
 pub const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often a shared store is read again for what other instances counted.
-const REFRESH: Duration = Duration::from_secs(5);
+pub const REFRESH: Duration = Duration::from_secs(5);
 
 /// How often all running figures of a site are read. In between its sums of all time are, and the others where
 /// those have changed: every batch adds to them.

@@ -56,6 +56,9 @@ fn a_spoiled_sum_holds_its_site_alone_over_a_kill_until_it_is_repaired() {
     assert_eq!(service.counters("lamdong")["views"]["all"], 6);
     until("it is shown as it was known", || is_stale(&service, "tin", 8));
     assert_eq!((service.metric("footfall_flush_held"), service.metric("footfall_store_up")), (1.0, 1.0));
+    let place = tempfile::tempdir().unwrap();
+    let said = service.ordered(&["backup", place.path().join("backup").to_str().unwrap()]);
+    assert!(said.contains("which are held, is not in it: tin"), "{said}");
     service.kill9();
     service.begin();
     read(&service, "tin", 2);

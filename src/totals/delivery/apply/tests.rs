@@ -354,6 +354,13 @@ async fn what_lies_beyond_the_outbox_is_recorded_for_the_hashes_that_lost_it_and
     sender.forget_all_but_the_newest();
     assert_eq!(sender.outbox.first_sequence(), Some(3));
     sender = sender.back_to(&image).await;
+    // What cannot be recorded must be found out again, by what the hashes bear.
+    let in_the_way = sender.files.path().join("data/losses.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(sender.check(false).await, Err(FlushError::DataDir(_))));
+    }
+    std::fs::remove_dir(in_the_way).unwrap();
     assert!(!sender.check(false).await.unwrap());
     let lost = std::fs::read_to_string(sender.files.path().join("data/losses")).unwrap();
     assert_eq!(lost.lines().count(), 9, "{lost}");

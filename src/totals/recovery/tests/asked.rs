@@ -3,7 +3,7 @@
 use super::*;
 use crate::totals::delivery::send::BATCHES_AT_A_TIME;
 use crate::totals::store::model::Model;
-use crate::totals::writer::mailbox::{Inbox, Order};
+use crate::totals::writer::mailbox::{Inbox, Order, OrderRequest};
 
 /// A process on a store in memory.
 async fn process(model: &Model, dir: &Path) -> Process {
@@ -61,6 +61,42 @@ async fn one_trip_reads_a_page_for_all_who_wait() {
     let ((), trips) = tokio::join!(run_to_its_end(writer, inbox, life), asks);
     assert_eq!(trips, [1, 0, 1, 1]);
     assert!(totals.look(SiteId(0), totals.shared.clock.now()).page(&page(2)).is_some());
+}
+
+#[tokio::test]
+async fn who_waits_for_figures_that_cannot_be_read_has_no_site_read_again_and_again() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, .. } = process(&model, dir.path()).await;
+    let ask = |site| {
+        let (done, _answered) = oneshot::channel();
+        ReadRequest { site: SiteId(site), wanted: Wanted::Figures, done }
+    };
+    writer.turn().await;
+    model.spoil(&site(0).key, true);
+    writer.refreshed_at = None;
+    for (of, reads) in [(0, true), (0, false), (0, false), (1, true)] {
+        let before = model.calls();
+        writer.answer(vec![ask(of)]).await;
+        assert_eq!(model.calls() > before, reads);
+    }
+}
+
+#[tokio::test]
+async fn after_a_refill_the_past_is_read_anew() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    let now = totals.shared.clock.now();
+    totals.take(beacon(1, 0, 1, None, now)).unwrap().await.unwrap();
+    writer.turn().await;
+    let (done, _answered) = oneshot::channel();
+    writer.answer(vec![ReadRequest { site: SiteId(0), wanted: Wanted::Recent, done }]).await;
+    let is_known = || totals.shared.tally().recent(SiteId(0), now).is_some();
+    assert!(is_known());
+    model.vanish();
+    let (done, answer) = oneshot::channel();
+    writer.obey(OrderRequest { order: Order::Refill { dry_run: false }, done }).await;
+    let said = answer.await.unwrap().unwrap();
+    assert!(said.contains("the store is up to date") && !is_known(), "{said}");
 }
 
 #[tokio::test]

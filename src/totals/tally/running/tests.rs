@@ -230,8 +230,9 @@ fn a_figure_goes_back_under_a_higher_revision_or_another_data_set_and_else_never
     assert_eq!(shown(stored("a", 10, 0, 5)), (11, 11, 6), "one is not applied yet");
     assert_eq!(shown(stored("a", 4, 0, 2)), (11, 11, 6), "what is read went back");
     assert_eq!(shown(stored("a", 4, 7, 2)), (5, 5, 3));
-    assert_eq!(shown(stored("a", 10, 6, 5)).0, 5, "it went back to an earlier revision");
-    assert_eq!(shown(stored("a", 8, 7, 2)), (9, 9, 6));
+    assert_eq!(shown(stored("a", 3, 6, 2)), (5, 5, 3), "it went back to an earlier revision");
+    assert_eq!(shown(stored("a", 10, 6, 2)).0, 11, "and has grown since");
+    assert_eq!(shown(stored("a", 8, 7, 2)), (9, 9, 3));
     assert_eq!(shown(stored("b", 0, 0, 0)), (1, 1, 1));
     assert_eq!(shown(stored("b", 3, 0, 0)), (4, 4, 1));
 }
