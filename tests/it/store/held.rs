@@ -56,9 +56,6 @@ fn a_spoiled_sum_holds_its_site_alone_over_a_kill_until_it_is_repaired() {
     assert_eq!(service.counters("lamdong")["views"]["all"], 6);
     until("it is shown as it was known", || is_stale(&service, "tin", 8));
     assert_eq!((service.metric("footfall_flush_held"), service.metric("footfall_store_up")), (1.0, 1.0));
-    let place = tempfile::tempdir().unwrap();
-    let said = service.ordered(&["backup", place.path().join("backup").to_str().unwrap()]);
-    assert!(said.contains("which are held, is not in it: tin"), "{said}");
     service.kill9();
     service.begin();
     read(&service, "tin", 2);
@@ -72,6 +69,21 @@ fn a_spoiled_sum_holds_its_site_alone_over_a_kill_until_it_is_repaired() {
     assert_eq!(service.counters("tin")["views"]["all"], 10);
     until("it is not held", || service.metric("footfall_flush_held") == 0.0);
     assert_eq!(service.metric("footfall_losses_total{cause=\"store\"}"), 0.0);
+}
+
+#[test]
+fn a_backup_says_of_which_sites_something_waits() {
+    let redis = RedisServer::start();
+    let mut service = Service::start(Setup::default().store(&redis.url()).and(SITES));
+    service.breaks_the_store();
+    read(&service, "tin", 5);
+    service.settle();
+    ask(&redis, "tin", &["DEL", "SITE:meta"]);
+    read(&service, "tin", 3);
+    until_held(&service, "tin", "has vanished");
+    let place = tempfile::tempdir().unwrap();
+    let said = service.ordered(&["backup", place.path().join("backup").to_str().unwrap()]);
+    assert!(said.contains("which are held, is not in it: tin"), "{said}");
 }
 
 #[test]
