@@ -13,6 +13,11 @@
 //! - What was in no batch yet at the copy is in both journals, and counted by both.
 //!
 //! The embedded store is copied with its directory, and knows no twins.
+//!
+//! **A writer that was retired** has nobody beside it: what it had not applied, or only in part, is sent by its
+//! directory alone, should that come back. It takes a new identity, too, which goes on in each site after what is
+//! known to be applied there; the markers that hashes bore of later batches are gone, but the last of them were
+//! noted, and are repeated.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,8 +37,8 @@ const GONE_S: i64 = 40 * 24 * 3600;
 /// Most writers of a site retired each time the store is attached.
 const GONE_AT_A_TIME: usize = 100;
 
-/// A hash that is written to after the floor, and the last part of those up to the fork.
-type Written = (HashName, Option<PartId>);
+/// A hash, and the parts that batches after the floor bring to it.
+type Written = (HashName, Vec<PartId>);
 
 /// What is said of a data set that is not the one that was written to.
 fn vanished(site: &SiteKey) -> String {
@@ -109,6 +114,7 @@ impl<S: Store> Delivery<S> {
         match self.claim(key, dataset, None).await? {
             (Standing::Other, ..) => Err(FlushError::Held(vanished(key))),
             (Standing::Twin, ..) => Err(FlushError::Twin("the mark of another process".to_owned())),
+            (Standing::Retired, ..) => Err(FlushError::Retired),
             (Standing::Born | Standing::Ours, id, since) => {
                 self.since.insert(key.clone(), since);
                 Ok(((self.store.kind().to_owned(), key.clone()), Dataset { id, floor: 0 }))
@@ -183,18 +189,14 @@ impl<S: Store> Delivery<S> {
         // Whoever bore the identity until now is to apply what both have, the other leaves it to this one: what the
         // other applied of it before is told by the markers.
         let is_bearer = matches!(self.link, Link::Attached(_) | Link::Verified(_));
-        let floor = if is_bearer { applied } else { fork.max(applied) };
-        let former = self.identity.begin_anew(&self.dir, floor, Change::Twin { fork })?;
-        self.fork = None;
-        self.last_parts.retain(|_, last| last.sequence > floor);
+        let floor = if is_bearer { 0 } else { fork };
+        let former = self.begin_anew(floor, Change::Twin { fork })?;
         for sequence in applied + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
                 on_applied(&batch.only(|site| sequence > self.outbox.applied_to(site)));
             }
         }
         self.outbox.leave_to_another(floor);
-        self.link = Link::Away;
-        self.metrics.healing.twins.inc();
         tracing::warn!(
             former = &*former.0,
             writer = &*self.identity.writer.0,
@@ -206,67 +208,97 @@ impl<S: Store> Delivery<S> {
         Ok(())
     }
 
-    /// Repeats, under this identity, the markers of parts after the floor that were applied under the one
+    /// Takes a new identity: the old one was retired, and nobody else applies what it left.
+    ///
+    /// # Errors
+    /// Of the file system: nothing has changed.
+    pub(super) fn come_back(&mut self) -> Result<(), FlushError> {
+        let former = self.begin_anew(0, Change::Retired { last: self.outbox.next_sequence() - 1 })?;
+        tracing::warn!(
+            former = &*former.0,
+            writer = &*self.identity.writer.0,
+            "the writer of this data_dir was retired: it goes on as another one with what is not applied"
+        );
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, floor: u64, change: Change) -> std::io::Result<WriterId> {
+        let (kind, outbox) = (self.store.kind(), &self.outbox);
+        let applied_to = |of: &str, site: &SiteKey| if of == kind { outbox.applied_to(site) } else { 0 };
+        let former = self.identity.begin_anew(&self.dir, floor, applied_to, change)?;
+        self.last_parts.retain(|hash, last| last.sequence > self.identity.floor_of(kind, &hash.site));
+        (self.fork, self.link) = (None, Link::Away);
+        self.metrics.healing.twins.inc();
+        Ok(former)
+    }
+
+    /// Repeats, under this identity, the markers of parts after the floor that were applied under those
     /// before: they are not sent again. Of a site that is held it is done when that is no more.
     async fn settle_left(&mut self) -> Result<(), FlushError> {
-        let Some(left) = self.identity.superseded.clone() else { return Ok(()) };
-        let (own, hashes) = self.after_the_floor(left.1, |site| !self.is_held(site))?;
-        for of_site in hashes.chunk_by(|(a, _), (b, _)| a.site == b.site) {
-            let settled = self.settle_some(&left, &own, of_site).await;
+        let written = self.after_the_floor(|site| !self.is_held(site))?;
+        for of_site in written.chunk_by(|(a, _), (b, _)| a.site == b.site) {
+            let settled = self.repeat_markers(of_site).await;
             if let Some((HashName { site, .. }, _)) = of_site.first() {
                 self.or_held(site, settled)?;
             }
         }
         // Where it was done already, it does nothing.
-        let is_done = self.outbox.held().is_empty();
-        Ok(self.identity.change(&self.dir, |anew| _ = anew.superseded.take_if(|_| is_done))?)
+        if self.outbox.held().is_empty() {
+            self.identity.change(&self.dir, |anew| anew.superseded.clear())?;
+        }
+        Ok(())
     }
 
     /// The same for one site.
     pub(super) async fn settle_site(&self, site: &SiteKey) -> Result<(), FlushError> {
-        let Some(left) = &self.identity.superseded else { return Ok(()) };
-        let (own, hashes) = self.after_the_floor(left.1, |key| key == site)?;
-        self.settle_some(left, &own, &hashes).await
+        let written = self.after_the_floor(|key| key == site)?;
+        self.repeat_markers(&written).await
     }
 
-    /// Batches after the floor with their tags; and the hashes of sites that they write to, each with the last part of
-    /// those up to the fork.
-    fn after_the_floor(
-        &self,
-        fork: u64,
-        of: impl Fn(&SiteKey) -> bool,
-    ) -> std::io::Result<(HashMap<u64, u64>, Vec<Written>)> {
-        let (mut own, mut hashes) = (HashMap::new(), BTreeMap::new());
+    /// The hashes of sites that batches after the floor write to; none where this was nobody else.
+    fn after_the_floor(&self, of: impl Fn(&SiteKey) -> bool) -> std::io::Result<Vec<Written>> {
+        let (mut hashes, kind) = (BTreeMap::<_, Vec<PartId>>::new(), self.store.kind());
         let first = self.outbox.first_kept().unwrap_or(0).max(self.identity.floor + 1);
-        for sequence in first..self.outbox.next_sequence() {
+        let all = if self.identity.superseded.is_empty() { 0..0 } else { first..self.outbox.next_sequence() };
+        for sequence in all {
             let Some(batch) = self.outbox.get(sequence)? else { continue };
-            own.insert(sequence, batch.tag);
-            for part in batch.only(&of).parts() {
-                let shared: &mut Option<PartId> = hashes.entry(part.hash).or_default();
-                *shared = Some(part.id).filter(|_| sequence <= fork).or(*shared);
+            let is_due = |site: &SiteKey| of(site) && sequence > self.identity.floor_of(kind, site);
+            for part in batch.only(is_due).parts() {
+                hashes.entry(part.hash).or_default().push(part.id);
             }
         }
-        Ok((own, hashes.into_iter().collect()))
+        Ok(hashes.into_iter().collect())
     }
 
-    async fn settle_some(
-        &self,
-        (left, fork): &(WriterId, u64),
-        own: &HashMap<u64, u64>,
-        hashes: &[Written],
-    ) -> Result<(), FlushError> {
-        let names: Vec<HashName> = hashes.iter().map(|(hash, _)| hash.clone()).collect();
-        let part = |((hash, marker), (_, shared)): ((HashName, Option<PartId>), &(_, Option<PartId>))| {
-            let id = marker?;
-            // One from after the fork is the other's, who had applied all that both have before.
-            let is_own = own.get(&id.sequence) == Some(&id.tag);
-            let id = if is_own { id } else { shared.filter(|_| id.sequence > *fork)? };
-            Some(Part { hash, prev: None, id, sums: Vec::new(), revision: None })
-        };
-        let found = self.markers(left, &names).await?;
-        // Where this was done before, the hash bears that marker or a later one: nothing is written.
-        let parts = found.into_iter().zip(hashes).filter_map(part).collect();
-        self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
+    /// Repeats the markers of a site's hashes.
+    async fn repeat_markers(&self, written: &[Written]) -> Result<(), FlushError> {
+        let Some((HashName { site, .. }, _)) = written.first() else { return Ok(()) };
+        let names: Vec<HashName> = written.iter().map(|(hash, _)| hash.clone()).collect();
+        for (left, same) in self.identity.superseded.iter().rev() {
+            let progress = self.store.progress(site, left).await?;
+            let found: HashMap<HashName, PartId> = match &progress {
+                Some(progress) => progress.markers.iter().cloned().collect(),
+                None => {
+                    let found = self.markers(left, &names).await?.into_iter();
+                    found.filter_map(|(hash, id)| Some((hash, id?))).collect()
+                }
+            };
+            let whole = progress.map_or(0, |progress| progress.whole).min(*same);
+            let part = |(hash, ids): &Written| {
+                let last_up_to = |sequence| ids.iter().rfind(|id| id.sequence <= sequence).copied();
+                let id = match found.get(hash).copied() {
+                    Some(id) if ids.contains(&id) => id,
+                    // One from after the fork is the other's, who had applied all that both have before.
+                    Some(id) if id.sequence > *same => last_up_to(*same)?,
+                    Some(_) => return None,
+                    None => last_up_to(whole)?,
+                };
+                Some(Part { hash: hash.clone(), prev: None, id, sums: Vec::new(), revision: None })
+            };
+            // Where this was done before, the hash bears that marker or a later one: nothing is written.
+            let parts = written.iter().filter_map(part).collect();
+            self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
+        }
         Ok(())
     }
 
@@ -278,8 +310,10 @@ impl<S: Store> Delivery<S> {
                 self.or_held(&site.key, retired.map_err(FlushError::Store))?;
             }
         }
-        let is_done = self.outbox.held().is_empty();
-        Ok(self.identity.change(&self.dir, |anew| anew.to_retire.retain(|_| !is_done))?)
+        if self.outbox.held().is_empty() {
+            self.identity.change(&self.dir, |anew| anew.to_retire.clear())?;
+        }
+        Ok(())
     }
 
     /// Removes the markers of writers that were not seen for long, some at a time: instances that came and went

@@ -5,9 +5,10 @@
 --          the zone ('' to leave it), the writer,
 --          then the runs of the writer's directory, oldest first: run, last batch frozen before the next run
 -- Answers  the data set, the first day ever attached, 'born' or 'ours'; or 'other' (it is not the one expected)
---          or 'twin' (the writer is retired, or borne by a process that is no run of this directory): nothing was
+--          or 'twin' (the writer is borne by a process that is no run of this directory) or 'retired': nothing was
 --          written;
---          then up to which batch this directory's and the bearer's are the same ('' if that is not known)
+--          then up to which batch this directory's and the bearer's are the same, or the last batch of the writer
+--          that is retired ('' if that is not known)
 local key, format, expected, birth, today, zone, writer = KEYS[1], unpack(ARGV, 1, 6)
 local own, runs_field = 'run:' .. writer, 'runs:' .. writer
 
@@ -26,7 +27,7 @@ if not since or number(today) < number(since) then since = today end
 
 local run, fork, lineage = ARGV[#ARGV - 1], '', ''
 if bearer == 'retired' then
-  return {dataset or '', since, 'twin', string.match(runs or '', 'retired=(%d+)') or ''}
+  return {dataset or '', since, 'retired', string.match(runs or '', 'retired=(%d+)') or ''}
 end
 if #ARGV > 6 and bearer ~= run then
   for i = 7, #ARGV - 2, 2 do
