@@ -34,6 +34,10 @@ use crate::totals::store::contract::{Claim, EARLIEST_DAY, Standing, Store, Store
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
 
+/// So long this process must have seen of a writer that nothing of it moves before it is taken for gone: the clock of
+/// a store may be wrong for a while. Milliseconds.
+const WATCHED_MS: u64 = 24 * 3600 * 1000;
+
 /// Most writers of a site retired each time the store is attached.
 const GONE_AT_A_TIME: usize = 100;
 
@@ -317,17 +321,24 @@ impl<S: Store> Delivery<S> {
     }
 
     /// Removes the markers of writers that were not seen for long, some at a time: instances that came and went
-    /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
-    /// on after the last batch of which the store bore a marker.
+    /// without being drained must not fill the hashes. One that lives attaches each minute, whatever the store's clock
+    /// says then.
     async fn retire_long_gone(&mut self) -> Result<(), FlushError> {
         for site in self.not_held() {
             let known = self.store.writers(&site.key).await.map_err(FlushError::Store);
             let Some(known) = self.or_held(&site.key, known)? else { continue };
             let Some(now_s) = self.own_seen(&known) else { continue };
-            let gone = |(writer, seen): (WriterId, i64)| {
-                (now_s - seen > GONE_S && writer != self.identity.writer).then_some(writer)
-            };
-            let gone: Vec<WriterId> = known.into_iter().filter_map(gone).take(GONE_AT_A_TIME).collect();
+            let (now_ms, before) =
+                (self.clock.now().uptime_ms, self.gone.remove(&site.key).unwrap_or_default());
+            let seems_gone = |(_, seen): &(WriterId, i64)| now_s.saturating_sub(*seen) > GONE_S;
+            let since = |seen| (before.get(&seen).copied().unwrap_or(now_ms), seen);
+            let watched: Vec<_> = known.into_iter().filter(seems_gone).map(since).collect();
+            let is_due = |since: u64| now_ms.saturating_sub(since) >= WATCHED_MS;
+            let gone =
+                watched.iter().filter(|(since, _)| is_due(*since)).map(|(_, (writer, _))| writer.clone());
+            let gone: Vec<WriterId> = gone.take(GONE_AT_A_TIME).collect();
+            self.gone
+                .insert(site.key.clone(), watched.into_iter().map(|(since, seen)| (seen, since)).collect());
             if !gone.is_empty() {
                 let removed = self.store.retire(&site.key, &gone, self.today()).await;
                 let removed = self.or_held(&site.key, removed.map_err(FlushError::Store))?;
