@@ -22,8 +22,15 @@ if expected ~= '' and dataset ~= expected then
   return {dataset or '', since or today, 'other', ''}
 end
 -- Days as YYYY-MM-DD: compared as numbers, since the order of strings depends on the server's locale.
-local function number(day) return tonumber((string.gsub(day, '-', ''))) or math.huge end
-if not since or number(today) < number(since) then since = today end
+local function number(day)
+  local y, m, d = string.match(day, '^(%d%d%d%d)%-(%d%d)%-(%d%d)$')
+  local days = ({31, (y or 0) % 4 == 0 and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31})[tonumber(m)]
+  return days and d + 0 >= 1 and d + 0 <= days and tonumber(y .. m .. d) or nil
+end
+if since and not number(since) then
+  return redis.error_reply('FOOTFALL the first day of this site, since, is ' .. since)
+end
+if not since or (number(today) or math.huge) < number(since) then since = today end
 
 local run, fork, lineage = ARGV[#ARGV - 1], '', ''
 if bearer == 'retired' then
