@@ -60,6 +60,7 @@ impl<S: Store> Delivery<S> {
     /// See [`FlushError`]: held where a data set is not the one that was written to.
     pub async fn attach(&mut self) -> Result<(), FlushError> {
         self.attach_anew();
+        self.today()?;
         let mut generation = None;
         self.look_at_settings().await?;
         let mut told = Vec::new();
@@ -161,13 +162,12 @@ impl<S: Store> Delivery<S> {
     ) -> Result<(Standing, std::sync::Arc<str>, chrono::NaiveDate), FlushError> {
         let now = self.clock.now();
         let calendar = self.sites.known(key).map(|site| site.calendar.clone());
+        let today = self.today()?;
         let (zone, today) = match &calendar {
             Some(calendar) => (calendar.zone.name(), calendar.span(now.unix_ms).hour.day),
-            None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
+            None => ("", today),
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
-        // A clock that was never set must not make the data of a site older than any can be.
-        let today = today.max(EARLIEST_DAY);
         let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
         if let Some(fork) = attached.fork.filter(|fork| *fork >= self.outbox.next_sequence()) {
             let text =
@@ -308,9 +308,10 @@ impl<S: Store> Delivery<S> {
 
     /// Removes the markers of writers that this directory was and is no more; again and again while a site is held.
     async fn retire_former(&mut self) -> Result<(), FlushError> {
+        let today = self.today()?;
         for former in self.identity.to_retire.clone() {
             for site in self.not_held() {
-                let retired = self.store.retire(&site.key, std::slice::from_ref(&former), self.today()).await;
+                let retired = self.store.retire(&site.key, std::slice::from_ref(&former), today).await;
                 self.or_held(&site.key, retired.map_err(FlushError::Store))?;
             }
         }
@@ -340,7 +341,7 @@ impl<S: Store> Delivery<S> {
             self.gone
                 .insert(site.key.clone(), watched.into_iter().map(|(since, seen)| (seen, since)).collect());
             if !gone.is_empty() {
-                let removed = self.store.retire(&site.key, &gone, self.today()).await;
+                let removed = self.store.retire(&site.key, &gone, self.today()?).await;
                 let removed = self.or_held(&site.key, removed.map_err(FlushError::Store))?;
                 tracing::info!(writers = gone.len(), removed, site = %site.key, "writers that are long gone are retired");
                 // It takes the longer, the older a site is: the others follow when the store is attached next.
@@ -356,15 +357,22 @@ impl<S: Store> Delivery<S> {
     }
 
     /// The day, to within one that a zone may be ahead or behind.
-    fn today(&self) -> chrono::NaiveDate {
-        crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day
+    ///
+    /// # Errors
+    /// Held where the clock was never set: the data of a site would for ever begin on a day that nobody counted.
+    fn today(&self) -> Result<chrono::NaiveDate, FlushError> {
+        let today = crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day;
+        let unset = || {
+            format!("the clock of this machine says {today} and is not set; views are kept, nothing is sent")
+        };
+        if today > EARLIEST_DAY { Ok(today) } else { Err(FlushError::Held(unset())) }
     }
 
     /// Removes a writer's markers from all sites. How many.
     pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
         let mut removed = 0;
         for site in self.sites.all() {
-            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()).await?;
+            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()?).await?;
         }
         Ok(removed)
     }
