@@ -176,7 +176,7 @@ series! {
         concerns: IntGauge = gauge("footfall_store_settings_unsafe";
             "Settings of the store's server that endanger counts."),
         twins: IntCounter = counter("footfall_identity_changes_total";
-            "New identities taken because a copy of the directory bore the old one."),
+            "New identities taken because a copy of the directory bore the old one, or that was retired."),
         flush_held: IntGauge = gauge("footfall_flush_held";
             "Sites that are held until someone acts; 1 while nothing at all is sent to the store."),
         file_failing: IntGaugeVec = gauges("footfall_file_failing", &["file"];

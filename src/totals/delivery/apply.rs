@@ -49,6 +49,9 @@ pub enum FlushError {
     /// Another writer bears this identity.
     #[error("another writer bears this identity: the store holds {0}")]
     Twin(String),
+    /// This writer was retired.
+    #[error("this writer was retired")]
+    Retired,
     /// Nothing is sent until someone acts.
     #[error("{0}")]
     Held(String),

@@ -13,6 +13,11 @@
 //! - What was in no batch yet at the copy is in both journals, and counted by both.
 //!
 //! The embedded store is copied with its directory, and knows no twins.
+//!
+//! **A writer that was retired** has nobody beside it: what it had not applied, or only in part, is sent by its
+//! directory alone, should that come back. It takes a new identity, too, which goes on in each site after what is
+//! known to be applied there; the markers that hashes bore of later batches are gone, but the last of them were
+//! noted, and are repeated.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,11 +34,15 @@ use crate::totals::store::contract::{Claim, EARLIEST_DAY, Standing, Store, Store
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
 
+/// So long this process must have seen of a writer that nothing of it moves before it is taken for gone: the clock of
+/// a store may be wrong for a while. Milliseconds.
+const WATCHED_MS: u64 = 24 * 3600 * 1000;
+
 /// Most writers of a site retired each time the store is attached.
 const GONE_AT_A_TIME: usize = 100;
 
-/// A hash that is written to after the floor, and the last part of those up to the fork.
-type Written = (HashName, Option<PartId>);
+/// A hash, and the parts that batches after the floor bring to it.
+type Written = (HashName, Vec<PartId>);
 
 /// What is said of a data set that is not the one that was written to.
 fn vanished(site: &SiteKey) -> String {
@@ -51,6 +60,7 @@ impl<S: Store> Delivery<S> {
     /// See [`FlushError`]: held where a data set is not the one that was written to.
     pub async fn attach(&mut self) -> Result<(), FlushError> {
         self.attach_anew();
+        self.today()?;
         let mut generation = None;
         self.look_at_settings().await?;
         let mut told = Vec::new();
@@ -109,6 +119,7 @@ impl<S: Store> Delivery<S> {
         match self.claim(key, dataset, None).await? {
             (Standing::Other, ..) => Err(FlushError::Held(vanished(key))),
             (Standing::Twin, ..) => Err(FlushError::Twin("the mark of another process".to_owned())),
+            (Standing::Retired, ..) => Err(FlushError::Retired),
             (Standing::Born | Standing::Ours, id, since) => {
                 self.since.insert(key.clone(), since);
                 Ok(((self.store.kind().to_owned(), key.clone()), Dataset { id, floor: 0 }))
@@ -151,13 +162,12 @@ impl<S: Store> Delivery<S> {
     ) -> Result<(Standing, std::sync::Arc<str>, chrono::NaiveDate), FlushError> {
         let now = self.clock.now();
         let calendar = self.sites.known(key).map(|site| site.calendar.clone());
+        let today = self.today()?;
         let (zone, today) = match &calendar {
             Some(calendar) => (calendar.zone.name(), calendar.span(now.unix_ms).hour.day),
-            None => ("", crate::calendar::Calendar::utc().span(now.unix_ms).hour.day),
+            None => ("", today),
         };
         let claim = Claim { dataset, birth, runs: self.identity.runs.clone() };
-        // A clock that was never set must not make the data of a site older than any can be.
-        let today = today.max(EARLIEST_DAY);
         let attached = self.store.attach(key, zone, &self.identity.writer, today, &claim).await?;
         if let Some(fork) = attached.fork.filter(|fork| *fork >= self.outbox.next_sequence()) {
             let text =
@@ -183,18 +193,14 @@ impl<S: Store> Delivery<S> {
         // Whoever bore the identity until now is to apply what both have, the other leaves it to this one: what the
         // other applied of it before is told by the markers.
         let is_bearer = matches!(self.link, Link::Attached(_) | Link::Verified(_));
-        let floor = if is_bearer { applied } else { fork.max(applied) };
-        let former = self.identity.begin_anew(&self.dir, floor, Change::Twin { fork })?;
-        self.fork = None;
-        self.last_parts.retain(|_, last| last.sequence > floor);
+        let floor = if is_bearer { 0 } else { fork };
+        let former = self.begin_anew(floor, Change::Twin { fork })?;
         for sequence in applied + 1..=floor {
             if let Some(batch) = self.outbox.get(sequence)? {
                 on_applied(&batch.only(|site| sequence > self.outbox.applied_to(site)));
             }
         }
         self.outbox.leave_to_another(floor);
-        self.link = Link::Away;
-        self.metrics.healing.twins.inc();
         tracing::warn!(
             former = &*former.0,
             writer = &*self.identity.writer.0,
@@ -206,96 +212,136 @@ impl<S: Store> Delivery<S> {
         Ok(())
     }
 
-    /// Repeats, under this identity, the markers of parts after the floor that were applied under the one
+    /// Takes a new identity: the old one was retired, and nobody else applies what it left.
+    ///
+    /// # Errors
+    /// Of the file system: nothing has changed.
+    pub(super) fn come_back(&mut self) -> Result<(), FlushError> {
+        let former = self.begin_anew(0, Change::Retired { last: self.outbox.next_sequence() - 1 })?;
+        tracing::warn!(
+            former = &*former.0,
+            writer = &*self.identity.writer.0,
+            "the writer of this data_dir was retired: it goes on as another one with what is not applied"
+        );
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, floor: u64, change: Change) -> std::io::Result<WriterId> {
+        let (kind, outbox) = (self.store.kind(), &self.outbox);
+        let applied_to = |of: &str, site: &SiteKey| if of == kind { outbox.applied_to(site) } else { 0 };
+        let former = self.identity.begin_anew(&self.dir, floor, applied_to, change)?;
+        self.last_parts.retain(|hash, last| last.sequence > self.identity.floor_of(kind, &hash.site));
+        (self.fork, self.link) = (None, Link::Away);
+        self.metrics.healing.twins.inc();
+        Ok(former)
+    }
+
+    /// Repeats, under this identity, the markers of parts after the floor that were applied under those
     /// before: they are not sent again. Of a site that is held it is done when that is no more.
     async fn settle_left(&mut self) -> Result<(), FlushError> {
-        let Some(left) = self.identity.superseded.clone() else { return Ok(()) };
-        let (own, hashes) = self.after_the_floor(left.1, |site| !self.is_held(site))?;
-        for of_site in hashes.chunk_by(|(a, _), (b, _)| a.site == b.site) {
-            let settled = self.settle_some(&left, &own, of_site).await;
+        let written = self.after_the_floor(|site| !self.is_held(site))?;
+        for of_site in written.chunk_by(|(a, _), (b, _)| a.site == b.site) {
+            let settled = self.repeat_markers(of_site).await;
             if let Some((HashName { site, .. }, _)) = of_site.first() {
                 self.or_held(site, settled)?;
             }
         }
         // Where it was done already, it does nothing.
-        let is_done = self.outbox.held().is_empty();
-        Ok(self.identity.change(&self.dir, |anew| _ = anew.superseded.take_if(|_| is_done))?)
+        if self.outbox.held().is_empty() {
+            self.identity.change(&self.dir, |anew| anew.superseded.clear())?;
+        }
+        Ok(())
     }
 
     /// The same for one site.
     pub(super) async fn settle_site(&self, site: &SiteKey) -> Result<(), FlushError> {
-        let Some(left) = &self.identity.superseded else { return Ok(()) };
-        let (own, hashes) = self.after_the_floor(left.1, |key| key == site)?;
-        self.settle_some(left, &own, &hashes).await
+        let written = self.after_the_floor(|key| key == site)?;
+        self.repeat_markers(&written).await
     }
 
-    /// Batches after the floor with their tags; and the hashes of sites that they write to, each with the last part of
-    /// those up to the fork.
-    fn after_the_floor(
-        &self,
-        fork: u64,
-        of: impl Fn(&SiteKey) -> bool,
-    ) -> std::io::Result<(HashMap<u64, u64>, Vec<Written>)> {
-        let (mut own, mut hashes) = (HashMap::new(), BTreeMap::new());
+    /// The hashes of sites that batches after the floor write to; none where this was nobody else.
+    fn after_the_floor(&self, of: impl Fn(&SiteKey) -> bool) -> std::io::Result<Vec<Written>> {
+        let (mut hashes, kind) = (BTreeMap::<_, Vec<PartId>>::new(), self.store.kind());
         let first = self.outbox.first_kept().unwrap_or(0).max(self.identity.floor + 1);
-        for sequence in first..self.outbox.next_sequence() {
+        let all = if self.identity.superseded.is_empty() { 0..0 } else { first..self.outbox.next_sequence() };
+        for sequence in all {
             let Some(batch) = self.outbox.get(sequence)? else { continue };
-            own.insert(sequence, batch.tag);
-            for part in batch.only(&of).parts() {
-                let shared: &mut Option<PartId> = hashes.entry(part.hash).or_default();
-                *shared = Some(part.id).filter(|_| sequence <= fork).or(*shared);
+            let is_due = |site: &SiteKey| of(site) && sequence > self.identity.floor_of(kind, site);
+            for part in batch.only(is_due).parts() {
+                hashes.entry(part.hash).or_default().push(part.id);
             }
         }
-        Ok((own, hashes.into_iter().collect()))
+        Ok(hashes.into_iter().collect())
     }
 
-    async fn settle_some(
-        &self,
-        (left, fork): &(WriterId, u64),
-        own: &HashMap<u64, u64>,
-        hashes: &[Written],
-    ) -> Result<(), FlushError> {
-        let names: Vec<HashName> = hashes.iter().map(|(hash, _)| hash.clone()).collect();
-        let part = |((hash, marker), (_, shared)): ((HashName, Option<PartId>), &(_, Option<PartId>))| {
-            let id = marker?;
-            // One from after the fork is the other's, who had applied all that both have before.
-            let is_own = own.get(&id.sequence) == Some(&id.tag);
-            let id = if is_own { id } else { shared.filter(|_| id.sequence > *fork)? };
-            Some(Part { hash, prev: None, id, sums: Vec::new(), revision: None })
-        };
-        let found = self.markers(left, &names).await?;
-        // Where this was done before, the hash bears that marker or a later one: nothing is written.
-        let parts = found.into_iter().zip(hashes).filter_map(part).collect();
-        self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
+    /// Repeats the markers of a site's hashes.
+    async fn repeat_markers(&self, written: &[Written]) -> Result<(), FlushError> {
+        let Some((HashName { site, .. }, _)) = written.first() else { return Ok(()) };
+        let names: Vec<HashName> = written.iter().map(|(hash, _)| hash.clone()).collect();
+        for (left, same) in self.identity.superseded.iter().rev() {
+            let progress = self.store.progress(site, left).await?;
+            let found: HashMap<HashName, PartId> = match &progress {
+                Some(progress) => progress.markers.iter().cloned().collect(),
+                None => {
+                    let found = self.markers(left, &names).await?.into_iter();
+                    found.filter_map(|(hash, id)| Some((hash, id?))).collect()
+                }
+            };
+            let whole = progress.map_or(0, |progress| progress.whole).min(*same);
+            let part = |(hash, ids): &Written| {
+                let last_up_to = |sequence| ids.iter().rfind(|id| id.sequence <= sequence).copied();
+                let id = match found.get(hash).copied() {
+                    Some(id) if ids.contains(&id) => id,
+                    // One from after the fork is the other's, who had applied all that both have before.
+                    Some(id) if id.sequence > *same => last_up_to(*same)?,
+                    Some(_) => return None,
+                    None => last_up_to(whole)?,
+                };
+                Some(Part { hash: hash.clone(), prev: None, id, sums: Vec::new(), revision: None })
+            };
+            // Where this was done before, the hash bears that marker or a later one: nothing is written.
+            let parts = written.iter().filter_map(part).collect();
+            self.store.apply(&self.identity.writer, parts, Vec::new()).await?;
+        }
         Ok(())
     }
 
     /// Removes the markers of writers that this directory was and is no more; again and again while a site is held.
     async fn retire_former(&mut self) -> Result<(), FlushError> {
+        let today = self.today()?;
         for former in self.identity.to_retire.clone() {
             for site in self.not_held() {
-                let retired = self.store.retire(&site.key, std::slice::from_ref(&former), self.today()).await;
+                let retired = self.store.retire(&site.key, std::slice::from_ref(&former), today).await;
                 self.or_held(&site.key, retired.map_err(FlushError::Store))?;
             }
         }
-        let is_done = self.outbox.held().is_empty();
-        Ok(self.identity.change(&self.dir, |anew| anew.to_retire.retain(|_| !is_done))?)
+        if self.outbox.held().is_empty() {
+            self.identity.change(&self.dir, |anew| anew.to_retire.clear())?;
+        }
+        Ok(())
     }
 
     /// Removes the markers of writers that were not seen for long, some at a time: instances that came and went
-    /// without being drained must not fill the hashes. Should one come back, it takes a new identity and goes
-    /// on after the last batch of which the store bore a marker.
+    /// without being drained must not fill the hashes. One that lives attaches each minute, whatever the store's clock
+    /// says then.
     async fn retire_long_gone(&mut self) -> Result<(), FlushError> {
         for site in self.not_held() {
             let known = self.store.writers(&site.key).await.map_err(FlushError::Store);
             let Some(known) = self.or_held(&site.key, known)? else { continue };
             let Some(now_s) = self.own_seen(&known) else { continue };
-            let gone = |(writer, seen): (WriterId, i64)| {
-                (now_s - seen > GONE_S && writer != self.identity.writer).then_some(writer)
-            };
-            let gone: Vec<WriterId> = known.into_iter().filter_map(gone).take(GONE_AT_A_TIME).collect();
+            let (now_ms, before) =
+                (self.clock.now().uptime_ms, self.gone.remove(&site.key).unwrap_or_default());
+            let seems_gone = |(_, seen): &(WriterId, i64)| now_s.saturating_sub(*seen) > GONE_S;
+            let since = |seen| (before.get(&seen).copied().unwrap_or(now_ms), seen);
+            let watched: Vec<_> = known.into_iter().filter(seems_gone).map(since).collect();
+            let is_due = |since: u64| now_ms.saturating_sub(since) >= WATCHED_MS;
+            let gone =
+                watched.iter().filter(|(since, _)| is_due(*since)).map(|(_, (writer, _))| writer.clone());
+            let gone: Vec<WriterId> = gone.take(GONE_AT_A_TIME).collect();
+            self.gone
+                .insert(site.key.clone(), watched.into_iter().map(|(since, seen)| (seen, since)).collect());
             if !gone.is_empty() {
-                let removed = self.store.retire(&site.key, &gone, self.today()).await;
+                let removed = self.store.retire(&site.key, &gone, self.today()?).await;
                 let removed = self.or_held(&site.key, removed.map_err(FlushError::Store))?;
                 tracing::info!(writers = gone.len(), removed, site = %site.key, "writers that are long gone are retired");
                 // It takes the longer, the older a site is: the others follow when the store is attached next.
@@ -311,15 +357,22 @@ impl<S: Store> Delivery<S> {
     }
 
     /// The day, to within one that a zone may be ahead or behind.
-    fn today(&self) -> chrono::NaiveDate {
-        crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day
+    ///
+    /// # Errors
+    /// Held where the clock was never set: the data of a site would for ever begin on a day that nobody counted.
+    fn today(&self) -> Result<chrono::NaiveDate, FlushError> {
+        let today = crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day;
+        let unset = || {
+            format!("the clock of this machine says {today} and is not set; views are kept, nothing is sent")
+        };
+        if today > EARLIEST_DAY { Ok(today) } else { Err(FlushError::Held(unset())) }
     }
 
     /// Removes a writer's markers from all sites. How many.
     pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
         let mut removed = 0;
         for site in self.sites.all() {
-            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()).await?;
+            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()?).await?;
         }
         Ok(removed)
     }

@@ -81,7 +81,7 @@ impl<S: Store> Delivery<S> {
     /// Of the file system: it is who it was.
     pub async fn give_up_identity(&mut self) -> io::Result<(WriterId, Option<String>)> {
         // First it is somebody else, then the markers go: in between a crash changes nothing.
-        let former = self.identity.begin_anew(&self.dir, self.outbox.applied(), Change::Drained)?;
+        let former = self.identity.begin_anew(&self.dir, self.outbox.applied(), |_, _| 0, Change::Drained)?;
         self.last_parts.clear();
         let removed = self.attach().await;
         Ok((former, removed.err().map(|error| error.to_string())))

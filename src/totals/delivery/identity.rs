@@ -7,11 +7,12 @@
 //! writer 0123456789abcdef             applies batches under this name
 //! id-key <32 hex digits>              view ids are hashed with it
 //! floor 17                            batches up to 17 were another identity's to apply
-//! left 89abcdef01234567 40            who this was before, while parts of batches may bear its markers; the fork
+//! left 89abcdef01234567 40            who this was before, while parts of batches may bear its markers; up to which
+//!                                     batch what it applied was also this directory's
 //! former 89abcdef01234567             who this was before, while its markers are to be removed
 //! settled redis                       the kind of store that was last brought up to date whole
 //! run 0011223344556677 17             a process, and the last batch that was frozen before it began
-//! dataset redis lamdong <id> 0        a data set, and up to which batch it was accepted without the past
+//! dataset redis lamdong <id> 0        a data set, and up to which batch this identity brings nothing to it
 //! ```
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ const MAX_RUNS: usize = 64;
 pub struct Dataset {
     /// The id that it was born with.
     pub id: Arc<str>,
-    /// Batches up to this one are not in it, by the operator's word.
+    /// Batches up to this one are not in it, by the operator's word, or were applied as another writer.
     pub floor: u64,
 }
 
@@ -50,8 +51,9 @@ pub struct Identity {
     pub datasets: BTreeMap<(String, SiteKey), Dataset>,
     /// Batches up to this one were another identity's to apply: this one never sends them.
     pub floor: u64,
-    /// The writer before, until it is known which parts of batches after the floor were applied as it, and the fork.
-    pub superseded: Option<(WriterId, u64)>,
+    /// Writers before, oldest first, until it is known which parts of batches after the floor were applied as they;
+    /// and up to which batch what each applied was also this directory's.
+    pub superseded: Vec<(WriterId, u64)>,
     /// Writers before, whose markers are to be removed.
     pub to_retire: Vec<WriterId>,
     /// The kind of store that was last known to hold all that the outbox can bring to it.
@@ -114,18 +116,33 @@ impl Identity {
         })
     }
 
-    /// Becomes another writer, whose first batch is the one after `floor`. What was applied beyond it as
-    /// the writer that it was is found out before anything else is sent. Who it was.
+    /// Becomes another writer, whose first batch is the one after `floor`, and in each data set after what was
+    /// applied to it (by kind of store and site) before. What was applied beyond that as the writer that it was is
+    /// found out before anything else is sent. Who it was.
     ///
     /// # Errors
     /// Of the file system: it is who it was.
-    pub fn begin_anew(&mut self, dir: &DataDir, floor: u64, change: Change) -> io::Result<WriterId> {
+    pub fn begin_anew(
+        &mut self,
+        dir: &DataDir,
+        floor: u64,
+        applied_to: impl Fn(&str, &SiteKey) -> u64,
+        change: Change,
+    ) -> io::Result<WriterId> {
         let former = self.writer.clone();
         self.change(dir, |anew| {
-            (anew.writer, anew.floor, anew.superseded) = (WriterId(random::id().into()), floor, None);
+            (anew.writer, anew.floor) = (WriterId(random::id().into()), floor.max(anew.floor));
+            for ((kind, site), dataset) in &mut anew.datasets {
+                dataset.floor = applied_to(kind, site).max(dataset.floor);
+            }
             match change {
-                Change::Twin { fork } => anew.superseded = Some((former.clone(), fork)),
-                Change::Drained => anew.to_retire.push(former.clone()),
+                Change::Twin { fork: same } | Change::Retired { last: same } => {
+                    anew.superseded.push((former.clone(), same));
+                }
+                Change::Drained => {
+                    anew.superseded.clear();
+                    anew.to_retire.push(former.clone());
+                }
             }
         })?;
         Ok(former)
@@ -178,6 +195,8 @@ impl Identity {
 pub enum Change {
     /// A copy of the directory bears it too, whose batches up to the fork are the same.
     Twin { fork: u64 },
+    /// It was retired: nobody else has its batches, of which this was the last.
+    Retired { last: u64 },
     /// All of it is applied.
     Drained,
 }
@@ -195,7 +214,7 @@ fn parse(text: &str) -> Option<Identity> {
             // The first release wrote no fork.
             ["left", id, fork @ ..] => {
                 let fork = fork.first().map_or(Some(0), |fork| part::sequence(fork))?;
-                identity.superseded = Some((WriterId((*id).into()), fork));
+                identity.superseded.push((WriterId((*id).into()), fork));
             }
             ["former", id] => identity.to_retire.push(WriterId((*id).into())),
             ["settled", kind] => identity.caught_up_with = Some((*kind).to_owned()),
@@ -236,14 +255,18 @@ mod tests {
             identity.begin_run(&dir, base).unwrap();
         }
         assert_eq!((identity.runs.len(), identity.runs[0].base), (MAX_RUNS, 6));
-        let before = identity.begin_anew(&dir, 69, Change::Twin { fork: 60 }).unwrap();
-        assert_eq!((&identity.superseded, identity.floor_of("redis", &site)), (&Some((before, 60)), 69));
+        let applied_to = |_: &str, _: &SiteKey| 69;
+        let before = identity.begin_anew(&dir, 60, applied_to, Change::Twin { fork: 60 }).unwrap();
+        assert_eq!((identity.floor, identity.floor_of("redis", &site)), (60, 69));
+        let then = identity.begin_anew(&dir, 0, |_, _| 0, Change::Retired { last: 75 }).unwrap();
+        assert_eq!((identity.floor, identity.floor_of("redis", &site)), (60, 69));
+        assert_eq!(identity.superseded, [(before, 60), (then, 75)], "both, while a site is held");
         assert!(Identity::open(&dir).unwrap() == identity);
         let first = parse("writer 1\nid-key 00\nleft 2\n").unwrap();
-        assert_eq!(first.superseded, Some((WriterId("2".into()), 0)), "as the first release wrote it");
+        assert_eq!(first.superseded, [(WriterId("2".into()), 0)], "as the first release wrote it");
         identity.change(&dir, |anew| anew.caught_up_with = Some("redis".to_owned())).unwrap();
-        let drained = identity.begin_anew(&dir, 70, Change::Drained).unwrap();
-        assert_eq!((&identity.superseded, identity.to_retire.as_slice()), (&None, &[drained][..]));
+        let drained = identity.begin_anew(&dir, 70, |_, _| 0, Change::Drained).unwrap();
+        assert_eq!((identity.superseded.len(), identity.to_retire.as_slice()), (0, &[drained][..]));
         assert!(Identity::open(&dir).unwrap() == identity);
         dir.replace_kept(FILE, "writer 1\nid-key 00\nfuture x\n").unwrap();
         assert!(Identity::open(&dir).is_err(), "a word of a later release is not dropped");
@@ -262,8 +285,8 @@ mod tests {
                 identity.change(dir, |anew| _ = anew.datasets.insert(place, born))
             },
             |identity, dir| identity.copy_datasets(dir, "redis", "embedded"),
-            |identity, dir| identity.begin_anew(dir, 5, Change::Twin { fork: 5 }).map(drop),
-            |identity, dir| identity.begin_anew(dir, 6, Change::Drained).map(drop),
+            |identity, dir| identity.begin_anew(dir, 5, |_, _| 0, Change::Twin { fork: 5 }).map(drop),
+            |identity, dir| identity.begin_anew(dir, 6, |_, _| 0, Change::Drained).map(drop),
         ];
         for change in changes {
             let before = identity.clone();

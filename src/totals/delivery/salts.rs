@@ -22,7 +22,7 @@ use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::disk::dir::{DataDir, Kept};
 use crate::totals::disk::formats;
-use crate::totals::store::contract::{Store, StoreError, written_day};
+use crate::totals::store::contract::{EARLIEST_DAY, Store, StoreError, written_day};
 
 const FILE: &str = "salts";
 
@@ -66,16 +66,16 @@ impl Salts {
     /// Reads the file. Where it is damaged and so is its copy, none is known, and `lost` is told what that
     /// costs.
     pub fn open(dir: &DataDir, id_key: [u8; 16], clock: Clock, lost: impl FnOnce(&str)) -> io::Result<Self> {
-        let known = match dir.read_kept(FILE)? {
+        let known: Option<Vec<_>> = match dir.read_kept(FILE)? {
             Kept::Whole(text) => formats::body(&text).lines().map(|line| parse(line, &clock)).collect(),
-            Kept::Absent => Some(BTreeMap::new()),
+            Kept::Absent => Some(Vec::new()),
             Kept::Damaged => None,
         };
         if known.is_none() {
             dir.set_aside(FILE)?;
             lost("it is damaged: a visitor of today whose salt the store lacks too begins another visit");
         }
-        let by_day = known.unwrap_or_default();
+        let by_day: ByDay = known.unwrap_or_default().into_iter().flatten().collect();
         Ok(Salts { by_day, id_key, clock, in_use_ms: 0, table: Arc::default() })
     }
 
@@ -130,7 +130,8 @@ impl Salts {
         of: impl Fn(&SiteKey) -> bool,
         in_use: impl Fn(&SiteKey) -> bool,
     ) -> Result<Vec<(SiteKey, StoreError)>, FlushError> {
-        let alone = self.by_day.iter().filter(|((site, _), salt)| !salt.shared && of(site));
+        let is_due = |(site, day): &(SiteKey, NaiveDate)| *day >= EARLIEST_DAY && of(site);
+        let alone = self.by_day.iter().filter(|(key, salt)| !salt.shared && is_due(key));
         let alone: Vec<_> = alone.map(|(k, s)| (k.clone(), *s)).collect();
         let mut refused = Vec::new();
         if alone.is_empty() {
@@ -167,7 +168,10 @@ impl Salts {
 
     fn save(&self, by_day: &ByDay, dir: &DataDir) -> io::Result<()> {
         let (mut text, now) = (formats::first_line(), self.clock.now());
-        for ((site, day), Salt { key, shared, used_ms }) in by_day {
+        // Those of a clock that was not set yet are of no use after a restart.
+        for ((site, day), Salt { key, shared, used_ms }) in
+            by_day.iter().filter(|((_, day), _)| *day >= EARLIEST_DAY)
+        {
             let (key, word) = (u128::from_be_bytes(*key), if *shared { "shared" } else { "drawn" });
             let unix_ms = now.unix_ms.saturating_sub_unsigned(now.uptime_ms.saturating_sub(*used_ms));
             let boot = self.clock.stamp(now).boot;
@@ -188,10 +192,11 @@ impl Salts {
     }
 }
 
-fn parse(line: &str, clock: &Clock) -> Option<((SiteKey, NaiveDate), Salt)> {
+/// The salt of a line, if it is of a day that there can be.
+fn parse(line: &str, clock: &Clock) -> Option<Option<((SiteKey, NaiveDate), Salt)>> {
     let mut words = line.split(' ');
     let site = SiteKey::new(words.next()?)?;
-    let day = written_day(words.next()?)?;
+    let day = written_day(words.next()?);
     let key = u128::from_str_radix(words.next()?, 16).ok()?.to_be_bytes();
     let shared = words.next()? == "shared";
     let used = match words.next() {
@@ -203,7 +208,7 @@ fn parse(line: &str, clock: &Clock) -> Option<((SiteKey, NaiveDate), Salt)> {
     };
     let believed_ms = if clock.is_of_this_boot(used) { u64::MAX } else { BELIEVED_MS };
     let used_ms = clock.now().uptime_ms.saturating_sub(clock.since_ms(used).min(believed_ms));
-    Some(((site, day), Salt { key, shared, used_ms }))
+    Some(day.map(|day| ((site, day), Salt { key, shared, used_ms })))
 }
 
 #[cfg(test)]
@@ -216,11 +221,37 @@ mod tests {
     #[test]
     fn a_day_that_no_clock_tells_is_no_day_of_a_salt() {
         let (clock, _hand) = Clock::by_hand(0);
-        let is_read = |day: &str| parse(&format!("lamdong {day} {:032x} shared", 7), &clock).is_some();
-        assert!(is_read("2026-11-23"));
+        let read = |day: &str| parse(&format!("lamdong {day} {:032x} shared", 7), &clock).unwrap();
+        assert!(read("2026-11-23").is_some());
         for day in ["-262143-01-01", "+262142-12-31", "0001-01-01", "1999-12-31", "2026-11-3", ""] {
-            assert!(!is_read(day), "{day}");
+            assert!(read(day).is_none(), "{day}");
         }
+    }
+
+    #[tokio::test]
+    async fn salts_of_a_clock_that_is_not_set_are_in_no_file_and_cost_no_other_that_is() {
+        let (place, store) = (tempfile::tempdir().unwrap(), Model::default());
+        let (dir, (clock, _hand)) = (DataDir::open(place.path()).unwrap(), Clock::by_hand(0));
+        let (site, read) = (SiteKey::new("lamdong").unwrap(), || {
+            Salts::open(&dir, [0; 16], clock.clone(), |what| panic!("{what}")).unwrap()
+        });
+        let today = |day: &str| [Today { id: SiteId(0), site: site.clone(), day: day.parse().unwrap() }];
+        let (before, after) = (today("1970-01-01"), today("2026-11-23"));
+        let mut salts = read();
+        salts.draw(&dir, &before, &[]).unwrap();
+        assert_eq!(salts.table().load().sites[0].days.len(), 2, "readers are told apart");
+        assert!(read().by_day.is_empty());
+        salts.draw(&dir, &after, &before).unwrap();
+        assert_eq!(salts.share(&store, &dir, &after, |_| true, |_| true).await.unwrap().len(), 0);
+        assert_eq!(store.data().salts.keys().filter(|(_, day)| *day < EARLIEST_DAY).count(), 0);
+        let kept: ByDay =
+            salts.by_day.clone().into_iter().filter(|((_, day), _)| *day >= EARLIEST_DAY).collect();
+        assert!(kept.len() == 2 && read().by_day == kept);
+        // As a release before wrote them.
+        let text = format!("{}lamdong 1970-01-01 {:032x} drawn\n", formats::first_line(), 1);
+        let line = format!("lamdong 2026-11-23 {:032x} shared\n", 7);
+        dir.replace_kept(FILE, &(text + &line)).unwrap();
+        assert_eq!(read().by_day.values().map(|salt| salt.key[15]).collect::<Vec<_>>(), [7]);
     }
 
     #[tokio::test]
@@ -264,7 +295,7 @@ mod tests {
         let now_ms = clock.now().uptime_ms;
         let idle_h = |used: &str| {
             let line = format!("lamdong 2026-11-23 {:032x} shared{used}", 7);
-            parse(&line, &clock).map(|(_, salt)| (now_ms - salt.used_ms) / HOUR_MS)
+            parse(&line, &clock).flatten().map(|(_, salt)| (now_ms - salt.used_ms) / HOUR_MS)
         };
         assert_eq!(idle_h(""), Some(0), "as version 0.1.0 wrote it");
         let (unix_ms, uptime_ms) = (900 * HOUR_MS, now_ms - 100 * HOUR_MS);

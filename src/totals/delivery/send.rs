@@ -161,6 +161,7 @@ impl<S: Store> Delivery<S> {
     ) -> Result<(), FlushError> {
         match failure {
             FlushError::Twin(found) => self.part_ways(&found, on_applied),
+            FlushError::Retired => self.come_back(),
             FlushError::Store(StoreError::Detached) => {
                 self.link = Link::Away;
                 Ok(())

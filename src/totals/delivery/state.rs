@@ -66,6 +66,9 @@ pub struct Delivery<S> {
     pub held: BTreeMap<SiteKey, String>,
     /// They are not tried again before.
     pub(super) held_until: Option<Instant>,
+    /// Writers of sites that seem to be gone, with when the store says that each was last seen, and since when this
+    /// process has found it so; uptime.
+    pub(super) gone: HashMap<SiteKey, HashMap<(WriterId, i64), u64>>,
     /// Batches up to this one are a twin's too, if there is one.
     pub(super) fork: Option<u64>,
     /// A hash was lost, and the data set found to be ours: it is healed from the outbox.
@@ -120,6 +123,7 @@ impl<S: Store> Delivery<S> {
             back_off: BackOff::default(),
             held: BTreeMap::new(),
             held_until: None,
+            gone: HashMap::new(),
             fork: None,
             refills: false,
             since: HashMap::new(),

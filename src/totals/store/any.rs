@@ -12,6 +12,7 @@ use super::contract::{
 };
 use super::dump::{Dump, Fields, Fill, Held, KeptSalt, SketchBytes, StoredName};
 use super::embedded::{Embedded, Snapshot};
+use super::progress::Progress;
 use super::redis::{Keyspace, Redis};
 use crate::metrics::{Metrics, Operation};
 use crate::sites::SiteKey;
@@ -124,6 +125,7 @@ impl Store for AnyStore {
         Attach: attach(site: &SiteKey, zone: &str, writer: &WriterId, today: NaiveDate, claim: &Claim) -> Attached;
         Attach: writers(site: &SiteKey) -> Vec<(WriterId, i64)>;
         Attach: retire(site: &SiteKey, writers: &[WriterId], today: NaiveDate) -> u64;
+        Attach: progress(site: &SiteKey, writer: &WriterId) -> Option<Progress>;
         Attach: note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         Apply: apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         Read: read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;
@@ -190,6 +192,7 @@ mod tests {
             store.attach(&site, "UTC", &by, day, &Claim::default()).await.is_ok(),
             store.writers(&site).await.is_ok(),
             store.retire(&site, &[], day).await.is_ok(),
+            store.progress(&site, &by).await.is_ok(),
             store.note_calendar("UTC monday", "", hash("week:2026-W48"), vec![]).await.is_ok(),
             store.apply(&by, vec![], vec![]).await.is_ok(),
             store.read(&by, vec![]).await.is_ok(),
@@ -198,7 +201,7 @@ mod tests {
             store.visitors(vec![]).await.is_ok(),
             store.salt(&site, day, [1; 16], Duration::from_secs(1)).await.is_ok(),
         ];
-        assert_eq!(done, [true; 11]);
+        assert_eq!(done, [true; 12]);
         let too_much = part("all", None, "m1", &[("views", u64::MAX)]);
         assert!(store.apply(&by, vec![too_much], vec![]).await.is_err());
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
@@ -206,7 +209,7 @@ mod tests {
             "operation_seconds_count{operation=\"salt\"} 1",
             "operations_total{operation=\"apply\",outcome=\"error\"} 1",
             "operations_total{operation=\"apply\",outcome=\"ok\"} 1",
-            "operations_total{operation=\"attach\",outcome=\"ok\"} 5",
+            "operations_total{operation=\"attach\",outcome=\"ok\"} 6",
             "operations_total{operation=\"read\",outcome=\"ok\"} 4",
         ] {
             assert!(text.contains(&format!("footfall_store_{line}\n")), "{line} is not in {text}");

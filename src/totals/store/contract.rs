@@ -24,6 +24,7 @@ use chrono::NaiveDate;
 use super::dump::Dump;
 use super::error::Reply;
 pub use super::error::{StoreError, StoreText};
+use super::progress::Progress;
 use super::url::StoreUrl;
 use crate::ingest::MAX_PAGE;
 use crate::sites::SiteKey;
@@ -116,9 +117,10 @@ pub enum Standing {
     Ours,
     /// It is another data set than the one expected, or gone. Nothing was written.
     Other,
-    /// A run of another directory holds the writer: a copy of this one; or the writer was retired. Nothing was
-    /// written.
+    /// A run of another directory holds the writer: a copy of this one. Nothing was written.
     Twin,
+    /// The writer was retired. Nothing was written.
+    Retired,
 }
 
 /// What a store says of a site's data.
@@ -131,7 +133,7 @@ pub struct Attached {
     /// How the writer stands to it.
     pub standing: Standing,
     /// Where the writer passed from one run to another that need not be of the same directory, or is held
-    /// by a twin: batches up to this one are the same in both.
+    /// by a twin: batches up to this one are the same in both. Of a retired writer: its last batch.
     pub fork: Option<u64>,
 }
 
@@ -207,8 +209,11 @@ pub trait Store: Send + Sync + 'static {
     fn writers(&self, site: &SiteKey) -> impl Reply<Vec<(WriterId, i64)>>;
 
     /// Removes writers' markers from every hash of a site up to `today`, and has the process of one, should it come
-    /// back, take itself for a twin: here, and in whatever store the site is copied to. How many markers.
+    /// back, be told so: here, and in whatever store the site is copied to. How many markers.
     fn retire(&self, site: &SiteKey, writers: &[WriterId], today: NaiveDate) -> impl Reply<u64>;
+
+    /// How far a writer had come with a site when it was retired; none where its hashes tell it themselves.
+    fn progress(&self, site: &SiteKey, writer: &WriterId) -> impl Reply<Option<Progress>>;
 
     /// Applies parts in order, each atomically with its marker. On return with `Ok`, each outcome is
     /// what the store did, and the embedded store has it on disk. Sketches are merged too, before the

@@ -42,14 +42,9 @@ pub type SketchBytes = Result<Option<Vec<u8>>, String>;
 /// The field of a hash that holds its revision. No writer is called so.
 pub const REVISION: &str = "#revision";
 
-/// Stands in `meta` for the run of a writer that was retired (`run:<id>`), and in front of the last batch that it
-/// applied (`runs:<id>`): no run of a directory is called so.
+/// Stands in `meta` for the run of a writer that was retired (`run:<id>`), and in front of how far it had come
+/// (`runs:<id>`): no run of a directory is called so.
 pub const RETIRED: &str = "retired";
-
-/// The last batch of a retired writer, as `runs:<id>` in `meta` says it.
-pub fn last_of_retired(sequence: u64) -> String {
-    format!("{RETIRED}={sequence} ")
-}
 
 /// A salt: its day, the salt, how long it is still kept.
 pub type KeptSalt = (NaiveDate, [u8; 16], Duration);

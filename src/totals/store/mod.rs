@@ -7,6 +7,7 @@ mod embedded;
 mod error;
 #[cfg(test)]
 pub mod model;
+pub mod progress;
 mod redis;
 #[cfg(test)]
 pub mod tests;

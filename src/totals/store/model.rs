@@ -21,6 +21,7 @@ use super::contract::{
 };
 use super::dump::{Fields, Fill, StoredName};
 use super::embedded::Snapshot;
+use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, Part, SketchPart};
@@ -341,6 +342,11 @@ impl Store for Model {
     async fn retire(&self, site: &SiteKey, writers: &[WriterId], _: NaiveDate) -> Result<u64, StoreError> {
         let (site, writers) = (site.clone(), writers.to_vec());
         self.call(move |data| writers.iter().map(|writer| data.retire(&site, writer)).sum()).await
+    }
+
+    async fn progress(&self, site: &SiteKey, writer: &WriterId) -> Result<Option<Progress>, StoreError> {
+        let name = (site.clone(), writer.clone());
+        self.call(move |data| data.retired.get(&name).cloned().filter(|of| *of != Progress::default())).await
     }
 
     async fn note_calendar(

@@ -9,6 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::contract::*;
 use super::dump::StoredName;
 use super::model;
+use super::progress::Progress;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{HashName, MAX_FIELDS, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::{Registers, Sketch};
@@ -402,8 +403,17 @@ async fn a_writer_that_is_retired_is_refused_and_told_how_far_it_came() {
             place.store.retire(&site(), &[writer("w1"), writer("idle")], day("2026-11-23")).await.unwrap();
         assert_eq!(retired, 2);
         let place = place.again().await;
-        assert_eq!(attach(&place, "w1").await, (Standing::Twin, Some(7)));
-        assert_eq!(attach(&place, "idle").await, (Standing::Twin, None), "it never applied anything");
+        assert_eq!(attach(&place, "w1").await, (Standing::Retired, Some(7)));
+        assert_eq!(attach(&place, "idle").await, (Standing::Retired, None), "it never applied anything");
+        let progress = async |by: &str| place.store.progress(&site(), &writer(by)).await.unwrap();
+        let mut w1 = progress("w1").await.unwrap();
+        w1.markers.sort_unstable_by_key(|(_, id)| id.sequence);
+        let markers = vec![(hash("year:2026"), id("m6")), (hash("all"), id("m7"))];
+        assert_eq!(w1, Progress { last: 7, whole: 0, markers });
+        assert_eq!((progress("idle").await, progress("w2").await), (None, None));
+        // Once more, as after an answer that was lost: what was noted stays.
+        place.store.retire(&site(), &[writer("w1")], day("2026-11-23")).await.unwrap();
+        assert_eq!(progress("w1").await.map(|progress| progress.markers.len()), Some(2));
         assert_eq!(attach(&place, "w2").await.0, Standing::Ours);
         assert_eq!(read(&place.store, "w2", "all", &[]).await, found(Some("m7"), &[]));
         assert_eq!(read(&place.store, "w1", "all", &[]).await, found(None, &[]));

@@ -35,6 +35,21 @@ fn with_redis_down_it_starts_accepts_and_catches_up() {
 }
 
 #[test]
+fn a_clock_that_is_not_set_yet_begins_no_site_and_costs_no_view() {
+    let redis = RedisServer::start();
+    let app = TestApp::start_at("1970-01-02T08:19:00+07:00", Setup::default().store(&redis.url()));
+    app.read(3);
+    until("it says why", || app.readiness().1.contains("the clock of this machine says 1970-01-02"));
+    assert_eq!(redis.client().ask(&[b"DBSIZE"]).int(), 0);
+    app.step_to("2026-11-23T08:19:00+07:00");
+    app.read(2);
+    until_stored(&redis, 5);
+    let since = redis.client().ask(&[b"HGET", b"footfall:{lamdong}:meta", b"since"]);
+    assert_eq!(since.text(), "2026-11-23");
+    app.until_stale(false);
+}
+
+#[test]
 fn while_redis_is_down_the_last_known_totals_and_what_is_pending_are_shown() {
     let mut redis = RedisServer::lasting();
     let mut app = TestApp::start(Setup::default().store(&redis.url()));

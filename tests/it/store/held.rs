@@ -87,6 +87,32 @@ fn a_backup_says_of_which_sites_something_waits() {
 }
 
 #[test]
+fn what_waits_of_a_held_site_when_its_writer_is_retired_counts_when_that_comes_back() {
+    let redis = RedisServer::start();
+    let setup = Setup::default().store(&redis.url()).and(SITES);
+    let mut gone = Service::start(setup.clone());
+    gone.read(4);
+    read(&gone, "tin", 5);
+    gone.settle();
+    ask(&redis, "tin", &["HSET", "SITE:all", "views", "spoiled"]);
+    read(&gone, "tin", 50);
+    gone.read(2);
+    until_held(&gone, "tin", "footfall:{tin}:all");
+    until("the other is stored", || redis.views() == 6);
+    let who = gone.writer();
+    gone.terminate();
+    let service = Service::start(setup);
+    service.ordered(&["retire", &who, "--force"]);
+    ask(&redis, "tin", &["HSET", "SITE:all", "views", "5"]);
+    gone.begin();
+    gone.read(1);
+    until("all of it is stored", || (stored(&redis, "tin"), redis.views()) == ("55".to_owned(), 7));
+    assert_eq!(gone.counters("tin")["views"]["all"], 55);
+    assert_ne!(gone.writer(), who);
+    assert_eq!(gone.metric("footfall_losses_total{cause=\"store\"}"), 0.0);
+}
+
+#[test]
 fn what_waits_of_a_held_site_when_its_directory_is_copied_counts_once() {
     // The site is spoiled before the directory is copied, or after. Where the first goes on, the second bears their
     // identity, sees that it is another's, and sends what both have all the same.

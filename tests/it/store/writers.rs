@@ -1,5 +1,7 @@
 //! Who applies batches: copies of one directory on one Redis, instances that are drained, writers that are gone.
 
+use std::time::Duration;
+
 use crate::support::harness::{Setup, TestApp};
 use crate::support::servers::{RedisServer, Reply};
 use crate::support::service::Service;
@@ -19,6 +21,8 @@ fn until_stored(redis: &RedisServer, views: u64, services: &[&Service]) {
     }
     assert_eq!((redis.views(), of_days, redis.sum("all:pages", "/a")), (views, views, Some(views)));
 }
+
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Fields of the hash of all time that are markers.
 fn markers(redis: &RedisServer) -> Vec<String> {
@@ -224,12 +228,13 @@ fn a_retired_writer_is_refused_by_the_files_that_its_totals_went_to() {
 #[test]
 fn writers_that_came_and_went_leave_the_hashes_as_they_were() {
     let redis = RedisServer::start();
-    let mut service = Service::start(Setup::default().store(&redis.url()));
-    service.read(3);
-    service.settle();
     let mut client = redis.client();
     let Reply::Array(time) = client.ask(&[b"TIME"]) else { panic!() };
     let now: i64 = time[0].clone().text().parse().unwrap();
+    let started = chrono::DateTime::from_timestamp(now, 0).unwrap().to_rfc3339();
+    let app = TestApp::start_at(&started, Setup::default().store(&redis.url()));
+    app.read(3);
+    until("they are stored", || redis.views() == 3);
     let (long_ago, lately) = ((now - 41 * 86_400).to_string(), (now - 30 * 86_400).to_string());
     let day =
         chrono::DateTime::from_timestamp(now - 20 * 86_400, 0).unwrap().format("day:%Y-%m-%d").to_string();
@@ -244,10 +249,11 @@ fn writers_that_came_and_went_leave_the_hashes_as_they_were() {
         let (meta, field) = ("footfall:{lamdong}:meta", format!("writer:{id}"));
         client.ask(&[b"HSET", meta.as_bytes(), field.as_bytes(), seen.as_bytes()]);
     }
-    // Some at a time, each time the store is attached.
+    // Watched for a day, some at a time, each time the store is attached.
+    app.pass(A_DAY);
     for left in [51, 2] {
-        service.restart();
-        service.settle();
+        app.pass(A_DAY);
+        until("some are retired", || markers(&redis).len() <= left);
         assert_eq!(markers(&redis).len(), left);
     }
     assert!(markers(&redis).contains(&format!("#{:016x}", 0)), "one seen lately stays");
@@ -255,11 +261,12 @@ fn writers_that_came_and_went_leave_the_hashes_as_they_were() {
     assert_eq!(client.ask(&[b"HLEN", day.as_bytes()]).int(), 1);
     assert_eq!(redis.views(), 3);
     client.ask(&[b"DEL", day.as_bytes()]);
-    service.read(2);
-    until_stored(&redis, 5, &[&service]);
+    app.read(2);
+    until("all are stored", || redis.views() == 5);
 }
 
-/// An instance whose clock is far ahead takes no living writer for gone: they are seen by the clock of Redis.
+/// An instance whose clock is far ahead takes no living writer for gone, as they are seen by the clock of Redis; nor
+/// does it where that is ahead: they are seen again.
 #[test]
 fn a_clock_that_is_ahead_retires_nobody() {
     let redis = RedisServer::start();
@@ -267,11 +274,21 @@ fn a_clock_that_is_ahead_retires_nobody() {
     let Reply::Array(time) = client.ask(&[b"TIME"]) else { panic!() };
     let now: i64 = time[0].clone().text().parse().unwrap();
     let meta = b"footfall:{lamdong}:meta";
-    for (field, days) in [(&b"writer:lately"[..], 30), (b"writer:gone", 41)] {
-        client.ask(&[b"HSET", meta, field, (now - days * 86_400).to_string().as_bytes()]);
-    }
+    let mut seen = |field: &str, days: i64| {
+        let at = (now - days * 86_400).to_string();
+        client.ask(&[b"HSET", meta, format!("writer:{field}").as_bytes(), at.as_bytes()]);
+    };
+    seen("lately", 30);
+    seen("gone", 42);
+    seen("lives", 42);
     let app = TestApp::start_at("2090-06-01T08:19:00+07:00", Setup::default().store(&redis.url()));
     app.until_stale(false);
-    assert_eq!(client.ask(&[b"HEXISTS", meta, b"writer:gone"]).int(), 0);
-    assert_eq!(client.ask(&[b"HEXISTS", meta, b"writer:lately"]).int(), 1);
+    seen("lives", 41);
+    let knows = |field: &str| {
+        redis.client().ask(&[b"HEXISTS", meta, format!("writer:{field}").as_bytes()]).int() == 1
+    };
+    assert!(knows("gone"), "it was not watched yet");
+    app.pass(A_DAY);
+    until("it is retired", || !knows("gone"));
+    assert!(knows("lately") && knows("lives"));
 }

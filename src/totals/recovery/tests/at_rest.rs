@@ -55,6 +55,10 @@ async fn a_hundred_sites_of_three_years_ask_little_of_redis() {
     let start = asked(&mut client);
     // Each day since the beginning is read once.
     assert!((100_000..=115_000).contains(&start["pfcount"]), "{start:?}");
+    // A writer that is long gone has been watched for a day.
+    hand.advance(Duration::from_secs(24 * 3600));
+    writer.turn().await;
+    let start = asked(&mut client);
 
     let began = tokio::time::Instant::now();
     for _ in 0..180 {

@@ -2,7 +2,7 @@
 
 use super::asked::process_with;
 use super::*;
-use crate::totals::store::model::Model;
+use crate::totals::store::model::{Data, Ends, Fault, Model};
 
 /// Processes on one directory and a store in memory, one after another; the first of two sites is in trouble.
 struct Trouble {
@@ -52,10 +52,29 @@ impl Trouble {
 
     /// As after `kill -9`.
     async fn kill(&mut self) {
+        self.kill_and(async || ()).await;
+    }
+
+    /// The same, and its writer is retired before it comes back.
+    async fn retire(&mut self) {
+        let (model, writer) = (self.model.clone(), self.process.writer.delivery.identity.writer.clone());
+        let day = calendar().span(START_MS).hour.day;
+        self.kill_and(async || {
+            for site in (0..SITES).map(site) {
+                model.spoil(&site.key, false);
+                model.retire(&site.key, std::slice::from_ref(&writer), day).await.unwrap();
+            }
+        })
+        .await;
+        assert_ne!(self.process.writer.delivery.identity.writer, writer);
+    }
+
+    async fn kill_and(&mut self, meanwhile: impl AsyncFnOnce()) {
         let fresh = tempfile::tempdir().unwrap();
         copy(self.dir.path(), fresh.path());
         self.process.committing.abort();
         self.dir = fresh;
+        meanwhile().await;
         self.process = begin(&self.model, self.dir.path()).await;
     }
 
@@ -65,8 +84,12 @@ impl Trouble {
 
     /// Everything is tried again.
     async fn turns(&mut self) {
+        self.some_turns(2).await;
+    }
+
+    async fn some_turns(&mut self, turns: u32) {
         tokio::time::pause();
-        for _ in 0..2 {
+        for _ in 0..turns {
             tokio::time::advance(Duration::from_secs(6)).await;
             self.process.writer.turn().await;
         }
@@ -78,6 +101,10 @@ impl Trouble {
         assert_eq!([0, 1].map(|site| self.stored(site)), self.taken);
         assert_eq!([0, 1].map(|site| self.shown(site)), self.taken.map(|taken| (Some(taken), false)));
         assert!(self.model.data().doubled.is_none());
+        for (name, hash) in self.model.data().hashes.iter().filter(|(name, _)| name.kind == HashKind::Sums) {
+            let taken = (0..SITES).zip(self.taken).find(|(id, _)| site(*id).key == name.site).unwrap().1;
+            assert_eq!(hash.sums.get("views"), Some(&taken), "all were in one hour: {} {name}", name.site);
+        }
         assert_eq!(self.process.totals.shared.losses.summary(), None);
     }
 }
@@ -170,5 +197,83 @@ async fn where_all_are_held_nothing_is_sent_and_each_gets_its_own_back() {
     assert!(trouble.shown(0).1);
     trouble.spoil(0, false);
     trouble.turns().await;
+    trouble.assert_exact();
+}
+
+#[tokio::test]
+async fn what_waited_of_a_held_site_when_its_writer_was_retired_is_sent_by_the_one_that_comes_back() {
+    for knows in [false, true] {
+        let mut trouble = Trouble::new().await;
+        trouble.views(5).await;
+        trouble.spoil(0, true);
+        trouble.views(60).await;
+        if knows {
+            trouble.process.writer.checkpoint().await;
+        }
+        trouble.views(2).await;
+        trouble.retire().await;
+        trouble.turns().await;
+        trouble.assert_exact();
+        // Retired once more, and by those who know nothing of it.
+        trouble.views(2).await;
+        trouble.retire().await;
+        trouble.turns().await;
+        trouble.kill().await;
+        trouble.views(2).await;
+        trouble.assert_exact();
+    }
+}
+
+#[tokio::test]
+async fn of_a_batch_that_was_applied_in_part_one_that_was_retired_sends_the_rest() {
+    let mut partly = 0;
+    for parts in 0..=18 {
+        let mut trouble = Trouble::new().await;
+        trouble.views(3).await;
+        if parts % 2 == 0 {
+            trouble.process.writer.checkpoint().await;
+        }
+        trouble.views(2).await;
+        trouble.model.plan(Some(Fault { calls: 0, parts, ends: Ends::Failing }));
+        trouble.views(1).await;
+        let views = |data: &Data| -> BTreeSet<u64> {
+            let sums = data.hashes.iter().filter(|(name, _)| name.kind == HashKind::Sums);
+            sums.map(|(_, hash)| hash.sums["views"]).collect()
+        };
+        partly += usize::from(views(&trouble.model.data()).len() == 2);
+        trouble.retire().await;
+        trouble.turns().await;
+        trouble.assert_exact();
+    }
+    assert!(partly > 10, "{partly}");
+}
+
+#[tokio::test]
+async fn a_held_site_that_was_brought_up_to_date_in_part_is_so_whole_after_its_writer_was_retired() {
+    for (calls, parts) in (0..10).flat_map(|calls| [2, 5].map(|parts| (calls, parts))) {
+        let mut trouble = Trouble::new().await;
+        trouble.views(5).await;
+        trouble.spoil(0, true);
+        trouble.views(70).await;
+        trouble.process.writer.checkpoint().await;
+        trouble.spoil(0, false);
+        trouble.model.plan(Some(Fault { calls, parts, ends: Ends::Failing }));
+        trouble.some_turns(1).await;
+        trouble.model.plan(None);
+        trouble.retire().await;
+        trouble.turns().await;
+        trouble.assert_exact();
+    }
+}
+
+#[tokio::test]
+async fn one_that_was_retired_from_some_sites_only_goes_on_in_all() {
+    let mut trouble = Trouble::new().await;
+    trouble.views(5).await;
+    let (model, writer) = (trouble.model.clone(), trouble.process.writer.delivery.identity.writer.clone());
+    let day = calendar().span(START_MS).hour.day;
+    trouble.kill_and(async || _ = model.retire(&site(1).key, &[writer], day).await.unwrap()).await;
+    trouble.turns().await;
+    trouble.views(3).await;
     trouble.assert_exact();
 }

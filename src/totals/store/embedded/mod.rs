@@ -23,10 +23,11 @@ use super::contract::{
     Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top, WriterId,
     check, is_id, written_day,
 };
-use super::dump::{Fields, Fill, RETIRED, StoredName, last_of_retired, seen_as_day};
+use super::dump::{Fields, Fill, RETIRED, StoredName, seen_as_day};
+use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{self, HashName, MAX_SUM, Part, PartId, SketchPart};
+use crate::totals::batch::part::{HashName, MAX_SUM, Part, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// The embedded store.
@@ -90,9 +91,8 @@ impl Store for Embedded {
                 None => today,
             };
             if text_of(&meta, &key(&site, format!("run:{}", writer.0)))?.as_deref() == Some(RETIRED) {
-                let last = text_of(&meta, &key(&site, format!("runs:{}", writer.0)))?.unwrap_or_default();
-                let fork = last.trim_end().rsplit('=').next().and_then(part::sequence);
-                let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Twin);
+                let fork = progress_of(&meta, &site, &writer)?.map(|progress| progress.last);
+                let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Retired);
                 return Ok((Attached { dataset, since, standing, fork }, false));
             }
             let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
@@ -141,25 +141,31 @@ impl Store for Embedded {
             let mut meta = tx.open_table(META)?;
             for writer in &writers {
                 let (prefix, ending) = (key(&site, ""), format!("\0{}", writer.0));
-                let mut last = None;
+                let mut progress = progress_of(&meta, &site, writer).ok().flatten().unwrap_or_default();
                 tx.open_table(MARKERS)?.retain(|key, marker| {
-                    let goes = key.starts_with(&prefix) && key.ends_with(&ending);
-                    if goes {
-                        removed += 1;
-                        last = marker.parse().ok().map(|id: PartId| id.sequence).max(last);
+                    let hash = key.strip_prefix(&prefix).and_then(|key| key.strip_suffix(&ending));
+                    let Some(hash) = hash else { return true };
+                    removed += 1;
+                    if let (Some(hash), Ok(id)) = (HashName::parse(&site, hash), marker.parse()) {
+                        progress.note(hash, id);
                     }
-                    !goes
+                    false
                 })?;
                 let of_writer = |what: &str| key(&site, format!("{what}:{}", writer.0));
                 meta.remove(of_writer("writer").as_str())?;
                 meta.insert(of_writer("run").as_str(), RETIRED)?;
-                if let Some(last) = last {
-                    meta.insert(of_writer("runs").as_str(), last_of_retired(last).as_str())?;
+                if progress.last > 0 {
+                    meta.insert(of_writer("runs").as_str(), progress.to_string().as_str())?;
                 }
             }
             Ok(removed)
         })
         .await
+    }
+
+    async fn progress(&self, site: &SiteKey, writer: &WriterId) -> Result<Option<Progress>, StoreError> {
+        let (site, writer) = (site.clone(), writer.clone());
+        read(&self.0, move |tx| progress_of(&tx.open_table(META)?, &site, &writer)).await
     }
 
     async fn apply(
@@ -323,6 +329,15 @@ impl Fill for Embedded {
         })
         .await
     }
+}
+
+fn progress_of(
+    meta: &impl ReadableTable<&'static str, &'static str>,
+    site: &SiteKey,
+    writer: &WriterId,
+) -> Result<Option<Progress>, Error> {
+    let runs = text_of(meta, &key(site, format!("runs:{}", writer.0)))?.unwrap_or_default();
+    Progress::read(site, &runs).map_err(|fault| Error::Corrupted(fault.to_string()))
 }
 
 /// The calendar before; nothing is changed where it is the same.

@@ -10,6 +10,7 @@ use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, Part, PartId};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::store::contract::{Attached, Claim, Outcome, Standing, StoreError, WriterId};
 use crate::totals::store::dump::RETIRED;
+use crate::totals::store::progress::Progress;
 
 /// A data set, and the run that holds the writer.
 pub type Held = (Arc<str>, Option<Arc<str>>);
@@ -23,8 +24,8 @@ pub struct Data {
     pub sites: BTreeMap<SiteKey, (Arc<str>, NaiveDate)>,
     /// The run that holds each writer.
     pub bearers: HashMap<(SiteKey, WriterId), Arc<str>>,
-    /// The last batch of each writer that was retired.
-    pub retired: HashMap<(SiteKey, WriterId), Option<u64>>,
+    /// How far each writer had come that was retired.
+    pub retired: HashMap<(SiteKey, WriterId), Progress>,
     pub salts: BTreeMap<(SiteKey, NaiveDate), [u8; 16]>,
     /// As they were noted last.
     pub calendars: BTreeMap<SiteKey, String>,
@@ -56,17 +57,18 @@ impl Data {
         let held = self.sites.get(site).cloned();
         let (dataset, since) = held.clone().unwrap_or((proposed, today));
         let name = (site.clone(), writer.clone());
-        let last = self.retired.get(&name).copied();
+        let retired = self.retired.get(&name);
+        let last = retired.map(|of| of.last).filter(|last| *last > 0);
         let refused = |standing| {
             let dataset = held.clone().map_or_else(|| "".into(), |(dataset, _)| dataset);
-            Attached { dataset, since, standing, fork: last.flatten() }
+            Attached { dataset, since, standing, fork: last }
         };
         if claim.dataset.as_ref().is_some_and(|expected| held.as_ref().is_none_or(|held| held.0 != *expected))
         {
             return refused(Standing::Other);
         }
-        if last.is_some() {
-            return refused(Standing::Twin);
+        if retired.is_some() {
+            return refused(Standing::Retired);
         }
         let mut fork = None;
         if let Some(run) = claim.runs.last() {
@@ -132,13 +134,16 @@ impl Data {
     }
 
     pub fn retire(&mut self, site: &SiteKey, writer: &WriterId) -> u64 {
-        let of_site = self.hashes.iter_mut().filter(|(name, _)| name.site == *site);
-        let gone: Vec<PartId> =
-            of_site.filter_map(|(_, hash)| Arc::make_mut(hash).markers.remove(writer)).collect();
         let name = (site.clone(), writer.clone());
         self.bearers.insert(name.clone(), RETIRED.into());
-        self.retired.insert(name, gone.iter().map(|id| id.sequence).max());
-        gone.len() as u64
+        let (progress, mut removed) = (self.retired.entry(name).or_default(), 0);
+        for (name, hash) in self.hashes.iter_mut().filter(|(name, _)| name.site == *site) {
+            if let Some(id) = Arc::make_mut(hash).markers.remove(writer) {
+                progress.note(name.clone(), id);
+                removed += 1;
+            }
+        }
+        removed
     }
 
     /// A sketch.

@@ -5,9 +5,10 @@
 --          the zone ('' to leave it), the writer,
 --          then the runs of the writer's directory, oldest first: run, last batch frozen before the next run
 -- Answers  the data set, the first day ever attached, 'born' or 'ours'; or 'other' (it is not the one expected)
---          or 'twin' (the writer is retired, or borne by a process that is no run of this directory): nothing was
+--          or 'twin' (the writer is borne by a process that is no run of this directory) or 'retired': nothing was
 --          written;
---          then up to which batch this directory's and the bearer's are the same ('' if that is not known)
+--          then up to which batch this directory's and the bearer's are the same, or the last batch of the writer
+--          that is retired ('' if that is not known)
 local key, format, expected, birth, today, zone, writer = KEYS[1], unpack(ARGV, 1, 6)
 local own, runs_field = 'run:' .. writer, 'runs:' .. writer
 
@@ -21,12 +22,19 @@ if expected ~= '' and dataset ~= expected then
   return {dataset or '', since or today, 'other', ''}
 end
 -- Days as YYYY-MM-DD: compared as numbers, since the order of strings depends on the server's locale.
-local function number(day) return tonumber((string.gsub(day, '-', ''))) or math.huge end
-if not since or number(today) < number(since) then since = today end
+local function number(day)
+  local y, m, d = string.match(day, '^(%d%d%d%d)%-(%d%d)%-(%d%d)$')
+  local days = ({31, (y or 0) % 4 == 0 and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31})[tonumber(m)]
+  return days and d + 0 >= 1 and d + 0 <= days and tonumber(y .. m .. d) or nil
+end
+if since and not number(since) then
+  return redis.error_reply('FOOTFALL the first day of this site, since, is ' .. since)
+end
+if not since or (number(today) or math.huge) < number(since) then since = today end
 
 local run, fork, lineage = ARGV[#ARGV - 1], '', ''
 if bearer == 'retired' then
-  return {dataset or '', since, 'twin', string.match(runs or '', 'retired=(%d+)') or ''}
+  return {dataset or '', since, 'retired', string.match(runs or '', 'retired=(%d+)') or ''}
 end
 if #ARGV > 6 and bearer ~= run then
   for i = 7, #ARGV - 2, 2 do

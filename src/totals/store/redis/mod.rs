@@ -28,6 +28,7 @@ use super::contract::{
     TOP_OF, Top, WriterId, check, is_id, written_day,
 };
 use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
+use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{self, HashName, MAX_SUM, Part, PartId, SketchPart};
@@ -243,6 +244,13 @@ impl Store for Redis {
         retire::retire(&self.connection, site, writers, today).await
     }
 
+    async fn progress(&self, site: &SiteKey, writer: &WriterId) -> Result<Option<Progress>, StoreError> {
+        let mut get = redis::cmd("HGET");
+        get.arg(key(site, "meta")).arg(format!("runs:{}", writer.0));
+        let runs: Option<String> = self.connection.only(&get).await?;
+        Progress::read(site, &runs.unwrap_or_default()).map_err(|fault| fault.within(key(site, "meta")))
+    }
+
     async fn apply(
         &self,
         writer: &WriterId,
@@ -393,6 +401,7 @@ fn attached(
         "born" => Standing::Born,
         "ours" => Standing::Ours,
         "twin" => Standing::Twin,
+        "retired" => Standing::Retired,
         "other" => Standing::Other,
         _ => return not_ours("the standing", standing),
     };

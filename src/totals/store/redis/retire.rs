@@ -9,9 +9,10 @@ use super::connection::Connection;
 use super::keys::{hash_key, key, marker_field};
 use crate::calendar::{Bucket, Calendar, Period, Zone};
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashKind, HashName, PartId};
+use crate::totals::batch::part::{HashKind, HashName};
 use crate::totals::store::contract::{StoreError, WriterId, is_id, written_day};
-use crate::totals::store::dump::{RETIRED, STEP, last_of_retired};
+use crate::totals::store::dump::{RETIRED, STEP};
+use crate::totals::store::progress::Progress;
 
 /// Most zones that a site is taken to have had.
 const MOST_ZONES: usize = 16;
@@ -32,9 +33,9 @@ async fn meta(connection: &Connection, site: &SiteKey) -> Result<HashMap<String,
     connection.only(redis::cmd("HGETALL").arg(key(site, "meta"))).await
 }
 
-/// The keys of a site's hashes, made from its first day and its zones, those that it had before among them:
+/// A site's hashes, made from its first day and its zones, those that it had before among them:
 /// nothing walks the keys of the server, which are those of all sites and of others.
-fn hashes(site: &SiteKey, meta: &HashMap<String, String>, today: NaiveDate) -> Vec<String> {
+fn hashes(site: &SiteKey, meta: &HashMap<String, String>, today: NaiveDate) -> Vec<HashName> {
     let since = meta.get("since").and_then(|since| written_day(since)).unwrap_or(today).min(today);
     // What waited elsewhere may be older; another clock may be ahead.
     let (since, until) = (since - Days::new(31), today + Days::new(2));
@@ -55,14 +56,14 @@ fn hashes(site: &SiteKey, meta: &HashMap<String, String>, today: NaiveDate) -> V
             at_ms = span.until_ms.max(at_ms + 1);
         }
     }
-    let mut keys = Vec::new();
+    let mut hashes = Vec::new();
     for bucket in buckets {
-        keys.push(hash_key(&HashName::new(site, bucket, HashKind::Sums)));
+        hashes.push(HashName::new(site, bucket, HashKind::Sums));
         if matches!(bucket, Bucket::Day(_) | Bucket::Month(..) | Bucket::All) {
-            keys.push(hash_key(&HashName::new(site, bucket, HashKind::Pages)));
+            hashes.push(HashName::new(site, bucket, HashKind::Pages));
         }
     }
-    keys
+    hashes
 }
 
 /// Removes the markers of writers from every hash of a site. How many there were.
@@ -76,21 +77,24 @@ pub async fn retire(
     let run = |writer: &WriterId| (format!("run:{}", writer.0), RETIRED.to_owned());
     connection.note(site, writers.iter().map(run)).await?;
     // Then it is noted how far each came, should it come back; only then do the markers go.
-    let keys = hashes(site, &meta(connection, site).await?, today);
-    let mut last = vec![None; writers.len()];
-    for held in of_hashes(connection, "HMGET", &keys, writers).await? {
+    // Where that was done before and broken off, some have gone already.
+    let (meta, field) = (meta(connection, site).await?, |writer: &WriterId| format!("runs:{}", writer.0));
+    let before = |writer| meta.get(&field(writer)).and_then(|runs| Progress::read(site, runs).ok().flatten());
+    let mut progress: Vec<Progress> =
+        writers.iter().map(|writer| before(writer).unwrap_or_default()).collect();
+    let hashes = hashes(site, &meta, today);
+    for (hash, held) in hashes.iter().zip(of_hashes(connection, "HMGET", &hashes, writers).await?) {
         let markers: Vec<Option<String>> = connection.read_as::<Option<_>>(held)?.unwrap_or_default();
-        for (last, marker) in last.iter_mut().zip(markers) {
-            let id: Option<PartId> = marker.and_then(|marker| marker.parse().ok());
-            *last = id.map(|id| id.sequence).max(*last);
+        for (progress, marker) in progress.iter_mut().zip(markers) {
+            if let Some(id) = marker.and_then(|marker| marker.parse().ok()) {
+                progress.note(hash.clone(), id);
+            }
         }
     }
-    let runs = |(writer, last): (&WriterId, Option<u64>)| {
-        Some((format!("runs:{}", writer.0), last_of_retired(last?)))
-    };
-    connection.note(site, writers.iter().zip(last).filter_map(runs)).await?;
+    let runs = writers.iter().zip(progress).filter(|(_, progress)| progress.last > 0);
+    connection.note(site, runs.map(|(writer, progress)| (field(writer), progress.to_string()))).await?;
     let mut removed = 0;
-    for gone in of_hashes(connection, "HDEL", &keys, writers).await? {
+    for gone in of_hashes(connection, "HDEL", &hashes, writers).await? {
         removed += u64::from(connection.read_as::<Option<u32>>(gone)?.unwrap_or_default());
     }
     let mut forget = redis::cmd("HDEL");
@@ -104,14 +108,14 @@ pub async fn retire(
 async fn of_hashes(
     connection: &Connection,
     command: &str,
-    keys: &[String],
+    hashes: &[HashName],
     writers: &[WriterId],
 ) -> Result<Vec<Value>, StoreError> {
     let mut told = Vec::new();
-    for some in keys.chunks(STEP) {
+    for some in hashes.chunks(STEP) {
         let mut pipe = redis::pipe();
-        for key in some {
-            pipe.cmd(command).arg(key);
+        for hash in some {
+            pipe.cmd(command).arg(hash_key(hash));
             writers.iter().for_each(|writer| _ = pipe.arg(marker_field(writer)));
         }
         for reply in connection.ask(pipe).await? {
@@ -140,7 +144,8 @@ mod tests {
             ("calendar:2024-05-01T00:00:00+07:00", "Asia/Ho_Chi_Minh monday to America/St_Johns sunday"),
         ];
         let meta = meta.map(|(field, text)| (field.to_owned(), text.to_owned())).into();
-        let keys: BTreeSet<String> = hashes(&site(), &meta, day("2026-11-29")).into_iter().collect();
+        let named = hashes(&site(), &meta, day("2026-11-29"));
+        let keys: BTreeSet<String> = named.iter().map(hash_key).collect();
         for zone in zones {
             for week_start in [Weekday::Mon, Weekday::Sun] {
                 let calendar = Calendar { zone: Zone::named(zone).unwrap(), week_start };

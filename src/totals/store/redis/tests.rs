@@ -174,6 +174,25 @@ async fn data_of_another_format_and_old_servers_are_refused() {
 }
 
 #[tokio::test]
+async fn a_first_day_that_is_no_date_is_refused_and_left_as_it_is() {
+    let server = RedisServer::start();
+    let (store, mut client) = (open(&config(&server.url())).await, server.client());
+    let attach =
+        async || store.attach(&site(), "UTC", &writer("w"), day("2026-11-23"), &Claim::default()).await;
+    attach().await.unwrap();
+    for spoiled in
+        ["spoiled", "", "2024-1-1", "2099-13-01", "2027-02-29", "2099-11-00", "2099-04-31", "0000-00-00"]
+    {
+        client.ask(&[b"HSET", b"footfall:{demo}:meta", b"since", spoiled.as_bytes()]);
+        let refused = attach().await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{spoiled}: {refused:?}");
+        assert_eq!(client.ask(&[b"HGET", b"footfall:{demo}:meta", b"since"]).text(), spoiled);
+    }
+    client.ask(&[b"HSET", b"footfall:{demo}:meta", b"since", b"2024-02-29"]);
+    assert_eq!(attach().await.unwrap().since, day("2024-02-29"));
+}
+
+#[tokio::test]
 async fn a_server_that_is_down_is_unreachable_in_time_and_found_again() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let timeout = Duration::from_millis(600);

@@ -11,6 +11,7 @@ use crate::totals::batch::sketch::Sketch;
 use crate::totals::store::contract::*;
 use crate::totals::store::dump::{Fields, Fill, StoredName};
 use crate::totals::store::model::Model;
+use crate::totals::store::progress::Progress;
 use crate::totals::store::{AnyDump, AnyStore};
 
 pub enum TestStore {
@@ -65,6 +66,7 @@ impl Store for TestStore {
         attach(site: &SiteKey, zone: &str, writer: &WriterId, today: NaiveDate, claim: &Claim) -> Attached;
         writers(site: &SiteKey) -> Vec<(WriterId, i64)>;
         retire(site: &SiteKey, writers: &[WriterId], today: NaiveDate) -> u64;
+        progress(site: &SiteKey, writer: &WriterId) -> Option<Progress>;
         note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;

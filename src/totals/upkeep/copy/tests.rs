@@ -8,7 +8,7 @@ use crate::totals::batch::part::{Part, SketchPart};
 use crate::totals::store::contract::{Claim, Run, Standing, WriterId};
 use crate::totals::store::tests::servers::Reply;
 use crate::totals::store::tests::{
-    Place, TestStore, config, day, hash, part, registers, site, stored, writer,
+    Place, TestStore, config, day, hash, id, part, registers, site, stored, writer,
 };
 
 const WRITER: &str = "00000000000000aa";
@@ -115,12 +115,14 @@ async fn a_writer_that_was_retired_is_refused_by_every_copy_and_no_other_is() {
             let (settings, _) = other(&to).await;
             copied(&dump(&from).await, &settings, WITH_SALTS).await.unwrap();
             let store = TestStore::open(&settings, to.dir.path()).await.unwrap();
+            let progress = store.progress(&site(), &gone).await.unwrap().unwrap();
+            assert_eq!(progress.markers, [(hash("all"), id("m17"))]);
             let attach = async |by: &WriterId| {
                 let attached =
                     store.attach(&site(), "", by, day("2024-01-09"), &claim("after")).await.unwrap();
                 (attached.standing, attached.fork)
             };
-            assert_eq!(attach(&gone).await, (Standing::Twin, Some(17)));
+            assert_eq!(attach(&gone).await, (Standing::Retired, Some(17)));
             assert_eq!(
                 attach(&writer(WRITER)).await,
                 (Standing::Ours, None),
