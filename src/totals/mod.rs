@@ -159,8 +159,10 @@ impl Totals {
 
     /// What the store does not answer in time stays as it is known.
     async fn fetch(&self, site: SiteId, wanted: Wanted) {
-        if let Some(done) = self.ask(site, wanted) {
-            tokio::time::timeout(FETCH_PATIENCE, done).await.ok();
+        if let Some(done) = self.ask(site, wanted)
+            && tokio::time::timeout(FETCH_PATIENCE, done).await.is_err()
+        {
+            self.shared.metrics.bound(Bound::Loads);
         }
     }
 

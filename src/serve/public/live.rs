@@ -11,6 +11,7 @@ use super::context::{Public, ReadRequest, Reply};
 use super::counters::snapshot;
 use super::known::SiteRead;
 use crate::ingest::Page;
+use crate::metrics::Bound;
 use crate::serve::answer::{self, Fault, Response};
 use crate::serve::live::Topic;
 use crate::sites::SiteId;
@@ -58,6 +59,8 @@ pub async fn tell(public: &Public) {
                 let pages = unknown.entry(topic.site.id).or_default();
                 if pages.len() < UNKNOWN_AT_A_TIME {
                     pages.push(page);
+                } else {
+                    public.parts.metrics.bound(Bound::Loads);
                 }
             } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice()) {
                 topic.set(&snapshot);

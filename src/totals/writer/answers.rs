@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::mailbox::{ReadRequest, Wanted};
+use tokio::sync::oneshot;
+
+use super::mailbox::{Place, ReadRequest, Wanted};
 use super::turn::Writer;
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
@@ -18,49 +20,56 @@ const PAGES_AT_A_TIME: usize = 1000;
 struct OfSite {
     recent: bool,
     pages: Vec<Page>,
+    /// Each is told, and its place is free, when this site is read.
+    waiting: Vec<(oneshot::Sender<()>, Option<Place>)>,
 }
 
 impl<S: Store> Writer<S> {
     /// Reads figures for all who ask at the same time: what several want is read once.
     pub async fn answer(&mut self, requests: Vec<ReadRequest>) {
-        let (mut figures, mut sites, mut waiting) = (false, BTreeMap::<_, OfSite>::new(), Vec::new());
-        for ReadRequest { site, wanted, done } in requests {
-            let of_site = sites.entry(site.0).or_default();
+        let (mut figures, mut sites) = (false, BTreeMap::<_, OfSite>::new());
+        for ReadRequest { site, wanted, done, place } in requests {
+            let of_site = sites.entry(site).or_default();
             match wanted {
                 Wanted::Figures => figures = true,
                 Wanted::Recent => of_site.recent = true,
                 Wanted::Pages(pages) => of_site.pages.extend(pages),
             }
-            waiting.push(done);
+            of_site.waiting.push((done, place));
         }
-        if let Err(error) = self.read_wanted(figures, sites).await {
-            self.ended(Err(error));
+        let mut read = if figures && self.delivery.is_whole() { self.refresh().await } else { Ok(()) };
+        // Who asks for little does not wait for who asks for much.
+        let mut sites: Vec<_> = sites.into_iter().collect();
+        sites.sort_by_key(|(_, of_site)| of_site.pages.len());
+        let mut answers = true;
+        for (site, OfSite { recent, pages, waiting }) in sites {
+            if read.is_ok() && answers {
+                read = self.read_of(site, recent, pages).await;
+            }
+            if let Err(error) = std::mem::replace(&mut read, Ok(())) {
+                self.ended(Err(error));
+                answers = false;
+            }
+            // Whoever asked may have gone.
+            waiting.into_iter().for_each(|(done, _)| _ = done.send(()));
         }
-        // Whoever asked may have gone.
-        waiting.into_iter().for_each(|done| _ = done.send(()));
     }
 
-    async fn read_wanted(&mut self, figures: bool, sites: BTreeMap<u16, OfSite>) -> Result<(), FlushError> {
-        if figures && self.delivery.is_whole() {
-            self.refresh().await?;
+    async fn read_of(&mut self, site: SiteId, recent: bool, mut pages: Vec<Page>) -> Result<(), FlushError> {
+        let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
+        if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
+            let read = self.fetch_recent(site).await;
+            pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
         }
-        for (site, OfSite { recent, mut pages }) in sites {
-            let site = SiteId(site);
-            // Many may have asked before the first of them was answered.
-            let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { continue };
-            if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
-                let read = self.fetch_recent(site).await;
-                pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
-            }
-            pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-            pages.dedup();
-            let now = self.shared.clock.now();
-            pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
-            for some in pages.chunks(PAGES_AT_A_TIME) {
-                if self.is_whole_of(&key) {
-                    let read = self.fetch_pages(site, some).await;
-                    self.or_unreadable(&key, read)?;
-                }
+        // Many may have asked before the first of them was answered.
+        pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        pages.dedup();
+        let now = self.shared.clock.now();
+        pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
+        for some in pages.chunks(PAGES_AT_A_TIME) {
+            if self.is_whole_of(&key) {
+                let read = self.fetch_pages(site, some).await;
+                self.or_unreadable(&key, read)?;
             }
         }
         Ok(())

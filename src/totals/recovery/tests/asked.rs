@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::totals::delivery::send::BATCHES_AT_A_TIME;
-use crate::totals::store::model::Model;
+use crate::totals::store::model::{Ends, Fault, Model};
 use crate::totals::writer::mailbox::{Inbox, Order};
 
 /// A process on a store in memory.
@@ -36,7 +36,7 @@ async fn one_trip_reads_a_page_for_all_who_wait() {
     let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
     writer.turn().await;
     let (life, lives) = watch::channel(());
-    let (mailbox, inbox) = Mailbox::new(lives);
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
     let page = |n| Page::trusted(SiteId(0), &format!("/{n}"));
     let ask = |n| mailbox.fetch(SiteId(0), Wanted::Pages(vec![page(n), page(7)])).unwrap();
     let asks = async {
@@ -78,7 +78,7 @@ async fn while_it_catches_up_the_writer_answers_and_a_stop_leaves_a_checkpoint()
     assert_eq!(writer.delivery.outbox.waiting(), BATCHES as u64);
     model.set_down(false);
     let (life, lives) = watch::channel(());
-    let (mailbox, inbox) = Mailbox::new(lives);
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
     let asks = async {
         let mut applied = vec![model.past()];
         for _ in 0..3 {
@@ -107,4 +107,64 @@ async fn while_it_catches_up_the_writer_answers_and_a_stop_leaves_a_checkpoint()
     writer.send_all().await;
     assert_eq!((writer.delivery.outbox.waiting(), model.past()), (0, BATCHES));
     assert!(model.data().doubled.is_none());
+}
+
+/// What the process says of a bound.
+fn reached(totals: &Totals, bound: &str) -> f64 {
+    let text = String::from_utf8(totals.shared.metrics.text().unwrap()).unwrap();
+    let series = format!("footfall_bounds_reached_total{{bound=\"{bound}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_of_reads_at_one_site_leaves_those_of_another_answered() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
+    let ask = |site: u16, page: u32| {
+        let page = Page::trusted(SiteId(site), &format!("/{page}"));
+        mailbox.fetch(SiteId(site), Wanted::Pages(vec![page]))
+    };
+    let flood = || (0..10_000).map_while(|page| ask(0, page)).collect::<Vec<_>>();
+    let asks = async {
+        // They wait for the writer, or for the store, which is slow.
+        let first = flood();
+        let second = ask(1, 0).unwrap();
+        model.plan(Some(Fault { calls: 0, parts: 0, ends: Ends::Slow }));
+        model.befallen().await;
+        assert!(flood().is_empty() && ask(0, 0).is_none());
+        let third = ask(1, 1).unwrap();
+        second.await.unwrap();
+        third.await.unwrap();
+        for answer in first {
+            answer.await.unwrap();
+        }
+        assert!(flood().len() > 256, "their places are free again");
+        mailbox.stop(Duration::ZERO).await;
+    };
+    // In this order: what befalls the writer is seen before the writer goes on.
+    tokio::join!(biased; asks, run_to_its_end(writer, inbox, life));
+    let known = |page: &str| {
+        totals.look(SiteId(1), totals.shared.clock.now()).page(&Page::trusted(SiteId(1), page)).is_some()
+    };
+    assert!(known("/0") && known("/1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_are_turned_away_or_not_answered_in_time_are_counted() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (mailbox, inbox) = Mailbox::new(watch::channel(()).1, &totals.shared.sites.load());
+    let shared = totals.shared.clone();
+    let totals = Totals { shared, sessions: totals.sessions.clone(), writer: mailbox, reloads: false };
+    let fetch = || totals.fetch_pages(SiteId(0), vec![Page::trusted(SiteId(0), "/a")]);
+    fetch().await;
+    assert_eq!(reached(&totals, "loads"), 1.0, "the writer does not answer");
+    while totals.writer.fetch(SiteId(0), Wanted::Recent).is_some() {}
+    fetch().await;
+    assert_eq!(reached(&totals, "loads"), 2.0, "too many wait");
+    drop(inbox);
 }
