@@ -366,6 +366,16 @@ impl Tally {
         site.pages.figures(page, &site.span.hour)
     }
 
+    /// Whether a page is one that the store was found not to have a moment ago.
+    pub fn is_absent(&self, id: SiteId, page: &Page) -> bool {
+        self.sites.get(id.index()).is_some_and(|site| site.pages.is_absent(page))
+    }
+
+    /// Whether something is known of a page, or was counted.
+    pub fn has_place(&mut self, id: SiteId, page: &Page) -> bool {
+        self.site(id).is_some_and(|site| site.pages.has_place(page))
+    }
+
     /// The recent hours and days of a site and when they were loaded, monotonic milliseconds.
     pub fn recent(&self, id: SiteId, now: Moment) -> Option<(Recent, u64)> {
         let site = self.sites.get(id.index())?;

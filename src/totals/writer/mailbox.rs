@@ -34,10 +34,14 @@ pub struct ReadRequest {
     pub site: SiteId,
     pub wanted: Wanted,
     /// Told when the tally has the answer, or when there is none.
-    pub done: oneshot::Sender<()>,
+    pub done: oneshot::Sender<Absent>,
     /// None where nothing bounds those who ask.
     pub place: Option<Place>,
 }
+
+/// Keys of pages of a site that the store was found not to have, in order. The tally remembers few of those, so whoever
+/// waited for them is told.
+pub type Absent = Arc<[u64]>;
 
 /// The place of a read among those that wait. It is free when this is dropped.
 pub struct Place {
@@ -175,7 +179,7 @@ impl Mailbox {
 
     /// Asks for figures. What is returned resolves when they are read or cannot be; none where as many reads wait
     /// as may, those of the site or of all.
-    pub fn fetch(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
+    pub fn fetch(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<Absent>> {
         let has_room = lock(&self.reads).take(site.index());
         let place = has_room.then(|| Place { site, reads: self.reads.clone() })?;
         let (done, answered) = oneshot::channel();

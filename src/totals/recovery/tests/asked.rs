@@ -152,6 +152,40 @@ async fn a_flood_of_reads_at_one_site_leaves_those_of_another_answered() {
     assert!(known("/0") && known("/1"));
 }
 
+#[tokio::test]
+async fn whoever_waited_knows_what_is_not_there_however_many_asked() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
+    let pages = |asker: usize| {
+        let page = |n| Page::trusted(SiteId(0), &format!("/never/{}/{n}", asker % 20));
+        (0..100).map(page).collect::<Vec<_>>()
+    };
+    let ask = |asker| mailbox.fetch(SiteId(0), Wanted::Pages(pages(asker))).unwrap();
+    let shown = |asker: usize, absent: &[u64]| {
+        let mut look = totals.look(SiteId(0), totals.shared.clock.now()).without(absent);
+        pages(asker).iter().filter_map(|page| look.page(page)).map(|views| views.all).collect::<Vec<_>>()
+    };
+    let asks = async {
+        for askers in [0..40, 20..60] {
+            for (asker, answer) in askers.map(|asker| (asker, ask(asker))).collect::<Vec<_>>() {
+                let absent = answer.await.unwrap();
+                assert_eq!(shown(asker, &absent), [0; 100]);
+            }
+        }
+        // One that is viewed meanwhile is not shown without its view.
+        let absent = ask(0).await.unwrap();
+        let now = totals.shared.clock.now();
+        let view = Beacon { page: pages(0).remove(0), ..beacon(1, 0, 0, None, now) };
+        totals.take(view).unwrap().await.unwrap();
+        assert_eq!(shown(0, &absent), [0; 99]);
+        mailbox.stop(Duration::ZERO).await;
+    };
+    tokio::join!(run_to_its_end(writer, inbox, life), asks);
+}
+
 #[tokio::test(start_paused = true)]
 async fn reads_that_are_turned_away_or_not_answered_in_time_are_counted() {
     let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
@@ -161,10 +195,10 @@ async fn reads_that_are_turned_away_or_not_answered_in_time_are_counted() {
     let shared = totals.shared.clone();
     let totals = Totals { shared, sessions: totals.sessions.clone(), writer: mailbox, reloads: false };
     let fetch = || totals.fetch_pages(SiteId(0), vec![Page::trusted(SiteId(0), "/a")]);
-    fetch().await;
+    _ = fetch().await;
     assert_eq!(reached(&totals, "loads"), 1.0, "the writer does not answer");
     while totals.writer.fetch(SiteId(0), Wanted::Recent).is_some() {}
-    fetch().await;
+    _ = fetch().await;
     assert_eq!(reached(&totals, "loads"), 2.0, "too many wait");
     drop(inbox);
 }
