@@ -203,6 +203,12 @@ impl Tally {
         self.sites.get_mut(id.index())
     }
 
+    /// Whether the store does not hold all views of a site.
+    pub fn waits(&self, key: &SiteKey) -> bool {
+        let site = self.site_id(key).and_then(|id| self.sites.get(id.index()));
+        site.is_some_and(|site| !site.totals.is_applied())
+    }
+
     /// Counts views and visits that are written, up to where the journal goes on after them.
     pub fn count(&mut self, views: &[CountedView], end: Option<Position>) {
         // Views of one site and hour follow each other nearly always: their sums are added once.
