@@ -48,7 +48,7 @@ pub struct Config {
     pub visit_timeout: Duration,
     /// The most sessions kept.
     pub max_sessions: usize,
-    /// The most pages of a site that visitors are online on. Who is on another counts for the site alone.
+    /// The most pages that visitors of all sites are online on. Who is on another counts for the site alone.
     pub max_pages: usize,
 }
 
@@ -140,9 +140,9 @@ impl Sessions {
         }
     }
 
-    /// Shares the room for sessions among so many sites.
+    /// Shares the room for sessions, and for the pages they are on, among so many sites.
     pub fn share_among(&self, sites: usize) {
-        self.presence().shares.among(sites);
+        self.presence().share_among(sites);
     }
 
     /// A view: finds or begins the visitor's session and makes the visitor online on the page.

@@ -40,9 +40,8 @@ pub(super) struct Presence {
     index: HashTable<u32>,
     pages: Vec<PageOnline>,
     free: Vec<u32>,
-    /// Pages with somebody on them, by site.
-    pages_of: Vec<usize>,
-    max_pages: usize,
+    /// How the sites share the room for pages with somebody on them, [`OTHER`] of each aside.
+    page_shares: Shares,
     /// How the sites share the room for sessions.
     pub shares: Shares,
     pub(super) leaving: Wheel,
@@ -58,14 +57,19 @@ impl Presence {
             index: HashTable::new(),
             pages: Vec::new(),
             free: Vec::new(),
-            pages_of: Vec::new(),
-            max_pages,
+            page_shares: Shares::new(max_pages),
             shares,
             leaving: Wheel::new(LEAVE_GRACE_S as usize + 2),
             online: Wheel::new(slots),
             ended: Wheel::new(slots),
             next: start,
         }
+    }
+
+    /// Shares the room for sessions and pages among so many sites.
+    pub fn share_among(&mut self, sites: usize) {
+        self.shares.among(sites);
+        self.page_shares.among(sites);
     }
 
     fn find(&self, key: u64) -> Option<u32> {
@@ -78,11 +82,11 @@ impl Presence {
         at.is_some_and(|at| at.key == page.key() || (&*at.text == OTHER && self.find(page.key()).is_none()))
     }
 
-    /// One more is online on a page; none where the site has as many pages as it may have.
+    /// One more is online on a page; none where there is no room for another page of the site.
     pub fn enter(&mut self, page: &Page, site: SiteId) -> Option<Place> {
-        let is_full = self.pages_of.get(site.index()).is_some_and(|held| *held >= self.max_pages);
         let known = self.find(page.key());
-        (known.is_some() || !is_full).then(|| self.come(known, page, site))
+        let has_room = known.is_some() || page.as_str() == OTHER || self.page_shares.take(site.index());
+        has_room.then(|| self.come(known, page, site))
     }
 
     /// One more is online on a page that has no place of its own.
@@ -96,8 +100,6 @@ impl Presence {
             self.pages[slot as usize].online += 1;
             return Place(slot);
         }
-        self.pages_of.resize(self.pages_of.len().max(site.index() + 1), 0);
-        self.pages_of[site.index()] += 1;
         let (key, pages) = (page.key(), &mut self.pages);
         let page = PageOnline { key, online: 1, site, text: page.as_str().into() };
         let slot = match self.free.pop() {
@@ -120,8 +122,9 @@ impl Presence {
         page.online -= 1;
         let (key, site) = (page.key, page.site);
         if page.online == 0 {
-            page.text = "".into();
-            self.pages_of[site.index()] -= 1;
+            if &*std::mem::take(&mut page.text) != OTHER {
+                self.page_shares.give_back(site.index());
+            }
             if let Ok(entry) = self.index.find_entry(key, |&slot| slot == place.0) {
                 entry.remove();
             }

@@ -415,16 +415,17 @@ fn sessions_are_taken_back_whatever_room_is_left() {
 }
 
 #[test]
-fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
+fn pages_beyond_the_bound_of_all_sites_are_one_page_and_take_no_memory() {
     let (clock, hand) = Clock::by_hand(0);
     let config = Config {
         online_window: Duration::from_secs(60),
         visit_timeout: Duration::from_secs(60),
         max_sessions: 1000,
-        max_pages: 3,
+        max_pages: 4,
     };
     let metrics = Arc::new(Metrics::new(&Sites::default(), 1000).unwrap());
-    let real = Sessions::new(config, usize::from(SITES), metrics, clock.now());
+    let real = Sessions::new(config.clone(), usize::from(SITES), metrics, clock.now());
+    real.share_among(2);
     let observe = |who: u64, site: u16, page: u8| {
         real.observe(visitor(who, None), SiteId(site), &page_of(SiteId(site), page), clock.now())
     };
@@ -438,11 +439,14 @@ fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
     let kept = |real: &Sessions| {
         real.presence().pages(0, usize::MAX).iter().filter(|(_, text)| !text.is_empty()).count()
     };
+    // One is kept for the other site.
     assert_eq!(kept(&real), 3 + 1 + 1);
-    assert_eq!(real.metrics_of_bounds(), 17.0);
+    observe(101, 1, 1);
+    assert_eq!(kept(&real), 3 + 1 + 1 + 1, "all share one bound");
+    assert_eq!(real.metrics_of_bounds(), 18.0);
     // Who is on a page without a place stays there, and can leave it.
     observe(19, 0, 19);
-    assert_eq!(real.metrics_of_bounds(), 17.0);
+    assert_eq!(real.metrics_of_bounds(), 18.0);
     real.leave(visitor(19, None), &page_of(SiteId(0), 19), now);
     // Who left another one has not left.
     real.leave(visitor(18, None), &page_of(SiteId(0), 0), now);
@@ -452,6 +456,20 @@ fn pages_beyond_the_bound_of_a_site_are_one_page_and_take_no_memory() {
     hand.advance(Duration::from_secs(60));
     while real.sweep(clock.now(), 7) {}
     assert_eq!((real.online(SiteId(0), clock.now()), kept(&real)), (0, 0));
+    // All of the room is there again.
+    for who in 0..4 {
+        observe(who.into(), u16::from(who == 3), who);
+    }
+    assert_eq!((kept(&real), real.metrics_of_bounds()), (4, 18.0));
+    // Pages that are taken back take their room, and `(other)` takes none.
+    let saved = exported(&real, clock.now());
+    let later = Sessions::new(config, usize::from(SITES), real.metrics.clone(), clock.now());
+    later.share_among(2);
+    later.restore(&saved, 1, clock.now());
+    assert_eq!((kept(&later), real.metrics_of_bounds()), (4, 18.0));
+    hand.advance(Duration::from_secs(200));
+    while later.sweep(clock.now(), 7) {}
+    assert_eq!(kept(&later), 0);
 }
 
 impl Sessions {

@@ -38,7 +38,7 @@ use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
 use disk::dir::DataDir;
 use tally::Tally;
-use writer::mailbox::{Mailbox, Wanted};
+use writer::mailbox::{Absent, Mailbox, Wanted};
 use writer::status::{Shared, is_page_old};
 
 pub use batch::part::Sums;
@@ -129,7 +129,7 @@ impl Totals {
 
     /// Looks at the running figures of a site and its pages, all of one instant.
     pub fn look(&self, site: SiteId, now: Moment) -> Look<'_> {
-        Look { totals: self, tally: self.shared.tally(), site, now }
+        Look { totals: self, tally: self.shared.tally(), site, now, absent: &[] }
     }
 
     /// The hours, days and most-read pages of a site, if they are known without asking the store; and
@@ -143,10 +143,11 @@ impl Totals {
         self.fetch(site, Wanted::Figures).await;
     }
 
-    /// Asks the store for pages.
-    pub async fn fetch_pages(&self, site: SiteId, pages: Vec<Page>) {
-        if !self.stale(site) && !pages.is_empty() {
-            self.fetch(site, Wanted::Pages(pages)).await;
+    /// Asks the store for pages. Those that it does not have, for [`Look::without`].
+    pub async fn fetch_pages(&self, site: SiteId, pages: Vec<Page>) -> Absent {
+        match self.stale(site) || pages.is_empty() {
+            true => Absent::default(),
+            false => self.fetch(site, Wanted::Pages(pages)).await,
         }
     }
 
@@ -158,13 +159,16 @@ impl Totals {
     }
 
     /// What the store does not answer in time stays as it is known.
-    async fn fetch(&self, site: SiteId, wanted: Wanted) {
-        if let Some(done) = self.ask(site, wanted) {
-            tokio::time::timeout(FETCH_PATIENCE, done).await.ok();
+    async fn fetch(&self, site: SiteId, wanted: Wanted) -> Absent {
+        let Some(done) = self.ask(site, wanted) else { return Absent::default() };
+        let answered = tokio::time::timeout(FETCH_PATIENCE, done).await;
+        if answered.is_err() {
+            self.shared.metrics.bound(Bound::Loads);
         }
+        answered.map(Result::unwrap_or_default).unwrap_or_default()
     }
 
-    fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
+    fn ask(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<Absent>> {
         let asked = self.writer.fetch(site, wanted);
         if asked.is_none() {
             self.shared.metrics.bound(Bound::Loads);
@@ -231,9 +235,15 @@ pub struct Look<'a> {
     tally: MutexGuard<'a, Tally>,
     site: SiteId,
     now: Moment,
+    absent: &'a [u64],
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    /// Knows besides that the store does not have these pages, in order of their keys.
+    pub fn without(self, absent: &'a [u64]) -> Self {
+        Look { absent, ..self }
+    }
+
     /// The site's figures are the same while this number is. It never comes again in a process.
     pub fn revision(&mut self) -> u64 {
         self.tally.revision(self.site, self.now)
@@ -251,7 +261,10 @@ impl Look<'_> {
     /// The figures of a page, if they are known without asking the store. Where other instances count too,
     /// old ones are asked for anew, for the next reader.
     pub fn page(&mut self, page: &Page) -> Option<PageFigures> {
-        let (figures, loaded_ms) = self.tally.page(self.site, page, self.now)?;
+        let Some((figures, loaded_ms)) = self.tally.page(self.site, page, self.now) else {
+            let is_absent = self.absent.binary_search(&page.key()).is_ok();
+            return (is_absent && !self.tally.has_place(self.site, page)).then(PageFigures::default);
+        };
         if self.totals.reloads && is_page_old(loaded_ms, self.now) && !self.totals.stale(self.site) {
             self.totals.ask(self.site, Wanted::Pages(vec![page.clone()]));
         }

@@ -18,7 +18,7 @@ use super::answer::{
 use super::overview;
 use super::overview::health::checks;
 use super::parts::Parts;
-use crate::metrics::{Requests, Shown};
+use crate::metrics::{Bound, Requests, Shown};
 use crate::totals::{Figures, Health};
 
 #[derive(Clone, Copy)]
@@ -105,8 +105,12 @@ fn is_own(host: &[u8], hosts: &[String]) -> bool {
 /// `/`: the page of figures of every site, with links to the `others` of the listener's paths.
 async fn show_overview(parts: &Parts, uri: &Uri, others: impl Iterator<Item = &str>) -> Response {
     let sites = parts.sites.load_full();
-    for site in sites.iter().filter(|site| overview::is_due(parts, site)).take(LOADS) {
-        overview::know(parts, site).await;
+    for (index, site) in sites.iter().filter(|site| overview::is_due(parts, site)).enumerate() {
+        if index < LOADS {
+            overview::know(parts, site).await;
+        } else {
+            parts.metrics.bound(Bound::Loads);
+        }
     }
     let sections: String = sites.iter().map(|site| overview::section(parts, site)).collect();
     let links: String = others.map(|path| format!(" · <a href=\"{path}\">{path}</a>")).collect();

@@ -32,8 +32,9 @@ struct Shown {
     unknown: Vec<Page>,
 }
 
-/// Shows what is known of a site and pages to an asker; none where no figure of the site is known.
-type Show = fn(&Public, &Arc<Site>, &[Page], &HeaderMap) -> Option<Shown>;
+/// Shows what is known of a site and pages to an asker; none where no figure of the site is known. The store was found
+/// not to have the pages of some keys.
+type Show = fn(&Public, &Arc<Site>, &[Page], &[u64], &HeaderMap) -> Option<Shown>;
 
 pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let sites = request.public.parts.sites.load();
@@ -54,8 +55,8 @@ pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 }
 
 /// `counters` from memory as it is now; none where no figure of the site is known.
-pub fn snapshot(public: &Public, site: &Arc<Site>, page: &[Page]) -> Option<Snapshot> {
-    let Shown { tag, body, .. } = show_counters(public, site, page, &HeaderMap::new())?;
+pub fn snapshot(public: &Public, site: &Arc<Site>, page: &[Page], absent: &[u64]) -> Option<Snapshot> {
+    let Shown { tag, body, .. } = show_counters(public, site, page, absent, &HeaderMap::new())?;
     Some(Snapshot { id: tag.to_str().ok()?.trim_matches('"').to_owned(), body: body? })
 }
 
@@ -67,7 +68,7 @@ fn once_known(
     show: Show,
 ) -> Result<Reply, Fault> {
     let ReadRequest { public, headers, .. } = request;
-    let mut unknown = match show(public, site, pages, &headers) {
+    let mut unknown = match show(public, site, pages, &[], &headers) {
         Some(shown) if shown.unknown.is_empty() => return Ok(Reply::Now(shown.answer(headers))),
         Some(shown) => shown.unknown,
         None if public.parts.totals.stale(site.id) => return Err(Fault::StoreUnreachable),
@@ -82,8 +83,8 @@ fn once_known(
         if !totals.look(site.id, public.parts.clock.now()).figures().are_known() {
             totals.fetch_figures(site.id).await;
         }
-        totals.fetch_pages(site.id, unknown).await;
-        match show(&public, &site, &pages, &headers) {
+        let absent = totals.fetch_pages(site.id, unknown).await;
+        match show(&public, &site, &pages, &absent, &headers) {
             Some(shown) => shown.answer(headers),
             None => answer::refused(Fault::StoreUnreachable),
         }
@@ -98,11 +99,17 @@ impl Shown {
 }
 
 /// Brings what the body of `counters` begins with up to date and ends it with the page, if one is asked for.
-fn show_counters(public: &Public, site: &Arc<Site>, page: &[Page], asker: &HeaderMap) -> Option<Shown> {
+fn show_counters(
+    public: &Public,
+    site: &Arc<Site>,
+    page: &[Page],
+    absent: &[u64],
+    asker: &HeaderMap,
+) -> Option<Shown> {
     let parts = &public.parts;
     let (now, page) = (parts.clock.now(), page.first());
     let (online, online_changed_ms) = public.online(site, now);
-    let mut look = parts.totals.look(site.id, now);
+    let mut look = parts.totals.look(site.id, now).without(absent);
     let views = page.and_then(|page| look.page(page));
     let version = Version { site: site.id, revision: look.revision(), online, online_changed_ms };
     let mut prefix = public.prefixes.of(site.id);
@@ -123,9 +130,15 @@ fn show_counters(public: &Public, site: &Arc<Site>, page: &[Page], asker: &Heade
     Some(Shown { tag, body, stale, unknown })
 }
 
-fn show_pages(public: &Public, site: &Arc<Site>, pages: &[Page], asker: &HeaderMap) -> Option<Shown> {
+fn show_pages(
+    public: &Public,
+    site: &Arc<Site>,
+    pages: &[Page],
+    absent: &[u64],
+    asker: &HeaderMap,
+) -> Option<Shown> {
     let now = public.parts.clock.now();
-    let mut look = public.parts.totals.look(site.id, now);
+    let mut look = public.parts.totals.look(site.id, now).without(absent);
     let figures = look.figures();
     let views: Vec<_> = pages.iter().map(|page| (page, look.page(page))).collect();
     drop(look);

@@ -65,7 +65,8 @@ pub fn article(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let site = request.public.parts.sites.load().get(SITE).cloned().ok_or(Fault::NotFound)?;
     let article = ARTICLES.iter().find(|(known, _)| *known == path).ok_or(Fault::NotFound)?;
     let page = ingest::read_page(&site, &path).ok();
-    let read = SiteRead { public: request.public.clone(), site, page, headers: request.headers };
+    let (public, headers) = (request.public.clone(), request.headers);
+    let read = SiteRead { public, site, page, headers, absent: Default::default() };
     Ok(read.once_known(move |read| {
         let html = filled(&read, article, root);
         let response = answer::unless_held(read.headers, html.into(), answer::HTML, answer::NO_STORE);

@@ -19,6 +19,8 @@ pub struct SiteRead {
     pub site: Arc<Site>,
     pub page: Option<Page>,
     pub headers: HeaderMap,
+    /// Keys of pages that the store was asked for and does not have.
+    pub absent: Arc<[u64]>,
 }
 
 impl SiteRead {
@@ -27,7 +29,7 @@ impl SiteRead {
         let public = request.public.clone();
         let site = public.parts.sites.load().named(request.name).ok_or(Reason::UnknownSite)?.clone();
         let page = pages(&site, request.query()).next().transpose()?;
-        Ok(SiteRead { public, site, page, headers: request.headers })
+        Ok(SiteRead { public, site, page, headers: request.headers, absent: Arc::default() })
     }
 
     /// Answers once the page is known: at once, or after the store was asked for it, once.
@@ -36,8 +38,8 @@ impl SiteRead {
         match self.page.clone().filter(|page| totals.look(self.site.id, now).page(page).is_none()) {
             None => Reply::Now(answer(self)),
             Some(unknown) => Reply::Later(Box::pin(async move {
-                self.public.parts.totals.fetch_pages(self.site.id, vec![unknown]).await;
-                answer(self)
+                let absent = self.public.parts.totals.fetch_pages(self.site.id, vec![unknown]).await;
+                answer(SiteRead { absent, ..self })
             })),
         }
     }
@@ -47,10 +49,8 @@ impl SiteRead {
         let Parts { totals, sessions, clock, .. } = &*self.public.parts;
         let (site, now) = (self.site.id, clock.now());
         let figures = totals.look(site, now).figures();
-        let page = self
-            .page
-            .as_ref()
-            .map(|page| (sessions.page_online(page, now), totals.look(site, now).page(page)));
+        let views = |page| totals.look(site, now).without(&self.absent).page(page);
+        let page = self.page.as_ref().map(|page| (sessions.page_online(page, now), views(page)));
         let are_known = figures.visits.iter().all(|(_, visits)| visits.is_some());
         let is_page_unknown = page.is_some_and(|(_, views)| views.is_none());
         let stale = totals.stale(site) || !are_known || is_page_unknown;

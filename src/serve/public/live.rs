@@ -11,6 +11,7 @@ use super::context::{Public, ReadRequest, Reply};
 use super::counters::snapshot;
 use super::known::SiteRead;
 use crate::ingest::Page;
+use crate::metrics::Bound;
 use crate::serve::answer::{self, Fault, Response};
 use crate::serve::live::Topic;
 use crate::sites::SiteId;
@@ -33,8 +34,8 @@ pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 
 /// Begins the events of a reader, or says why not.
 fn follow(read: SiteRead) -> Result<Response, Fault> {
-    let SiteRead { public, site, page, headers } = read;
-    let snapshot = snapshot(&public, &site, page.as_slice()).ok_or(Fault::StoreUnreachable)?;
+    let SiteRead { public, site, page, headers, absent } = read;
+    let snapshot = snapshot(&public, &site, page.as_slice(), &absent).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let sites = public.parts.sites.load().iter().len();
     let reader = public.live.join(&site, sites, page, &snapshot, held).ok_or(Fault::LiveFull)?;
@@ -58,8 +59,10 @@ pub async fn tell(public: &Public) {
                 let pages = unknown.entry(topic.site.id).or_default();
                 if pages.len() < UNKNOWN_AT_A_TIME {
                     pages.push(page);
+                } else {
+                    public.parts.metrics.bound(Bound::Loads);
                 }
-            } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice()) {
+            } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice(), &[]) {
                 topic.set(&snapshot);
             }
             if !is_registered || public.live.has_news(&topic) {

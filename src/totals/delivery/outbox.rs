@@ -257,8 +257,20 @@ impl Outbox {
 
     /// The first batch that waits, and when the oldest view in it was accepted (Unix milliseconds).
     pub fn next_waiting(&self) -> Option<(u64, i64)> {
-        let first = self.places.partition_point(|place| place.sequence <= self.applied);
+        self.next_after(self.applied)
+    }
+
+    fn next_after(&self, sequence: u64) -> Option<(u64, i64)> {
+        let first = self.places.partition_point(|place| place.sequence <= sequence);
         self.places.get(first).map(|place| (place.sequence, place.oldest_ms))
+    }
+
+    /// Batches that wait for a site: how many at most, and when the oldest view in the first was accepted.
+    pub fn waiting_of(&self, site: &SiteKey) -> (u64, Option<i64>) {
+        let after = self.applied_to(site);
+        let aside = self.asides.get(site).and_then(|aside| aside.next_after(after));
+        let first = aside.or_else(|| self.next_after(after));
+        ((self.next_sequence() - 1).saturating_sub(after), first.map(|(_, oldest_ms)| oldest_ms))
     }
 
     /// What a batch that is frozen now bears: milliseconds of the clock by which retention is counted.

@@ -189,7 +189,7 @@ impl Process {
         let (config, table) = (config.clone(), sessions.clone());
         let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone())?;
         let Start { config, shared, sessions, parts, frozen_to } = start;
-        let (mailbox, _) = Mailbox::new(watch::channel(()).1);
+        let (mailbox, _) = Mailbox::new(watch::channel(()).1, &shared.sites.load());
         let totals = Arc::new(Totals {
             shared: shared.clone(),
             sessions: sessions.clone(),
@@ -351,7 +351,7 @@ impl Run {
                 let (done, _answered) = oneshot::channel();
                 self.process()
                     .writer
-                    .answer(vec![ReadRequest { site, wanted: Wanted::Pages(vec![page]), done }])
+                    .answer(vec![ReadRequest { site, wanted: Wanted::Pages(vec![page]), done, place: None }])
                     .await;
             }
             Step::Trim => {

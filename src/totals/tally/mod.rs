@@ -203,6 +203,12 @@ impl Tally {
         self.sites.get_mut(id.index())
     }
 
+    /// Whether the store does not hold all views of a site.
+    pub fn waits(&self, key: &SiteKey) -> bool {
+        let site = self.site_id(key).and_then(|id| self.sites.get(id.index()));
+        site.is_some_and(|site| !site.totals.is_applied())
+    }
+
     /// Counts views and visits that are written, up to where the journal goes on after them.
     pub fn count(&mut self, views: &[CountedView], end: Option<Position>) {
         // Views of one site and hour follow each other nearly always: their sums are added once.
@@ -372,6 +378,16 @@ impl Tally {
     pub fn page(&mut self, id: SiteId, page: &Page, now: Moment) -> Option<(PageFigures, u64)> {
         let site = self.site_at(id, now)?;
         site.pages.figures(page, &site.span.hour)
+    }
+
+    /// Whether a page is one that the store was found not to have a moment ago.
+    pub fn is_absent(&self, id: SiteId, page: &Page) -> bool {
+        self.sites.get(id.index()).is_some_and(|site| site.pages.is_absent(page))
+    }
+
+    /// Whether something is known of a page, or was counted.
+    pub fn has_place(&mut self, id: SiteId, page: &Page) -> bool {
+        self.site(id).is_some_and(|site| site.pages.has_place(page))
     }
 
     /// The recent hours and days of a site and when they were loaded, monotonic milliseconds.

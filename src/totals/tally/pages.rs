@@ -280,6 +280,16 @@ impl Pages {
         !is_full
     }
 
+    /// Whether a page is one of those that the store was found last not to have.
+    pub fn is_absent(&self, page: &Page) -> bool {
+        self.absent.iter().rev().any(|(key, _)| *key == page.key())
+    }
+
+    /// Whether a page is in the table.
+    pub fn has_place(&mut self, page: &Page) -> bool {
+        self.find(page).is_some()
+    }
+
     /// Takes back what a checkpoint holds of a page.
     pub fn restore(&mut self, page: &str, hour: &CivilHour, stored: PerPeriod<Revised<u64>>) {
         if let Some(slot) = self.intern(&Page::trusted(self.site, page)) {

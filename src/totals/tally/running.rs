@@ -148,6 +148,11 @@ impl RunningTotals {
         self.totals.applied(hour, Total { sums, earlier_visitors: 0 });
     }
 
+    /// Whether the store holds all of it.
+    pub fn is_applied(&self) -> bool {
+        self.totals.is_applied()
+    }
+
     /// Whether what is shown is of another data set.
     pub fn is_of_another(&self, dataset: Option<&str>) -> bool {
         self.dataset.as_deref() != dataset

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::mailbox::{ReadRequest, Wanted};
+use tokio::sync::oneshot;
+
+use super::mailbox::{Absent, Place, ReadRequest, Wanted};
+use super::status::is_page_old;
 use super::turn::{REFRESH, Writer};
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
@@ -18,49 +21,73 @@ const PAGES_AT_A_TIME: usize = 1000;
 struct OfSite {
     recent: bool,
     pages: Vec<Page>,
+    /// Each is told, and its place is free, when this site is read.
+    waiting: Vec<(oneshot::Sender<Absent>, Option<Place>)>,
 }
 
 impl<S: Store> Writer<S> {
     /// Reads figures for all who ask at the same time: what several want is read once.
     pub async fn answer(&mut self, requests: Vec<ReadRequest>) {
-        let (mut figures, mut sites, mut waiting) = (false, BTreeMap::<_, OfSite>::new(), Vec::new());
-        for ReadRequest { site, wanted, done } in requests {
-            let of_site = sites.entry(site.0).or_default();
+        let (mut figures, mut sites) = (false, BTreeMap::<_, OfSite>::new());
+        for ReadRequest { site, wanted, done, place } in requests {
+            let of_site = sites.entry(site).or_default();
             match wanted {
                 Wanted::Figures => figures |= self.may_refresh(site),
                 Wanted::Recent => of_site.recent = true,
                 Wanted::Pages(pages) => of_site.pages.extend(pages),
             }
-            waiting.push(done);
+            of_site.waiting.push((done, place));
         }
-        if let Err(error) = self.read_wanted(figures, sites).await {
+        // After a failure nothing is whole, and nothing more is read.
+        if figures
+            && self.delivery.is_whole()
+            && let Err(error) = self.refresh().await
+        {
             self.ended(Err(error));
         }
-        // Whoever asked may have gone.
-        waiting.into_iter().for_each(|done| _ = done.send(()));
+        // Who asks for little does not wait for who asks for much.
+        let mut sites: Vec<_> = sites.into_iter().collect();
+        sites.sort_by_key(|(_, of_site)| of_site.pages.len());
+        for (site, OfSite { recent, pages, waiting }) in sites {
+            let mut absent = Vec::new();
+            if let Err(error) = self.read_of(site, recent, pages, &mut absent).await {
+                self.ended(Err(error));
+            }
+            absent.sort_unstable();
+            let absent = Absent::from(absent);
+            // Whoever asked may have gone.
+            waiting.into_iter().for_each(|(done, _)| _ = done.send(absent.clone()));
+        }
     }
 
-    async fn read_wanted(&mut self, figures: bool, sites: BTreeMap<u16, OfSite>) -> Result<(), FlushError> {
-        if figures && self.delivery.is_whole() {
-            self.refresh().await?;
+    /// Reads what is wanted of a site, and adds the pages that the store does not have.
+    async fn read_of(
+        &mut self,
+        site: SiteId,
+        recent: bool,
+        mut pages: Vec<Page>,
+        absent: &mut Vec<u64>,
+    ) -> Result<(), FlushError> {
+        let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
+        if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
+            let read = self.fetch_recent(site).await;
+            pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
         }
-        for (site, OfSite { recent, mut pages }) in sites {
-            let site = SiteId(site);
-            // Many may have asked before the first of them was answered.
-            let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { continue };
-            if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
-                let read = self.fetch_recent(site).await;
-                pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
-            }
-            pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-            pages.dedup();
-            let now = self.shared.clock.now();
-            pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
-            for some in pages.chunks(PAGES_AT_A_TIME) {
-                if self.is_whole_of(&key) {
-                    let read = self.fetch_pages(site, some).await;
-                    self.or_unreadable(&key, read)?;
-                }
+        // Many may have asked before the first of them was answered.
+        pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        pages.dedup();
+        let now = self.shared.clock.now();
+        let is_old = |page: &Page| {
+            let mut tally = self.shared.tally();
+            let is_fresh = tally.page(site, page, now).is_some_and(|(_, read_ms)| !is_page_old(read_ms, now));
+            absent.extend((is_fresh && tally.is_absent(site, page)).then(|| page.key()));
+            !is_fresh
+        };
+        pages.retain(is_old);
+        for some in pages.chunks(PAGES_AT_A_TIME) {
+            if self.is_whole_of(&key) {
+                let read = self.fetch_pages(site, some, absent).await;
+                self.or_unreadable(&key, read)?;
             }
         }
         Ok(())
@@ -99,7 +126,12 @@ impl<S: Store> Writer<S> {
         Ok(unknown)
     }
 
-    async fn fetch_pages(&mut self, id: SiteId, pages: &[Page]) -> Result<(), FlushError> {
+    async fn fetch_pages(
+        &mut self,
+        id: SiteId,
+        pages: &[Page],
+        absent: &mut Vec<u64>,
+    ) -> Result<(), FlushError> {
         let Some(site) = self.delivery.sites.at(id).cloned().filter(|_| !pages.is_empty()) else {
             return Ok(());
         };
@@ -113,6 +145,7 @@ impl<S: Store> Writer<S> {
         let lasts = tally.is_day(id, hour.day, now);
         for (page, stored) in pages.iter().zip(figures).filter(|_| whole && lasts) {
             tally.learn_page(id, page.as_str(), &hour, stored, now.uptime_ms);
+            absent.extend(tally.is_absent(id, page).then(|| page.key()));
         }
         Ok(())
     }

@@ -1,17 +1,21 @@
 //! What is asked of the writer, and the way to it.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ingest::Page;
-use crate::sites::{NoPlace, SiteId, Sites};
+use crate::sites::{NoPlace, Shares, SiteId, Sites};
 use crate::totals::store::url::StoreUrl;
 
-/// Messages that may wait for the writer.
-const CAPACITY: usize = 256;
+/// Reads that may wait for an answer; more where there are so many sites that a share would be less than one.
+const READS: usize = 512;
+
+/// Other messages that may wait for the writer, whatever reads do.
+const OTHERS: usize = 64;
 
 /// A message to the writer.
 pub enum Message {
@@ -30,7 +34,30 @@ pub struct ReadRequest {
     pub site: SiteId,
     pub wanted: Wanted,
     /// Told when the tally has the answer, or when there is none.
-    pub done: oneshot::Sender<()>,
+    pub done: oneshot::Sender<Absent>,
+    /// None where nothing bounds those who ask.
+    pub place: Option<Place>,
+}
+
+/// Keys of pages of a site that the store was found not to have, in order. The tally remembers few of those, so whoever
+/// waited for them is told.
+pub type Absent = Arc<[u64]>;
+
+/// The place of a read among those that wait. It is free when this is dropped.
+pub struct Place {
+    site: SiteId,
+    reads: Arc<Mutex<Shares>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.reads).give_back(self.site.index());
+    }
+}
+
+fn lock(reads: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
+    // No change under this lock can be left half done by a panic.
+    reads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What figures are wanted of a site.
@@ -129,14 +156,20 @@ pub type Inbox = mpsc::Receiver<Message>;
 /// The way to the writer, and the word that it has ended.
 pub struct Mailbox {
     messages: mpsc::Sender<Message>,
+    /// How the sites share the room for reads.
+    reads: Arc<Mutex<Shares>>,
     lives: watch::Receiver<()>,
 }
 
 impl Mailbox {
     /// A mailbox and where its messages arrive. The writer holds the sender of `lives` until it has ended.
-    pub fn new(lives: watch::Receiver<()>) -> (Self, Inbox) {
-        let (messages, inbox) = mpsc::channel(CAPACITY);
-        (Mailbox { messages, lives }, inbox)
+    pub fn new(lives: watch::Receiver<()>, sites: &Sites) -> (Self, Inbox) {
+        // Half of them are shared in equal parts.
+        let most = READS.max(2 * sites.room());
+        let mut reads = Shares::new(most);
+        reads.among(sites.iter().len());
+        let (messages, inbox) = mpsc::channel(most + OTHERS);
+        (Mailbox { messages, reads: Arc::new(Mutex::new(reads)), lives }, inbox)
     }
 
     /// Resolves when the writer has ended, in whatever way.
@@ -144,11 +177,13 @@ impl Mailbox {
         self.lives.clone().wait_for(|()| false).await.ok();
     }
 
-    /// Asks for figures. What is returned resolves when they are read or cannot be; none where the writer has
-    /// too much to do.
-    pub fn fetch(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<()>> {
+    /// Asks for figures. What is returned resolves when they are read or cannot be; none where as many reads wait
+    /// as may, those of the site or of all.
+    pub fn fetch(&self, site: SiteId, wanted: Wanted) -> Option<oneshot::Receiver<Absent>> {
+        let has_room = lock(&self.reads).take(site.index());
+        let place = has_room.then(|| Place { site, reads: self.reads.clone() })?;
         let (done, answered) = oneshot::channel();
-        let request = Message::Read(ReadRequest { site, wanted, done });
+        let request = Message::Read(ReadRequest { site, wanted, done, place: Some(place) });
         self.messages.try_send(request).ok().map(|()| answered)
     }
 
@@ -166,9 +201,12 @@ impl Mailbox {
     /// Too many were added: nothing has changed.
     pub async fn register(&self, wanted: Sites) -> Result<(), NoPlace> {
         let (done, answer) = oneshot::channel();
+        let number = wanted.iter().len();
         // Without a writer the service stops, and needs no sites.
         self.messages.send(Message::Register(Registration { wanted, done })).await.ok();
-        answer.await.unwrap_or(Ok(()))
+        answer.await.unwrap_or(Ok(()))?;
+        lock(&self.reads).among(number);
+        Ok(())
     }
 
     /// Has the writer end within `patience`, and waits for it.

@@ -56,7 +56,7 @@ pub async fn spawn(start: Start) -> Result<Mailbox, OpenError> {
     let data_dir = start.config.data_dir.display().to_string();
     let files = |error| OpenError::Files(data_dir.clone(), error);
     let (life, lives) = watch::channel(());
-    let (mailbox, inbox) = Mailbox::new(lives);
+    let (mailbox, inbox) = Mailbox::new(lives, &start.shared.sites.load());
     let (opened, ready) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(files)?;
     std::thread::Builder::new()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::clock::{Clock, Moment};
-use crate::ingest::{Page, Reason, SaltTable};
+use crate::ingest::{Reason, SaltTable};
 use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId, SiteKey};
 use crate::totals::disk::losses::Losses;
@@ -92,11 +92,6 @@ impl Shared {
     pub fn recent(&self, site: SiteId, now: Moment) -> Option<(Recent, bool)> {
         let (recent, read_ms) = self.tally().recent(site, now)?;
         Some((recent, now.uptime_ms.saturating_sub(read_ms) >= RECENT_FRESH_MS))
-    }
-
-    /// Whether the figures of a page are known, and not old.
-    pub fn is_page_fresh(&self, site: SiteId, page: &Page, now: Moment) -> bool {
-        self.tally().page(site, page, now).is_some_and(|(_, loaded_ms)| !is_page_old(loaded_ms, now))
     }
 
     /// Whether the store is up to date.

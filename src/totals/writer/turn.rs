@@ -183,7 +183,8 @@ impl<S: Store> Writer<S> {
             return;
         }
         let sent = self.try_send().await;
-        if sent.is_ok() {
+        let is_all = matches!(sent, Ok(Brought::All { .. }));
+        if is_all && self.delivery.outbox.held().is_empty() {
             self.shared.metrics.last_flush.set(self.shared.clock.now().unix_ms as f64 / 1000.0);
         }
         match sent {
@@ -370,9 +371,15 @@ impl<S: Store> Writer<S> {
         let (metrics, outbox) = (&self.shared.metrics, &self.delivery.outbox);
         metrics.healing.outbox_reach_seconds.set(outbox.reach_ms() as f64 / 1000.0);
         metrics.outbox_bytes.set(outbox.bytes() as i64);
-        metrics.unapplied_batches.set(outbox.waiting() as i64);
-        let waiting = outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
-        let oldest_ms = waiting.or_else(|| self.shared.tally().oldest_ms);
+        let tally = self.shared.tally();
+        let mut waiting = (outbox.waiting(), outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms));
+        for site in outbox.held().keys().filter(|site| tally.waits(site)) {
+            let (batches, oldest_ms) = outbox.waiting_of(site);
+            waiting = (waiting.0.max(batches), waiting.1.into_iter().chain(oldest_ms).min());
+        }
+        metrics.unapplied_batches.set(waiting.0 as i64);
+        let oldest_ms = waiting.1.or(tally.oldest_ms);
+        drop(tally);
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
         metrics.had_turn(Part::Writer, self.shared.clock.now());
     }

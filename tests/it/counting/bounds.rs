@@ -97,6 +97,24 @@ fn reads_of_pages_that_never_were_push_no_page_out_of_memory() {
 }
 
 #[test]
+fn readers_who_ask_at_once_for_many_pages_that_never_were_are_told_so() {
+    let redis = RedisServer::start();
+    let app = TestApp::start(Setup::default().store(&redis.url()));
+    app.take(&view("/a"));
+    let public = app.public();
+    for round in 0..5 {
+        let read = |reader: u32| {
+            let pages = (0..100).map(|n| format!("page=/never/{round}/{reader}/{n}")).collect::<Vec<_>>();
+            let list = http::get(public, &format!("/api/v1/sites/{SITE}/pages?{}", pages.join("&"))).json();
+            assert_eq!(list["stale"], false);
+            let shown = list["pages"].as_array().unwrap();
+            assert!(shown.iter().all(|page| page["views"]["all"] == 0) && shown.len() == 100);
+        };
+        std::thread::scope(|scope| (0..4).for_each(|reader| _ = scope.spawn(move || read(reader))));
+    }
+}
+
+#[test]
 fn a_body_that_is_too_large_is_refused_unread() {
     let app = TestApp::start(Setup::default());
     app.take(&view("/a"));

@@ -113,6 +113,39 @@ fn what_waits_of_a_held_site_when_its_writer_is_retired_counts_when_that_comes_b
 }
 
 #[test]
+fn metrics_tell_of_what_waits_for_a_held_site() {
+    let redis = RedisServer::start();
+    let mut service = Service::start(Setup::default().store(&redis.url()).and(SITES));
+    read(&service, "tin", 5);
+    service.read(1);
+    let metric = |service: &Service, name: &str| service.metric(&format!("footfall_{name}"));
+    let waiting = |service: &Service| {
+        ["unapplied_batches", "oldest_unapplied_timestamp_seconds"].map(|name| metric(service, name))
+    };
+    until("nothing waits", || waiting(&service) == [0.0, 0.0] && redis.views() == 1);
+    ask(&redis, "tin", &["HSET", "SITE:all", "views", "spoiled"]);
+    read(&service, "tin", 1);
+    until_held(&service, "tin", "footfall:{tin}:all");
+    until("it is told of", || waiting(&service)[0] >= 1.0);
+    let (flushed, oldest) = (metric(&service, "last_flush_timestamp_seconds"), waiting(&service)[1]);
+    assert!(oldest > 0.0);
+    for views in 2..5 {
+        service.read(1);
+        until("the other is stored", || redis.views() == views);
+    }
+    until("all since then is told of", || waiting(&service)[0] >= 4.0);
+    assert_eq!((metric(&service, "last_flush_timestamp_seconds"), waiting(&service)[1]), (flushed, oldest));
+    service.kill9();
+    service.begin();
+    until_held(&service, "tin", "");
+    until("it is told of", || waiting(&service)[0] >= 4.0 && waiting(&service)[1] == oldest);
+    ask(&redis, "tin", &["HSET", "SITE:all", "views", "5"]);
+    until("all of it is stored", || stored(&redis, "tin") == "6");
+    until("nothing waits", || waiting(&service) == [0.0, 0.0]);
+    until("a flush is told of", || metric(&service, "last_flush_timestamp_seconds") > flushed);
+}
+
+#[test]
 fn what_waits_of_a_held_site_when_its_directory_is_copied_counts_once() {
     // The site is spoiled before the directory is copied, or after. Where the first goes on, the second bears their
     // identity, sees that it is another's, and sends what both have all the same.

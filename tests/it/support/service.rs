@@ -351,9 +351,14 @@ impl Service {
     #[track_caller]
     pub fn settle(&self) {
         let flushed = || self.metric("footfall_last_flush_timestamp_seconds");
+        let turned = || self.metric("footfall_last_turn_timestamp_seconds{part=\"writer\"}");
         for _ in 0..2 {
-            let before = flushed();
-            until("a turn ends with everything applied", || flushed() > before);
+            let before = (flushed(), turned());
+            // While a site is held no flush ends with everything applied.
+            let is_held = || self.metric("footfall_flush_held") > 0.0;
+            until("a turn ends with everything applied", || {
+                flushed() > before.0 || is_held() && turned() > before.1
+            });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::totals::delivery::send::BATCHES_AT_A_TIME;
-use crate::totals::store::model::Model;
+use crate::totals::store::model::{Ends, Fault, Model};
 use crate::totals::writer::mailbox::{Inbox, Order, OrderRequest};
 
 /// A process on a store in memory.
@@ -36,7 +36,7 @@ async fn one_trip_reads_a_page_for_all_who_wait() {
     let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
     writer.turn().await;
     let (life, lives) = watch::channel(());
-    let (mailbox, inbox) = Mailbox::new(lives);
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
     let page = |n| Page::trusted(SiteId(0), &format!("/{n}"));
     let ask = |n| mailbox.fetch(SiteId(0), Wanted::Pages(vec![page(n), page(7)])).unwrap();
     let asks = async {
@@ -69,7 +69,7 @@ async fn who_waits_for_figures_that_cannot_be_read_has_no_site_read_again_and_ag
     let Process { mut writer, .. } = process(&model, dir.path()).await;
     let ask = |site| {
         let (done, _answered) = oneshot::channel();
-        ReadRequest { site: SiteId(site), wanted: Wanted::Figures, done }
+        ReadRequest { site: SiteId(site), wanted: Wanted::Figures, done, place: None }
     };
     writer.turn().await;
     model.spoil(&site(0).key, true);
@@ -89,7 +89,7 @@ async fn after_a_refill_the_past_is_read_anew() {
     totals.take(beacon(1, 0, 1, None, now)).unwrap().await.unwrap();
     writer.turn().await;
     let (done, _answered) = oneshot::channel();
-    writer.answer(vec![ReadRequest { site: SiteId(0), wanted: Wanted::Recent, done }]).await;
+    writer.answer(vec![ReadRequest { site: SiteId(0), wanted: Wanted::Recent, done, place: None }]).await;
     let is_known = || totals.shared.tally().recent(SiteId(0), now).is_some();
     assert!(is_known());
     model.vanish();
@@ -114,7 +114,7 @@ async fn while_it_catches_up_the_writer_answers_and_a_stop_leaves_a_checkpoint()
     assert_eq!(writer.delivery.outbox.waiting(), BATCHES as u64);
     model.set_down(false);
     let (life, lives) = watch::channel(());
-    let (mailbox, inbox) = Mailbox::new(lives);
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
     let asks = async {
         let mut applied = vec![model.past()];
         for _ in 0..3 {
@@ -143,4 +143,98 @@ async fn while_it_catches_up_the_writer_answers_and_a_stop_leaves_a_checkpoint()
     writer.send_all().await;
     assert_eq!((writer.delivery.outbox.waiting(), model.past()), (0, BATCHES));
     assert!(model.data().doubled.is_none());
+}
+
+/// What the process says of a bound.
+fn reached(totals: &Totals, bound: &str) -> f64 {
+    let text = String::from_utf8(totals.shared.metrics.text().unwrap()).unwrap();
+    let series = format!("footfall_bounds_reached_total{{bound=\"{bound}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_of_reads_at_one_site_leaves_those_of_another_answered() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
+    let ask = |site: u16, page: u32| {
+        let page = Page::trusted(SiteId(site), &format!("/{page}"));
+        mailbox.fetch(SiteId(site), Wanted::Pages(vec![page]))
+    };
+    let flood = || (0..10_000).map_while(|page| ask(0, page)).collect::<Vec<_>>();
+    let asks = async {
+        // They wait for the writer, or for the store, which is slow.
+        let first = flood();
+        let second = ask(1, 0).unwrap();
+        model.plan(Some(Fault { calls: 0, parts: 0, ends: Ends::Slow }));
+        model.befallen().await;
+        assert!(flood().is_empty() && ask(0, 0).is_none());
+        let third = ask(1, 1).unwrap();
+        second.await.unwrap();
+        third.await.unwrap();
+        for answer in first {
+            answer.await.unwrap();
+        }
+        assert!(flood().len() > 256, "their places are free again");
+        mailbox.stop(Duration::ZERO).await;
+    };
+    // In this order: what befalls the writer is seen before the writer goes on.
+    tokio::join!(biased; asks, run_to_its_end(writer, inbox, life));
+    let known = |page: &str| {
+        totals.look(SiteId(1), totals.shared.clock.now()).page(&Page::trusted(SiteId(1), page)).is_some()
+    };
+    assert!(known("/0") && known("/1"));
+}
+
+#[tokio::test]
+async fn whoever_waited_knows_what_is_not_there_however_many_asked() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
+    let pages = |asker: usize| {
+        let page = |n| Page::trusted(SiteId(0), &format!("/never/{}/{n}", asker % 20));
+        (0..100).map(page).collect::<Vec<_>>()
+    };
+    let ask = |asker| mailbox.fetch(SiteId(0), Wanted::Pages(pages(asker))).unwrap();
+    let shown = |asker: usize, absent: &[u64]| {
+        let mut look = totals.look(SiteId(0), totals.shared.clock.now()).without(absent);
+        pages(asker).iter().filter_map(|page| look.page(page)).map(|views| views.all).collect::<Vec<_>>()
+    };
+    let asks = async {
+        for askers in [0..40, 20..60] {
+            for (asker, answer) in askers.map(|asker| (asker, ask(asker))).collect::<Vec<_>>() {
+                let absent = answer.await.unwrap();
+                assert_eq!(shown(asker, &absent), [0; 100]);
+            }
+        }
+        // One that is viewed meanwhile is not shown without its view.
+        let absent = ask(0).await.unwrap();
+        let now = totals.shared.clock.now();
+        let view = Beacon { page: pages(0).remove(0), ..beacon(1, 0, 0, None, now) };
+        totals.take(view).unwrap().await.unwrap();
+        assert_eq!(shown(0, &absent), [0; 99]);
+        mailbox.stop(Duration::ZERO).await;
+    };
+    tokio::join!(run_to_its_end(writer, inbox, life), asks);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_are_turned_away_or_not_answered_in_time_are_counted() {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (mailbox, inbox) = Mailbox::new(watch::channel(()).1, &totals.shared.sites.load());
+    let shared = totals.shared.clone();
+    let totals = Totals { shared, sessions: totals.sessions.clone(), writer: mailbox, reloads: false };
+    let fetch = || totals.fetch_pages(SiteId(0), vec![Page::trusted(SiteId(0), "/a")]);
+    _ = fetch().await;
+    assert_eq!(reached(&totals, "loads"), 1.0, "the writer does not answer");
+    while totals.writer.fetch(SiteId(0), Wanted::Recent).is_some() {}
+    _ = fetch().await;
+    assert_eq!(reached(&totals, "loads"), 2.0, "too many wait");
+    drop(inbox);
 }

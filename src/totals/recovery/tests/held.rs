@@ -143,6 +143,8 @@ async fn what_waits_of_a_site_is_set_aside_and_applied_once_after_kills() {
     let outbox = &trouble.process.writer.delivery.outbox;
     assert!(!outbox.is_full() && outbox.waiting() == 0);
     assert_eq!(asides(trouble.dir.path()), ["held-s0"]);
+    let (batches, oldest_ms) = outbox.waiting_of(&SiteKey::new("s0").unwrap());
+    assert!(batches >= 3 * 60 && oldest_ms == Some(START_MS), "{batches}, {oldest_ms:?}");
     trouble.spoil(0, false);
     trouble.turns().await;
     trouble.assert_exact();

@@ -233,7 +233,7 @@ impl World {
         let id = SiteId(site as u16);
         let (done, _answered) = oneshot::channel();
         let wanted = mailbox::Wanted::Pages(vec![text(id, page)]);
-        let request = ReadRequest { site: id, wanted, done };
+        let request = ReadRequest { site: id, wanted, done, place: None };
         self.has(index, async |writer| writer.answer(vec![request]).await).await;
     }
 }
