@@ -50,6 +50,7 @@ impl<S: Store> Delivery<S> {
     /// # Errors
     /// See [`FlushError`]: held where a data set is not the one that was written to.
     pub async fn attach(&mut self) -> Result<(), FlushError> {
+        let before = if let Link::Verified(before) = self.link { Some(before) } else { None };
         self.attach_anew();
         let mut generation = None;
         self.look_at_settings().await?;
@@ -80,7 +81,9 @@ impl<S: Store> Delivery<S> {
             self.or_held::<()>(&site, Err(refused.into()))?;
         }
         let generation = generation.unwrap_or_default();
-        self.link = Link::Attached(Attachment { at: Instant::now(), generation });
+        let compared =
+            before.filter(|before| before.generation == generation).and_then(|before| before.compared);
+        self.link = Link::Attached(Attachment { at: Instant::now(), generation, compared });
         Ok(())
     }
 

@@ -40,6 +40,8 @@ pub enum Link {
 pub struct Attachment {
     pub(super) at: Instant,
     pub(super) generation: u64,
+    /// When every hash was compared last; none where one has gone back since, or something failed.
+    pub(super) compared: Option<Instant>,
 }
 
 /// When the store is to be tried again.
