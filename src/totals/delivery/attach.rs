@@ -94,7 +94,7 @@ impl<S: Store> Delivery<S> {
     ) -> Result<Vec<(SiteKey, StoreError)>, FlushError> {
         let in_force = self.in_force.load_full();
         let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
-        self.salts.share(&self.store, &self.dir, &self.salted, of, in_use).await
+        self.salts.share(&*self.store, &self.dir, &self.salted, of, in_use).await
     }
 
     /// Registers with the data of a site. The place of its data set, and what that is if it was not known.
@@ -314,16 +314,7 @@ impl<S: Store> Delivery<S> {
     }
 
     /// The day, to within one that a zone may be ahead or behind.
-    fn today(&self) -> chrono::NaiveDate {
+    pub fn today(&self) -> chrono::NaiveDate {
         crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day
-    }
-
-    /// Removes a writer's markers from all sites. How many.
-    pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
-        let mut removed = 0;
-        for site in self.sites.all() {
-            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()).await?;
-        }
-        Ok(removed)
     }
 }

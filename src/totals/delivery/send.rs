@@ -299,7 +299,7 @@ impl<S: Store> Delivery<S> {
         }
         let mut changed = false;
         for site in self.not_held() {
-            let noted = calendars::note(&self.store, &site, self.clock.now()).await;
+            let noted = calendars::note(&*self.store, &site, self.clock.now()).await;
             changed |= self.or_held(&site.key, noted.map_err(FlushError::Store))?.unwrap_or(false);
         }
         self.calendars_noted = generation;

@@ -1,38 +1,89 @@
 //! Answers those who ask for figures that are not known, or old.
+//!
+//! Which pages are read most is looked for beside the writer's turns: a day may have so many pages that it takes long.
+//! The figures themselves are read in between, when nothing is on its way to the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::mailbox::{ReadRequest, Wanted};
+use super::reads;
 use super::turn::Writer;
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
-use crate::totals::store::contract::Store;
+use crate::totals::store::contract::{Store, StoreError};
 use crate::totals::tally::recent;
 
 /// Pages read with one trip: about as many as the server answers within a millisecond or two.
 const PAGES_AT_A_TIME: usize = 1000;
 
-/// What is wanted of a site by all who wait.
+/// Sites whose pages are walked through at the same time.
+const WALKS_AT_A_TIME: usize = 4;
+
+/// The pages that are read most on the day of a site, or why they were not found.
+pub struct Walk {
+    site: SiteId,
+    day: NaiveDate,
+    found: Result<Vec<Arc<str>>, StoreError>,
+}
+
+/// Those who want the recent past of a site.
+struct Waiting {
+    site: SiteId,
+    has_begun: bool,
+    done: Vec<oneshot::Sender<()>>,
+}
+
+/// What is walked through beside the writer's turns.
 #[derive(Default)]
-struct OfSite {
-    recent: bool,
-    pages: Vec<Page>,
+pub struct Walks {
+    under_way: JoinSet<Walk>,
+    /// In the order in which they are begun.
+    waiting: Vec<Waiting>,
+}
+
+impl Walks {
+    /// The next walk that ends.
+    pub async fn next(&mut self) -> Walk {
+        loop {
+            match self.under_way.join_next().await {
+                Some(Ok(walk)) => return walk,
+                // It broke off, and does not say whose it was: all ask again.
+                Some(Err(_)) => self.waiting.clear(),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn wait(&mut self, site: SiteId, done: oneshot::Sender<()>) {
+        match self.waiting.iter_mut().find(|waiting| waiting.site == site) {
+            Some(waiting) => waiting.done.push(done),
+            None => self.waiting.push(Waiting { site, has_begun: false, done: vec![done] }),
+        }
+    }
 }
 
 impl<S: Store> Writer<S> {
     /// Reads figures for all who ask at the same time: what several want is read once.
     pub async fn answer(&mut self, requests: Vec<ReadRequest>) {
-        let (mut figures, mut sites, mut waiting) = (false, BTreeMap::<_, OfSite>::new(), Vec::new());
+        let (mut figures, mut sites, mut waiting) = (false, BTreeMap::<_, Vec<Page>>::new(), Vec::new());
         for ReadRequest { site, wanted, done } in requests {
-            let of_site = sites.entry(site.0).or_default();
             match wanted {
                 Wanted::Figures => figures = true,
-                Wanted::Recent => of_site.recent = true,
-                Wanted::Pages(pages) => of_site.pages.extend(pages),
+                Wanted::Recent => {
+                    self.walks.wait(site, done);
+                    continue;
+                }
+                Wanted::Pages(pages) => sites.entry(site.0).or_default().extend(pages),
             }
             waiting.push(done);
         }
+        self.begin_walks();
         if let Err(error) = self.read_wanted(figures, sites).await {
             self.ended(Err(error));
         }
@@ -40,28 +91,75 @@ impl<S: Store> Writer<S> {
         waiting.into_iter().for_each(|done| _ = done.send(()));
     }
 
-    async fn read_wanted(&mut self, figures: bool, sites: BTreeMap<u16, OfSite>) -> Result<(), FlushError> {
+    async fn read_wanted(
+        &mut self,
+        figures: bool,
+        sites: BTreeMap<u16, Vec<Page>>,
+    ) -> Result<(), FlushError> {
         if figures && self.delivery.is_whole() {
             self.refresh().await?;
         }
-        for (site, OfSite { recent, mut pages }) in sites {
-            let site = SiteId(site);
-            // Many may have asked before the first of them was answered.
-            let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { continue };
-            if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
-                let read = self.fetch_recent(site).await;
-                pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
+        for (site, pages) in sites {
+            self.read_pages(SiteId(site), pages).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_pages(&mut self, site: SiteId, mut pages: Vec<Page>) -> Result<(), FlushError> {
+        let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
+        pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        pages.dedup();
+        // Many may have asked before the first of them was answered.
+        let now = self.shared.clock.now();
+        pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
+        for some in pages.chunks(PAGES_AT_A_TIME) {
+            if self.is_whole_of(&key) {
+                let read = self.fetch_pages(site, some).await;
+                self.or_unreadable(&key, read)?;
             }
-            pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-            pages.dedup();
-            let now = self.shared.clock.now();
-            pages.retain(|page| !self.shared.is_page_fresh(site, page, now));
-            for some in pages.chunks(PAGES_AT_A_TIME) {
-                if self.is_whole_of(&key) {
-                    let read = self.fetch_pages(site, some).await;
-                    self.or_unreadable(&key, read)?;
-                }
+        }
+        Ok(())
+    }
+
+    /// Begins walks that are due, and lets go of those who wait for others.
+    fn begin_walks(&mut self) {
+        let now_ms = self.shared.clock.now().unix_ms;
+        for mut waiting in std::mem::take(&mut self.walks.waiting) {
+            let Some(site) = self.delivery.sites.at(waiting.site).cloned() else { continue };
+            if !waiting.has_begun && (!self.is_whole_of(&site.key) || self.is_recent_fresh(site.id)) {
+                continue;
             }
+            if !waiting.has_begun && self.walks.under_way.len() < WALKS_AT_A_TIME {
+                waiting.has_begun = true;
+                let (store, day) = (self.delivery.store.clone(), site.calendar.span(now_ms).hour.day);
+                self.walks.under_way.spawn(async move {
+                    Walk { site: site.id, day, found: reads::most_read(&*store, &site.key, day).await }
+                });
+            }
+            self.walks.waiting.push(waiting);
+        }
+    }
+
+    /// Reads what else is wanted of the site whose pages were walked through.
+    pub async fn end_walk(&mut self, walk: Walk) {
+        let ended =
+            self.walks.waiting.extract_if(.., |waiting| waiting.has_begun && waiting.site == walk.site);
+        let done: Vec<_> = ended.flat_map(|waiting| waiting.done).collect();
+        if let Err(error) = self.read_recent(walk).await {
+            self.ended(Err(error));
+        }
+        // Whoever asked may have gone.
+        done.into_iter().for_each(|done| _ = done.send(()));
+        self.begin_walks();
+    }
+
+    async fn read_recent(&mut self, walk: Walk) -> Result<(), FlushError> {
+        let site = walk.site;
+        let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
+        if self.is_whole_of(&key) {
+            let read = self.fetch_recent(walk).await;
+            let pages = self.or_unreadable(&key, read)?.unwrap_or_default();
+            self.read_pages(site, pages).await?;
         }
         Ok(())
     }
@@ -76,11 +174,16 @@ impl<S: Store> Writer<S> {
     }
 
     /// Reads the recent past of a site. The pages it names whose figures are not known.
-    async fn fetch_recent(&mut self, site: SiteId) -> Result<Vec<Page>, FlushError> {
-        let Some(site) = self.delivery.sites.at(site).cloned() else { return Ok(Vec::new()) };
+    async fn fetch_recent(&mut self, walk: Walk) -> Result<Vec<Page>, FlushError> {
+        let Some(site) = self.delivery.sites.at(walk.site).cloned() else { return Ok(Vec::new()) };
+        let most_read = walk.found?;
         let now = self.shared.clock.now();
         let (hours, days) = recent::buckets(&site.calendar, now.unix_ms);
-        let (stored, bears) = self.reader().recent(&site.key, &hours, &days).await?;
+        if days.last() != Some(&walk.day) {
+            // That day has ended meanwhile.
+            return Ok(Vec::new());
+        }
+        let (stored, bears) = self.reader().recent(&site.key, &hours, &days, most_read).await?;
         // What went back is healed first: its figures are not believed, and read when next asked for.
         if !self.delivery.check(&bears).await? {
             return Ok(Vec::new());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tokio::time::Instant;
 
+use super::answers::Walks;
 use super::checkpoint::{self, KnownPage};
 use super::config::Config;
 use super::reads::{Bears, ClosedDays, Reader};
@@ -77,6 +78,7 @@ pub struct Writer<S> {
     pub closed: ClosedDays,
     /// Sites whose figures cannot be read, and why.
     pub unreadable: BTreeMap<SiteKey, String>,
+    pub walks: Walks,
     checkpoint_at: Option<Instant>,
     /// Batches wait, and nothing keeps them from being brought.
     pub more_waits: bool,
@@ -107,6 +109,7 @@ impl<S: Store> Writer<S> {
             last_read: HashMap::new(),
             closed: ClosedDays::default(),
             unreadable: BTreeMap::new(),
+            walks: Walks::default(),
             checkpoint_at: None,
             more_waits: false,
             copying: Weak::new(),
@@ -322,7 +325,7 @@ impl<S: Store> Writer<S> {
         let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
         let dataset = self.delivery.dataset(&site.key);
         let Writer { delivery, closed, .. } = self;
-        let reader = Reader { store: &delivery.store, writer: &delivery.identity.writer };
+        let reader = Reader { store: &*delivery.store, writer: &delivery.identity.writer };
         let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
         bears.extend(markers);
         Ok((Some(stored), bears))
