@@ -201,7 +201,9 @@ impl<S: Store> Delivery<S> {
         let wait = Duration::from_millis(100 << failures.min(6)).min(BACK_OFF);
         self.back_off = BackOff { failures, until: Some(Instant::now() + wait) };
         match error {
-            FlushError::Held(_) | FlushError::DataDir(_) | FlushError::Store(StoreError::Refused(_)) => {
+            FlushError::Held(_)
+            | FlushError::DataDir(_)
+            | FlushError::Store(StoreError::Refused(_) | StoreError::File(_)) => {
                 self.link = Link::Held(error.to_string());
             }
             _ => self.attach_anew(),

@@ -168,7 +168,7 @@ pub struct Concern {
 /// How long a call takes: Redis answers each round trip, connecting included, within
 /// [`StoreConfig::timeout`] or the call fails; the embedded store takes as long as the disk does.
 ///
-/// Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
+/// Every method may be tried again after [`StoreError::Unreachable`] and [`StoreError::File`]: parts are guarded by markers, and
 /// merging sketches, attaching, retiring and asking for a salt change nothing the second time. Nothing that a
 /// store says is used as it comes: what is not as it should be written (a sum that is not plain digits or above
 /// [`MAX_SUM`], a marker that names no part, bytes that are no sketch, a day before [`EARLIEST_DAY`]) is `Refused`.

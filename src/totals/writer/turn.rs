@@ -201,6 +201,9 @@ impl<S: Store> Writer<S> {
         self.delivery.ended(&ended);
         // A fault of this process's own files says nothing against the store.
         let up = matches!(ended, Ok(()) | Err(FlushError::DataDir(_)));
+        if matches!(ended, Ok(()) | Err(FlushError::Store(StoreError::File(_)))) {
+            self.shared.metrics.wrote(DataFile::Totals, &ended);
+        }
         self.shared.note_store(up, self.delivery.stopped(), &self.delivery.concerns);
         self.note_troubled();
     }
@@ -377,6 +380,8 @@ impl<S: Store> Writer<S> {
         let waiting = outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms);
         let oldest_ms = waiting.or_else(|| self.shared.tally().oldest_ms);
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
+        let saved = if self.delivery.identity.is_unsaved { Err(()) } else { Ok(()) };
+        metrics.wrote(DataFile::Writer, &saved);
         metrics.had_turn(Part::Writer, self.shared.clock.now());
     }
 
