@@ -58,6 +58,10 @@ words! {
         Salts = "salts",
         /// What was lost.
         Losses = "losses",
+        /// Who this directory's writer is, and what it knows of its data sets.
+        Writer = "writer",
+        /// The embedded store.
+        Totals = "totals",
     }
 }
 

@@ -59,6 +59,7 @@ impl<S: Store> Delivery<S> {
     /// # Errors
     /// See [`FlushError`]: held where a data set is not the one that was written to.
     pub async fn attach(&mut self) -> Result<(), FlushError> {
+        let before = if let Link::Verified(before) = self.link { Some(before) } else { None };
         self.attach_anew();
         self.today()?;
         let mut generation = None;
@@ -90,7 +91,9 @@ impl<S: Store> Delivery<S> {
             self.or_held::<()>(&site, Err(refused.into()))?;
         }
         let generation = generation.unwrap_or_default();
-        self.link = Link::Attached(Attachment { at: Instant::now(), generation });
+        let compared =
+            before.filter(|before| before.generation == generation).and_then(|before| before.compared);
+        self.link = Link::Attached(Attachment { at: Instant::now(), generation, compared });
         Ok(())
     }
 
@@ -101,7 +104,7 @@ impl<S: Store> Delivery<S> {
     ) -> Result<Vec<(SiteKey, StoreError)>, FlushError> {
         let in_force = self.in_force.load_full();
         let in_use = |site: &SiteKey| self.serves && in_force.get(site.as_str()).is_some();
-        self.salts.share(&self.store, &self.dir, &self.salted, of, in_use).await
+        self.salts.share(&*self.store, &self.dir, &self.salted, of, in_use).await
     }
 
     /// Registers with the data of a site. The place of its data set, and what that is if it was not known.
@@ -360,20 +363,11 @@ impl<S: Store> Delivery<S> {
     ///
     /// # Errors
     /// Held where the clock was never set: the data of a site would for ever begin on a day that nobody counted.
-    fn today(&self) -> Result<chrono::NaiveDate, FlushError> {
+    pub fn today(&self) -> Result<chrono::NaiveDate, FlushError> {
         let today = crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day;
         let unset = || {
             format!("the clock of this machine says {today} and is not set; views are kept, nothing is sent")
         };
         if today > EARLIEST_DAY { Ok(today) } else { Err(FlushError::Held(unset())) }
-    }
-
-    /// Removes a writer's markers from all sites. How many.
-    pub async fn retire_everywhere(&self, writer: &WriterId) -> Result<u64, FlushError> {
-        let mut removed = 0;
-        for site in self.sites.all() {
-            removed += self.store.retire(&site.key, std::slice::from_ref(writer), self.today()?).await?;
-        }
-        Ok(removed)
     }
 }

@@ -87,8 +87,11 @@ impl<S: Store> Delivery<S> {
         Ok((former, removed.err().map(|error| error.to_string())))
     }
 
-    /// Removes the markers of a writer that is gone for good; `force`: even if it was seen a moment ago.
-    pub async fn retire(&mut self, writer: &WriterId, force: bool) -> Result<String, Reason> {
+    /// Whether a writer may be retired, being gone for good; `force`: even if it was seen a moment ago.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn may_retire(&self, writer: &WriterId, force: bool) -> Result<(), Reason> {
         if *writer == self.identity.writer {
             return Err("this is the writer of this data_dir; `footfall drain` gives it up".into());
         }
@@ -110,8 +113,7 @@ impl<S: Store> Delivery<S> {
             )
             .into());
         }
-        let removed = self.retire_everywhere(writer).await?;
-        Ok(format!("writer {} is retired: {removed} markers are removed", writer.0))
+        Ok(())
     }
 
     /// A copy will not be taken for a data set that came in place of the one this writer had in a store of

@@ -60,6 +60,8 @@ pub struct Identity {
     pub caught_up_with: Option<String>,
     /// The processes that ran on this directory, oldest first; the last is this one.
     pub runs: Vec<Run>,
+    /// The last change could not be saved.
+    pub is_unsaved: bool,
 }
 
 impl Identity {
@@ -98,9 +100,11 @@ impl Identity {
     /// # Errors
     /// Of the file system: it is what it was, and the change can be tried again.
     pub fn change(&mut self, dir: &DataDir, change: impl FnOnce(&mut Identity)) -> io::Result<()> {
+        self.is_unsaved = false;
         let mut anew = self.clone();
         change(&mut anew);
         if anew != *self {
+            self.is_unsaved = true;
             anew.save(dir)?;
             *self = anew;
         }

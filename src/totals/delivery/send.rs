@@ -1,5 +1,6 @@
 //! Puts batches into the outbox and brings them to the store.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use tokio::time::Instant;
 use super::apply::FlushError;
 use super::calendars;
 use super::salts::Today;
-use super::state::{BackOff, Delivery, Link};
+use super::state::{Attachment, BackOff, Delivery, Link};
+use crate::calendar::Period;
 use crate::metrics::DataFile;
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashName, PartId};
@@ -19,9 +21,13 @@ use crate::totals::disk::frame::Position;
 use crate::totals::disk::log::AppendError;
 use crate::totals::store::contract::{Store, StoreError};
 
-/// How often a store that answers is attached anew and every hash compared: nothing else would show that it
+/// How often a store that answers is attached anew and the running hashes compared: nothing else would show that it
 /// went back where no batch comes any more, and others are told that this writer lives.
 const ATTACH_ANEW: Duration = Duration::from_secs(60);
+
+/// How often every hash is compared, over the same connection and while none has gone back. A store that goes back
+/// shows it in the running ones: each batch writes to those of its sites.
+const COMPARE_ALL: Duration = Duration::from_secs(3600);
 
 /// The longest wait between two tries to reach a store.
 const BACK_OFF: Duration = Duration::from_secs(2);
@@ -168,6 +174,8 @@ impl<S: Store> Delivery<S> {
             }
             FlushError::Lost(hash) if !self.refills => {
                 tracing::warn!(hash, "a hash of the store has lost this writer's marker");
+                // Others may have, too.
+                self.link = Link::Away;
                 // Is the data set still ours? Then the hash is healed.
                 self.attach().await?;
                 self.refills = true;
@@ -194,7 +202,9 @@ impl<S: Store> Delivery<S> {
         let wait = Duration::from_millis(100 << failures.min(6)).min(BACK_OFF);
         self.back_off = BackOff { failures, until: Some(Instant::now() + wait) };
         match error {
-            FlushError::Held(_) | FlushError::DataDir(_) | FlushError::Store(StoreError::Refused(_)) => {
+            FlushError::Held(_)
+            | FlushError::DataDir(_)
+            | FlushError::Store(StoreError::Refused(_) | StoreError::File(_)) => {
                 self.link = Link::Held(error.to_string());
             }
             _ => self.attach_anew(),
@@ -230,32 +240,52 @@ impl<S: Store> Delivery<S> {
     /// Whether a look at hashes found all as they were left.
     fn found(&mut self, whole: bool) {
         if let (false, Link::Verified(attached)) = (whole, &self.link) {
-            self.link = Link::Attached(*attached);
+            self.link = Link::Attached(Attachment { compared: None, ..*attached });
         }
     }
 
-    /// Compares every hash that the outbox can heal: a store that went back in time has lost also what
-    /// no later batch will touch, the hours and days that are over.
+    /// Compares the running hashes that the outbox can heal; all of them where one had gone back, and where that was
+    /// not done for long: a store that went back in time has lost also what no later batch will touch, the hours
+    /// and days that are over.
     async fn verify(&mut self) -> Result<(), FlushError> {
-        let (first, applied) = (self.outbox.first_sequence().unwrap_or(u64::MAX), self.outbox.applied());
-        for of_site in self.hashes_of(first..=applied, |_| true).chunk_by(|a, b| a.site == b.site) {
-            let Some(HashName { site, .. }) = of_site.first() else { continue };
-            for some in of_site.chunks(HASHES_AT_A_TIME) {
-                if !self.is_held(site) {
-                    let checked = self.verify_some(some).await;
-                    self.or_held(site, checked)?;
-                }
-            }
+        let Link::Attached(mut attached) = self.link else { return Ok(()) };
+        let is_recent = attached.compared.is_some_and(|at| at.elapsed() < COMPARE_ALL);
+        if !(is_recent && self.compare(true).await?) {
+            attached.compared = Some(Instant::now());
+            self.compare(false).await?;
         }
-        if let Link::Attached(attached) = self.link {
-            self.link = Link::Verified(attached);
-        }
+        self.link = Link::Verified(attached);
         Ok(())
     }
 
-    async fn verify_some(&self, hashes: &[HashName]) -> Result<(), FlushError> {
+    /// Compares hashes that the outbox can heal, and heals those that went back. Whether none had.
+    async fn compare(&mut self, running_only: bool) -> Result<bool, FlushError> {
+        let (first, applied) = (self.outbox.first_sequence().unwrap_or(u64::MAX), self.outbox.applied());
+        let now_ms = self.clock.now().unix_ms;
+        let running = |site: &Arc<Site>| {
+            let hour = site.calendar.span(now_ms).hour;
+            (site.key.clone(), Period::WORDS.map(|(_, period)| hour.bucket(period)))
+        };
+        let running: HashMap<SiteKey, _> = self.sites.all().map(running).collect();
+        let is_running =
+            |hash: &HashName| running.get(&hash.site).is_none_or(|buckets| buckets.contains(&hash.bucket));
+        let hashes = self.hashes_of(first..=applied, |hash| !running_only || is_running(hash));
+        let mut whole = true;
+        for of_site in hashes.chunk_by(|a, b| a.site == b.site) {
+            let Some(HashName { site, .. }) = of_site.first() else { continue };
+            for some in of_site.chunks(HASHES_AT_A_TIME) {
+                if !self.is_held(site) {
+                    let compared = self.compare_some(some).await;
+                    whole &= self.or_held(site, compared)?.unwrap_or(true);
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn compare_some(&self, hashes: &[HashName]) -> Result<bool, FlushError> {
         let bears = self.markers(&self.identity.writer, hashes).await?;
-        self.flush().check(&self.last_parts, &bears).await.map(drop)
+        self.flush().check(&self.last_parts, &bears).await
     }
 
     /// Notes that this kind of store holds all that the outbox can bring to it.
@@ -275,7 +305,7 @@ impl<S: Store> Delivery<S> {
         }
         let mut changed = false;
         for site in self.not_held() {
-            let noted = calendars::note(&self.store, &site, self.clock.now()).await;
+            let noted = calendars::note(&*self.store, &site, self.clock.now()).await;
             changed |= self.or_held(&site.key, noted.map_err(FlushError::Store))?.unwrap_or(false);
         }
         self.calendars_noted = generation;

@@ -40,6 +40,8 @@ pub enum Link {
 pub struct Attachment {
     pub(super) at: Instant,
     pub(super) generation: u64,
+    /// When every hash was compared last; none where one has gone back since, or something failed.
+    pub(super) compared: Option<Instant>,
 }
 
 /// When the store is to be tried again.
@@ -51,7 +53,8 @@ pub(super) struct BackOff {
 
 /// What brings batches to the store, and all that it must know for it.
 pub struct Delivery<S> {
-    pub store: S,
+    /// What goes on beside the writer's turns has it, too.
+    pub store: Arc<S>,
     pub identity: Identity,
     pub outbox: Outbox,
     pub last_parts: LastParts,
@@ -111,7 +114,7 @@ impl<S: Store> Delivery<S> {
         let kind = store.kind();
         last_parts.retain(|hash, last| last.sequence > identity.floor_of(kind, &hash.site));
         Ok(Delivery {
-            store,
+            store: Arc::new(store),
             identity,
             outbox,
             last_parts,

@@ -162,14 +162,15 @@ pub struct Concern {
 
 /// A store.
 ///
-/// Methods may be called from several tasks at once; for one writer, `apply` is called by one task
+/// Methods may be called from several tasks at once, and `retire` and `top`, which may take long, hold up no other; for
+/// one writer, `apply` is called by one task
 /// only, and waits for its answer before it is called again. Nothing blocks the caller's thread.
 /// A call whose future is dropped may or may not have been carried out, as with `Unreachable`.
 ///
 /// How long a call takes: Redis answers each round trip, connecting included, within
 /// [`StoreConfig::timeout`] or the call fails; the embedded store takes as long as the disk does.
 ///
-/// Every method may be tried again after [`StoreError::Unreachable`]: parts are guarded by markers, and
+/// Every method may be tried again after [`StoreError::Unreachable`] and [`StoreError::File`]: parts are guarded by markers, and
 /// merging sketches, attaching, retiring and asking for a salt change nothing the second time. Nothing that a
 /// store says is used as it comes: what is not as it should be written (a sum that is not plain digits or above
 /// [`MAX_SUM`], a marker that names no part, bytes that are no sketch, a day before [`EARLIEST_DAY`]) is `Refused`.
@@ -249,8 +250,8 @@ pub trait Store: Send + Sync + 'static {
     fn read(&self, writer: &WriterId, queries: Vec<Query>) -> impl Reply<Vec<Found>>;
 
     /// The fields of a hash with the largest sums, at most `most`: largest first, and those with the same sum by
-    /// name. Only about [`TOP_OF`] fields of the hash are read: the writer has other work, however many pages
-    /// there are.
+    /// name. Only about [`TOP_OF`] fields of the hash are read, and of Redis no more after [`TOP_FOR`], however many
+    /// pages there are.
     fn top(&self, hash: &HashName, most: usize) -> impl Reply<Vec<(String, u64)>>;
 
     /// Reads sketches, in the order of the names; none where there is none.
@@ -280,6 +281,9 @@ pub trait Store: Send + Sync + 'static {
 
 /// Fields that [`Store::top`] reads.
 pub const TOP_OF: usize = 200_000;
+
+/// After so long [`Store::top`] answers with what it has read.
+pub const TOP_FOR: Duration = Duration::from_secs(10);
 
 /// The fields with the largest sums, of any number told one after another.
 pub struct Top {

@@ -44,13 +44,17 @@ impl Display for StoreText {
 
 /// A fault of the store. The texts never hold a password.
 ///
-/// Whether a fault is `Unreachable` or `Refused` is decided in one function of each backend:
+/// Which of them a fault is, is decided in one function of each backend:
 /// `embedded::file::fault`, `redis::connection::fault`.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It did not answer, or not in time: whether it acted is not known. Trying again may help.
     #[error("the store does not answer: {0}")]
     Unreachable(StoreText),
+    /// Its own file could not be read or written: the disk is full, broken or read-only. Trying again may help, once
+    /// somebody has seen to that.
+    #[error("the file of the store cannot be read or written: {0}")]
+    File(StoreText),
     /// It refuses, and will until someone acts (format of another version, wrong type, no rights, a word that
     /// no store of ours says).
     #[error("the store refuses: {0}")]
@@ -81,6 +85,7 @@ impl StoreError {
     pub fn map_text(self, change: impl FnOnce(&str) -> String) -> Self {
         match self {
             StoreError::Unreachable(text) => Self::unreachable(change(&text)),
+            StoreError::File(text) => StoreError::File(change(&text).into()),
             StoreError::Refused(text) => Self::refused(change(&text)),
             StoreError::Detached => StoreError::Detached,
         }

@@ -1,28 +1,83 @@
 //! Answers those who ask for figures that are not known, or old.
+//!
+//! Which pages are read most is looked for beside the writer's turns: a day may have so many pages that it takes long.
+//! The figures themselves are read in between, when nothing is on its way to the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use chrono::NaiveDate;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::mailbox::{Absent, Place, ReadRequest, Wanted};
+use super::reads;
 use super::status::is_page_old;
 use super::turn::{REFRESH, Writer};
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
-use crate::totals::store::contract::Store;
+use crate::totals::store::contract::{Store, StoreError};
 use crate::totals::tally::recent;
 
 /// Pages read with one trip: about as many as the server answers within a millisecond or two.
 const PAGES_AT_A_TIME: usize = 1000;
 
-/// What is wanted of a site by all who wait.
+/// Sites whose pages are walked through at the same time.
+const WALKS_AT_A_TIME: usize = 4;
+
+/// The pages that are read most on the day of a site, or why they were not found.
+pub struct Walk {
+    site: SiteId,
+    day: NaiveDate,
+    found: Result<Vec<Arc<str>>, StoreError>,
+}
+
+/// Those who want the recent past of a site.
+struct Waiting {
+    site: SiteId,
+    has_begun: bool,
+    askers: Vec<Asker>,
+}
+
+/// Who asked, and the place among those who wait.
+type Asker = (oneshot::Sender<Absent>, Option<Place>);
+
+/// What is wanted of a site.
 #[derive(Default)]
 struct OfSite {
-    recent: bool,
     pages: Vec<Page>,
     /// Each is told, and its place is free, when this site is read.
-    waiting: Vec<(oneshot::Sender<Absent>, Option<Place>)>,
+    waiting: Vec<Asker>,
+}
+
+/// What is walked through beside the writer's turns.
+#[derive(Default)]
+pub struct Walks {
+    under_way: JoinSet<Walk>,
+    /// In the order in which they are begun.
+    waiting: Vec<Waiting>,
+}
+
+impl Walks {
+    /// The next walk that ends.
+    pub async fn next(&mut self) -> Walk {
+        loop {
+            match self.under_way.join_next().await {
+                Some(Ok(walk)) => return walk,
+                // It broke off, and does not say whose it was: all ask again.
+                Some(Err(_)) => self.waiting.clear(),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn wait(&mut self, site: SiteId, asker: Asker) {
+        match self.waiting.iter_mut().find(|waiting| waiting.site == site) {
+            Some(waiting) => waiting.askers.push(asker),
+            None => self.waiting.push(Waiting { site, has_begun: false, askers: vec![asker] }),
+        }
+    }
 }
 
 impl<S: Store> Writer<S> {
@@ -30,14 +85,18 @@ impl<S: Store> Writer<S> {
     pub async fn answer(&mut self, requests: Vec<ReadRequest>) {
         let (mut figures, mut sites) = (false, BTreeMap::<_, OfSite>::new());
         for ReadRequest { site, wanted, done, place } in requests {
-            let of_site = sites.entry(site).or_default();
+            let of_site: &mut OfSite = sites.entry(site).or_default();
             match wanted {
+                Wanted::Recent => {
+                    self.walks.wait(site, (done, place));
+                    continue;
+                }
                 Wanted::Figures => figures |= self.may_refresh(site),
-                Wanted::Recent => of_site.recent = true,
                 Wanted::Pages(pages) => of_site.pages.extend(pages),
             }
             of_site.waiting.push((done, place));
         }
+        self.begin_walks();
         // After a failure nothing is whole, and nothing more is read.
         if figures
             && self.delivery.is_whole()
@@ -48,9 +107,9 @@ impl<S: Store> Writer<S> {
         // Who asks for little does not wait for who asks for much.
         let mut sites: Vec<_> = sites.into_iter().collect();
         sites.sort_by_key(|(_, of_site)| of_site.pages.len());
-        for (site, OfSite { recent, pages, waiting }) in sites {
+        for (site, OfSite { pages, waiting }) in sites {
             let mut absent = Vec::new();
-            if let Err(error) = self.read_of(site, recent, pages, &mut absent).await {
+            if let Err(error) = self.read_pages(site, pages, &mut absent).await {
                 self.ended(Err(error));
             }
             absent.sort_unstable();
@@ -60,19 +119,14 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    /// Reads what is wanted of a site, and adds the pages that the store does not have.
-    async fn read_of(
+    /// Reads pages of a site, and adds those that the store does not have.
+    async fn read_pages(
         &mut self,
         site: SiteId,
-        recent: bool,
         mut pages: Vec<Page>,
         absent: &mut Vec<u64>,
     ) -> Result<(), FlushError> {
         let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
-        if recent && self.is_whole_of(&key) && !self.is_recent_fresh(site) {
-            let read = self.fetch_recent(site).await;
-            pages.extend(self.or_unreadable(&key, read)?.unwrap_or_default());
-        }
         // Many may have asked before the first of them was answered.
         pages.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         pages.dedup();
@@ -89,6 +143,49 @@ impl<S: Store> Writer<S> {
                 let read = self.fetch_pages(site, some, absent).await;
                 self.or_unreadable(&key, read)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Begins walks that are due, and lets go of those who wait for others.
+    fn begin_walks(&mut self) {
+        let now_ms = self.shared.clock.now().unix_ms;
+        for mut waiting in std::mem::take(&mut self.walks.waiting) {
+            let Some(site) = self.delivery.sites.at(waiting.site).cloned() else { continue };
+            if !waiting.has_begun && (!self.is_whole_of(&site.key) || self.is_recent_fresh(site.id)) {
+                continue;
+            }
+            if !waiting.has_begun && self.walks.under_way.len() < WALKS_AT_A_TIME {
+                waiting.has_begun = true;
+                let (store, day) = (self.delivery.store.clone(), site.calendar.span(now_ms).hour.day);
+                self.walks.under_way.spawn(async move {
+                    Walk { site: site.id, day, found: reads::most_read(&*store, &site.key, day).await }
+                });
+            }
+            self.walks.waiting.push(waiting);
+        }
+    }
+
+    /// Reads what else is wanted of the site whose pages were walked through.
+    pub async fn end_walk(&mut self, walk: Walk) {
+        let ended =
+            self.walks.waiting.extract_if(.., |waiting| waiting.has_begun && waiting.site == walk.site);
+        let askers: Vec<_> = ended.flat_map(|waiting| waiting.askers).collect();
+        if let Err(error) = self.read_recent(walk).await {
+            self.ended(Err(error));
+        }
+        // Whoever asked may have gone.
+        askers.into_iter().for_each(|(done, _)| _ = done.send(Absent::from([])));
+        self.begin_walks();
+    }
+
+    async fn read_recent(&mut self, walk: Walk) -> Result<(), FlushError> {
+        let site = walk.site;
+        let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
+        if self.is_whole_of(&key) {
+            let read = self.fetch_recent(walk).await;
+            let pages = self.or_unreadable(&key, read)?.unwrap_or_default();
+            self.read_pages(site, pages, &mut Vec::new()).await?;
         }
         Ok(())
     }
@@ -110,11 +207,16 @@ impl<S: Store> Writer<S> {
     }
 
     /// Reads the recent past of a site. The pages it names whose figures are not known.
-    async fn fetch_recent(&mut self, site: SiteId) -> Result<Vec<Page>, FlushError> {
-        let Some(site) = self.delivery.sites.at(site).cloned() else { return Ok(Vec::new()) };
+    async fn fetch_recent(&mut self, walk: Walk) -> Result<Vec<Page>, FlushError> {
+        let Some(site) = self.delivery.sites.at(walk.site).cloned() else { return Ok(Vec::new()) };
+        let most_read = walk.found?;
         let now = self.shared.clock.now();
         let (hours, days) = recent::buckets(&site.calendar, now.unix_ms);
-        let (stored, bears) = self.reader().recent(&site.key, &hours, &days).await?;
+        if days.last() != Some(&walk.day) {
+            // That day has ended meanwhile.
+            return Ok(Vec::new());
+        }
+        let (stored, bears) = self.reader().recent(&site.key, &hours, &days, most_read).await?;
         // What went back is healed first: its figures are not believed, and read when next asked for.
         if !self.delivery.check(&bears).await? {
             return Ok(Vec::new());

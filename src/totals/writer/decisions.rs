@@ -29,7 +29,9 @@ impl<S: Store> Writer<S> {
                 self.go_on(said, dry_run).await
             }
             Order::Drain => self.drain().await,
-            Order::Retire { writer, force } => self.delivery.retire(&WriterId(writer.into()), force).await,
+            Order::Retire { writer, force } => {
+                return self.begin_retiring(WriterId(writer.into()), force, done).await;
+            }
             Order::Job(job) => return self.begin_job(job, done).await,
         };
         OrderRequest::answer(done, answer.map_err(|reason| reason.to_string()));

@@ -1,4 +1,5 @@
-//! Orders that read the whole store: `verify`, `backup`, `migrate`. They run beside the writer's turns.
+//! Orders that walk through the whole store: `verify`, `backup`, `migrate`, `retire`. They run beside the writer's
+//! turns.
 //!
 //! Of the embedded store they read a snapshot, and nobody waits. A Redis is read while this service sends it
 //! nothing: views are taken and kept in the outbox until the copy has ended.
@@ -7,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use tokio::sync::oneshot;
 
 use super::config::Config;
@@ -17,7 +19,7 @@ use crate::sites::SiteKey;
 use crate::totals::delivery::Reason;
 use crate::totals::disk::dir;
 use crate::totals::store::AnyDump;
-use crate::totals::store::contract::{Store, StoreConfig, StoreError};
+use crate::totals::store::contract::{Store, StoreConfig, StoreError, WriterId};
 use crate::totals::store::dump::Dump;
 use crate::totals::store::url::StoreUrl;
 use crate::totals::upkeep::audit::{self, Audit};
@@ -52,6 +54,22 @@ impl<S: Store> Writer<S> {
                 done,
                 answer.map(|said| said + &without).map_err(|reason| reason.to_string()),
             );
+        });
+    }
+
+    /// Begins to remove the markers of a writer that is gone, which goes on by itself: of many old sites it takes long.
+    pub async fn begin_retiring(&mut self, writer: WriterId, force: bool, done: oneshot::Sender<Answer>) {
+        let may = self.delivery.may_retire(&writer, force).await;
+        let today = match may.and_then(|()| Ok(self.delivery.today()?)) {
+            Ok(today) => today,
+            Err(why) => return OrderRequest::answer(done, Err(why.to_string())),
+        };
+        let sites: Vec<SiteKey> = self.delivery.sites.all().map(|site| site.key.clone()).collect();
+        let store = self.delivery.store.clone();
+        tokio::spawn(async move {
+            let removed = retire(&*store, &sites, &writer, today).await.map_err(|error| error.to_string());
+            let said = |n| format!("writer {} is retired: {n} markers are removed", writer.0);
+            OrderRequest::answer(done, removed.map(said));
         });
     }
 
@@ -93,6 +111,20 @@ impl<S: Store> Writer<S> {
         let waiting = self.delivery.outbox.waiting();
         if waiting > 0 || self.frozen_to < counted { Err(self.not_brought(waiting)) } else { Ok(()) }
     }
+}
+
+/// Removes a writer's markers from sites. How many.
+async fn retire(
+    store: &impl Store,
+    sites: &[SiteKey],
+    writer: &WriterId,
+    today: NaiveDate,
+) -> Result<u64, StoreError> {
+    let mut removed = 0;
+    for site in sites {
+        removed += store.retire(site, std::slice::from_ref(writer), today).await?;
+    }
+    Ok(removed)
 }
 
 async fn carry_out(

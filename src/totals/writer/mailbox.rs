@@ -33,7 +33,7 @@ pub enum Message {
 pub struct ReadRequest {
     pub site: SiteId,
     pub wanted: Wanted,
-    /// Told when the tally has the answer, or when there is none.
+    /// Told, or let go of, when the tally has the answer, or when there is none.
     pub done: oneshot::Sender<Absent>,
     /// None where nothing bounds those who ask.
     pub place: Option<Place>,

@@ -121,6 +121,10 @@ impl<S: Store> Writer<S> {
                         self.turn().await;
                         continue;
                     }
+                    walk = self.walks.next() => {
+                        self.end_walk(walk).await;
+                        continue;
+                    }
                     message = inbox.recv() => message.unwrap_or(Message::Stop(Duration::ZERO)),
                     // While batches wait it goes on with them, as soon as nobody asks for anything.
                     () = tokio::task::yield_now(), if self.more_waits => {

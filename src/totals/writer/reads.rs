@@ -50,6 +50,18 @@ impl ClosedDays {
     }
 }
 
+/// The pages of a day that are read most, most views first.
+pub async fn most_read(
+    store: &impl Store,
+    site: &SiteKey,
+    day: NaiveDate,
+) -> Result<Vec<Arc<str>>, StoreError> {
+    // One of them may be `(other)`.
+    let pages = HashName::new(site, Bucket::Day(day), HashKind::Pages);
+    let pages = store.top(&pages, MOST_READ + 1).await?.into_iter().map(|(page, _)| page);
+    Ok(pages.filter(|page| page != OTHER).take(MOST_READ).map(Arc::from).collect())
+}
+
 /// Reads the store as a writer.
 pub struct Reader<'a, S> {
     pub store: &'a S,
@@ -76,14 +88,6 @@ impl<S: Store> Reader<'_, S> {
     ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
         let fields = pages.iter().map(|page| page.as_str().into()).collect();
         self.fields(site, buckets, HashKind::Pages, fields).await
-    }
-
-    /// The pages of a day that are read most, most views first.
-    pub async fn top(&self, site: &SiteKey, day: NaiveDate) -> Result<Vec<Arc<str>>, StoreError> {
-        // One of them may be `(other)`.
-        let pages = HashName::new(site, Bucket::Day(day), HashKind::Pages);
-        let pages = self.store.top(&pages, MOST_READ + 1).await?.into_iter().map(|(page, _)| page);
-        Ok(pages.filter(|page| page != OTHER).take(MOST_READ).map(Arc::from).collect())
     }
 
     /// Fields of the hashes of buckets; one that is not there counts as 0.
@@ -176,18 +180,18 @@ impl<S: Store> Reader<'_, S> {
         Ok(((0..pages.len()).map(figures).collect(), bears))
     }
 
-    /// Hours, days and most-read pages of a site.
+    /// Hours and days of a site, beside the pages that are read most on the last one.
     pub async fn recent(
         &self,
         site: &SiteKey,
         hours: &[CivilHour],
         days: &[NaiveDate],
+        most_read: Vec<Arc<str>>,
     ) -> Result<(StoredRecent, Bears), StoreError> {
         let day = days.last().copied().unwrap_or_default();
         let hours = hours.iter().map(|hour| hour.bucket(Period::Hour));
         let buckets: Vec<Bucket> = hours.chain(days.iter().copied().map(Bucket::Day)).collect();
         let (sums, bears) = self.sums(site, &buckets).await?;
-        let most_read = self.top(site, day).await?;
         Ok((StoredRecent { sums: buckets.into_iter().zip(sums).collect(), day, most_read }, bears))
     }
 }

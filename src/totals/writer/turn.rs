@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tokio::time::Instant;
 
+use super::answers::Walks;
 use super::checkpoint::{self, KnownPage};
 use super::config::Config;
 use super::reads::{Bears, ClosedDays, Reader};
@@ -77,6 +78,7 @@ pub struct Writer<S> {
     pub closed: ClosedDays,
     /// Sites whose figures cannot be read, and why.
     pub unreadable: BTreeMap<SiteKey, String>,
+    pub walks: Walks,
     checkpoint_at: Option<Instant>,
     /// Batches wait, and nothing keeps them from being brought.
     pub more_waits: bool,
@@ -107,6 +109,7 @@ impl<S: Store> Writer<S> {
             last_read: HashMap::new(),
             closed: ClosedDays::default(),
             unreadable: BTreeMap::new(),
+            walks: Walks::default(),
             checkpoint_at: None,
             more_waits: false,
             copying: Weak::new(),
@@ -199,6 +202,9 @@ impl<S: Store> Writer<S> {
         self.delivery.ended(&ended);
         // A fault of this process's own files says nothing against the store.
         let up = matches!(ended, Ok(()) | Err(FlushError::DataDir(_)));
+        if matches!(ended, Ok(()) | Err(FlushError::Store(StoreError::File(_)))) {
+            self.shared.metrics.wrote(DataFile::Totals, &ended);
+        }
         self.shared.note_store(up, self.delivery.stopped(), &self.delivery.concerns);
         self.note_troubled();
     }
@@ -323,7 +329,7 @@ impl<S: Store> Writer<S> {
         let since = self.delivery.since.get(&site.key).copied().unwrap_or(hour.day);
         let dataset = self.delivery.dataset(&site.key);
         let Writer { delivery, closed, .. } = self;
-        let reader = Reader { store: &delivery.store, writer: &delivery.identity.writer };
+        let reader = Reader { store: &*delivery.store, writer: &delivery.identity.writer };
         let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
         bears.extend(markers);
         Ok((Some(stored), bears))
@@ -381,6 +387,8 @@ impl<S: Store> Writer<S> {
         let oldest_ms = waiting.1.or(tally.oldest_ms);
         drop(tally);
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
+        let saved = if self.delivery.identity.is_unsaved { Err(()) } else { Ok(()) };
+        metrics.wrote(DataFile::Writer, &saved);
         metrics.had_turn(Part::Writer, self.shared.clock.now());
     }
 

@@ -109,12 +109,14 @@ fn what_cannot_be_saved_is_said_of_data_dir_and_not_of_the_store_and_is_tried_ag
     assert!(service.reload());
     until("it says so", || service.readiness().1.contains("[-]store a file of data_dir cannot be"));
     assert_eq!(service.metric("footfall_flush_held"), 1.0);
+    until("the file is named", || service.readiness().1.contains("[-]data_dir cannot be written: writer\n"));
     service.take(&view("/a").with("site", "tin"));
     assert_eq!(service.metric("footfall_store_up"), 1.0, "the store is not at fault");
     assert_eq!(stored(), 0, "nothing is sent");
     meddled.order("");
     until("all is stored", || stored() == 1);
     until("it is not held", || service.metric("footfall_flush_held") == 0.0);
+    until("it is saved", || service.metric("footfall_file_failing{file=\"writer\"}") == 0.0);
     assert!(service.readiness().1.contains("[+]store ok"), "{:?}", service.readiness());
     meddled.service.restart();
     assert_eq!(meddled.service.counters("tin")["views"]["all"], 1);
@@ -220,7 +222,11 @@ fn a_batch_that_cannot_be_read_is_said_of_data_dir_and_is_sent_when_it_can() {
 fn an_embedded_store_that_cannot_be_written_is_given_later_what_it_missed() {
     let mut meddled = Meddled::start(Setup::default());
     let mut taken = 0;
-    for order in ["unwritable /totals.redb", "full /totals.redb", "fail /totals.redb"] {
+    for (order, fault) in [
+        ("unwritable /totals.redb", "Input/output error"),
+        ("full /totals.redb", "No space left on device"),
+        ("fail /totals.redb", "Input/output error"),
+    ] {
         let service = &meddled.service;
         meddled.order(order);
         until("the store is known not to take it", || {
@@ -228,11 +234,23 @@ fn an_embedded_store_that_cannot_be_written_is_given_later_what_it_missed() {
             taken += 1;
             service.metric("footfall_store_up") == 0.0
         });
-        assert!(service.readiness().1.contains("[-]store "), "{order}: {:?}", service.readiness());
+        until("the file and its fault are named", || {
+            let (status, text) = service.readiness();
+            let says = |line: &str| {
+                line.starts_with("[-]store the file of the store cannot be read or written: ")
+                    && line.contains(&format!("totals.redb: {fault}"))
+            };
+            let is_named = text.contains("[-]data_dir cannot be written: totals\n");
+            assert_eq!(status, 200, "views are taken");
+            is_named && text.lines().any(says)
+        });
+        let failing = || service.metric("footfall_file_failing{file=\"totals\"}");
+        assert_eq!(failing(), 1.0, "{order}");
         assert!(service.log().contains("the store cannot be brought up to date"), "{}", service.log());
         assert_eq!(service.counters_now(SITE)["views"]["all"], taken, "{order}");
         meddled.order("");
         until("it takes it again", || service.metric("footfall_store_up") == 1.0);
+        assert_eq!(failing(), 0.0, "{order}");
         meddled.service.begin();
         assert_eq!(meddled.service.page(SITE, "/a"), taken, "{order}");
     }

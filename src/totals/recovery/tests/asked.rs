@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::totals::delivery::send::BATCHES_AT_A_TIME;
+use crate::totals::store::contract::{Claim, Run, WriterId};
 use crate::totals::store::model::{Ends, Fault, Model};
 use crate::totals::writer::mailbox::{Inbox, Order, OrderRequest};
 
@@ -59,8 +60,59 @@ async fn one_trip_reads_a_page_for_all_who_wait() {
         trips
     };
     let ((), trips) = tokio::join!(run_to_its_end(writer, inbox, life), asks);
-    assert_eq!(trips, [1, 0, 1, 1]);
+    // The recent past takes one more, for the pages that are read most.
+    assert_eq!(trips, [1, 0, 1, 2]);
     assert!(totals.look(SiteId(0), totals.shared.clock.now()).page(&page(2)).is_some());
+}
+
+/// What takes long is under way, and never ends: others are answered, and a stop ends the writer all the same.
+async fn goes_on_beside(begin: impl AsyncFn(&Mailbox)) {
+    let (model, dir) = (Model::default(), tempfile::tempdir().unwrap());
+    let another = Claim { runs: vec![Run { id: "r".into(), base: 0 }], ..Claim::default() };
+    for n in 0..SITES {
+        let day = crate::totals::store::tests::day("2026-11-29");
+        model.attach(&site(n).key, "", &WriterId("gone".into()), day, &another).await.unwrap();
+    }
+    let Process { mut writer, totals, .. } = process(&model, dir.path()).await;
+    writer.turn().await;
+    let (life, lives) = watch::channel(());
+    let (mailbox, inbox) = Mailbox::new(lives, &totals.shared.sites.load());
+    let page = |n| Page::trusted(SiteId(0), &format!("/{n}"));
+    let asks = async {
+        // The writer has begun its work.
+        mailbox.fetch(SiteId(0), Wanted::Figures).unwrap().await.unwrap();
+        model.plan(Some(Fault { calls: 0, parts: 0, ends: Ends::Silent }));
+        let others = async {
+            assert_eq!(model.befallen().await, Ends::Silent);
+            for n in 0..3 {
+                mailbox.fetch(SiteId(0), Wanted::Pages(vec![page(n)])).unwrap().await.unwrap();
+                assert!(totals.look(SiteId(0), totals.shared.clock.now()).page(&page(n)).is_some());
+            }
+            mailbox.stop(Duration::ZERO).await;
+        };
+        tokio::select! {
+            biased;
+            () = begin(&mailbox) => panic!("it has no end"),
+            () = others => {}
+        }
+    };
+    tokio::join!(run_to_its_end(writer, inbox, life), asks);
+}
+
+#[tokio::test]
+async fn while_a_writer_is_retired_others_are_answered() {
+    let retire = Order::Retire { writer: "gone".to_owned(), force: true };
+    goes_on_beside(async |mailbox| _ = mailbox.order(retire.clone()).await).await;
+}
+
+#[tokio::test]
+async fn while_the_pages_of_a_day_are_walked_through_others_are_answered() {
+    goes_on_beside(async |mailbox| {
+        // Let go of at the end.
+        _ = mailbox.fetch(SiteId(1), Wanted::Recent).unwrap().await;
+        std::future::pending().await
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -58,6 +58,20 @@ async fn a_hundred_sites_of_three_years_ask_little_of_redis() {
     // A writer that is long gone has been watched for a day.
     hand.advance(Duration::from_secs(24 * 3600));
     writer.turn().await;
+
+    // The outbox is full of hours.
+    for _ in 0..72 {
+        hand.advance(Duration::from_secs(3600));
+        let now = clock.now();
+        totals.tick(now);
+        for n in 0..MANY {
+            drop(totals.take(beacon(1, n, (now.unix_ms / 3_600_000 % 50) as u8, None, now)).unwrap());
+        }
+    }
+    totals.take(beacon(1, 0, 1, None, clock.now())).unwrap().await.unwrap();
+    writer.freeze().await;
+    writer.send_all().await;
+    assert!(writer.delivery.last_parts.len() > 72 * usize::from(MANY));
     let start = asked(&mut client);
 
     let began = tokio::time::Instant::now();

@@ -57,7 +57,7 @@ impl File {
         let handle = self.0.clone();
         blocking(move || {
             let outcome = handle.database().and_then(|database| job(&database).map_err(fault));
-            if let Err(StoreError::Unreachable(_)) = outcome {
+            if let Err(StoreError::Unreachable(_) | StoreError::File(_)) = outcome {
                 handle.forget();
             }
             outcome.map_err(|fault| fault.within(handle.path.display()))
@@ -222,17 +222,16 @@ fn is_ours(tx: &ReadTransaction) -> Result<bool, Error> {
 /// Decides whether a fault may pass. What this store itself finds wrong in the data comes as
 /// `Corrupted`, as redb's own findings do.
 fn fault(err: Error) -> StoreError {
-    use io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    use io::ErrorKind::{InvalidData, IsADirectory, NotFound, PermissionDenied};
     match err {
         Error::Io(err) if err.kind() == InvalidData => {
             StoreError::refused(format!("the file is not footfall's, or damaged ({err})"))
         }
-        Error::Io(err)
-            if matches!(err.kind(), IsADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem) =>
-        {
+        Error::Io(err) if matches!(err.kind(), IsADirectory | NotFound | PermissionDenied) => {
             StoreError::refused(err.to_string())
         }
-        Error::Io(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_) => {
+        Error::Io(err) => StoreError::File(err.to_string().into()),
+        Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_) => {
             StoreError::unreachable(err.to_string())
         }
         Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => {

@@ -142,8 +142,8 @@ async fn a_full_disk_loses_nothing_and_is_overcome() {
     FULL.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         let outcome = one_more(&store, Some("m1"), "m2").await;
-        let Err(StoreError::Unreachable(text)) = outcome else { panic!("{outcome:?}") };
-        assert!(text.contains("totals.redb"), "{text}");
+        let Err(StoreError::File(text)) = outcome else { panic!("{outcome:?}") };
+        assert!(text.contains("totals.redb: no storage space"), "{text}");
     }
     FULL.store(false, Ordering::SeqCst);
     assert_eq!(views(&store).await, Found { marker: Some(marker("m1")), sums: vec![Some(1)], revision: 0 });

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 use redis::{FromRedisValue, Pipeline, RedisResult, Script, Value};
+use tokio::time::Instant;
 
 use self::connection::Connection;
 pub use self::connection::check_authorities;
@@ -25,7 +26,7 @@ pub use self::dump::Keyspace;
 use self::keys::{hash_key, key, marker_field, stored_key};
 use super::contract::{
     Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreConfig, StoreError, StoreText,
-    TOP_OF, Top, WriterId, check, is_id, written_day,
+    TOP_FOR, TOP_OF, Top, WriterId, check, is_id, written_day,
 };
 use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use super::progress::Progress;
@@ -241,7 +242,7 @@ impl Store for Redis {
         writers: &[WriterId],
         today: NaiveDate,
     ) -> Result<u64, StoreError> {
-        retire::retire(&self.connection, site, writers, today).await
+        retire::retire(&self.connection.another(), site, writers, today).await
     }
 
     async fn progress(&self, site: &SiteKey, writer: &WriterId) -> Result<Option<Progress>, StoreError> {
@@ -305,9 +306,10 @@ impl Store for Redis {
 
     async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
         let (mut top, mut from) = (Top::new(most), Some(None));
+        let (connection, began) = (self.connection.another(), Instant::now());
         for _ in 0..TOP_OF / STEP {
-            let Some(cursor) = from else { break };
-            let (fields, next) = self.connection.fields(&hash_key(hash), cursor).await?;
+            let Some(cursor) = from.filter(|_| began.elapsed() < TOP_FOR) else { break };
+            let (fields, next) = connection.fields(&hash_key(hash), cursor).await?;
             from = next.map(Some);
             let sums = fields.into_iter().filter(|(field, _)| !field.starts_with('#'));
             sums.for_each(|(field, sum)| _ = part::sum(&sum).map(|sum| top.tell(field, sum)));

@@ -4,6 +4,9 @@ use super::super::oracle::{WEEK, YEAR};
 use super::*;
 use crate::calendar::PerPeriod;
 
+/// After so long every hash was compared, whatever became of it.
+const ALL_COMPARED_S: u64 = 3601;
+
 impl World {
     /// What must hold after every step.
     pub(super) fn check(&mut self) {
@@ -98,14 +101,14 @@ impl World {
         while self.model.late() > 0 && self.dice.below(2) == 0 {
             self.land();
         }
-        // A hash that went back is found when the store is attached anew, after a minute. The last turn is for those
+        // A hash that went back is found within a minute, and one that is over within an hour. The last turn is for those
         // whose day has just turned.
-        for seconds in [20, 61, 20, 20, 0] {
+        for seconds in [20, ALL_COMPARED_S, 20, 20, 0] {
             for index in 0..self.instances.len() {
                 self.pass(seconds).await;
                 self.take_step(index, Act::Turn).await;
             }
-            while seconds == 61 && self.model.late() > 0 {
+            while seconds == ALL_COMPARED_S && self.model.late() > 0 {
                 self.land();
             }
         }
