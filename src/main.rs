@@ -9,7 +9,7 @@ use footfall::app::{self, Signals};
 use footfall::commands::{self, Arguments, Command, Failure, Outcome};
 use footfall::config::{Config, Log, LogFormat};
 use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::prelude::*;
 
 #[global_allocator]
@@ -37,8 +37,11 @@ fn run(arguments: Arguments) -> Outcome {
         return app::alone(async { serve(arguments.config, Signals::heed()?).await })?;
     }
     let config = Config::of_process(arguments.config.as_deref())?;
+    let log = Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) };
     if command.is_order() {
-        start_log(Log { format: LogFormat::Text, level: config.log.level.min(Level::WARN) })?;
+        start_log(log)?;
+    } else if command == Command::CheckConfig {
+        filter(log)?;
     }
     command.run(&config)
 }
@@ -57,16 +60,43 @@ async fn serve(file: Option<PathBuf>, signals: Signals) -> Outcome {
     })
 }
 
-/// Sends the log, and what a panic says, to the standard error, filtered by `FOOTFALL_LOG`, else `RUST_LOG`, else as
-/// set.
-fn start_log(log: Log) -> Result<(), Failure> {
+/// The parts of footfall that write to the log, and the crates in it that could.
+const PARTS: [&str; 9] =
+    ["app", "clock", "commands", "config", "ingest", "metrics", "serve", "sessions", "totals"];
+const CRATES: [&str; 5] = ["hyper", "redb", "redis", "rustls", "tokio"];
+
+/// What is written: as `FOOTFALL_LOG` says, else `RUST_LOG`, else as set. What they do not speak of is written as set.
+fn filter(log: Log) -> Result<Targets, Failure> {
     let set = |name| std::env::var(name).ok().filter(|filter| !filter.trim().is_empty()).map(|f| (name, f));
-    let filter: Targets = match set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) {
-        None => Targets::new().with_default(log.level),
-        Some((name, filter)) => filter.parse().map_err(|fault| {
-            Failure::Refused(format!("{name} = {filter:?}: {fault}; write it like info,footfall=debug"))
-        })?,
+    let Some((name, text)) = set("FOOTFALL_LOG").or_else(|| set("RUST_LOG")) else {
+        return Ok(Targets::new().with_default(log.level));
     };
+    let refused = |fault: &str| {
+        Failure::Refused(format!("{name} = {text:?}: {fault}; write it like info,footfall::totals=debug"))
+    };
+    let directives: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
+    for directive in &directives {
+        let target = directive.split(['=', '[']).next().unwrap_or_default();
+        let mut path = target.split("::");
+        let is_known = match path.next() {
+            Some("footfall") => path.next().is_none_or(|part| PARTS.contains(&part)),
+            other => other.is_some_and(|other| CRATES.contains(&other)),
+        };
+        if !is_known && directive.parse::<LevelFilter>().is_err() {
+            return Err(refused(&format!("{target:?} is no level and no part of footfall")));
+        }
+    }
+    let filter: Targets =
+        directives.join(",").parse().map_err(|fault: ParseError| refused(&fault.to_string()))?;
+    Ok(match filter.default_level() {
+        None => filter.with_default(log.level),
+        Some(_) => filter,
+    })
+}
+
+/// Sends the log, and what a panic says, to the standard error.
+fn start_log(log: Log) -> Result<(), Failure> {
+    let filter = filter(log)?;
     let json = log.format == LogFormat::Json || log.format == LogFormat::Auto && !io::stderr().is_terminal();
     // A line that cannot be written (the log's disk is full) is lost. By default that would be reported on the
     // standard error, which is where it could not be written, and panic.

@@ -25,8 +25,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::{Method, Request};
 
 pub use admin::control::{ControlSocket, SOCKET as CONTROL_SOCKET, at as socket_at, serve_control};
 pub use answer::{html::filled, names::Names};
@@ -37,6 +37,7 @@ pub use public::demo::SITE as DEMO_SITE;
 pub use public::script::{LATEST, integrity};
 pub use shown::labels::{Labels, Languages};
 
+use self::answer::routes::{Routes, Target};
 use self::{admin::AdminService, conn::Acceptor, public::PublicService};
 
 /// Most connections of the admin listener: a few scrapers, probes and people.
@@ -45,6 +46,18 @@ const MAX_ADMIN_CONNECTIONS: usize = 128;
 /// Whether a route of the public listener begins with this.
 pub fn is_routed(first: &str) -> bool {
     public::ROUTES.iter().any(|route| route.path.split('/').nth(1) == Some(first))
+}
+
+/// Whether a path of the public listener, with this mount left before it, is that of another route.
+pub fn is_hidden_below(mount: &str, names: &Names) -> bool {
+    let routes = Routes::new(public::ROUTES);
+    let own = [format!("/{}", names.beacon), format!("/{}.js", names.script)];
+    let mut paths = routes.paths().map(str::to_owned).chain(own);
+    let is_routed = |path: String| {
+        let path = format!("{mount}{path}");
+        !matches!(routes.find(&Method::GET, &names.standard(&path)).1, Target::Missing)
+    };
+    !mount.is_empty() && paths.any(is_routed)
 }
 
 /// Serves pages and readers until `stop`, then lets open requests end for at most `drain`.

@@ -36,7 +36,8 @@ pub const ROUTES: &[Route<AdminHandler>] = &[
     Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(readyz) },
 ];
 
-/// What probes and scrapers ask by whatever name they know: there is nothing in it that a page could use.
+/// What probes and scrapers ask by whatever name they know. `/metrics` has totals, which a page that has its own name
+/// lead here could read: who must not see them is kept out by the network, as for this listener as a whole.
 const FOR_ANY_HOST: [&str; 3] = ["/livez", "/metrics", "/readyz"];
 
 /// Most sites whose past is loaded for one reader; the next reading loads more.

@@ -60,7 +60,7 @@ impl Public {
         }
     }
 
-    /// A path as the routes name it: without the mount, which a proxy may have left in it.
+    /// A path that is no route's, as the routes name it: without the mount, which a proxy may have left in it.
     pub fn below_mount<'p>(&self, path: &'p str) -> &'p str {
         match path.strip_prefix(self.config.mount.as_str()) {
             Some("") => "/",

@@ -75,8 +75,15 @@ impl PublicService {
         let began = Instant::now();
         let public = &self.public;
         let (head, body) = request.into_parts();
-        let path = public.config.names.standard(public.below_mount(head.uri.path()));
-        let (route, target) = self.routes.find(&head.method, &path);
+        let (asked, names) = (head.uri.path(), &public.config.names);
+        let (path, below);
+        path = names.standard(asked);
+        let mut found = self.routes.find(&head.method, &path);
+        if matches!(found.1, Target::Missing) {
+            below = names.standard(public.below_mount(asked));
+            found = self.routes.find(&head.method, &below);
+        }
+        let (route, target) = found;
         let response = match target {
             Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
             Target::Handler(Gif, _) => beacon::gif(public, peer, &head.uri, head.headers).await,

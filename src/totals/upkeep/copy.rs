@@ -101,9 +101,7 @@ pub async fn copy_into_file(
     let mut unfinished = path.clone().into_os_string();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
-    if path.exists() {
-        return Err(CopyError::NotEmpty(format!("{} is there already: move it away", path.display())));
-    }
+    is_free(&path)?;
     if unfinished.exists() && !resumes {
         return Err(CopyError::NotEmpty(format!(
             "{} is there: a migration was broken off; take it up again with --resume, or delete it",
@@ -112,6 +110,14 @@ pub async fn copy_into_file(
     }
     let store = AnyStore::open_file(&unfinished).await.map_err(target)?;
     Target { store, file: Some((unfinished, path)), resumes }.fill(from, with_salts).await
+}
+
+/// Refuses to replace a file.
+fn is_free(path: &Path) -> Result<(), CopyError> {
+    match path.exists() {
+        true => Err(CopyError::NotEmpty(format!("{} is there already: move it away", path.display()))),
+        false => Ok(()),
+    }
 }
 
 impl Target {
@@ -195,6 +201,7 @@ impl Target {
         let Some((unfinished, path)) = self.file else { return Ok(()) };
         let at = |error| CopyError::File(path.clone(), error);
         fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(at)?;
+        is_free(&path)?;
         fs::rename(&unfinished, &path).map_err(at)?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         sync_dir(dir).map_err(at)

@@ -17,7 +17,7 @@ use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::sites::SiteKey;
 use crate::totals::delivery::Reason;
-use crate::totals::disk::dir;
+use crate::totals::disk::dir::{self, DataDir};
 use crate::totals::store::AnyDump;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError, WriterId};
 use crate::totals::store::dump::Dump;
@@ -157,6 +157,13 @@ pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: b
     let (from, to, dir) = (config.store.at(from.clone()), config.store.at(to.clone()), &config.data_dir);
     let manner = Manner { resumes, with_salts: true };
     let in_words = |error: StoreError| error.to_string();
+    // A service that starts meanwhile would write to a file of that name.
+    let _locked = match to.url {
+        StoreUrl::Embedded => {
+            Some(DataDir::open(dir).map_err(|error| format!("{}: {error}", dir.display()))?)
+        }
+        _ => None,
+    };
     let from = AnyDump::open(&from, dir).await.map_err(in_words)?;
     let audits = copy::copy(&from, &to, dir, manner).await;
     Ok(format!("{}the same is in both stores", told(&audits.map_err(|error| error.to_string())?)))
@@ -206,4 +213,41 @@ pub async fn restore(config: &Config, from: &Path) -> Answer {
     let audits =
         backup::restore(&config.store, &config.data_dir, from).await.map_err(|error| error.to_string())?;
     Ok(format!("{}restored; the next start of the service goes on from here", told(&audits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::totals::store::tests::config as store_at;
+    use crate::totals::{JournalConfig, OutboxConfig, Sync};
+
+    #[tokio::test]
+    async fn no_service_starts_on_what_a_migration_fills() {
+        let dir = tempfile::tempdir().unwrap();
+        // A source that is connected to and never answers.
+        let source = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let from = store_at(&format!("redis://{}", source.local_addr().unwrap())).url;
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            journal: JournalConfig { sync: Sync::Always, max_unsynced: PAUSE, max_bytes: 1 },
+            outbox: OutboxConfig { retention: PAUSE, max_bytes: 1 },
+            store: store_at("embedded"),
+            max_pages: 1,
+            max_ids: 1,
+            checkpoint_interval: PAUSE,
+        };
+        let used = DataDir::open(dir.path()).unwrap();
+        let refused = migrate(&config, &from, &StoreUrl::Embedded, false).await.unwrap_err();
+        assert!(refused.contains("another footfall uses it"), "{refused}");
+        drop(used);
+        tokio::select! {
+            biased;
+            _ = async {
+                source.accept().await.unwrap();
+                assert!(dir::is_in_use(dir.path()), "as long as it is copied");
+            } => {}
+            done = migrate(&config, &from, &StoreUrl::Embedded, false) => panic!("{done:?}"),
+        }
+        assert!(!dir::is_in_use(dir.path()));
+    }
 }

@@ -253,6 +253,24 @@ hosts = ["localhost"]
     assert_eq!(leads_to("/").as_deref(), Some("demo"));
 }
 
+#[test]
+fn a_path_that_begins_like_a_route_loses_no_beacon_whether_the_proxy_takes_it_off_or_not() {
+    for (mount, own) in [("/api", "collect"), ("/stats", "stats"), ("/api/v1", "c"), ("/badge", "b")] {
+        let setup = Setup::default().set("public_url", format!("https://x.vn{mount}"));
+        let app = TestApp::start(setup.set("page.beacon", own).set("page.script", "stats"));
+        let beacon = br#"{"site":"lamdong","url":"/a"}"#;
+        for prefix in ["", mount] {
+            for path in ["/api/v1/beacon", &format!("/{own}")] {
+                let asked = format!("{prefix}{path}");
+                assert_eq!(ask(app.public(), request("POST", &asked, &[], beacon)).status, 204, "{asked}");
+            }
+            for path in ["/stats.js", "/footfall.js", "/widget/lamdong", "/api/v1/sites/lamdong/counters"] {
+                assert_eq!(app.get(&format!("{prefix}{path}")).status, 200, "{prefix}{path}");
+            }
+        }
+    }
+}
+
 /// What the attributes of a page point at, as a browser resolves it.
 fn links(page: &Answer, at: &str) -> Vec<String> {
     let base = url::Url::parse(&format!("http://localhost{at}")).unwrap();
