@@ -115,6 +115,15 @@ fn readers_who_ask_at_once_for_many_pages_that_never_were_are_told_so() {
 }
 
 #[test]
+fn sites_whose_past_is_left_for_the_next_reader_are_counted() {
+    let site = |n: u32| format!("[[site]]\nkey = \"s{n}\"\nhosts = [\"s{n}.example\"]\n");
+    let app = TestApp::start(Setup::default().and(&(0..17).map(site).collect::<String>()));
+    assert_eq!(http::get(app.admin(), "/").status, 200);
+    // A machine that is too busy to read sixteen of them in time counts those too.
+    assert!(reached(&app, "loads") >= 2.0);
+}
+
+#[test]
 fn a_body_that_is_too_large_is_refused_unread() {
     let app = TestApp::start(Setup::default());
     app.take(&view("/a"));
