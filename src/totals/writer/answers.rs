@@ -4,69 +4,23 @@
 //! The figures themselves are read in between, when nothing is on its way to the store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use chrono::NaiveDate;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::mailbox::{ReadRequest, Wanted};
-use super::reads;
 use super::turn::Writer;
+use super::walks::Walk;
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
-use crate::totals::store::contract::{Store, StoreError};
+use crate::totals::delivery::held::or_noted;
+use crate::totals::store::contract::Store;
 use crate::totals::tally::recent;
 
 /// Pages read with one trip: about as many as the server answers within a millisecond or two.
 const PAGES_AT_A_TIME: usize = 1000;
 
-/// Sites whose pages are walked through at the same time.
-const WALKS_AT_A_TIME: usize = 4;
-
-/// The pages that are read most on the day of a site, or why they were not found.
-pub struct Walk {
-    site: SiteId,
-    day: NaiveDate,
-    found: Result<Vec<Arc<str>>, StoreError>,
-}
-
-/// Those who want the recent past of a site.
-struct Waiting {
-    site: SiteId,
-    has_begun: bool,
-    done: Vec<oneshot::Sender<()>>,
-}
-
-/// What is walked through beside the writer's turns.
-#[derive(Default)]
-pub struct Walks {
-    under_way: JoinSet<Walk>,
-    /// In the order in which they are begun.
-    waiting: Vec<Waiting>,
-}
-
-impl Walks {
-    /// The next walk that ends.
-    pub async fn next(&mut self) -> Walk {
-        loop {
-            match self.under_way.join_next().await {
-                Some(Ok(walk)) => return walk,
-                // It broke off, and does not say whose it was: all ask again.
-                Some(Err(_)) => self.waiting.clear(),
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn wait(&mut self, site: SiteId, done: oneshot::Sender<()>) {
-        match self.waiting.iter_mut().find(|waiting| waiting.site == site) {
-            Some(waiting) => waiting.done.push(done),
-            None => self.waiting.push(Waiting { site, has_begun: false, done: vec![done] }),
-        }
-    }
-}
+/// What is read beside the running figures of a site.
+const RECENT: &str = "hours, days and most-read pages";
+const PAGES: &str = "pages";
 
 impl<S: Store> Writer<S> {
     /// Reads figures for all who ask at the same time: what several want is read once.
@@ -115,7 +69,7 @@ impl<S: Store> Writer<S> {
         for some in pages.chunks(PAGES_AT_A_TIME) {
             if self.is_whole_of(&key) {
                 let read = self.fetch_pages(site, some).await;
-                self.or_unreadable(&key, read)?;
+                self.or_unread(PAGES, &key, read)?;
             }
         }
         Ok(())
@@ -129,22 +83,14 @@ impl<S: Store> Writer<S> {
             if !waiting.has_begun && (!self.is_whole_of(&site.key) || self.is_recent_fresh(site.id)) {
                 continue;
             }
-            if !waiting.has_begun && self.walks.under_way.len() < WALKS_AT_A_TIME {
-                waiting.has_begun = true;
-                let (store, day) = (self.delivery.store.clone(), site.calendar.span(now_ms).hour.day);
-                self.walks.under_way.spawn(async move {
-                    Walk { site: site.id, day, found: reads::most_read(&*store, &site.key, day).await }
-                });
-            }
+            self.walks.begin(&mut waiting, &self.delivery.store, &site, site.calendar.span(now_ms).hour.day);
             self.walks.waiting.push(waiting);
         }
     }
 
     /// Reads what else is wanted of the site whose pages were walked through.
     pub async fn end_walk(&mut self, walk: Walk) {
-        let ended =
-            self.walks.waiting.extract_if(.., |waiting| waiting.has_begun && waiting.site == walk.site);
-        let done: Vec<_> = ended.flat_map(|waiting| waiting.done).collect();
+        let done = self.walks.no_more(walk.site);
         if let Err(error) = self.read_recent(walk).await {
             self.ended(Err(error));
         }
@@ -158,10 +104,25 @@ impl<S: Store> Writer<S> {
         let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
         if self.is_whole_of(&key) {
             let read = self.fetch_recent(walk).await;
-            let pages = self.or_unreadable(&key, read)?.unwrap_or_default();
+            let pages = self.or_unread(RECENT, &key, read)?.unwrap_or_default();
             self.read_pages(site, pages).await?;
         }
         Ok(())
+    }
+
+    /// What was read beside the running figures of a site; none where the store refuses it. All else goes on.
+    fn or_unread<T>(
+        &mut self,
+        what: &'static str,
+        site: &SiteKey,
+        read: Result<T, FlushError>,
+    ) -> Result<Option<T>, FlushError> {
+        let says = "figures of a site cannot be read, which are not the running ones: they are not shown";
+        let known = &mut self.unread[usize::from(what == PAGES)];
+        let read = or_noted(known, site, read, says)?;
+        let why = known.get(site).filter(|_| read.is_none());
+        self.shared.note_unread(what, site, why);
+        Ok(read)
     }
 
     /// Whether what is read of a site is all that was applied to it.
