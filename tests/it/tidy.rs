@@ -84,8 +84,9 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("src/totals/store/embedded/file.rs", 1, "the store's file is told to be damaged"),
     ("src/totals/store/redis/connection.rs", 1, "the connection is broken, and made anew"),
     ("src/totals/upkeep/backup.rs", 1, "the backup is told to have failed"),
-    ("src/totals/writer/jobs.rs", 1, "the order is told to have failed"),
+    ("src/totals/writer/jobs.rs", 2, "the order is told to have failed"),
     ("src/totals/writer/mod.rs", 1, "the service ends with it"),
+    ("src/totals/writer/walks.rs", 1, "those who wait for it are let go of, and ask again"),
 ];
 
 /// What may stand at the top of the repository beside dotfiles; `target` and `data` are made by

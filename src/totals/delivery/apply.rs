@@ -172,20 +172,18 @@ impl<S: Store> Flush<'_, S> {
         if gaps.is_empty() {
             return Ok(true);
         }
-        match (self.catching_up, self.released) {
-            (true, _) => {
-                tracing::info!(hashes = gaps.len(), "a store that is new here is given what the outbox holds")
-            }
-            (_, Some(site)) => tracing::info!(%site, hashes = gaps.len(), "what waited of a site is sent"),
-            (false, None) => {
-                self.metrics.healing.regressions.inc_by(gaps.len() as u64);
-                tracing::warn!(
-                    hashes = gaps.len(),
-                    "the store went back in time: re-sending from the outbox"
-                );
-            }
+        let hashes = gaps.len();
+        if !self.catching_up && self.released.is_none() {
+            self.metrics.healing.regressions.inc_by(hashes as u64);
+            tracing::warn!(hashes, "the store went back in time: re-sending from the outbox");
         }
         self.pass(gaps).await?;
+        // Tried again and again it may be, and not succeed.
+        match (self.catching_up, self.released) {
+            (true, _) => tracing::info!(hashes, "a store that is new here was given what the outbox holds"),
+            (_, Some(site)) => tracing::info!(%site, hashes, "what waited of a site was sent"),
+            (false, None) => {}
+        }
         Ok(false)
     }
 

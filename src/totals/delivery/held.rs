@@ -4,6 +4,7 @@
 //! It is tried again and again. Once its data can be attached to and its hashes be read they are healed as those of
 //! a store that went back in time are: by the markers that they bear, from what the outbox kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,27 @@ const LATEST: Duration = Duration::from_secs(60);
 /// Whether it is the data of a site that an error speaks of, where what failed was done for one site.
 fn is_of_a_site(error: &FlushError) -> bool {
     matches!(error, FlushError::Held(_) | FlushError::Store(StoreError::Refused(_)))
+}
+
+/// What was done for a site came to; none where that failed for how the site's data is, which is noted, and said where
+/// it was not noted already.
+pub fn or_noted<T>(
+    notes: &mut BTreeMap<SiteKey, String>,
+    site: &SiteKey,
+    outcome: Result<T, FlushError>,
+    says: &str,
+) -> Result<Option<T>, FlushError> {
+    match outcome {
+        Err(error) if is_of_a_site(&error) => {
+            let why = error.to_string();
+            if notes.get(site) != Some(&why) {
+                tracing::error!(%site, why, "{says}");
+            }
+            notes.insert(site.clone(), why);
+            Ok(None)
+        }
+        outcome => outcome.map(Some),
+    }
 }
 
 impl<S: Store> Delivery<S> {
@@ -58,18 +80,12 @@ impl<S: Store> Delivery<S> {
         site: &SiteKey,
         outcome: Result<T, FlushError>,
     ) -> Result<Option<T>, FlushError> {
-        match outcome {
-            Err(error) if is_of_a_site(&error) => {
-                let why = error.to_string();
-                if self.held.get(site) != Some(&why) {
-                    tracing::error!(%site, why, "a site is held: its views are kept, all others are sent");
-                }
-                self.held.insert(site.clone(), why);
-                self.outbox.hold(site);
-                Ok(None)
-            }
-            outcome => outcome.map(Some),
+        let says = "a site is held: its views are kept, all others are sent";
+        let done = or_noted(&mut self.held, site, outcome, says)?;
+        if done.is_none() {
+            self.outbox.hold(site);
         }
+        Ok(done)
     }
 
     /// Applies a batch; where the store refuses it, site by site. Whether no hash had gone back.

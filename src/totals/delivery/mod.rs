@@ -7,7 +7,7 @@ pub mod apply;
 mod attach;
 mod calendars;
 mod decide;
-mod held;
+pub mod held;
 pub mod identity;
 pub mod outbox;
 pub mod salts;

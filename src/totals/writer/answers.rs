@@ -4,44 +4,24 @@
 //! The figures themselves are read in between, when nothing is on its way to the store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use chrono::NaiveDate;
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
-
-use super::mailbox::{Absent, Place, ReadRequest, Wanted};
-use super::reads;
+use super::mailbox::{Absent, Asker, ReadRequest, Wanted};
 use super::status::is_page_old;
 use super::turn::{REFRESH, Writer};
+use super::walks::Walk;
 use crate::ingest::Page;
 use crate::sites::{SiteId, SiteKey};
 use crate::totals::delivery::apply::FlushError;
-use crate::totals::store::contract::{Store, StoreError};
+use crate::totals::delivery::held::or_noted;
+use crate::totals::store::contract::Store;
 use crate::totals::tally::recent;
 
 /// Pages read with one trip: about as many as the server answers within a millisecond or two.
 const PAGES_AT_A_TIME: usize = 1000;
 
-/// Sites whose pages are walked through at the same time.
-const WALKS_AT_A_TIME: usize = 4;
-
-/// The pages that are read most on the day of a site, or why they were not found.
-pub struct Walk {
-    site: SiteId,
-    day: NaiveDate,
-    found: Result<Vec<Arc<str>>, StoreError>,
-}
-
-/// Those who want the recent past of a site.
-struct Waiting {
-    site: SiteId,
-    has_begun: bool,
-    askers: Vec<Asker>,
-}
-
-/// Who asked, and the place among those who wait.
-type Asker = (oneshot::Sender<Absent>, Option<Place>);
+/// What is read beside the running figures of a site.
+const RECENT: &str = "hours, days and most-read pages";
+const PAGES: &str = "pages";
 
 /// What is wanted of a site.
 #[derive(Default)]
@@ -49,35 +29,6 @@ struct OfSite {
     pages: Vec<Page>,
     /// Each is told, and its place is free, when this site is read.
     waiting: Vec<Asker>,
-}
-
-/// What is walked through beside the writer's turns.
-#[derive(Default)]
-pub struct Walks {
-    under_way: JoinSet<Walk>,
-    /// In the order in which they are begun.
-    waiting: Vec<Waiting>,
-}
-
-impl Walks {
-    /// The next walk that ends.
-    pub async fn next(&mut self) -> Walk {
-        loop {
-            match self.under_way.join_next().await {
-                Some(Ok(walk)) => return walk,
-                // It broke off, and does not say whose it was: all ask again.
-                Some(Err(_)) => self.waiting.clear(),
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn wait(&mut self, site: SiteId, asker: Asker) {
-        match self.waiting.iter_mut().find(|waiting| waiting.site == site) {
-            Some(waiting) => waiting.askers.push(asker),
-            None => self.waiting.push(Waiting { site, has_begun: false, askers: vec![asker] }),
-        }
-    }
 }
 
 impl<S: Store> Writer<S> {
@@ -141,7 +92,7 @@ impl<S: Store> Writer<S> {
         for some in pages.chunks(PAGES_AT_A_TIME) {
             if self.is_whole_of(&key) {
                 let read = self.fetch_pages(site, some, absent).await;
-                self.or_unreadable(&key, read)?;
+                self.or_unread(PAGES, &key, read)?;
             }
         }
         Ok(())
@@ -155,22 +106,14 @@ impl<S: Store> Writer<S> {
             if !waiting.has_begun && (!self.is_whole_of(&site.key) || self.is_recent_fresh(site.id)) {
                 continue;
             }
-            if !waiting.has_begun && self.walks.under_way.len() < WALKS_AT_A_TIME {
-                waiting.has_begun = true;
-                let (store, day) = (self.delivery.store.clone(), site.calendar.span(now_ms).hour.day);
-                self.walks.under_way.spawn(async move {
-                    Walk { site: site.id, day, found: reads::most_read(&*store, &site.key, day).await }
-                });
-            }
+            self.walks.begin(&mut waiting, &self.delivery.store, &site, site.calendar.span(now_ms).hour.day);
             self.walks.waiting.push(waiting);
         }
     }
 
     /// Reads what else is wanted of the site whose pages were walked through.
     pub async fn end_walk(&mut self, walk: Walk) {
-        let ended =
-            self.walks.waiting.extract_if(.., |waiting| waiting.has_begun && waiting.site == walk.site);
-        let askers: Vec<_> = ended.flat_map(|waiting| waiting.askers).collect();
+        let askers = self.walks.no_more(walk.site);
         if let Err(error) = self.read_recent(walk).await {
             self.ended(Err(error));
         }
@@ -184,7 +127,7 @@ impl<S: Store> Writer<S> {
         let Some(key) = self.delivery.sites.at(site).map(|site| site.key.clone()) else { return Ok(()) };
         if self.is_whole_of(&key) {
             let read = self.fetch_recent(walk).await;
-            let pages = self.or_unreadable(&key, read)?.unwrap_or_default();
+            let pages = self.or_unread(RECENT, &key, read)?.unwrap_or_default();
             self.read_pages(site, pages, &mut Vec::new()).await?;
         }
         Ok(())
@@ -195,6 +138,21 @@ impl<S: Store> Writer<S> {
         let site = self.delivery.sites.at(site);
         let is_unreadable = site.is_some_and(|site| self.unreadable.contains_key(&site.key));
         !is_unreadable || self.refreshed_at.is_none_or(|at| at.elapsed() >= REFRESH)
+    }
+
+    /// What was read beside the running figures of a site; none where the store refuses it. All else goes on.
+    fn or_unread<T>(
+        &mut self,
+        what: &'static str,
+        site: &SiteKey,
+        read: Result<T, FlushError>,
+    ) -> Result<Option<T>, FlushError> {
+        let says = "figures of a site cannot be read, which are not the running ones: they are not shown";
+        let known = &mut self.unread[usize::from(what == PAGES)];
+        let read = or_noted(known, site, read, says)?;
+        let why = known.get(site).filter(|_| read.is_none());
+        self.shared.note_unread(what, site, why);
+        Ok(read)
     }
 
     /// Whether what is read of a site is all that was applied to it.

@@ -43,6 +43,9 @@ pub struct ReadRequest {
 /// waited for them is told.
 pub type Absent = Arc<[u64]>;
 
+/// Who asked, and the place among those who wait.
+pub type Asker = (oneshot::Sender<Absent>, Option<Place>);
+
 /// The place of a read among those that wait. It is free when this is dropped.
 pub struct Place {
     site: SiteId,

@@ -13,6 +13,7 @@ mod reads;
 mod sites;
 pub mod status;
 pub mod turn;
+mod walks;
 
 use std::io;
 use std::sync::Arc;

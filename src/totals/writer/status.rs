@@ -37,7 +37,7 @@ pub struct Health {
     pub store_up: bool,
     /// Why nothing is sent to the store until someone acts.
     pub held: Option<String>,
-    /// Sites whose data the store refuses, and why.
+    /// Sites whose data the store refuses, or some figures of which it does, and why.
     pub troubled: Vec<String>,
     /// What in `data_dir` cannot be written and is tried again.
     pub failing: Option<String>,
@@ -79,6 +79,8 @@ pub struct StoreStatus {
     up: AtomicBool,
     held: Mutex<Option<String>>,
     troubled: ArcSwap<BTreeMap<SiteKey, Troubled>>,
+    /// Figures of sites that cannot be read, by what they are, and why.
+    unread: Mutex<BTreeMap<(SiteKey, &'static str), String>>,
     concerns: Mutex<Vec<String>>,
 }
 
@@ -114,6 +116,19 @@ impl Shared {
         }
     }
 
+    fn unread(&self) -> MutexGuard<'_, BTreeMap<(SiteKey, &'static str), String>> {
+        self.store.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether some figures of a site can be read; if not, why.
+    pub fn note_unread(&self, what: &'static str, site: &SiteKey, why: Option<&String>) {
+        let place = (site.clone(), what);
+        match why {
+            Some(why) => _ = self.unread().insert(place, why.clone()),
+            None => _ = self.unread().remove(&place),
+        }
+    }
+
     /// Why nothing is sent to the store until someone acts.
     pub fn held(&self) -> Option<String> {
         self.store.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -141,6 +156,11 @@ impl Shared {
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
         let failing = self.metrics.failing();
+        let unread = self.unread();
+        let sites = self.sites.load();
+        // One may have been removed since.
+        let unread = unread.iter().filter(|((site, _), _)| sites.get(site.as_str()).is_some());
+        let unread = unread.map(|((site, what), why)| format!("{site}: {what} cannot be shown: {why}"));
         Health {
             refusing: self.intake.refusing(self.clock.now()).map(Reason::word),
             store_up: self.store_up(),
@@ -151,6 +171,7 @@ impl Shared {
                 .load()
                 .iter()
                 .map(|(site, of)| format!("{site}: {}", of.why))
+                .chain(unread)
                 .collect(),
             failing: (!failing.is_empty()).then(|| format!("cannot be written: {}", failing.join(", "))),
             lost: self.losses.summary(),

@@ -10,11 +10,11 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tokio::time::Instant;
 
-use super::answers::Walks;
 use super::checkpoint::{self, KnownPage};
 use super::config::Config;
 use super::reads::{Bears, ClosedDays, Reader};
 use super::status::{Shared, Troubled};
+use super::walks::Walks;
 use crate::calendar::{Bucket, Calendar};
 use crate::clock::Moment;
 use crate::metrics::{Bound, DataFile, Part};
@@ -24,6 +24,7 @@ use crate::totals::batch::Batch;
 use crate::totals::batch::part::Sums;
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
+use crate::totals::delivery::held::or_noted;
 use crate::totals::delivery::send::Brought;
 use crate::totals::disk::codec::Put;
 use crate::totals::disk::dir::DataDir;
@@ -78,6 +79,8 @@ pub struct Writer<S> {
     pub closed: ClosedDays,
     /// Sites whose figures cannot be read, and why.
     pub unreadable: BTreeMap<SiteKey, String>,
+    /// Why the recent past of sites, and figures of their pages, could not be read: kept so that it is said once.
+    pub unread: [BTreeMap<SiteKey, String>; 2],
     pub walks: Walks,
     checkpoint_at: Option<Instant>,
     /// Batches wait, and nothing keeps them from being brought.
@@ -109,6 +112,7 @@ impl<S: Store> Writer<S> {
             last_read: HashMap::new(),
             closed: ClosedDays::default(),
             unreadable: BTreeMap::new(),
+            unread: Default::default(),
             walks: Walks::default(),
             checkpoint_at: None,
             more_waits: false,
@@ -286,7 +290,10 @@ impl<S: Store> Writer<S> {
         let (mut read, mut whole) = (Vec::new(), true);
         for site in sites.iter().filter(|site| !self.delivery.is_held(&site.key)).collect::<Vec<_>>() {
             let stored = self.read_site(site, now, is_whole).await;
-            let Some((stored, bears)) = self.or_unreadable(&site.key, stored)? else { continue };
+            let says = "the figures of a site cannot be read";
+            let Some((stored, bears)) = or_noted(&mut self.unreadable, &site.key, stored, says)? else {
+                continue;
+            };
             self.unreadable.remove(&site.key);
             // What went back is healed first and read again: its figures are not believed.
             let checked = self.delivery.check(&bears).await;
@@ -333,25 +340,6 @@ impl<S: Store> Writer<S> {
         let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
         bears.extend(markers);
         Ok((Some(stored), bears))
-    }
-
-    /// What was read of a site; none where the store refuses it.
-    pub fn or_unreadable<T>(
-        &mut self,
-        site: &SiteKey,
-        read: Result<T, FlushError>,
-    ) -> Result<Option<T>, FlushError> {
-        match read {
-            Err(FlushError::Store(error @ StoreError::Refused(_))) => {
-                let why = error.to_string();
-                if self.unreadable.get(site) != Some(&why) {
-                    tracing::error!(%site, why, "the figures of a site cannot be read");
-                }
-                self.unreadable.insert(site.clone(), why);
-                Ok(None)
-            }
-            read => read.map(Some),
-        }
     }
 
     async fn look_after_files(&mut self) {

@@ -186,10 +186,10 @@ fn the_store_is_asked_once_for_all_who_read_at_once() {
         assert_eq!(reader.answer().unwrap().status, 200);
     }
     app.pass(Duration::from_secs(11));
-    let (before, hours) = (proxy.asked("HSCAN"), proxy.asked(":hour:"));
+    let (before, connections) = (proxy.asked("HSCAN"), proxy.asked("SETINFO"));
     proxy.set_holds(true);
     readers.iter_mut().for_each(page);
-    until("the past is asked for", || proxy.asked(":hour:") > hours);
+    until("the past is asked for", || proxy.asked("SETINFO") > connections);
     // While the first is being answered the others ask.
     assert_eq!(get(app.admin(), "/livez").status, 200);
     proxy.set_holds(false);

@@ -1,6 +1,7 @@
 //! G12: a site whose data is spoiled waits alone; all others go on into the store.
 
 use crate::support::harness::{Beacon, Setup, view};
+use crate::support::http::get;
 use crate::support::servers::{RedisServer, Reply};
 use crate::support::service::Service;
 use crate::support::wait::until;
@@ -143,6 +144,42 @@ fn metrics_tell_of_what_waits_for_a_held_site() {
     until("all of it is stored", || stored(&redis, "tin") == "6");
     until("nothing waits", || waiting(&service) == [0.0, 0.0]);
     until("a flush is told of", || metric(&service, "last_flush_timestamp_seconds") > flushed);
+}
+
+#[test]
+fn a_spoiled_day_of_the_past_is_said_once_and_holds_nothing() {
+    let redis = RedisServer::start();
+    let service = Service::start(Setup::default().store(&redis.url()));
+    service.read(4);
+    service.until_applied();
+    let days = redis.client().ask(&[b"KEYS", b"footfall:{lamdong}:day:????-??-??"]);
+    let Reply::Array(mut days) = days else { panic!("{days:?}") };
+    let today = days.remove(0).text();
+    let today: jiff::civil::Date = today.rsplit(':').next().unwrap().parse().unwrap();
+    let yesterday = format!("SITE:day:{}", today.yesterday().unwrap());
+    ask(&redis, "lamdong", &["HSET", &yesterday, "views", "spoiled"]);
+    let look = || _ = get(service.admin(), "/");
+    let says = "[-]site lamdong: hours, days and most-read pages cannot be shown: the store refuses: footfall:{lamdong}:day:";
+    until("it is named", || {
+        look();
+        service.readiness().1.contains(says)
+    });
+    for _ in 0..3 {
+        service.read(1);
+        service.until_applied();
+        look();
+        service.counters("lamdong");
+    }
+    let text = service.readiness().1;
+    assert!(text.contains(says) && !text.contains("are kept"), "{text}");
+    assert_eq!(service.log().matches("cannot be read").count(), 1, "{}", service.log());
+    assert_eq!(service.counters_now("lamdong")["stale"], false);
+    assert_eq!((service.metric("footfall_flush_held"), redis.views()), (0.0, 7));
+    ask(&redis, "lamdong", &["DEL", &yesterday]);
+    until("it is named no more", || {
+        look();
+        !service.readiness().1.contains("[-]site")
+    });
 }
 
 #[test]

@@ -142,6 +142,8 @@ async fn after_a_refill_the_past_is_read_anew() {
     writer.turn().await;
     let (done, _answered) = oneshot::channel();
     writer.answer(vec![ReadRequest { site: SiteId(0), wanted: Wanted::Recent, done, place: None }]).await;
+    let walk = writer.walks.next().await;
+    writer.end_walk(walk).await;
     let is_known = || totals.shared.tally().recent(SiteId(0), now).is_some();
     assert!(is_known());
     model.vanish();
