@@ -32,6 +32,10 @@ use crate::totals::{Answer, OpenError, Order, Totals};
 /// Sessions that expire before other tasks get their turn.
 const SWEEP_STEP: usize = 1_000;
 
+/// About how many files are open beside the public listener's connections: those of operators, of `data_dir` and of
+/// the store.
+const OTHER_FILES: usize = 200;
+
 /// Why the service did not start, or did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -82,8 +86,14 @@ impl App {
     /// As [`App::build`], on listeners (public, admin) that may be bound already.
     async fn build_on(config: Config, clock: Clock, bound: [Option<Listener>; 2]) -> Result<App, StartError> {
         let bind = |bound: Option<Listener>, addr, key| {
+            let is_handed_over = bound.is_some();
             let listener = bound.map_or_else(|| serve::bind(addr, config.serve.write_timeout), Ok);
             let listener = listener.and_then(|listener| listener.local_addr().map(|at| (listener, at)));
+            if let Ok((_, at)) = &listener
+                && is_handed_over
+            {
+                tracing::info!("{key} = {addr} is not used: the service manager hands over a socket at {at}");
+            }
             listener.map_err(|error| StartError::Listen(addr, error, key))
         };
         let [public, admin] = bound;
@@ -298,6 +308,13 @@ pub async fn run(config: Config, file: Option<PathBuf>, signals: Signals) -> Res
         app.admin_addr(),
         app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
     );
+    let connections = app.config.serve.max_connections;
+    if let Some(files) = supervisor::most_open_files().filter(|files| *files < connections + OTHER_FILES) {
+        tracing::warn!(
+            "http.max_connections is {connections}, and this process may open {files} files (ulimit -n, \
+             LimitNOFILE): further connections are refused before that bound is reached"
+        );
+    }
     let status = format!("serving pages on http://{}", app.public_addr());
     supervisor::tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let reloads = reload::on_each(hangups, app.parts.clone(), app.config.clone(), file);

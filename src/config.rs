@@ -4,6 +4,7 @@
 //! is written once. Sources are parameters: a test hands in a text and a list. Every key is read before
 //! anything is refused, so an operator sees all [`Faults`] at once.
 
+mod conflicts;
 mod faults;
 mod settings;
 mod values;
@@ -13,15 +14,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use url::Url;
 
 pub use faults::{Fault, Faults};
 
 use crate::calendar::{Calendar, WEEKDAYS};
-use crate::ingest::{ClientHeader, Proxies};
+use crate::ingest::Proxies;
 use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, Sites};
-use crate::totals::{JournalConfig, OutboxConfig, REMEMBER_MS, StoreConfig, StoreUrl, Sync};
+use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
 use settings::{Settings, Value};
@@ -93,7 +93,8 @@ impl Config {
     }
 
     /// Reads the configuration of this process: the named file, else the one that `FOOTFALL_CONFIG`
-    /// names, else the first that is found, with the files of `sites.d` beside it; and its environment.
+    /// names, else the first that is found, with the files of `sites.d` beside it (or where it would be); and its
+    /// environment.
     pub fn of_process(named: Option<&Path>) -> Result<Config, Faults> {
         // What is not Unicode is shown as such and refused by the key's own reader.
         let env = std::env::vars_os()
@@ -152,7 +153,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Name and text of the configuration file, if there is one.
+/// Name and text of the configuration file, if there is one; no text where only `sites.d` is there.
 fn find(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
     let candidates = match named {
         Some(path) => vec![path],
@@ -165,10 +166,12 @@ fn find(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
             Err(fault) => return Err(unreadable(path, &fault, "name a file that the service may read")),
         }
     }
-    Ok(None)
+    // Without it there may be sites in files of their own.
+    let beside = FILES.iter().find(|file| Path::new(file).with_file_name(SITES_FOLDER).is_dir());
+    Ok(beside.filter(|_| named.is_none()).map(|file| ((*file).to_owned(), String::new())))
 }
 
-/// The files that add sites, in order of their names; and those that look as if they did, such as an editor's
+/// The files that add sites, in order of their names; and those that somebody may take for such, as an editor's
 /// copies.
 fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults> {
     let folder = main.with_file_name(SITES_FOLDER);
@@ -182,7 +185,11 @@ fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults> {
         }
     };
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    paths.retain(|path| name(path).to_ascii_lowercase().contains(".toml"));
+    // Hidden files that are no editor's copies are those of whatever made the directory.
+    let is_other = |name: &str| {
+        name.starts_with("README") || name.starts_with('.') && !name.to_ascii_lowercase().contains(".toml")
+    };
+    paths.retain(|path| !is_other(&name(path)));
     paths.sort();
     Ok(paths.into_iter().partition(|path| name(path).ends_with(".toml") && !name(path).starts_with('.')))
 }
@@ -293,8 +300,8 @@ impl ConfigReader {
 
     fn sessions(&mut self) -> sessions::Config {
         sessions::Config {
-            online_window: self.duration("sessions.online_window", "10s", "1h"),
-            visit_timeout: self.duration("sessions.visit_timeout", "10s", "3h"),
+            online_window: self.text("sessions.online_window", |text| values::seconds(text, "10s", "1h")),
+            visit_timeout: self.text("sessions.visit_timeout", |text| values::seconds(text, "10s", "3h")),
             max_sessions: self.number("sessions.max_sessions", 1000, 100_000_000),
             max_pages: 0,
         }
@@ -419,20 +426,10 @@ impl ConfigReader {
 
     fn warnings(&self, config: &Config) -> Vec<String> {
         let Config { serve, totals, sites, .. } = config;
-        let (proxies, changed) = (&serve.lists.proxies, |key| self.settings.is_changed(key));
+        let changed = |key: &str| self.settings.is_changed(key);
         let embedded = totals.store.url == StoreUrl::Embedded;
         let in_memory = totals.journal.sync == Sync::Memory;
-        let trusts_everyone = proxies.trusted.iter().any(|network: &IpNet| network.prefix_len() == 0);
         let suspicious = [
-            (
-                trusts_everyone && !serve.listen.ip().is_loopback(),
-                "trusted_proxies holds every address, while listen is no loopback address: any client can name \
-                 any address as its own; name the networks of your proxies",
-            ),
-            (
-                proxies.header == ClientHeader::None && changed("trusted_proxies"),
-                "trusted_proxies has no effect while client_header is \"none\"",
-            ),
             (
                 in_memory,
                 "journal.sync = \"memory\": an end of the process loses the views since the last flush, though \
@@ -455,7 +452,12 @@ impl ConfigReader {
                 "store.timeout has no effect while store.url is \"embedded\": that takes as long as the disk does",
             ),
         ];
-        let found = suspicious.into_iter().chain(contradictions(config)).filter(|(is_so, _)| *is_so);
+        let parts = conflicts::Parts { serve, sessions: &config.sessions, totals };
+        let found = suspicious
+            .into_iter()
+            .chain(conflicts::of_addresses(serve, changed))
+            .chain(conflicts::contradictions(&parts, config.stop_timeout))
+            .filter(|(is_so, _)| *is_so);
         let found = found.map(|(_, warning)| warning.to_owned());
         let foreign = self.settings.foreign.join(", ");
         let foreign = (!foreign.is_empty()).then(|| {
@@ -464,7 +466,13 @@ impl ConfigReader {
                  in Kubernetes leaves it out)"
             )
         });
-        found.chain(foreign).chain(self.site_warnings(sites, &serve.lists.languages)).collect()
+        let empty = self.settings.empty.iter().map(|name| format!("{name} has no [[site]]: it adds nothing"));
+        found
+            .chain(foreign)
+            .chain(empty)
+            .chain(conflicts::without_parts(&parts, sites.iter().len()))
+            .chain(self.site_warnings(sites, &serve.lists.languages))
+            .collect()
     }
 
     fn site_warnings(&self, sites: &Sites, languages: &serve::Languages) -> Vec<String> {
@@ -547,45 +555,6 @@ impl ConfigReader {
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         self.text(key, |text| values::choice(text, choices))
     }
-}
-
-/// Bounds of which one makes another one useless: whether that is so, and how.
-fn contradictions(config: &Config) -> [(bool, &'static str); 6] {
-    let Config { serve, sessions, totals, stop_timeout, .. } = config;
-    // Each session begins with an id, which is remembered for so long.
-    let share = (REMEMBER_MS as f64 / sessions.visit_timeout.as_millis() as f64).min(1.0);
-    let ids_of_sessions = sessions.max_sessions as f64 * share;
-    [
-        (
-            serve.live.max_readers >= serve.max_connections,
-            "live.max_readers is not below http.max_connections: readers of live counters can take every \
-             connection, and beacons find none",
-        ),
-        (
-            totals.outbox.max_bytes < totals.journal.max_bytes && totals.journal.sync != Sync::Memory,
-            "outbox.max_bytes is below journal.max_bytes: a start brings what the journal holds into the \
-             outbox, which may have no room for it",
-        ),
-        (
-            totals.outbox.retention < totals.store.flush_interval,
-            "outbox.retention is shorter than store.flush_interval: applied batches are gone before the next \
-             flush, and a store that went back is not brought up to date",
-        ),
-        (
-            (totals.max_ids as f64) < ids_of_sessions,
-            "totals.max_ids is too small for sessions.max_sessions: that many sessions begin with more views \
-             than are remembered, and one that is sent twice counts twice",
-        ),
-        (
-            totals.store.timeout >= *stop_timeout && totals.store.url != StoreUrl::Embedded,
-            "stop_timeout is not longer than store.timeout: a stop is over before the store has failed to \
-             answer, and brings nothing to it",
-        ),
-        (
-            serve.body_timeout > *stop_timeout,
-            "stop_timeout is shorter than http.body_timeout: a stop cuts off requests that may still come",
-        ),
-    ]
 }
 
 /// Drops repeats and keeps the order.

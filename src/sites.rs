@@ -114,9 +114,10 @@ impl Token {
     /// The fewest characters that cannot be guessed.
     pub const SHORTEST: usize = 16;
 
-    /// Takes a secret of visible ASCII characters.
+    /// Takes a secret of characters that stand for themselves in a URL.
     pub fn new(secret: &str) -> Option<Self> {
-        let legal = secret.len() >= Self::SHORTEST && secret.bytes().all(|b| b.is_ascii_graphic());
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let legal = secret.len() >= Self::SHORTEST && secret.bytes().all(is_plain);
         legal.then(|| Token(secret.into()))
     }
 

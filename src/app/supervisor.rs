@@ -26,6 +26,13 @@ pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
     Ok([take(0)?, take(1)?])
 }
 
+/// How many files this process may open, where the system says so.
+pub fn most_open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Tells that the configuration is read again.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

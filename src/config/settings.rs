@@ -70,6 +70,8 @@ pub(super) struct Settings {
     pub sites: usize,
     /// Variables that an orchestrator made.
     pub foreign: Vec<String>,
+    /// Files that were to add sites, and add none.
+    pub empty: Vec<String>,
 }
 
 impl Settings {
@@ -87,13 +89,20 @@ impl Settings {
             })
             .collect();
         debug_assert!(faults.is_empty(), "{faults:?}");
-        let mut settings = Settings { entries: BTreeMap::new(), defaults, sites: 0, foreign: Vec::new() };
+        let mut settings =
+            Settings { entries: BTreeMap::new(), defaults, sites: 0, foreign: Vec::new(), empty: Vec::new() };
         for (number, (name, text)) in files.into_iter().enumerate() {
             let before = settings.site_indices().len();
-            for (key, line, value) in leaves((name, text), &mut faults) {
+            let leaves = leaves((name, text), &mut faults);
+            if number > 0 && leaves.is_empty() {
+                settings.empty.push(name.to_owned());
+            }
+            for (key, line, value) in leaves {
                 let place = format!("{name} line {line}");
                 // All of its keys may be commented out.
-                if number == 0 && value == Err(EMPTY.to_owned()) && settings.is_section(&key) {
+                let is_section = settings.is_section(&key)
+                    || language(&format!("{key}.")).is_some_and(|(_, name)| name.is_empty());
+                if number == 0 && value == Err(EMPTY.to_owned()) && is_section {
                     continue;
                 }
                 match if number == 0 { Some(key.clone()) } else { further_site(&key, before) } {
@@ -102,8 +111,9 @@ impl Settings {
                 }
             }
         }
-        let ours =
-            |(name, _): &(String, String)| name.starts_with(PREFIX) && !NOT_KEYS.contains(&name.as_str());
+        let is_ours =
+            |name: &str| name.get(..PREFIX.len()).is_some_and(|own| own.eq_ignore_ascii_case(PREFIX));
+        let ours = |(name, _): &(String, String)| is_ours(name) && !NOT_KEYS.contains(&name.as_str());
         let env: BTreeMap<String, String> = env.filter(ours).collect();
         for (name, text) in &env {
             match is_made_for_a_service(name, text, &env) {

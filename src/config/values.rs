@@ -48,6 +48,13 @@ pub(super) fn duration(text: &str, least: &str, most: &str) -> Read<Duration> {
     between(text, least, most, read)
 }
 
+/// A duration of whole seconds, where parts of them would be dropped.
+pub(super) fn seconds(text: &str, least: &str, most: &str) -> Read<Duration> {
+    let whole = |duration: &Duration| duration.subsec_nanos() == 0;
+    let read = duration(text, least, most)?;
+    or_complaint(Some(read).filter(whole), "not whole seconds", r#"write it like "10s" or "30m""#)
+}
+
 /// A size with a unit, from `least` to `most` (written the same way), in bytes.
 pub(super) fn size(text: &str, least: &str, most: &str) -> Read<u64> {
     let read = |text: &str| {
@@ -127,7 +134,8 @@ pub(super) fn token(text: &str) -> Read<Option<Token>> {
         return Ok(None);
     }
     let remedy = "choose a long random text, such as `openssl rand -hex 16` prints";
-    or_complaint(Token::new(text), "not 16 or more visible characters of ASCII", remedy).map(Some)
+    or_complaint(Token::new(text), "not 16 or more letters, digits, \"-\", \".\", \"_\" and \"~\"", remedy)
+        .map(Some)
 }
 
 /// The name of a directory.
@@ -258,8 +266,12 @@ pub(super) fn locale(text: &str) -> Read<String> {
 
 /// A name of a URL's query.
 pub(super) fn query_name(text: &str) -> Read<String> {
-    let good = !text.is_empty() && !text.contains(['&', '=', '#', '?', ' ']);
-    text_if(text, good, format!("{text:?} is not a query's name"), r#"write the bare name, like "id""#)
+    let is_escape = |two: &str| two.len() == 2 && two.bytes().all(|b| b.is_ascii_hexdigit());
+    // A name is compared with what the query's own means.
+    let is_escaped = text.split('%').skip(1).any(|rest| rest.get(..2).is_some_and(is_escape));
+    let good = !text.is_empty() && !text.contains(['&', '=', '#', '?', ' ', '+']) && !is_escaped;
+    let remedy = r#"write the bare name, without %XX and "+", like "id""#;
+    text_if(text, good, format!("{text:?} is not a query's name"), remedy)
 }
 
 #[cfg(test)]

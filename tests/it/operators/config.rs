@@ -243,6 +243,11 @@ fn each_fault_of_a_section_names_the_section() {
             "sessions.max_sessions = 999",
             "sessions.max_sessions = 999: out of range; choose a value from 1000",
         ),
+        (
+            "sessions.online_window = \"10999ms\"",
+            "sessions.online_window = \"10999ms\": not whole seconds; write it like",
+        ),
+        ("sessions.visit_timeout = \"1h 500ms\"", "sessions.visit_timeout = \"1h 500ms\": not whole seconds"),
         ("log.level = \"loud\"", "log.level = \"loud\": not one of error, warn, info, debug, trace"),
     ] {
         assert_one(text, fault);
@@ -308,6 +313,10 @@ fn each_fault_of_a_site_names_the_site() {
         ("locale = \"vietnamese\"", "site.0.locale = \"vietnamese\": not a BCP 47 language tag"),
         ("identity = \"cookie\"", "site.0.identity = \"cookie\": not one of address, browser, none"),
         ("page_query = [\"a&b\"]", "site.0.page_query = [\"a&b\"]: \"a&b\" is not a query's name"),
+        ("page_query = [\"a%20b\"]", "site.0.page_query = [\"a%20b\"]: \"a%20b\" is not a query's name"),
+        ("page_query = [\"a+b\"]", "site.0.page_query = [\"a+b\"]: \"a+b\" is not a query's name"),
+        ("newsroom_token = \"0123456789abcdef+\"", "site.0.newsroom_token = \"***\": not 16 or more letters"),
+        ("newsroom_token = \"0123456789abcdef&\"", "site.0.newsroom_token = \"***\": not 16 or more letters"),
         ("page_case = \"lower\"", "site.0.page_case = \"lower\": not one of keep, fold"),
         ("origin_check = \"no\"", "site.0.origin_check = \"no\": not one of lenient, strict"),
         (
@@ -426,6 +435,8 @@ fn each_variable_is_used_refused_or_named() {
         (("FOOTFALL_HTTP__MAX_CONNECTIONS", "0500"), "http.max_connections = \"0500\": not a whole number"),
         (("FOOTFALL_HTTP__MAX_CONNECTIONS", "+500"), "http.max_connections = \"+500\": not a whole number"),
         (("FOOTFALL_listen", "127.0.0.1:1"), "FOOTFALL_listen: not in capitals; write FOOTFALL_LISTEN"),
+        (("footfall_listen", "127.0.0.1:1"), "footfall_listen: not in capitals; write FOOTFALL_LISTEN"),
+        (("Footfall_Config", "x.toml"), "Footfall_Config: not in capitals; write FOOTFALL_CONFIG"),
         // As an orchestrator names its own, but not with its values, or not all of them.
         (("FOOTFALL_LISTEN_PORT", "8080"), "FOOTFALL_LISTEN_PORT: unknown key"),
         (("FOOTFALL_PORT", "8080"), "FOOTFALL_PORT: unknown key"),
@@ -463,7 +474,7 @@ fn a_section_whose_keys_are_commented_out_changes_nothing() {
     assert!(bare.contains("[journal]") && bare.contains("[labels.vi]"), "{bare}");
     assert_eq!(good(&bare).to_toml(), good("").to_toml());
     assert_one("[[site]]\n# key = \"a\"", "site.0: unknown key; give the site a key and hosts");
-    assert_one("[labels.fr]", "labels.fr: unknown key");
+    assert_eq!(good("[labels.fr]\n# title = \"Visites\"").to_toml(), good("").to_toml());
     assert_one("[store.url]", "store.url: not a text in quotes");
 }
 
@@ -494,9 +505,75 @@ fn an_editors_files_among_those_of_sites_are_left_out_and_named() {
         assert!(told.contains(&format!("sites.d{stray} is not read")), "{stray}: {told}");
     }
     assert_eq!(told.lines().count(), 7, "{told}");
+    // Nor is anything else passed over in silence.
+    let others = ["lam.tml", "lam.conf", "lam", "lam.json"];
+    others.iter().for_each(|other| write(&format!("sites.d/{other}"), &site("")));
+    ["x.toml", "y.toml"].iter().for_each(|empty| write(&format!("sites.d/{empty}"), "# [[site]]\n"));
+    write("sites.d/README.md", "sites");
+    write("sites.d/.gitkeep", "");
+    let checked = footfall(&["check-config", "--config", path.to_str().unwrap()], &[]);
+    let told = text(&checked.stdout);
+    for other in others {
+        assert!(told.contains(&format!("sites.d/{other} is not read")), "{other}: {told}");
+    }
+    assert_eq!(told.matches(".toml has no [[site]]: it adds nothing").count(), 2, "{told}");
+    assert_eq!(told.lines().count(), 7 + others.len() + 2, "{told}");
     write("sites.d/b.toml", "not [ TOML");
     let bad = footfall(&["check-config", "--config", path.to_str().unwrap()], &[]);
     assert_eq!(bad.status.code(), Some(64), "one of their own is refused");
+}
+
+#[test]
+fn sites_in_files_of_their_own_need_no_main_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("config/sites.d")).unwrap();
+    std::fs::write(folder.path().join("config/sites.d/a.toml"), site("time_zone = \"UTC\"")).unwrap();
+    let found = Command::new(env!("CARGO_BIN_EXE_footfall"))
+        .arg("print-config")
+        .current_dir(folder.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    let printed = text(&found.stdout);
+    assert!(printed.contains("key = \"a\" # config/sites.d/a.toml line 2"), "{printed}");
+    assert!(!printed.contains("\"demo\""), "{printed}");
+}
+
+#[test]
+fn a_filter_of_the_log_that_means_nothing_is_refused_and_none_silences_what_it_does_not_name() {
+    for variable in ["FOOTFALL_LOG", "RUST_LOG"] {
+        for wrong in [
+            "warning",
+            "debugg",
+            "info,footfal::totals=debug",
+            "footfall::totls=debug",
+            "footfallx=info",
+            "footfall=loud",
+            "info,other",
+        ] {
+            for command in ["check-config", "serve", "verify"] {
+                let said = footfall(&[command], &[(variable, wrong)]);
+                assert_eq!(said.status.code(), Some(64), "{command} with {variable}={wrong}");
+                assert!(text(&said.stderr).contains(variable), "{}", text(&said.stderr));
+            }
+        }
+    }
+    let lib = include_str!("../../../src/lib.rs");
+    let parts = ["app", "clock", "commands", "config", "ingest", "metrics", "serve", "sessions", "totals"];
+    for part in parts {
+        assert!(lib.contains(&format!("pub mod {part};")), "{part}");
+        let filter = format!("Info, footfall::{part}=debug,");
+        assert_eq!(
+            footfall(&["check-config"], &[("FOOTFALL_LOG", &filter)]).status.code(),
+            Some(0),
+            "{filter}"
+        );
+    }
+    for filter in ["footfall", "off", "info,hyper=warn"] {
+        assert_eq!(footfall(&["check-config"], &[("RUST_LOG", filter)]).status.code(), Some(0), "{filter}");
+    }
+    let log = log_of("exec \"$FOOTFALL\"", &[("FOOTFALL_LOG", "footfall::totals=debug")]);
+    assert!(log.contains("\"ERROR\"") && log.contains("\"WARN\""), "{log}");
 }
 
 #[test]
@@ -511,6 +588,15 @@ fn contradictions_are_warned_about() {
             "client_header = \"none\"\ntrusted_proxies = [\"10.0.0.0/8\"]".to_owned(),
             "trusted_proxies has no effect",
         ),
+        (
+            "client_header = \"x-real-ip\"\ntrusted_proxies = []".to_owned(),
+            "client_header has no effect while trusted_proxies is empty",
+        ),
+        ("trusted_proxies = [\"::/0\"]".to_owned(), "trusted_proxies has a network of IPv6 around"),
+        ("trusted_proxies = [\"::ffff:0:0/90\"]".to_owned(), "trusted_proxies has a network of IPv6 around"),
+        ("public_url = \"https://x.vn/demo\"".to_owned(), "the path of public_url begins like a path"),
+        ("public_url = \"https://x.vn/widget/\"".to_owned(), "the path of public_url begins like a path"),
+        ("live.max_readers = 1".to_owned(), "live.max_readers is below two for each site"),
         ("journal.sync = \"memory\"".to_owned(), "journal.sync = \"memory\": "),
         ("store.tls_ca_file = \"/ca.pem\"".to_owned(), "store.tls_ca_file has no effect"),
         ("store.timeout = \"3s\"".to_owned(), "store.timeout has no effect"),
@@ -536,6 +622,26 @@ fn contradictions_are_warned_about() {
         let warnings = good(&text).warnings;
         assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
         assert!(warnings[0].starts_with(warning), "{text}: {warnings:?}");
+    }
+    for quiet in [
+        "trusted_proxies = []",
+        "trusted_proxies = [\"::/0\", \"0.0.0.0/0\"]",
+        "trusted_proxies = [\"::ffff:0:0/96\", \"2001:db8::/32\"]",
+        "public_url = \"https://x.vn/api\"",
+        "public_url = \"https://x.vn/stats\"\npage = { script = \"stats\", beacon = \"stats\" }",
+    ] {
+        assert_eq!(good(quiet).warnings, [""; 0], "{quiet}");
+    }
+    let sites = |number: usize| {
+        let site = |at| format!("[[site]]\nkey = \"s{at}\"\nhosts = [\"s{at}.example\"]\n{zone}");
+        (0..number).map(site).collect::<String>()
+    };
+    let small = "sessions.max_sessions = 1000\ntotals.max_ids = 1000\nlive.max_readers = 1000\n";
+    assert_eq!(good(&(small.to_owned() + &sites(500))).warnings, [""; 0]);
+    let warnings = good(&(small.to_owned() + &sites(501))).warnings;
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    for bound in ["sessions.max_sessions", "totals.max_ids", "live.max_readers"] {
+        assert!(warnings.iter().any(|warning| warning.starts_with(bound)), "{bound}: {warnings:?}");
     }
 }
 

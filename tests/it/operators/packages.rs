@@ -75,6 +75,29 @@ fn systemd_is_told_of_start_and_stop_and_that_the_loop_turns() {
     manager.until("STOPPING=1");
 }
 
+#[test]
+fn a_start_says_which_socket_it_was_handed_and_which_bound_the_system_does_not_allow() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut service = Service::prepare(Setup::default().set("http.max_connections", "10")).handed(listener);
+    service.begin();
+    let log = service.log();
+    assert!(
+        log.contains(&format!("is not used: the service manager hands over a socket at {address}")),
+        "{log}"
+    );
+    assert!(
+        log.contains("listen = ") && !log.contains("admin_listen = ") && !log.contains("ulimit -n"),
+        "{log}"
+    );
+    let mut service = Service::prepare(Setup::default().set("http.max_connections", "9000"));
+    service = service.after("ulimit -n 900");
+    service.begin();
+    let log = service.log();
+    assert!(log.contains("http.max_connections is 9000, and this process may open 900 files"), "{log}");
+    assert!(!log.contains("is not used"), "{log}");
+}
+
 /// The nginx of `config/nginx`, on a port of its own, before a service.
 struct Nginx {
     child: Child,

@@ -1,0 +1,108 @@
+//! Settings that do not fit one another.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::ingest::ClientHeader;
+use crate::totals::{self, REMEMBER_MS, StoreUrl, Sync};
+use crate::{serve, sessions};
+
+/// The settings of each part.
+pub(super) struct Parts<'a> {
+    pub serve: &'a serve::Config,
+    pub sessions: &'a sessions::Config,
+    pub totals: &'a totals::Config,
+}
+
+/// Networks and paths that a request does not come from or to as they say: whether that is so, and how.
+pub(super) fn of_addresses(
+    serve: &serve::Config,
+    changed: impl Fn(&str) -> bool,
+) -> [(bool, &'static str); 5] {
+    let proxies = &serve.lists.proxies;
+    // Addresses of IPv4 are looked for as such, in whatever form they come.
+    let ipv4_in_ipv6 =
+        |network: &IpNet| network.contains(&IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()));
+    let all_ipv4 = IpNet::from(Ipv4Net::default());
+    let trusts_everyone = proxies.trusted.iter().any(|network: &IpNet| network.prefix_len() == 0);
+    [
+        (
+            trusts_everyone && !serve.listen.ip().is_loopback(),
+            "trusted_proxies holds every address, while listen is no loopback address: any client can name \
+             any address as its own; name the networks of your proxies",
+        ),
+        (
+            proxies.header == ClientHeader::None && changed("trusted_proxies"),
+            "trusted_proxies has no effect while client_header is \"none\"",
+        ),
+        (
+            proxies.trusted.is_empty() && proxies.header != ClientHeader::None && changed("client_header"),
+            "client_header has no effect while trusted_proxies is empty",
+        ),
+        (
+            proxies.trusted.iter().any(ipv4_in_ipv6) && !proxies.trusted.contains(&all_ipv4),
+            "trusted_proxies has a network of IPv6 around that of all IPv4 addresses (::ffff:0:0/96): it holds \
+             addresses of IPv6 alone; name networks of IPv4 too, if they were meant",
+        ),
+        (
+            serve::is_hidden_below(&serve.mount, &serve.names),
+            "the path of public_url begins like a path of the service's own: what comes with it is taken for \
+             that; have the proxy take it off, or choose another",
+        ),
+    ]
+}
+
+/// Bounds of which one makes another one useless: whether that is so, and how.
+pub(super) fn contradictions(parts: &Parts<'_>, stop_timeout: Duration) -> [(bool, &'static str); 6] {
+    let Parts { serve, sessions, totals } = parts;
+    // Each session begins with an id, which is remembered for so long.
+    let share = (REMEMBER_MS as f64 / sessions.visit_timeout.as_millis() as f64).min(1.0);
+    let ids_of_sessions = sessions.max_sessions as f64 * share;
+    [
+        (
+            serve.live.max_readers >= serve.max_connections,
+            "live.max_readers is not below http.max_connections: readers of live counters can take every \
+             connection, and beacons find none",
+        ),
+        (
+            totals.outbox.max_bytes < totals.journal.max_bytes && totals.journal.sync != Sync::Memory,
+            "outbox.max_bytes is below journal.max_bytes: a start brings what the journal holds into the \
+             outbox, which may have no room for it",
+        ),
+        (
+            totals.outbox.retention < totals.store.flush_interval,
+            "outbox.retention is shorter than store.flush_interval: applied batches are gone before the next \
+             flush, and a store that went back is not brought up to date",
+        ),
+        (
+            (totals.max_ids as f64) < ids_of_sessions,
+            "totals.max_ids is too small for sessions.max_sessions: that many sessions begin with more views \
+             than are remembered, and one that is sent twice counts twice",
+        ),
+        (
+            totals.store.timeout >= stop_timeout && totals.store.url != StoreUrl::Embedded,
+            "stop_timeout is not longer than store.timeout: a stop is over before the store has failed to \
+             answer, and brings nothing to it",
+        ),
+        (
+            serve.body_timeout > stop_timeout,
+            "stop_timeout is shorter than http.body_timeout: a stop cuts off requests that may still come",
+        ),
+    ]
+}
+
+/// Bounds that sites share, and of which no part is left for each.
+pub(super) fn without_parts(parts: &Parts<'_>, sites: usize) -> impl Iterator<Item = String> + use<> {
+    let Parts { serve, sessions, totals } = parts;
+    let shared = [
+        ("sessions.max_sessions", sessions.max_sessions),
+        ("totals.max_ids", totals.max_ids),
+        ("live.max_readers", serve.live.max_readers),
+    ];
+    let without = shared.into_iter().filter(move |(_, bound)| *bound > 0 && bound / 2 < sites);
+    without.map(|(key, _)| {
+        format!("{key} is below two for each site: no part of it is kept for a site, and one can take all")
+    })
+}
