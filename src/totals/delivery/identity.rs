@@ -274,7 +274,7 @@ mod tests {
             for _ in 0..2 {
                 faults.fail_after(1);
                 assert!(change(&mut identity, &dir).is_err());
-                assert!(identity == before);
+                assert!(identity == Identity { is_unsaved: true, ..before.clone() });
             }
             change(&mut identity, &dir).unwrap();
             assert!(identity != before);
