@@ -297,7 +297,7 @@ mod tests {
             for _ in 0..2 {
                 faults.fail_after(1);
                 assert!(change(&mut identity, &dir).is_err());
-                assert!(std::mem::take(&mut identity.is_unsaved) && identity == before);
+                assert!(identity == Identity { is_unsaved: true, ..before.clone() });
             }
             change(&mut identity, &dir).unwrap();
             assert!(identity != before);

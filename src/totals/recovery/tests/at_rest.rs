@@ -69,7 +69,8 @@ async fn a_hundred_sites_of_three_years_ask_little_of_redis() {
         }
     }
     totals.take(beacon(1, 0, 1, None, clock.now())).unwrap().await.unwrap();
-    writer.freeze().await;
+    // Days have turned, too.
+    writer.turn().await;
     writer.send_all().await;
     assert!(writer.delivery.last_parts.len() > 72 * usize::from(MANY));
     let start = asked(&mut client);
