@@ -75,7 +75,8 @@ fn filter(log: Log) -> Result<Targets, Failure> {
         Failure::Refused(format!("{name} = {text:?}: {fault}; write it like info,footfall::totals=debug"))
     };
     let directives: Vec<&str> = text.split(',').map(str::trim).filter(|one| !one.is_empty()).collect();
-    for directive in &directives {
+    // The other variable may have been set for other programs.
+    for directive in directives.iter().filter(|_| name == "FOOTFALL_LOG") {
         let target = directive.split(['=', '[']).next().unwrap_or_default();
         let mut path = target.split("::");
         let is_known = match path.next() {
