@@ -470,7 +470,7 @@ impl World {
                 Act::Views(_) => instance.totals.is_some() && !instance.dead,
                 Act::Pass { minutes } => *minutes < 60,
                 Act::Turn | Act::AskPage { .. } | Act::Freeze | Act::Checkpoint | Act::Chaos(Chaos::Kill) => {
-                    instance.process.is_some()
+                    instance.process.is_some() && !instance.dead
                 }
                 Act::Chaos(chaos) => {
                     use Chaos::*;
