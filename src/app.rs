@@ -30,7 +30,7 @@ use crate::sites::{Hours, Registry};
 use crate::totals::{Answer, OpenError, Order, Totals};
 
 /// Sessions that expire before other tasks get their turn.
-const SWEEP_STEP: usize = 1_000;
+const SWEEP_STEP: usize = 500;
 
 /// About how many files are open beside the public listener's connections: those of operators, of `data_dir` and of
 /// the store.
