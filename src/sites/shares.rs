@@ -31,11 +31,16 @@ impl Shares {
         self.beyond = self.held.iter().map(|held| held.saturating_sub(part)).sum();
     }
 
-    /// One more of a site, if there is room for it.
-    pub fn take(&mut self, site: usize) -> bool {
+    /// Whether there is room for one more of a site.
+    pub fn has_room(&self, site: usize) -> bool {
         let part = self.part();
         let is_within = self.held.get(site).is_none_or(|held| *held < part);
-        let has_room = self.all < self.max && (is_within || self.beyond < self.max - part * self.sites);
+        self.all < self.max && (is_within || self.beyond < self.max - part * self.sites)
+    }
+
+    /// One more of a site, if there is room for it.
+    pub fn take(&mut self, site: usize) -> bool {
+        let has_room = self.has_room(site);
         if has_room {
             self.add(site);
         }
@@ -44,13 +49,26 @@ impl Shares {
 
     /// One more of a site, whatever the room.
     pub fn add(&mut self, site: usize) {
+        self.add_many(site, 1);
+    }
+
+    /// So many more of a site, whatever the room.
+    pub fn add_many(&mut self, site: usize, number: usize) {
         self.held.resize(self.held.len().max(site + 1), 0);
         let part = self.part();
         if let Some(held) = self.held.get_mut(site) {
-            self.beyond += usize::from(*held >= part);
-            *held += 1;
-            self.all += 1;
+            let before = held.saturating_sub(part);
+            *held += number;
+            self.beyond += held.saturating_sub(part) - before;
+            self.all += number;
         }
+    }
+
+    /// Of all that is held only a part is, in the same proportion of each site.
+    pub fn shrink(&mut self, to: usize) {
+        let all = self.all.max(1) as u128;
+        let left = |held: &usize| (*held as u128 * to.min(self.all) as u128 / all) as usize;
+        self.hold(self.held.iter().map(left).collect());
     }
 
     /// One fewer of a site.
@@ -80,6 +98,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn many_count_as_one_by_one_and_shrink_in_proportion() {
+        let (mut one, mut many) = (Shares::new(100), Shares::new(100));
+        for (site, number) in [(0, 30), (1, 5), (0, 35)] {
+            many.add_many(site, number);
+            (0..number).for_each(|_| one.add(site));
+        }
+        assert_eq!(format!("{one:?}"), format!("{many:?}"));
+        many.shrink(14);
+        assert_eq!(many.held, [13, 1]);
+        many.shrink(50);
+        assert_eq!(many.all(), 14, "nothing comes back");
+        many.shrink(0);
+        assert_eq!(many.all(), 0);
+    }
 
     proptest! {
         /// However sites come, take and give back: nobody takes the part of another, and one alone gets all.

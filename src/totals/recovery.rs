@@ -86,6 +86,7 @@ pub fn read_back(
     let salts = Salts::open(&dir, identity.id_key, clock.clone(), lost)?;
     losses.save()?;
     let journal = Journal::open(log, config.journal.clone(), clock.clone(), metrics.clone())?;
+    journal.share_among(sites.load().iter().len());
     let journal = (config.journal.sync != Sync::Memory).then_some(journal);
     let intake = Intake {
         journal,

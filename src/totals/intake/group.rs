@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::ingest::Reason;
+use crate::sites::SiteId;
 use crate::totals::disk::frame::FRAME_HEADER;
 use crate::totals::tally::CountedView;
 
@@ -16,24 +17,27 @@ const MOST_MEMORY: usize = 1 << 20;
 pub struct Group {
     /// Room for the frame's header, and the records.
     pub records: Vec<u8>,
+    /// Bytes of the records by site, one after the other.
+    pub bytes: Vec<(SiteId, usize)>,
     pub views: Vec<CountedView>,
     pub done: Arc<Done>,
 }
 
 impl Default for Group {
     fn default() -> Self {
-        Group { records: vec![0; FRAME_HEADER], views: Vec::new(), done: Arc::default() }
+        Group { records: vec![0; FRAME_HEADER], bytes: Vec::new(), views: Vec::new(), done: Arc::default() }
     }
 }
 
 impl Group {
     /// Makes it a new group. Its memory is used again, except what a burst took.
     pub fn renew(&mut self) {
-        let Group { mut records, mut views, .. } = std::mem::take(self);
+        let Group { mut records, mut bytes, mut views, .. } = std::mem::take(self);
         if records.capacity() < MOST_MEMORY {
             records.truncate(FRAME_HEADER);
+            bytes.clear();
             views.clear();
-            (self.records, self.views) = (records, views);
+            (self.records, self.bytes, self.views) = (records, bytes, views);
         }
     }
 }

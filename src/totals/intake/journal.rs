@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Moment};
 use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
+use crate::sites::{Shares, SiteId};
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::File;
 use crate::totals::disk::frame::Position;
@@ -87,6 +88,8 @@ pub struct Journal {
     unsynced_ms: AtomicU64,
     /// Bytes of all segments.
     bytes: AtomicU64,
+    /// Bytes of its records by site: which segments they are in is not known.
+    shares: Mutex<Shares>,
     metrics: Arc<Metrics>,
 }
 
@@ -102,6 +105,7 @@ impl Journal {
         // What was there has been synced on opening, and so has the new segment's head.
         let (synced_sender, synced) = watch::channel(log.end());
         let bytes = AtomicU64::new(log.bytes());
+        let shares = Mutex::new(Shares::new(usize::try_from(config.max_bytes).unwrap_or(usize::MAX)));
         metrics.journal_bytes.set(log.bytes() as i64);
         let journal = Arc::new(Journal {
             config,
@@ -111,6 +115,7 @@ impl Journal {
             synced,
             unsynced_ms: AtomicU64::new(u64::MAX),
             bytes,
+            shares,
             metrics,
         });
         let weak = Arc::downgrade(&journal);
@@ -141,6 +146,22 @@ impl Journal {
     /// Whether nothing more is written until some of it is deleted.
     pub fn is_full(&self) -> bool {
         self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes
+    }
+
+    /// Shares the room among so many sites.
+    pub fn share_among(&self, sites: usize) {
+        self.shares().among(sites);
+    }
+
+    /// Whether a site may write more of it. Until half of it is full each may.
+    pub fn has_room(&self, site: SiteId) -> bool {
+        self.bytes.load(Ordering::Relaxed) < self.config.max_bytes / 2 || self.shares().has_room(site.index())
+    }
+
+    /// So many bytes of sites were written.
+    pub fn note(&self, bytes: &[(SiteId, usize)]) {
+        let mut shares = self.shares();
+        bytes.iter().for_each(|(site, bytes)| shares.add_many(site.index(), *bytes));
     }
 
     /// The bound that is reached, and what views are refused with.
@@ -233,8 +254,13 @@ impl Journal {
             self.bytes.store(state.log.bytes(), Ordering::Relaxed);
             (forgotten, state.log.bytes())
         };
+        self.shares().shrink(usize::try_from(bytes).unwrap_or(usize::MAX));
         self.metrics.journal_bytes.set(bytes as i64);
         forgotten.delete()
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

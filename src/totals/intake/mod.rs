@@ -64,7 +64,8 @@ impl Intake {
     /// Takes a view into the open group; `journal-full` or `overloaded` where the promise of a 204 cannot be
     /// kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
-        if let Some((bound, reason)) = self.reached(view.at).or_else(|| self.is_full(view.site)) {
+        let full = || self.is_full(view.site).or_else(|| self.has_no_share(view.site));
+        if let Some((bound, reason)) = self.reached(view.at).or_else(full) {
             self.metrics.bound(bound);
             return Err(reason);
         }
@@ -115,6 +116,11 @@ impl Intake {
         }
         let full = self.full.sites.lock().unwrap_or_else(PoisonError::into_inner);
         full.contains(&site).then_some((Bound::Outbox, Reason::JournalFull))
+    }
+
+    fn has_no_share(&self, site: SiteId) -> Option<(Bound, Reason)> {
+        let has_room = self.journal.as_ref()?.has_room(site);
+        (!has_room).then_some((Bound::Journal, Reason::JournalFull))
     }
 
     /// To be called once a second on the event loop.
@@ -207,7 +213,13 @@ impl Intake {
             let sighting = sessions.observe(view.visitor, view.site, &view.page, view.at);
             *visit = sighting == Sighting::Visit;
             if let Some(site) = sites.at(view.site) {
+                let before = group.records.len();
                 record::encode(&mut group.records, site.key.as_str(), view, sighting);
+                let bytes = group.records.len() - before;
+                match group.bytes.last_mut().filter(|(of, _)| *of == view.site) {
+                    Some((_, held)) => *held += bytes,
+                    None => group.bytes.push((view.site, bytes)),
+                }
             }
         }
     }
@@ -230,6 +242,7 @@ impl Intake {
             return Ok(None);
         };
         let end = journal.write(&mut group.records, self.clock.now().uptime_ms)?;
+        journal.note(&group.bytes);
         if journal.config.sync == Sync::Always {
             journal.synced_to(end).await;
         }
@@ -267,9 +280,10 @@ impl Intake {
         (open.ended, open.undone)
     }
 
-    /// Shares the room for ids among so many sites.
+    /// Shares the room for ids and in the journal among so many sites.
     pub fn share_among(&self, sites: usize) {
         self.ids().share_among(sites);
+        self.journal.iter().for_each(|journal| journal.share_among(sites));
     }
 
     /// The ids of a generation for the checkpoint. Those of groups that are not yet written are among them.

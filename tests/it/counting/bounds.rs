@@ -140,6 +140,26 @@ fn a_body_that_is_too_large_is_refused_unread() {
 }
 
 #[test]
+fn a_site_that_fills_the_journal_leaves_another_its_part() {
+    let _turn = my_turn();
+    let setup = Setup::default()
+        .set("journal.max_bytes", "16 MiB")
+        .set("journal.max_unsynced", "5m")
+        .set("store.flush_interval", "5m")
+        .set("checkpoint_interval", "1h")
+        .and("[[site]]\nkey = \"tin\"\nhosts = [\"tin.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n");
+    let service = Service::start(setup);
+    assert!(fill(&service, "a", 400, ENDLESS) < ENDLESS, "it never becomes full");
+    assert_eq!(service.send(&view("/a")).outcome(), (503, "journal-full".to_owned()));
+    assert!(service.metric("footfall_bounds_reached_total{bound=\"journal\"}") > 0.0);
+    for reader in 0..100 {
+        service.take(&view("/a").with("site", "tin").by(reader));
+    }
+    assert_eq!(service.readiness().0, 200);
+    assert!(service.metric("footfall_journal_bytes") < f64::from(14 << 20));
+}
+
+#[test]
 fn a_full_journal_refuses_views_keeps_those_it_has_and_does_not_grow() {
     let _turn = my_turn();
     // Neither flush nor checkpoint empties it.
