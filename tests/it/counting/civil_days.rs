@@ -430,8 +430,9 @@ fn twenty_read(app: &TestApp, salts: usize) {
     (0..20).for_each(|reader| app.take(&view("/a").by(reader)));
     let (shown, counters) = (views(app), app.counters());
     assert_eq!(shown["day"], counters["views"]["all"], "{shown} {counters}");
-    let counted = ["visits", "visitors"].map(|figure| counters[figure]["day"].as_u64());
-    assert_eq!((counted, app.online()), ([Some(20); 2], 20), "{counters}");
+    assert_eq!((counters["visits"]["day"].as_u64(), app.online()), (Some(20), 20), "{counters}");
+    // An estimate: of twenty, two may look alike.
+    assert!(counters["visitors"]["day"].as_u64().is_some_and(|all| (18..=20).contains(&all)), "{counters}");
     let kept = std::fs::read_to_string(app.data_dir().join("salts")).unwrap();
     assert_eq!(
         kept.lines().filter(|line| line.contains(" shared ") || line.contains(" drawn ")).count(),
