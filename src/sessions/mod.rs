@@ -19,7 +19,7 @@ use std::time::Duration;
 use dashmap::{DashMap, SharedValue};
 
 use crate::clock::Moment;
-use crate::ingest::{Page, Visitor, VisitorId};
+use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Shares, SiteId};
 use presence::{LEAVE_GRACE_S, Place, Presence};
@@ -52,7 +52,7 @@ pub struct Config {
     pub max_pages: usize,
 }
 
-/// What a view is to its visitor's session.
+/// What a view, or a ping, is to its visitor's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sighting {
     /// It begins a session, or is the first of one that is counted: a visit.
@@ -61,6 +61,8 @@ pub enum Sighting {
     Known,
     /// The table is full: the view counts, its visit does not.
     Full,
+    /// A ping that finds no session whose visit is counted: the visitor is online.
+    NoSession,
     /// The site tells no visitors apart.
     Anonymous,
 }
@@ -158,23 +160,23 @@ impl Sessions {
         seen.unwrap_or(Sighting::Full)
     }
 
-    /// A view that is read back at start: its visitor's session is what it was then, whatever room there is now.
-    pub fn observe_again(
-        &self,
-        visitor: Option<Visitor>,
-        site: SiteId,
-        page: &Page,
-        at: Moment,
-        sighting: Sighting,
-        now: Moment,
-    ) {
+    /// A beacon that is read back at start: to its visitor's session it is what it was then, whatever room there is
+    /// now.
+    pub fn observe_again(&self, beacon: &Beacon, sighting: Sighting, now: Moment) {
+        let Beacon { kind, site, ref page, at, .. } = *beacon;
         let is_over = now.uptime_s().saturating_sub(at.uptime_s()) > self.timeout_s;
-        let Some(visitor) = visitor.filter(|_| !is_over && sighting != Sighting::Full) else { return };
+        let Some(visitor) = beacon.visitor.filter(|_| !is_over && sighting != Sighting::Full) else { return };
+        if kind == Kind::Leave {
+            return self.leave(Some(visitor), page, at);
+        }
         let room = |shares: &mut Shares, site: usize| {
             shares.add(site);
             true
         };
-        self.touch(visitor, site, page, at, room, |session, _| session.flags |= BEGUN | COUNTED);
+        self.touch(visitor, site, page, at, room, |session, _| match sighting {
+            Sighting::NoSession => session.flags &= !(BEGUN | COUNTED),
+            _ => session.flags |= BEGUN | COUNTED,
+        });
     }
 
     /// Looks up the visitors and pages of a group before its views are observed. Without locks in between, the
@@ -201,16 +203,16 @@ impl Sessions {
         views.filter(|view| stays(*view)).count()
     }
 
-    /// A ping: keeps a session alive; without one it makes the visitor online and counts nothing. False where
-    /// there is no room for that.
-    pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> bool {
-        let Some(visitor) = visitor else { return true };
+    /// A ping: keeps a session alive; without one it makes the visitor online and counts nothing.
+    pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> Sighting {
+        let Some(visitor) = visitor else { return Sighting::Anonymous };
         let seen = self.touch(visitor, site, page, now, Shares::take, |session, alive| {
             if !alive {
                 session.flags &= !(BEGUN | COUNTED);
             }
+            if session.is(COUNTED) { Sighting::Known } else { Sighting::NoSession }
         });
-        seen.is_some()
+        seen.unwrap_or(Sighting::Full)
     }
 
     /// A leave: the visitor goes offline in 30 s unless it gives another sign. One of another page than the

@@ -203,7 +203,10 @@ impl Run {
                         let seen = self.real.observe(who, site, &page_of(site, page), now);
                         assert_eq!(seen, Sighting::Full);
                     }
-                    _ => assert!(!self.real.ping(who, site, &page_of(site, page), now)),
+                    _ => {
+                        let seen = self.real.ping(who, site, &page_of(site, page), now);
+                        assert_eq!(seen, Sighting::Full);
+                    }
                 }
                 assert!(!self.holds(today));
                 return;
@@ -214,8 +217,10 @@ impl Run {
             let visit = self.model.sign(today, site, page, true, t);
             assert_eq!(seen, if visit { Sighting::Visit } else { Sighting::Known });
         } else {
-            assert!(self.real.ping(who, site, &page_of(site, page), now));
+            let seen = self.real.ping(who, site, &page_of(site, page), now);
             self.model.sign(today, site, page, false, t);
+            let goes_on = self.model.seen.get(&today).is_some_and(|session| session.counted);
+            assert_eq!(seen, if goes_on { Sighting::Known } else { Sighting::NoSession });
         }
         assert!(self.holds(today));
     }

@@ -33,9 +33,14 @@ impl Shares {
 
     /// Whether there is room for one more of a site.
     pub fn has_room(&self, site: usize) -> bool {
+        self.all < self.max && !self.is_over(site)
+    }
+
+    /// Whether a site holds its part, and nothing is left of what is for who comes first.
+    pub fn is_over(&self, site: usize) -> bool {
         let part = self.part();
         let is_within = self.held.get(site).is_none_or(|held| *held < part);
-        self.all < self.max && (is_within || self.beyond < self.max - part * self.sites)
+        !is_within && self.beyond >= self.max - part * self.sites
     }
 
     /// One more of a site, if there is room for it.

@@ -105,8 +105,8 @@ impl Totals {
         self.shared.intake.take(view)
     }
 
-    /// Takes a ping or a leave, which is not kept on disk. Where views wait to be written it waits with them; what
-    /// is returned resolves, however they end, when the sessions have been told.
+    /// Takes a ping or a leave. It waits with the views of its turn; what is returned resolves, however they end, when
+    /// the sessions have been told. None: they have been.
     pub fn sign(&self, sign: Beacon) -> Option<Written> {
         self.shared.intake.sign(sign, &self.sessions)
     }

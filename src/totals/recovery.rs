@@ -191,6 +191,7 @@ impl Recovered<'_> {
         // What lies below the floor is not this identity's to apply.
         let (applied, kind) = (self.checkpoint.applied.max(identity.floor), config.store.url.kind());
         let (mut newest, held) = (0, mem::take(&mut self.checkpoint.held));
+        let mut waiting = Vec::new();
         let folder = dir.folder.within("outbox");
         let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
             (self.reach, newest) = (self.reach.max(batch.reach), batch.sequence.max(newest));
@@ -200,6 +201,9 @@ impl Recovered<'_> {
                 self.tally.restore_unapplied(&unapplied, self.now);
             }
             batch.advance(&mut self.checkpoint.last_parts);
+            if batch.sequence > applied {
+                waiting.push((batch.sequence, batch.weights()));
+            }
         })?;
         tell_of_outbox(&outbox, applied, |what| {
             losses.note(Cause::Outbox, self.now.unix_ms, "outbox", what);
@@ -211,6 +215,7 @@ impl Recovered<'_> {
             self.reach = self.reach.max(self.checkpoint.position);
         }
         outbox.resume(applied, held);
+        waiting.into_iter().for_each(|(sequence, weights)| outbox.weigh(sequence, weights));
         Ok(outbox)
     }
 
@@ -228,7 +233,7 @@ impl Recovered<'_> {
             losses.note(Cause::Journal, self.now.unix_ms, &place, what);
         });
         losses.save()?;
-        self.tally.folded = log.end();
+        (self.tally.folded, self.tally.written) = (log.end(), log.end());
         if self.views == 0 {
             // Nothing of the old segments is needed any more.
             self.reach = log.end();
@@ -236,9 +241,10 @@ impl Recovered<'_> {
         Ok(())
     }
 
-    /// A view of the journal. Uncounted: it is in no batch. Unseen: of after the checkpoint, so that its visitor is
+    /// A beacon of the journal. Uncounted: it is in no batch. Unseen: of after the checkpoint, so that its visitor is
     /// online, its session goes on, its id is known.
     fn take_again(&mut self, record: &Record<'_>, uncounted: bool, unseen: bool) {
+        let uncounted = uncounted && record.kind == Kind::View;
         self.views += u64::from(uncounted);
         let Some(site) = self.site_of(record.site, uncounted) else { return };
         let age_ms = self.age_ms(record.at_ms);
@@ -249,9 +255,9 @@ impl Recovered<'_> {
             self.ids.take_again(id, site);
         }
         let at = Moment { unix_ms: record.at_ms, uptime_ms: self.now.uptime_ms.saturating_sub(age_ms) };
-        let view = view_of(record, site, at);
+        let view = beacon_of(record, site, at);
         if unseen && self.sites.at(site).is_some() {
-            self.sessions.observe_again(view.visitor, site, &view.page, view.at, record.sighting, self.now);
+            self.sessions.observe_again(&view, record.sighting, self.now);
         }
         if uncounted {
             let visit = record.sighting == Sighting::Visit;
@@ -283,11 +289,11 @@ impl Recovered<'_> {
     }
 }
 
-/// A view of the journal as it was taken.
-fn view_of(record: &Record<'_>, site: SiteId, at: Moment) -> Beacon {
+/// A beacon of the journal as it was taken.
+fn beacon_of(record: &Record<'_>, site: SiteId, at: Moment) -> Beacon {
     let beside = record.beside.map(VisitorId);
     Beacon {
-        kind: Kind::View,
+        kind: record.kind,
         site,
         page: Page::trusted(site, record.page),
         visitor: record.visitor.map(|today| Visitor { today: VisitorId(today), beside }),

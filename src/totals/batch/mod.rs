@@ -189,6 +189,15 @@ impl Batch {
         self.sums.iter().map(|sums| sums.site.clone()).collect()
     }
 
+    /// About how many bytes of it are each site's.
+    pub fn weights(&self) -> Vec<(SiteKey, u64)> {
+        let weight = |of: &SiteSums| {
+            let pages: usize = of.pages.iter().map(|(page, _)| page.len() + 3).sum();
+            (of.site.clone(), (64 + 3 * of.day_registers.len() + pages) as u64)
+        };
+        self.sums.iter().map(weight).collect()
+    }
+
     /// Appends the batch to a buffer.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u64(self.sequence);

@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 use std::{io, mem};
 
-use crate::sites::SiteKey;
+use crate::sites::{Shares, SiteKey};
 use crate::totals::batch::Batch;
 use crate::totals::disk::fatal::die;
 use crate::totals::disk::files::Folder;
@@ -65,6 +65,9 @@ pub struct Outbox {
     log: Segments,
     places: VecDeque<Place>,
     applied: u64,
+    /// Bytes of batches that wait, by site; and of each of these batches.
+    waiting_bytes: BTreeMap<SiteKey, u64>,
+    weights: VecDeque<(u64, Vec<(SiteKey, u64)>)>,
     /// Sites that are held, and the last batch of which each has all.
     held: BTreeMap<SiteKey, u64>,
     /// What was set aside.
@@ -122,6 +125,8 @@ impl Outbox {
             log,
             places,
             applied: 0,
+            waiting_bytes: BTreeMap::new(),
+            weights: VecDeque::new(),
             held: BTreeMap::new(),
             asides,
             clock_ms,
@@ -245,6 +250,23 @@ impl Outbox {
         self.asides.iter().filter(full).map(|(site, _)| site)
     }
 
+    /// A batch of these [`Batch::weights`] waits.
+    pub fn weigh(&mut self, sequence: u64, weights: Vec<(SiteKey, u64)>) {
+        for (site, bytes) in &weights {
+            *self.waiting_bytes.entry(site.clone()).or_default() += bytes;
+        }
+        self.weights.push_back((sequence, weights));
+    }
+
+    /// The sites that have taken more of it, with what waits, than leaves each of so many others its part.
+    pub fn over_share(&self, sites: usize) -> impl Iterator<Item = &SiteKey> {
+        let mut shares = Shares::new(usize::try_from(self.config.max_bytes).unwrap_or(usize::MAX));
+        shares.among(sites);
+        shares.hold(self.waiting_bytes.values().map(|bytes| *bytes as usize).collect());
+        let over = move |(index, _): &(usize, &SiteKey)| sites > 1 && shares.is_over(*index);
+        self.waiting_bytes.keys().enumerate().filter(over).map(|(_, site)| site)
+    }
+
     /// Up to which batch all is applied.
     pub fn applied(&self) -> u64 {
         self.applied
@@ -326,6 +348,15 @@ impl Outbox {
     /// Everything up to a batch is applied.
     pub fn set_applied(&mut self, sequence: u64) {
         self.applied = self.applied.max(sequence);
+        while let Some((_, weights)) = self.weights.pop_front_if(|(of, _)| *of <= self.applied) {
+            for (site, bytes) in weights {
+                let left = self.waiting_bytes.get(&site).map_or(0, |held| held.saturating_sub(bytes));
+                match left {
+                    0 => self.waiting_bytes.remove(&site),
+                    _ => self.waiting_bytes.insert(site, left),
+                };
+            }
+        }
     }
 
     /// Reads a batch; none where it is not kept any more.

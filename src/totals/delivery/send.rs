@@ -65,6 +65,7 @@ impl<S: Store> Delivery<S> {
             Ok(()) => {
                 let reach = batch.reach;
                 self.last_parts = last_parts;
+                self.outbox.weigh(batch.sequence, batch.weights());
                 self.fresh = Some(batch);
                 Ok(reach)
             }

@@ -23,7 +23,16 @@ use super::files::if_there;
 pub const MAGIC: &[u8] = b"footfall";
 
 /// Letters of the binary files, and the format of each that this version writes. It reads that and those before.
-const BINARY: [(u8, u8); 3] = [(b'j', 1), (b'o', 1), (b'c', 2)];
+const BINARY: [(u8, u8); 3] = [(b'j', 2), (b'o', 1), (b'c', 2)];
+
+/// The format that this version writes of the files that bear a letter.
+pub const fn written(letter: u8) -> u8 {
+    let mut at = 0;
+    while at < BINARY.len() && BINARY[at].0 != letter {
+        at += 1;
+    }
+    BINARY[at].1
+}
 
 /// The format of `writer` and `salts`.
 pub const TEXT: &str = "1";

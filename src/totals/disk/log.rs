@@ -28,7 +28,6 @@ use super::files::{File, Folder};
 use super::formats::{self, MAGIC};
 use super::frame::{FRAME_HEADER, MAX_PAYLOAD, Position, Scan, checksum_at, frame_at, seal, split_header};
 
-const FORMAT: u8 = 1;
 const LIST: &str = "list";
 /// Bytes of a segment before its first frame.
 pub const HEADER: u64 = 24;
@@ -351,7 +350,7 @@ fn header(kind: u8, number: u64) -> [u8; HEADER as usize] {
     let mut header = [0; HEADER as usize];
     header[..8].copy_from_slice(MAGIC);
     header[8] = kind;
-    header[9] = FORMAT;
+    header[9] = formats::written(kind);
     header[16..].copy_from_slice(&number.to_le_bytes());
     header
 }
@@ -366,12 +365,15 @@ fn has_head(folder: &Folder, file: &File, bytes: u64, kind: u8, number: u64) -> 
     file.read_exact_at(&mut found, 0)?;
     // Where a power cut took what had not been synced yet, no frame had entered it.
     let is_empty = bytes == HEADER && found == [0; HEADER as usize];
-    if is_empty || found == header(kind, number) {
+    let known = formats::written(kind);
+    let (of, path) = (found[9], folder.path.join(segment_name(number)));
+    found[9] = known;
+    let is_ours = found == header(kind, number);
+    if is_empty || is_ours && (1..=known).contains(&of) {
         return Ok(true);
     }
-    let path = folder.path.join(segment_name(number));
-    if found.starts_with(MAGIC) && found[8] == kind && found[9] > FORMAT {
-        return Err(formats::refused(&path, &found[9].to_string(), &FORMAT.to_string()));
+    if found.starts_with(MAGIC) && found[8] == kind && of > known {
+        return Err(formats::refused(&path, &of.to_string(), &known.to_string()));
     }
     let bytes = folder.read(&segment_name(number))?.unwrap_or_default();
     if Scan::new(number, &bytes, HEADER as usize).next_frame(HEADER as usize).is_some() {

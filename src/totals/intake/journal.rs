@@ -153,9 +153,18 @@ impl Journal {
         self.shares().among(sites);
     }
 
+    fn is_half_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes / 2
+    }
+
     /// Whether a site may write more of it. Until half of it is full each may.
     pub fn has_room(&self, site: SiteId) -> bool {
-        self.bytes.load(Ordering::Relaxed) < self.config.max_bytes / 2 || self.shares().has_room(site.index())
+        !self.is_half_full() || self.shares().has_room(site.index())
+    }
+
+    /// Whether pings and leaves are written.
+    pub fn keeps_signs(&self, now: Moment) -> bool {
+        !self.is_half_full() && self.reached(now).is_none()
     }
 
     /// So many bytes of sites were written.

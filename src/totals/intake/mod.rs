@@ -2,7 +2,8 @@
 //!
 //! The views of one turn of the event loop make a group ([`group`]), which is written with one write
 //! ([`journal`]) and answered at once. A group that cannot be written is undone, as if none of its views had
-//! been taken.
+//! been taken. Pings and leaves are written with them, so that after a kill a session is what it was; they are
+//! promised to nobody, and leave the second half of the journal to the views.
 
 pub mod group;
 pub mod ids;
@@ -80,16 +81,27 @@ impl Intake {
         Ok(written)
     }
 
-    /// Tells the sessions of a ping or a leave. While views wait for their group, it waits behind them: the
-    /// sessions are told of all signs in the order in which they came.
+    /// Takes a ping or a leave into the open group: the sessions are told of all signs in the order in which they
+    /// came. One that would be written alone and is not to be is told of at once.
     pub fn sign(&self, sign: Beacon, sessions: &Sessions) -> Option<Written> {
-        let Open { group, .. } = &mut *self.open();
-        if group.views.is_empty() {
-            self.tell(sessions, &sign);
-            return None;
+        let (written, is_first) = {
+            let Open { group, .. } = &mut *self.open();
+            if group.views.is_empty() && !self.keeps(&sign) {
+                self.tell(sessions, &sign);
+                return None;
+            }
+            group.views.push(CountedView { view: Beacon { id: None, ..sign }, visit: false });
+            (Written { group: group.done.clone(), place: None }, group.views.len() == 1)
+        };
+        if is_first {
+            self.wake.notify_one();
         }
-        group.views.push(CountedView { view: Beacon { id: None, ..sign }, visit: false });
-        Some(Written { group: group.done.clone(), place: None })
+        Some(written)
+    }
+
+    /// Whether a ping or a leave is to be written.
+    fn keeps(&self, sign: &Beacon) -> bool {
+        sign.visitor.is_some() && self.journal.as_ref().is_some_and(|journal| journal.keeps_signs(sign.at))
     }
 
     /// Why views are refused now.
@@ -206,12 +218,15 @@ impl Intake {
         std::hint::black_box(sessions.look_ahead(views));
         let sites = self.sites.load_full();
         for CountedView { view, visit } in &mut group.views {
-            if view.kind != Kind::View {
-                self.tell(sessions, view);
+            let sighting = match view.kind {
+                Kind::View => sessions.observe(view.visitor, view.site, &view.page, view.at),
+                _ => self.tell(sessions, view),
+            };
+            *visit = sighting == Sighting::Visit;
+            let changes_nothing = matches!(sighting, Sighting::Full | Sighting::Anonymous);
+            if view.kind != Kind::View && changes_nothing {
                 continue;
             }
-            let sighting = sessions.observe(view.visitor, view.site, &view.page, view.at);
-            *visit = sighting == Sighting::Visit;
             if let Some(site) = sites.at(view.site) {
                 let before = group.records.len();
                 record::encode(&mut group.records, site.key.as_str(), view, sighting);
@@ -225,15 +240,17 @@ impl Intake {
     }
 
     /// Tells the sessions of a ping or a leave.
-    fn tell(&self, sessions: &Sessions, sign: &Beacon) {
-        let taken = match sign.kind {
+    fn tell(&self, sessions: &Sessions, sign: &Beacon) -> Sighting {
+        let sighting = match sign.kind {
             Kind::Leave => {
                 sessions.leave(sign.visitor, &sign.page, sign.at);
-                true
+                sign.visitor.map_or(Sighting::Anonymous, |_| Sighting::Known)
             }
             _ => sessions.ping(sign.visitor, sign.site, &sign.page, sign.at),
         };
-        self.metrics.beacons(if taken { Outcome::Taken } else { Outcome::Shed }, 1);
+        let is_shed = sighting == Sighting::Full;
+        self.metrics.beacons(if is_shed { Outcome::Shed } else { Outcome::Taken }, 1);
+        sighting
     }
 
     /// Writes a group, and syncs it as configured. Where the journal goes on after it, if there is one.

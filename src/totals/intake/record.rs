@@ -1,9 +1,9 @@
-//! One accepted view as the journal keeps it.
+//! One accepted view, ping or leave as the journal keeps it.
 //!
 //! ```text
 //! group  records, one after another (a frame of the journal)
-//! view   flags u8 (1 visit · 2 visitor · 4 visitor of the neighbouring day · 8 id
-//!        · 16 no room for a session: 0.1.0 did not write this one)
+//! record flags u8 (1 visit · 2 visitor · 4 visitor of the neighbouring day · 8 id · 16 no room for a
+//!        session · since format 2: 32 a ping · 64 a leave · 128 a ping that found no session)
 //!        site text · accepted at i64 (Unix ms) · civil hour · [visitor u64] · [of the neighbouring
 //!        day u64] · [id u64] · page text
 //! ```
@@ -12,7 +12,7 @@
 //! visitor is a salted hash.
 
 use crate::calendar::CivilHour;
-use crate::ingest::Beacon;
+use crate::ingest::{Beacon, Kind};
 use crate::sessions::Sighting;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 
@@ -21,10 +21,14 @@ const VISITOR: u8 = 2;
 const BESIDE: u8 = 4;
 const ID: u8 = 8;
 const FULL: u8 = 16;
+const PING: u8 = 32;
+const LEAVE: u8 = 64;
+const NO_SESSION: u8 = 128;
 
-/// A view read back.
+/// A view, a ping or a leave read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    pub kind: Kind,
     pub site: &'a str,
     /// When it was accepted, Unix milliseconds.
     pub at_ms: i64,
@@ -41,13 +45,19 @@ pub struct Record<'a> {
     pub page: &'a str,
 }
 
-/// Appends a view to a group.
+/// Appends a beacon to a group.
 pub fn encode(group: &mut Vec<u8>, site: &str, view: &Beacon, sighting: Sighting) {
     let beside = view.visitor.and_then(|v| v.beside);
     let mut flags = match sighting {
         Sighting::Visit => VISIT,
         Sighting::Full => FULL,
+        Sighting::NoSession => NO_SESSION,
         Sighting::Known | Sighting::Anonymous => 0,
+    };
+    flags |= match view.kind {
+        Kind::View => 0,
+        Kind::Ping => PING,
+        Kind::Leave => LEAVE,
     };
     flags |= if view.visitor.is_some() { VISITOR } else { 0 };
     flags |= if beside.is_some() { BESIDE } else { 0 };
@@ -62,7 +72,7 @@ pub fn encode(group: &mut Vec<u8>, site: &str, view: &Beacon, sighting: Sighting
     group.put_text(view.page.as_str());
 }
 
-/// Reads the views of a group. [`Damaged`], though its checksum was right: written by another version.
+/// Reads the beacons of a group. [`Damaged`], though its checksum was right: written by another version.
 pub fn decode<'a>(group: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<(), Damaged> {
     let mut take = Take(group);
     while !take.0.is_empty() {
@@ -73,10 +83,16 @@ pub fn decode<'a>(group: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<(
         let sighting = match visitor {
             _ if flags & VISIT != 0 => Sighting::Visit,
             _ if flags & FULL != 0 => Sighting::Full,
+            _ if flags & NO_SESSION != 0 => Sighting::NoSession,
             Some(_) => Sighting::Known,
             None => Sighting::Anonymous,
         };
-        each(Record { site, at_ms, hour, sighting, visitor, beside, id, page: take.text()? });
+        let kind = match flags & (PING | LEAVE) {
+            0 => Kind::View,
+            PING => Kind::Ping,
+            _ => Kind::Leave,
+        };
+        each(Record { kind, site, at_ms, hour, sighting, visitor, beside, id, page: take.text()? });
     }
     Ok(())
 }

@@ -45,8 +45,10 @@ pub struct Tally {
     sealed: Vec<SiteSums>,
     /// When the oldest view was accepted that is in no batch.
     pub oldest_ms: Option<i64>,
-    /// Up to where the journal is counted.
+    /// Where the journal goes on after the last view that is counted.
     pub folded: Position,
+    /// And after the last group, be it of pings and leaves alone.
+    pub written: Position,
     max_pages: usize,
     metrics: Arc<Metrics>,
 }
@@ -152,6 +154,7 @@ impl Tally {
             sealed: Vec::new(),
             oldest_ms: None,
             folded: Position::default(),
+            written: Position::default(),
             max_pages,
             metrics,
         }
@@ -209,13 +212,16 @@ impl Tally {
         site.is_some_and(|site| !site.totals.is_applied())
     }
 
-    /// Counts views and visits that are written, up to where the journal goes on after them.
+    /// Counts views and visits of a group that is written, up to where the journal goes on after it.
     pub fn count(&mut self, views: &[CountedView], end: Option<Position>) {
         // Views of one site and hour follow each other nearly always: their sums are added once.
         for run in views.chunk_by(|a, b| a.view.site == b.view.site && a.view.hour == b.view.hour) {
             self.count_run(run, false);
         }
-        self.folded = end.unwrap_or(self.folded);
+        self.written = end.unwrap_or(self.written);
+        if !views.is_empty() {
+            self.folded = self.written;
+        }
     }
 
     /// Counts views of one site and hour. `again`: they are of the journal and in no batch, read back at start.

@@ -203,7 +203,7 @@ impl RunningTotals {
 
     /// What the store is known to hold, for the checkpoint.
     pub fn stored(&self) -> Option<Stored> {
-        let Running { hour, values } = self.totals.stored().filter(|known| known.hour.day >= self.latest)?;
+        let Running { hour, values } = self.totals.stored()?;
         let sketch = if self.day.0 == Some(hour.day) { self.day.1.clone() } else { Sketch::new() };
         let earlier_visitors = values.map(|total| total.value.earlier_visitors);
         let sums = |total: Revised<Total>| Revised { value: total.value.sums, revision: total.revision };

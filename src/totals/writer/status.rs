@@ -53,8 +53,6 @@ pub struct Troubled {
     /// Its place, if it has one.
     pub id: Option<SiteId>,
     pub why: String,
-    /// As much of it is kept as may be.
-    pub is_full: bool,
 }
 
 /// What the event loop and the writer share.
@@ -111,7 +109,6 @@ impl Shared {
         let held = troubled.len().max(self.held().is_some().into());
         self.metrics.healing.flush_held.set(held as i64);
         if **self.store.troubled.load() != troubled {
-            self.intake.refuse(troubled.values().filter(|site| site.is_full).filter_map(|site| site.id));
             self.store.troubled.store(Arc::new(troubled));
         }
     }

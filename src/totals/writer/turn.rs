@@ -225,7 +225,7 @@ impl<S: Store> Writer<S> {
         {
             let is_full = outbox.full_asides().any(|full| full == site);
             let why = format!("{why}{}", if is_full { IS_FULL } else { KEPT });
-            troubled.insert(site.clone(), Troubled { id: tally.site_id(site), why, is_full });
+            troubled.insert(site.clone(), Troubled { id: tally.site_id(site), why });
         }
         drop(tally);
         self.shared.note_troubled(troubled);
@@ -373,6 +373,8 @@ impl<S: Store> Writer<S> {
         }
         metrics.unapplied_batches.set(waiting.0 as i64);
         let oldest_ms = waiting.1.or(tally.oldest_ms);
+        let full = outbox.full_asides().chain(outbox.over_share(self.delivery.sites.all().count()));
+        self.shared.intake.refuse(full.filter_map(|site| tally.site_id(site)));
         drop(tally);
         metrics.oldest_unapplied.set(oldest_ms.map_or(0.0, |ms| ms as f64 / 1000.0));
         let saved = if self.delivery.identity.is_unsaved { Err(()) } else { Ok(()) };
@@ -420,7 +422,7 @@ impl<S: Store> Writer<S> {
     /// beside it; none where a group was undone meanwhile, whose views are among the copied ones.
     async fn write_checkpoint(&self) -> io::Result<Option<Position>> {
         let (ended, undone) = self.shared.intake.groups();
-        let position = self.shared.tally().folded;
+        let position = self.shared.tally().written;
         let now = self.shared.clock.now();
         let mut file = self.dir.folder.begin_replacing(checkpoint::FILE)?;
         let out = &mut file;

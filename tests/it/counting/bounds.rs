@@ -159,6 +159,39 @@ fn a_site_that_fills_the_journal_leaves_another_its_part() {
     assert!(service.metric("footfall_journal_bytes") < f64::from(14 << 20));
 }
 
+/// The store is away, and batches of many pages of one site wait for it.
+#[test]
+fn a_site_that_fills_the_outbox_leaves_another_its_part() {
+    let _turn = my_turn();
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let setup = Setup::default()
+        .store(&redis.url())
+        .set("outbox.max_bytes", "16 MiB")
+        .set("journal.max_unsynced", "5m")
+        .and("[[site]]\nkey = \"tin\"\nhosts = [\"tin.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n");
+    let mut service = Service::start(setup);
+    let mut taken = fill(&service, "many", ENDLESS, 30_000);
+    // While the store is away a batch is made every ten seconds.
+    until("no more is taken", || {
+        let is_taken = service.send(&view("/a")).status == 204;
+        taken += u64::from(is_taken);
+        !is_taken
+    });
+    assert!(service.metric("footfall_bounds_reached_total{bound=\"outbox\"}") > 0.0);
+    // A start knows what waits from before.
+    service.begin();
+    assert_eq!(service.send(&view("/a")).outcome(), (503, "journal-full".to_owned()));
+    for reader in 0..100 {
+        service.take(&view("/a").with("site", "tin").by(reader));
+    }
+    assert_eq!(service.readiness().0, 200);
+    redis.restart();
+    until("views are taken again", || service.send(&view("/a")).status == 204);
+    service.until_applied();
+    assert_eq!(service.counters(SITE)["views"]["all"], taken + 1);
+}
+
 #[test]
 fn a_full_journal_refuses_views_keeps_those_it_has_and_does_not_grow() {
     let _turn = my_turn();

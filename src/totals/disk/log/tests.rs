@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::totals::disk::faults::Faults;
 
-const KIND: u8 = b't';
+const KIND: u8 = b'j';
 
 type Frames = Vec<(Position, Position, Vec<u8>)>;
 
@@ -251,7 +251,7 @@ fn a_file_that_is_not_ours_is_refused_and_left_alone() {
         header(KIND, 8).into(),
         vec![b'#'; 100],
         vec![0; 100],
-        header(KIND, 7).iter().enumerate().map(|(i, b)| if i == 9 { FORMAT + 1 } else { *b }).collect(),
+        header(KIND, 7).iter().enumerate().map(|(i, b)| if i == 9 { b + 1 } else { *b }).collect(),
     ];
     for bytes in foreign {
         let dir = tempfile::tempdir().unwrap();

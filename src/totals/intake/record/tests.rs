@@ -29,11 +29,13 @@ fn any_view() -> impl Strategy<Value = View> {
                 .map(|(today, beside)| Visitor { today: VisitorId(today), beside: beside.map(VisitorId) });
             let (site_id, at) = (SiteId(0), Moment { unix_ms, uptime_ms: 0 });
             let page = Page::trusted(site_id, &page);
-            let beacon = Beacon { kind: Kind::View, site: site_id, page, visitor, id, at, hour };
-            let sighting = match (decided % 3, &beacon.visitor) {
+            let kind = [Kind::View, Kind::Ping, Kind::Leave][usize::from(decided / 4 % 3)];
+            let beacon = Beacon { kind, site: site_id, page, visitor, id, at, hour };
+            let sighting = match (decided % 4, &beacon.visitor) {
                 (_, None) => Sighting::Anonymous,
                 (0, _) => Sighting::Visit,
                 (1, _) => Sighting::Known,
+                (2, _) => Sighting::NoSession,
                 _ => Sighting::Full,
             };
             View { site, beacon, sighting }
@@ -43,6 +45,7 @@ fn any_view() -> impl Strategy<Value = View> {
 fn is(record: &Record<'_>, View { site, beacon, sighting }: &View) -> bool {
     *record
         == Record {
+            kind: beacon.kind,
             site,
             at_ms: beacon.at.unix_ms,
             hour: beacon.hour,

@@ -65,7 +65,7 @@ struct Replayed {
     clock: Clock,
     hand: Hand,
     waiting: Vec<(VisitorId, Option<i64>, Written)>,
-    /// The last view of each reader that was surely written: one with an id may have been a repeated one.
+    /// The last view or ping of each reader that was surely written: a view with an id may have been a repeated one.
     written: BTreeMap<u64, i64>,
 }
 
@@ -92,10 +92,14 @@ impl Replayed {
                 self.waiting.push((visitor, at_ms, self.process.totals.take(view).unwrap()));
             }
             Sign::Ping { who, page } => {
-                self.process.totals.sign(self.beacon(Kind::Ping, who, page, None));
+                let ping = self.beacon(Kind::Ping, who, page, None);
+                let (visitor, at_ms) = (ping.visitor.unwrap().today, ping.at.unix_ms);
+                self.waiting.push((visitor, Some(at_ms), self.process.totals.sign(ping).unwrap()));
             }
             Sign::Leave { who, page } => {
-                self.process.totals.sign(self.beacon(Kind::Leave, who, page, None));
+                let leave = self.beacon(Kind::Leave, who, page, None);
+                let visitor = leave.visitor.unwrap().today;
+                self.waiting.push((visitor, None, self.process.totals.sign(leave).unwrap()));
             }
             Sign::Pass { seconds } => {
                 self.hand.advance(Duration::from_secs(seconds.into()));
@@ -148,7 +152,7 @@ impl Replayed {
             assert!(before.contains_key(visitor), "{visitor} has a visit that nobody counted");
         }
         for (visitor, age_s) in before {
-            // Pings are not written: who lives by them alone may be over.
+            // Of a group that was undone nothing is written: who lives by it alone may be over.
             let at_ms = self.written.get(&visitor).copied().unwrap_or(i64::MIN / 2);
             let is_alive = age_s <= 30 * 60 && self.clock.now().unix_ms - at_ms < 30 * 60_000;
             assert!(!is_alive || after.contains_key(&visitor), "{visitor} would begin a second visit");
