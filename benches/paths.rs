@@ -169,6 +169,8 @@ impl Open {
                 timeout: Duration::from_secs(2),
             },
             max_pages: 100_000,
+            page_days: 62,
+            fold_below: 0,
             max_ids: 1000,
             checkpoint_interval: Duration::from_secs(3600),
         };

@@ -222,6 +222,7 @@ impl ConfigReader {
         config.sessions.max_pages = config.totals.max_pages;
         self.check_listeners(&config.serve);
         self.check_sessions(&config.sessions);
+        self.check_page_days(&config.totals);
         self.check_sites(&config.sites);
         if !self.faults.is_empty() {
             return Err(Faults(self.faults));
@@ -321,6 +322,8 @@ impl ConfigReader {
             },
             store: self.store(),
             max_pages: self.number("totals.max_pages", 10, 10_000_000),
+            page_days: self.number("totals.page_days", 7, 36_500) as u64,
+            fold_below: self.number("totals.fold_below", 0, 1000) as u64,
             max_ids: self.number("totals.max_ids", 1000, 100_000_000),
             checkpoint_interval: self.duration("totals.checkpoint_interval", "1s", "1h"),
         }
@@ -379,7 +382,11 @@ impl ConfigReader {
             },
             locale: self.text(&name("locale"), values::locale),
             identity: self.choice(&name("identity"), &Identity::WORDS),
-            pages: PageRules { query, case: self.choice(&name("page_case"), &PageCase::WORDS) },
+            pages: PageRules {
+                query,
+                case: self.choice(&name("page_case"), &PageCase::WORDS),
+                aliases: None,
+            },
             origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
             honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),
             newsroom_token: self.text(&name("newsroom_token"), values::token),
@@ -421,6 +428,15 @@ impl ConfigReader {
         }
         if sites.iter().len() > usize::from(u16::MAX) {
             self.complain("site.0.key", "more than 65535 sites", "register fewer");
+        }
+    }
+
+    /// What the outbox may still bring to a day must find it there.
+    fn check_page_days(&mut self, totals: &totals::Config) {
+        let least = totals.outbox.retention.as_secs().div_ceil(24 * 3600) + 2;
+        if totals.page_days < least {
+            let remedy = format!("give it at least {least}, or shorten outbox.retention");
+            self.complain("totals.page_days", "not two days more than outbox.retention", &remedy);
         }
     }
 

@@ -35,13 +35,17 @@
 //! | What is shown of a site, a page, the last days? | `totals/tally/running.rs`, `pages.rs`, `recent.rs`, all made of `cell.rs` |
 //! | What does a batch add to which hash? | `totals/batch/mod.rs`, `part.rs` |
 //! | When is a batch sent, and how does the writer stand to the store? | `totals/delivery/send.rs`, `state.rs` |
+//! | How long are days of pages kept? | `totals/delivery/prune.rs` |
 //! | How is a batch applied once? What if Redis goes back in time? | `totals/delivery/apply.rs` |
 //! | What if the data of one site is spoiled? | `totals/delivery/held.rs`; what waits of it is set aside in `outbox.rs` |
 //! | What if the data set is another one, or a directory was copied? | `totals/delivery/attach.rs`, `decide.rs` |
 //! | What must a store do? | `totals/store/contract.rs`; it is kept in `embedded/` and `redis/` |
 //! | What does the writer do in one turn? | `totals/writer/turn.rs` |
 //! | What does a start read back? | `totals/recovery.rs` |
-//! | How do `verify`, `backup`, `restore` and `migrate` work? | `totals/upkeep/` |
+//! | How do `verify`, `backup`, `restore`, `migrate` and `export` work? | `totals/upkeep/` |
+//! | What is counted of an access log, and in which order? | `logs/mod.rs`; a line is read in `logs/line.rs` |
+//! | When is a day of it not entered? | `totals/writer/entries/weigh.rs` |
+//! | What is entered by a person, and what are pages shown as that moved? | `totals/writer/entries/`, `sites/aliases.rs` |
 //! | Which route has which handler? | `serve/public/mod.rs`, `serve/admin/mod.rs` |
 //!
 //! # Who may import whom
@@ -58,6 +62,7 @@
 //! | 4 | [`sessions`] | who is online, in a DashMap |
 //! | 5 | [`totals`] | all that outlives the process |
 //! | 6 | [`serve`] | HTTP, and nothing that is not HTTP |
+//! | 6 | [`logs`] | access logs of the past in, totals of civil days out |
 //! | 7 | [`config`] | one Config made of each part's |
 //! | 8 | [`app`] | starts the parts, stops them in reverse; reads the configuration again on SIGHUP |
 //! | 9 | [`commands`] | the command line |
@@ -94,6 +99,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod ingest;
+pub mod logs;
 pub mod metrics;
 pub mod random;
 pub mod serve;

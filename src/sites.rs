@@ -2,8 +2,10 @@
 //! process runs, even after it was removed. The running civil hour of each is looked up in the zone's rules once an
 //! hour and not once a request ([`Hours`]).
 
+mod aliases;
 mod shares;
 
+pub use aliases::{Aliases, MAX_MOVED, Moved};
 pub use shares::Shares;
 
 use foldhash::HashMap;
@@ -104,6 +106,8 @@ pub struct PageRules {
     pub query: Vec<String>,
     /// Letter case.
     pub case: PageCase,
+    /// Pages that are shown as others, as the store knows them; most sites have none.
+    pub aliases: Option<Arc<Aliases>>,
 }
 
 /// A secret that opens a page. It is never shown, and compared in constant time.
@@ -197,8 +201,8 @@ impl Sites {
         sites
     }
 
-    /// These sites instead, if there is room. A known site keeps its id, and its calendar, by which its days are
-    /// cut already. `place` gives each site its place, and the same key always the same place.
+    /// These sites instead, if there is room. A known site keeps its id, its aliases, and its calendar, by which its
+    /// days are cut already. `place` gives each site its place, and the same key always the same place.
     pub fn replaced_by(
         &self,
         wanted: &Sites,
@@ -206,7 +210,8 @@ impl Sites {
     ) -> Result<Self, NoPlace> {
         let mut placed = |site: &Arc<Site>| {
             let known = self.known(&site.key).unwrap_or(site);
-            let site = Site { calendar: known.calendar.clone(), ..Site::clone(site) };
+            let mut site = Site { calendar: known.calendar.clone(), ..Site::clone(site) };
+            site.pages.aliases = known.pages.aliases.clone();
             let id = place(&site);
             (id < self.room).then_some(Site { id: SiteId(id as u16), ..site }).ok_or(NoPlace)
         };
@@ -215,6 +220,20 @@ impl Sites {
         let mut sites = Sites { places: self.places.clone(), room: self.room, ..Sites::default() };
         list.into_iter().for_each(|site| sites.add(site));
         Ok(sites)
+    }
+
+    /// The same with other aliases of a site.
+    pub fn with_aliases(&self, key: &SiteKey, aliases: Aliases) -> Self {
+        let mut sites = Sites { places: self.places.clone(), room: self.room, ..Sites::default() };
+        let aliases = Some(Arc::new(aliases));
+        for site in self.iter() {
+            let mut site = Site::clone(site);
+            if site.key == *key {
+                site.pages.aliases = aliases.clone();
+            }
+            sites.add(site);
+        }
+        sites
     }
 
     fn add(&mut self, site: Site) {

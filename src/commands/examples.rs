@@ -45,6 +45,16 @@ Examples:
   footfall verify --site demo --json
   footfall verify --store embedded:/backup/2026-11-24/totals.redb";
 
+pub const BACKFILL: &str = "\
+Examples:
+  footfall backfill --site demo --dry-run /var/log/nginx/access.log /var/log/nginx/access.log.1
+  footfall backfill --site demo --until 2026-11-22 web1.log.gz web2.log.gz
+  zstdcat access.log.zst | footfall backfill --site demo -
+
+Give all logs of a day together, in any order: those of several servers, and those that were rotated. They are merged by time. Plain and gzip, common, combined and JSON (nginx, Caddy) are told apart by themselves.
+
+A day is entered when a later line follows it, or with --until, and where neither beacons nor an entry cover it. The same logs again change nothing. footfall entries undo N takes a day back.";
+
 pub const BACKUP: &str = "\
 Example:
   footfall backup /var/lib/footfall/backup-2026-11-24";
@@ -58,6 +68,60 @@ Examples:
   footfall migrate store redis://127.0.0.1:6379
   footfall migrate redis://127.0.0.1:6379 embedded
   footfall migrate store @/etc/footfall/new-store --resume";
+
+pub const IMPORT: &str = "\
+Examples:
+  footfall import old-counter.csv --site demo --dry-run
+  footfall import old-counter.csv --site demo --why moved
+  footfall import days.csv --roll-up           longer buckets follow from the days
+  footfall import corrections.json --add
+
+A row says what its bucket shall show now (or when the day of --as-of began); what is counted later comes on top:
+site,total,period,bucket,page,value
+demo,visits,all,,,1316656
+demo,visits,month,current,,53735
+demo,views,all,,/bai-viet/1.html,12
+JSON is a list of objects with these members, or one object a line. Numbers are written with digits alone.";
+
+pub const EXPORT: &str = "\
+Examples:
+  footfall export --site demo totals.csv
+  footfall export --format jsonl > totals.jsonl
+
+The columns are those of import, which reads the file as it is: value is what is shown, entered is the part of it that was not counted but entered.";
+
+pub const ADJUST: &str = "\
+Examples:
+  footfall adjust --site demo --day 2026-11-24 visits -250 --why robot
+  footfall adjust --site demo --day current --page /bai-viet/1.html views +12 --dry-run";
+
+pub const ENTRIES: &str = "\
+Example:
+  footfall entries --site demo";
+
+pub const ENTRIES_SHOW: &str = "\
+Example:
+  footfall entries show 7 --site demo";
+
+pub const ENTRIES_UNDO: &str = "\
+Examples:
+  footfall entries undo 7 --dry-run
+  footfall entries undo 7 --site demo --why twice";
+
+pub const PAGES_MOVE: &str = "\
+Examples:
+  footfall pages move --site demo /tin/1.html /bai-viet/1.html
+  footfall pages move --site demo --file moved.csv --why renamed
+  footfall pages move --site demo --undo /tin/1.html";
+
+pub const PAGES_LIST: &str = "\
+Example:
+  footfall pages list --site demo";
+
+pub const ERASE: &str = "\
+Examples:
+  footfall erase --site demo --page /bai-viet/1.html --why asked --dry-run
+  footfall erase --site demo --whole-site --why ended";
 
 pub const RETIRE: &str = "\
 Example:

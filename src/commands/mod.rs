@@ -1,12 +1,19 @@
 //! What the command line does beside serving.
 
+mod adjust;
+mod backfill;
 mod copies;
 mod documents;
+mod entries;
 mod examples;
+mod export;
 mod healthcheck;
 mod http;
+mod import;
+mod input;
 mod order;
 mod outcome;
+mod pages;
 mod snippet;
 mod verify;
 
@@ -58,6 +65,9 @@ pub enum Command {
     /// Audit the totals: hours against days, days against weeks and months, pages against views
     #[command(after_help = examples::VERIFY)]
     Verify(verify::Verify),
+    /// Count access logs of the time before footfall, by the rules that beacons are counted by
+    #[command(after_help = examples::BACKFILL)]
+    Backfill(backfill::Backfill),
     /// Copy the totals of a service, running or not, into a new directory
     #[command(after_help = examples::BACKUP)]
     Backup {
@@ -83,6 +93,24 @@ pub enum Command {
         #[arg(long)]
         resume: bool,
     },
+    /// Enter totals from a CSV or JSON file beside what is counted: opening balances, the past of another counter
+    #[command(after_help = examples::IMPORT)]
+    Import(import::Import),
+    /// Write all totals as rows that import reads: CSV, or JSON
+    #[command(after_help = examples::EXPORT)]
+    Export(export::Export),
+    /// Add to a day's total, and to those of its week, month, year and of all time
+    #[command(after_help = examples::ADJUST)]
+    Adjust(adjust::Adjust),
+    /// List what was entered, or take an entry back
+    #[command(after_help = examples::ENTRIES)]
+    Entries(entries::Entries),
+    /// Show pages that moved under their new names, with what was counted under the old ones
+    #[command(subcommand)]
+    Pages(pages::Pages),
+    /// Forget a page: what was counted of it is shown under no name, now and ever after
+    #[command(after_help = examples::ERASE)]
+    Erase(pages::Erase),
     /// Remove the markers of a writer that is gone for good from the store
     #[command(after_help = examples::RETIRE)]
     Retire {
@@ -156,9 +184,16 @@ impl Command {
             Command::Snippet { site } => return snippet::run(config, &site),
             Command::Healthcheck => return healthcheck::run(config),
             Command::Verify(asked) => return verify::run(config, &asked),
+            Command::Backfill(asked) => return backfill::run(config, &asked),
+            Command::Export(asked) => return export::run(config, asked),
             Command::Backup { into } => copies::backup(config, &into),
             Command::Restore { from } => copies::restore(config, &from),
             Command::Migrate { from, to, resume } => copies::migrate(config, &from, &to, resume),
+            Command::Import(import) => import::run(config, import),
+            Command::Adjust(asked) => order(asked.order()),
+            Command::Entries(asked) => order(asked.order()),
+            Command::Pages(asked) => order(asked.order()?),
+            Command::Erase(asked) => order(asked.order()),
             Command::Drain => order(Order::Drain),
             Command::Retire { writer, force } => order(Order::Retire { writer, force }),
             Command::Store(StoreCommand::Refill { dry_run }) => order(Order::Refill { dry_run }),

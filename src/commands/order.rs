@@ -49,7 +49,7 @@ pub fn carry_out(config: &Config, order: &Order) -> Outcome {
 
 /// Refuses a `data_dir` that holds no data, which would be created, and one of another user, whose service could
 /// not write the files that this command makes.
-fn check_dir(dir: &Path) -> Result<(), String> {
+pub fn check_dir(dir: &Path) -> Result<(), String> {
     let shown = dir.display();
     let found = std::fs::metadata(dir).and_then(|_| std::fs::metadata(dir.join("writer")));
     let found = found.map_err(|error| {

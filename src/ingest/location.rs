@@ -87,7 +87,7 @@ mod tests {
         prop_assert_eq!(&quick.host, &parsed.host, "{:?}", url);
         for case in [PageCase::Keep, PageCase::Fold] {
             for query in [vec![], vec!["id".to_owned(), "ệ".to_owned()]] {
-                let rules = PageRules { query, case };
+                let rules = PageRules { query, case, ..PageRules::default() };
                 let page = |path| Page::normalise(SiteId(0), &rules, path);
                 prop_assert_eq!(page(&quick.path), page(&parsed.path), "{:?}", url);
             }

@@ -81,14 +81,29 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
     let Context { salts, headers, client, now, .. } = *context;
     let span = context.spans.span(site, now.unix_ms);
     let page = Page::normalise(site.id, &site.pages, &location.path);
+    // By the name that it has itself: a view that is sent again after the page moved counts once.
     let id = said.id.as_deref().map(|id| salts.view_id(site, page.as_str(), id));
+    let page = shown_as(site, &page).unwrap_or(page);
     let browser = said.visitor.as_deref();
     let visitor = visitor::identified(site, salts, browser, client.address, headers, &span);
     Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour: span.hour })
 }
 
-/// Reads a page as a reader names it: a path, or a URL of one of the site's hosts; else `bad-url`.
+/// What a page is counted and shown as, if it moved; [`OTHER`] where it was erased.
+pub fn shown_as(site: &Site, page: &Page) -> Option<Page> {
+    let to = site.pages.aliases.as_ref()?.shown_as(page.as_str())?;
+    Some(Page::trusted(site.id, to))
+}
+
+/// Reads a page as a reader names it: a path, or a URL of one of the site's hosts; else `bad-url`. One that moved is
+/// the page that it is shown as.
 pub fn read_page(site: &Site, said: &str) -> Result<Page, Reason> {
+    let page = named_page(site, said)?;
+    Ok(shown_as(site, &page).filter(|to| to.as_str() != OTHER).unwrap_or(page))
+}
+
+/// The same, but by its own name.
+pub fn named_page(site: &Site, said: &str) -> Result<Page, Reason> {
     let location = Location::of(said).ok_or(Reason::BadUrl)?;
     if location.host.as_deref().is_some_and(|host| !site.has_host(host)) {
         return Err(Reason::BadUrl);

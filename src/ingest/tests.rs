@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::calendar::{Calendar, Period, Zone};
-use crate::sites::{Identity, PageRules, SiteKey};
+use crate::sites::{Aliases, Identity, PageRules, SiteKey};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -386,4 +386,29 @@ fn a_replaced_site_has_its_own_hour() {
     assert_eq!(hour(after.get("lamdong").unwrap()), 10);
     assert_eq!(hour(after.get("new").unwrap()), 10);
     assert_eq!(hour(before.get("lamdong").unwrap()), 8);
+}
+
+#[test]
+fn a_page_that_moved_is_accepted_and_read_as_its_new_one() {
+    let moved = [("/a", "/b"), ("/gone", OTHER)].map(|(page, to)| (page.into(), to.into()));
+    let world = |aliases: Option<Aliases>| {
+        let mut site = site(0, "lamdong", &["baolamdong.vn"], "UTC");
+        site.pages.aliases = aliases.map(Arc::new);
+        World::new(vec![site])
+    };
+    let (before, after) = (world(None), world(Some(Aliases::new(&moved.into(), 1))));
+    let beacon = |world: &World, page| {
+        let body = format!(r#"{{"site":"lamdong","url":"{page}","id":"x"}}"#);
+        let beacon = world.accept(&body).unwrap();
+        (beacon.page.as_str().to_owned(), beacon.id)
+    };
+    for (page, to) in [("/a", "/b"), ("/gone", OTHER), ("/c", "/c")] {
+        let ((own, id), (shown, again)) = (beacon(&before, page), beacon(&after, page));
+        assert_eq!((&*own, &*shown), (page, to));
+        assert_eq!(id, again, "a view that is sent again after the page moved is the same");
+    }
+    let site = after.sites.get("lamdong").unwrap();
+    let read = |said| read_page(site, said).map(|page| page.as_str().to_owned());
+    assert_eq!(read("https://baolamdong.vn/a?x=1"), Ok("/b".to_owned()));
+    assert_eq!(read("/gone"), Ok("/gone".to_owned()), "not with the figures of other pages");
 }

@@ -11,7 +11,7 @@
 //!   operators, and writes the checkpoint.
 //!
 //! Files in `data_dir`: `LOCK`, `control.sock`, `writer`, `salts`, `checkpoint`, `losses`, `journal/`,
-//! `outbox/`, and `totals.redb` of the embedded store. Their formats are described where they are written.
+//! `outbox/`, `totals.redb` of the embedded store, and `export` while one is made. Their formats are described where they are written.
 //! None holds an address or a user agent.
 
 mod batch;
@@ -42,6 +42,7 @@ use writer::mailbox::{Absent, Mailbox, Wanted};
 use writer::status::{Shared, is_page_old};
 
 pub use batch::part::Sums;
+pub use batch::sketch::Sketch;
 pub use delivery::outbox::OutboxConfig;
 pub use disk::dir::is_in_use;
 pub use intake::group::Written;
@@ -54,10 +55,12 @@ pub use tally::pages::PageFigures;
 pub use tally::recent::Recent;
 pub use tally::running::Figures;
 pub use upkeep::audit::{Audit, Disagreement};
+pub use upkeep::export::Format;
 pub use writer::OpenError;
 pub use writer::config::Config;
 pub use writer::jobs::{audit_of, migrate, restore};
 pub use writer::mailbox::{Answer, Job, Order};
+pub use writer::rows::{Entering, EntryReason, MAX_ROWS, Move, Moving, Row, Rows};
 pub use writer::status::Health;
 
 /// The longest wait for figures of the store.

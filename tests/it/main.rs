@@ -10,6 +10,7 @@ mod support {
     pub mod http;
     pub mod load;
     pub mod meddled;
+    pub mod node;
     pub mod prometheus;
     pub mod proxy;
     pub mod servers;
@@ -23,6 +24,7 @@ mod counting {
     mod beacons;
     mod bounds;
     mod civil_days;
+    mod logs;
     mod newspaper;
     mod presence;
 }
@@ -31,9 +33,14 @@ mod counting {
 mod store {
     mod away;
     mod copies;
+    pub mod entries;
+    mod export;
     mod held;
     mod lies;
+    mod moves;
     mod orders;
+    mod recipes;
+    mod retention;
     mod settings;
     mod writers;
 }
@@ -73,6 +80,7 @@ mod operators {
 /// Under load: killed, stopped and started, with a store that breaks.
 mod load {
     mod full_outbox;
+    mod imports;
     mod kills;
     mod never_back;
     mod restarts;

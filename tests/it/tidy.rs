@@ -22,6 +22,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
             ("sessions", 4),
             ("totals", 5),
             ("serve", 6),
+            ("logs", 6),
             ("config", 7),
             ("app", 8),
             ("commands", 9),

@@ -6,7 +6,7 @@ use super::*;
 const SITE: SiteId = SiteId(3);
 
 fn rules(query: &[&str], case: PageCase) -> PageRules {
-    PageRules { query: query.iter().map(|name| (*name).to_owned()).collect(), case }
+    PageRules { query: query.iter().map(|name| (*name).to_owned()).collect(), case, ..PageRules::default() }
 }
 
 fn page(path_and_query: &str) -> String {

@@ -31,7 +31,8 @@ pub const SOCKET: &str = "control.sock";
 /// Most commands at a time; a further one is closed at once.
 const MAX_CONNECTIONS: usize = 16;
 
-const MAX_ORDER: usize = 64 * 1024;
+/// A long import has some hundred thousand rows. Nobody but the service's own user can send one.
+const MAX_ORDER: usize = 64 << 20;
 
 /// A connection without a complete head for so long is closed, and an order whose body takes longer is refused.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

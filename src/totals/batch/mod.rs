@@ -8,16 +8,19 @@
 //! batch   sequence u64 · tag u64 · reach (segment u64, offset u64) · frozen at i64 (ms, outbox clock)
 //!         · oldest view accepted at i64 (Unix ms)
 //!         · count of sums, sums … · count of links, links …
-//!         · in a batch that was cut to a site, the number of each sums' first part varint …
+//!         · in a batch that was cut to a site, or has entries: the number of each sums' first part varint …
+//!         · where there are entries: count of hashes, entered … · the number of each one's part varint …
 //! sums    site text · civil hour · views varint · visits varint · day registers · registers (none since 0.2.0)
 //!         · count of pages, (text, views varint) …
 //! registers  count varint, (index u16, rank u8) …
+//! entered site text · hash text · stamp (number varint, writer text) · count of fields, (field text, text) …
 //! link    0 u8: this writer never wrote to the hash; or 1 u8 · the id of a part: sequence u64 · part u32 · tag u64
 //! ```
 //!
 //! One link for each hash of the batch, in order of its first part: the marker that the hash bore when
 //! the batch was frozen.
 
+pub mod entry;
 pub mod part;
 pub mod sketch;
 
@@ -25,7 +28,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use self::part::{HashKind, HashName, LastParts, MAX_FIELDS, MAX_SEQUENCE, Part, PartId, SketchPart, Sums};
+use self::entry::Entered;
+use self::part::{
+    ByField, Entry, HashKind, HashName, LastParts, MAX_FIELDS, MAX_SEQUENCE, Part, PartId, SketchPart, Sums,
+};
 use self::sketch::Registers;
 use crate::calendar::{CivilHour, Period};
 use crate::sites::SiteKey;
@@ -43,10 +49,11 @@ pub struct SiteSums {
     pub pages: Vec<(Arc<str>, u64)>,
 }
 
-/// What a freeze takes of the pending sums.
+/// What a freeze takes of the pending sums; or what is entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frozen {
     pub sums: Vec<SiteSums>,
+    pub entries: Vec<Entered>,
     /// Where the journal goes on after the last view in them.
     pub reach: Position,
     /// When the oldest view in them was accepted, Unix milliseconds.
@@ -63,7 +70,9 @@ pub struct Batch {
     pub frozen_ms: i64,
     pub oldest_ms: i64,
     pub sums: Vec<SiteSums>,
-    /// The number of the first part of each of the sums: that of the whole batch where this was cut out of one.
+    pub entries: Vec<Entered>,
+    /// The number of the first part of each of the sums, then of the part of each of the entered: that of the whole
+    /// batch where this was cut out of one.
     firsts: Vec<u32>,
     prev: Vec<Option<PartId>>,
 }
@@ -77,9 +86,9 @@ impl Batch {
         frozen: Frozen,
         last_parts: &mut LastParts,
     ) -> Self {
-        let Frozen { sums, reach, oldest_ms } = frozen;
-        let (firsts, prev) = (first_parts(&sums), Vec::new());
-        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, firsts, prev };
+        let Frozen { sums, entries, reach, oldest_ms } = frozen;
+        let (firsts, prev) = (first_parts(&sums, entries.len()), Vec::new());
+        let mut batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, entries, firsts, prev };
         batch.prev = batch.hashes().iter().map(|hash| last_parts.get(hash).copied()).collect();
         batch.advance(last_parts);
         batch
@@ -87,7 +96,7 @@ impl Batch {
 
     /// What it was frozen of.
     pub fn thaw(self) -> Frozen {
-        Frozen { sums: self.sums, reach: self.reach, oldest_ms: self.oldest_ms }
+        Frozen { sums: self.sums, entries: self.entries, reach: self.reach, oldest_ms: self.oldest_ms }
     }
 
     /// Makes this batch's parts the last ones of their hashes.
@@ -104,7 +113,11 @@ impl Batch {
         let part = |(number, hash, slice): (u32, HashName, Slice)| {
             let id = self.part_id(number);
             let prev = last.insert(hash.clone(), Some(id)).flatten();
-            Part { hash, prev, id, sums: self.fields(slice), revision: None }
+            let (sums, entries) = self.fields(slice);
+            // What is entered may lower what is shown, as far as the hash of all time, by which others see that
+            // something was.
+            let revision = matches!(slice, Slice::Entered(_)).then_some(0);
+            Part { hash, prev, id, sums, entries, revision }
         };
         self.slices().into_iter().map(part).collect()
     }
@@ -134,11 +147,17 @@ impl Batch {
             let numbered = sums.into_iter().chain(pages).zip(*first..=u32::MAX);
             slices.extend(numbered.map(|((hash, slice), number)| (number, hash, slice)));
         }
+        let numbers = self.firsts.iter().skip(self.sums.len());
+        let entered = self.entries.iter().enumerate().zip(numbers);
+        slices.extend(
+            entered.map(|((index, entered), number)| (*number, entered.hash.clone(), Slice::Entered(index))),
+        );
         slices
     }
 
-    fn fields(&self, slice: Slice) -> Vec<(Arc<str>, u64)> {
-        match slice {
+    /// The sums and the entries of a part.
+    fn fields(&self, slice: Slice) -> (ByField<u64>, ByField<Entry>) {
+        let sums = match slice {
             Slice::Site(index) => {
                 let sums = self.sums[index].sums;
                 let fields = [("views", sums.views), ("visits", sums.visits)];
@@ -147,7 +166,9 @@ impl Batch {
             Slice::Pages(index, from) => {
                 self.sums[index].pages.iter().skip(from).take(MAX_FIELDS).cloned().collect()
             }
-        }
+            Slice::Entered(index) => return (Vec::new(), self.entries[index].entries()),
+        };
+        (sums, Vec::new())
     }
 
     /// The sketches to merge.
@@ -167,26 +188,38 @@ impl Batch {
 
     /// What the batch brings to some sites: the same parts, by the same names.
     pub fn only(&self, is_due: impl Fn(&SiteKey) -> bool) -> Cow<'_, Batch> {
-        if self.sums.iter().all(|sums| is_due(&sums.site)) {
+        if self.owners().all(&is_due) {
             return Cow::Borrowed(self);
         }
-        let due = self.sums.iter().zip(&self.firsts).filter(|(sums, _)| is_due(&sums.site));
-        let (sums, firsts) = due.map(|(sums, first)| (sums.clone(), *first)).unzip();
+        let firsts = self.owners().zip(&self.firsts).filter(|(site, _)| is_due(site));
+        let firsts = firsts.map(|(_, first)| *first).collect();
+        let sums = self.sums.iter().filter(|sums| is_due(&sums.site)).cloned().collect();
+        let entries = self.entries.iter().filter(|entered| is_due(&entered.hash.site)).cloned().collect();
         let links = self.hashes().into_iter().zip(&self.prev).filter(|(hash, _)| is_due(&hash.site));
         let prev = links.map(|(_, link)| *link).collect();
-        Cow::Owned(Batch { sums, firsts, prev, ..*self })
+        Cow::Owned(Batch { sums, entries, firsts, prev, ..*self })
     }
 
     /// Puts together what was cut out of one batch for different sites.
-    pub fn join(&mut self, other: Batch) {
-        self.sums.extend(other.sums);
+    pub fn join(&mut self, mut other: Batch) {
+        let links = [&*self, &other].map(|batch| batch.hashes().into_iter().zip(batch.prev.clone()));
+        let links: HashMap<HashName, Option<PartId>> = links.into_iter().flatten().collect();
+        let at = self.sums.len();
+        self.firsts.splice(at..at, other.firsts.drain(..other.sums.len()));
         self.firsts.extend(other.firsts);
-        self.prev.extend(other.prev);
+        self.sums.extend(other.sums);
+        self.entries.extend(other.entries);
+        self.prev = self.hashes().iter().map(|hash| links.get(hash).copied().flatten()).collect();
     }
 
     /// The sites that it brings something to.
     pub fn sites(&self) -> BTreeSet<SiteKey> {
-        self.sums.iter().map(|sums| sums.site.clone()).collect()
+        self.owners().cloned().collect()
+    }
+
+    /// The site of each of the sums, then of each of the entered.
+    fn owners(&self) -> impl Iterator<Item = &SiteKey> {
+        self.sums.iter().map(|sums| &sums.site).chain(self.entries.iter().map(|entered| &entered.hash.site))
     }
 
     /// About how many bytes of it are each site's.
@@ -212,8 +245,17 @@ impl Batch {
         }
         out.put_varint(self.prev.len() as u64);
         self.prev.iter().for_each(|id| PartId::put(*id, out));
-        if self.firsts != first_parts(&self.sums) {
-            self.firsts.iter().for_each(|first| out.put_varint((*first).into()));
+        let (of_sums, of_entries) = self.firsts.split_at(self.sums.len().min(self.firsts.len()));
+        let put = |out: &mut Vec<u8>, firsts: &[u32]| {
+            firsts.iter().for_each(|first| out.put_varint((*first).into()));
+        };
+        if !self.entries.is_empty() || of_sums != first_parts(&self.sums, 0) {
+            put(out, of_sums);
+        }
+        if !self.entries.is_empty() {
+            out.put_varint(self.entries.len() as u64);
+            self.entries.iter().for_each(|entered| entered.encode(out));
+            put(out, of_entries);
         }
     }
 
@@ -229,14 +271,25 @@ impl Batch {
         let sums: Vec<SiteSums> =
             (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
         let prev = (0..take.count(1)?).map(|_| PartId::take(&mut take)).collect::<Result<_, _>>()?;
-        let mut firsts = first_parts(&sums);
+        let number =
+            |take: &mut Take<'_>| u32::try_from(take.varint()?).map_err(|_| Damaged("the number of a part"));
+        let mut firsts = first_parts(&sums, 0);
         if take.end().is_err() {
             for first in &mut firsts {
-                *first = take.varint()?.try_into().map_err(|_| Damaged("the number of a part"))?;
+                *first = number(&mut take)?;
+            }
+        }
+        let mut entries = Vec::new();
+        if take.end().is_err() {
+            for _ in 0..take.count(6)? {
+                entries.push(Entered::decode(&mut take)?);
+            }
+            for _ in &entries {
+                firsts.push(number(&mut take)?);
             }
         }
         take.end()?;
-        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, firsts, prev };
+        let batch = Batch { sequence, tag, reach, frozen_ms, oldest_ms, sums, entries, firsts, prev };
         if batch.prev.len() == batch.hashes().len() {
             Ok(batch)
         } else {
@@ -245,15 +298,17 @@ impl Batch {
     }
 }
 
-/// The number of the first part of each of a whole batch's sums.
-fn first_parts(sums: &[SiteSums]) -> Vec<u32> {
+/// The number of the first part of each of a whole batch's sums, and of the part of each of so many entered.
+fn first_parts(sums: &[SiteSums], entered: usize) -> Vec<u32> {
     let parts = |sums: &SiteSums| {
         (SITE_PERIODS.len() + PAGE_PERIODS.len() * sums.pages.len().div_ceil(MAX_FIELDS)) as u32
     };
     sums.iter()
-        .scan(0u32, |next, sums| {
+        .map(parts)
+        .chain(std::iter::repeat_n(1, entered))
+        .scan(0u32, |next, parts| {
             let first = *next;
-            *next = first.saturating_add(parts(sums));
+            *next = first.saturating_add(parts);
             Some(first)
         })
         .collect()
@@ -266,6 +321,8 @@ enum Slice {
     Site(usize),
     /// Its pages from the second index on.
     Pages(usize, usize),
+    /// What is entered into the hash at this index.
+    Entered(usize),
 }
 
 /// A site's sums are kept for every period.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use chrono::{Days, NaiveDate};
+
 use super::sketch::Registers;
 use crate::calendar::Bucket;
 use crate::sites::SiteKey;
@@ -33,6 +35,70 @@ fn plain(text: &str) -> Option<u64> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+/// The field of a hash in which the entry of a sum stands.
+pub fn field_beside(sum: &str) -> Arc<str> {
+    format!("+{sum}").into()
+}
+
+/// Tells which of two entries is the later one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// What the store's data of a site counts its entries by.
+    pub number: u64,
+    /// Who made it: where a store went back two may bear one number.
+    pub writer: Arc<str>,
+}
+
+/// A register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub text: Arc<str>,
+    pub stamp: Stamp,
+}
+
+impl Entry {
+    /// Reads one that stands beside a sum.
+    ///
+    /// # Errors
+    /// It is not written as an entry is, or is no number.
+    pub fn beside_sum(stored: &str) -> Result<Self, Damaged> {
+        let entry: Entry = stored.parse()?;
+        entry.amount().is_some().then_some(entry).ok_or(Damaged("the number of an entry"))
+    }
+
+    /// What is added to the sum beside it.
+    pub fn amount(&self) -> Option<i64> {
+        let digits = self.text.strip_prefix('-').unwrap_or(&self.text);
+        let size = i64::try_from(sum(digits)?).ok()?;
+        Some(if digits.len() < self.text.len() { -size } else { size })
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.text, self.stamp.number, self.stamp.writer)
+    }
+}
+
+impl FromStr for Entry {
+    type Err = Damaged;
+
+    fn from_str(stored: &str) -> Result<Self, Damaged> {
+        let entry = || {
+            let (rest, writer) = stored.rsplit_once(' ')?;
+            let (text, number) = rest.rsplit_once(' ')?;
+            let stamp = Stamp { number: sequence(number)?, writer: writer.into() };
+            Some(Entry { text: text.into(), stamp })
+        };
+        let is_ours = |entry: &Entry| entry.to_string() == stored && is_writer(&entry.stamp.writer);
+        entry().filter(is_ours).ok_or(Damaged("an entry"))
+    }
+}
+
+fn is_writer(id: &str) -> bool {
+    id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Views and visits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
@@ -58,6 +124,10 @@ pub enum HashKind {
     Pages,
     /// A sketch of visitors.
     Visitors,
+    /// The audit of a site's entries; of a day, what it became when it was entered as a whole.
+    Entries,
+    /// What pages are shown as; of no bucket but all.
+    Aliases,
 }
 
 impl HashKind {
@@ -66,9 +136,14 @@ impl HashKind {
             HashKind::Sums => "",
             HashKind::Pages => ":pages",
             HashKind::Visitors => ":visitors",
+            HashKind::Entries => ":entries",
+            HashKind::Aliases => ":aliases",
         }
     }
 }
+
+/// What is of no bucket, by its name.
+const OF_NO_BUCKET: [(&str, HashKind); 2] = [("entries", HashKind::Entries), ("aliases", HashKind::Aliases)];
 
 /// Names a hash or a sketch of the store. Displays as its name within the site: `day:2026-11-23`,
 /// `day:2026-11-23:pages`, `all`.
@@ -85,9 +160,32 @@ impl HashName {
         HashName { site: site.clone(), bucket, kind }
     }
 
+    /// What is pruned of a site when a day is: its pages, and those of the week that ends with it, in which only
+    /// entries stand.
+    pub fn pruned_with(site: &SiteKey, day: NaiveDate) -> Vec<Self> {
+        let week = day.checked_sub_days(Days::new(6)).map(Bucket::Week);
+        let buckets = [Some(Bucket::Day(day)), week].into_iter().flatten();
+        buckets.map(|bucket| HashName::new(site, bucket, HashKind::Pages)).collect()
+    }
+
+    /// The day with which it is pruned; none of what is kept for ever.
+    pub fn prunes_with(&self) -> Option<NaiveDate> {
+        let is_kept =
+            self.kind != HashKind::Pages || !matches!(self.bucket, Bucket::Day(_) | Bucket::Week(_));
+        self.bucket.days().filter(|_| !is_kept).map(|(_, last)| last)
+    }
+
+    /// Whether it is pruned where the pages of days before one are.
+    pub fn is_pruned(&self, before: Option<&NaiveDate>) -> bool {
+        self.prunes_with().zip(before).is_some_and(|(day, before)| day < *before)
+    }
+
     /// Reads a name of a site, as it is displayed.
     pub fn parse(site: &SiteKey, name: &str) -> Option<Self> {
-        let kinds = [HashKind::Pages, HashKind::Visitors, HashKind::Sums];
+        if let Some((_, kind)) = OF_NO_BUCKET.iter().find(|(of_none, _)| *of_none == name) {
+            return Some(HashName::new(site, Bucket::All, *kind));
+        }
+        let kinds = [HashKind::Pages, HashKind::Visitors, HashKind::Entries, HashKind::Sums];
         let (text, kind) =
             kinds.into_iter().find_map(|kind| Some((name.strip_suffix(kind.suffix())?, kind)))?;
         let bucket = text.split_once(':').map_or(text, |(_, bucket)| bucket).parse().ok()?;
@@ -98,6 +196,10 @@ impl HashName {
 
 impl fmt::Display for HashName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_no_bucket = OF_NO_BUCKET.iter().find(|(_, kind)| *kind == self.kind);
+        if let (Some((name, _)), Bucket::All) = (of_no_bucket, self.bucket) {
+            return f.write_str(name);
+        }
         if self.bucket != Bucket::All {
             write!(f, "{}:", self.bucket.period().word())?;
         }
@@ -167,10 +269,14 @@ impl FromStr for PartId {
     }
 }
 
+/// Something for each of some fields.
+pub type ByField<T> = Vec<(Arc<str>, T)>;
+
 /// The last part frozen for each hash.
 pub type LastParts = HashMap<HashName, PartId>;
 
-/// Additions to one hash: at most [`MAX_FIELDS`] distinct fields, none beginning with `#`. Frozen: every
+/// Additions and entries to one hash: at most [`MAX_FIELDS`] distinct fields, those of additions beginning with neither
+/// `#` nor `+`, those of entries with `+`. Frozen: every
 /// try sends the same. Without fields it moves the marker alone. Both stores write best when the
 /// fields are in order, within a part and from part to part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,25 +287,32 @@ pub struct Part {
     /// The marker that it bears afterwards.
     pub id: PartId,
     /// Fields and what to add.
-    pub sums: Vec<(Arc<str>, u64)>,
-    /// Where sums are lost, so that the hash holds less than was read from it: its revision becomes this, or the
-    /// one after its own if that is more. Else it stays.
+    pub sums: ByField<u64>,
+    /// Fields and the registers that take the place of earlier ones there.
+    pub entries: ByField<Entry>,
+    /// Where the hash may be shown with less than was read from it, since sums are lost or something is entered: its
+    /// revision becomes this, or the one after its own if that is more. Else it stays.
     pub revision: Option<u64>,
 }
 
 impl Part {
     /// Says what a store could not apply as it is meant: it would lose a sum or a marker.
     pub fn fault(&self) -> Option<&'static str> {
+        let entered = || self.entries.iter().map(|(field, _)| &**field);
         let distinct = || {
-            let mut fields: Vec<&str> = self.sums.iter().map(|(field, _)| &**field).collect();
+            let mut fields: Vec<&str> =
+                self.sums.iter().map(|(field, _)| &**field).chain(entered()).collect();
             fields.sort_unstable();
             fields.windows(2).all(|pair| pair[0] < pair[1])
         };
-        if self.sums.len() > MAX_FIELDS {
+        let is_sorted = self.entries.is_empty() && self.sums.is_sorted_by(|a, b| a.0 < b.0);
+        if self.sums.len() + self.entries.len() > MAX_FIELDS {
             Some("more than 1,000 fields")
-        } else if self.sums.iter().any(|(field, _)| field.starts_with('#')) {
-            Some("a field that begins with #, as markers do")
-        } else if !(self.sums.is_sorted_by(|a, b| a.0 < b.0) || distinct()) {
+        } else if self.sums.iter().any(|(field, _)| field.starts_with(['#', '+'])) {
+            Some("a field that begins with #, as markers do, or with +, as entries do")
+        } else if entered().any(|field| !field.starts_with('+')) {
+            Some("an entry whose field does not begin with +")
+        } else if !(is_sorted || distinct()) {
             Some("a field twice")
         } else {
             None

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::part::Stamp;
 use super::*;
 use crate::totals::disk::codec::tests::{any_hour, any_instant, any_sum, any_sums, survives};
 
@@ -18,6 +19,20 @@ fn any_site_sums() -> impl Strategy<Value = SiteSums> {
             sums,
             day_registers,
             pages: pages.into_iter().collect(),
+        },
+    )
+}
+
+fn any_entered() -> impl Strategy<Value = Entered> {
+    const NAMES: [&str; 6] =
+        ["all", "year:2026", "all:pages", "entries", "aliases", "day:2026-11-23:entries"];
+    let fields = prop::collection::vec(("[+][a-z/]{1,4}", "[-]?[0-9]{1,6}"), 0..4);
+    (0..3usize, prop::sample::select(&NAMES[..]), fields, 1..99u64).prop_map(
+        |(site, name, fields, number)| {
+            let site = SiteKey::new(["demo", "lamdong", "third"][site]).unwrap();
+            let stamp = Stamp { number, writer: "00000000000000aa".into() };
+            let fields = fields.into_iter().map(|(field, text)| (field.into(), text.into())).collect();
+            Entered { hash: HashName::parse(&site, name).unwrap(), stamp, fields }
         },
     )
 }
@@ -50,7 +65,7 @@ fn freeze(sequence: u64, sums: Vec<SiteSums>, last_parts: &mut LastParts) -> Bat
         sequence,
         sequence * 77,
         5,
-        Frozen { sums, reach: Position { segment: 1, offset: sequence }, oldest_ms: 4 },
+        Frozen { sums, reach: Position { segment: 1, offset: sequence }, oldest_ms: 4, ..Frozen::default() },
         last_parts,
     )
 }
@@ -135,6 +150,7 @@ proptest! {
     fn a_batch_is_read_back_and_its_parts_add_up(
         sums in prop::collection::vec(any_site_sums(), 0..5),
         earlier in prop::collection::vec(any_site_sums(), 0..3),
+        entries in prop::collection::vec(any_entered(), 0..4),
         numbers in (any_sum(), any::<u64>(), any_instant()),
     ) {
         // Sums that a store could hold.
@@ -148,8 +164,10 @@ proptest! {
         let before = last_parts.clone();
         let (sequence, tag, ms) = numbers;
         let reach = Position { segment: tag >> 11, offset: sequence };
-        let batch = Batch::freeze(sequence.max(2), tag, ms, Frozen { sums, reach, oldest_ms: ms }, &mut last_parts);
+        let batch = Batch::freeze(sequence.max(2), tag, ms, Frozen { sums, entries, reach, oldest_ms: ms }, &mut last_parts);
         check_parts(&batch, &before, &last_parts);
+        let entered: usize = batch.parts().iter().map(|part| part.entries.len()).sum();
+        prop_assert_eq!(entered, batch.entries.iter().map(|entered| entered.fields.len()).sum::<usize>());
         // What is cut out of it for each site is read back, and brings the same parts.
         let mut joined: Option<Batch> = None;
         for site in batch.sites() {
@@ -196,5 +214,22 @@ fn a_marker_that_is_not_spelled_as_ours_is_none() {
     assert_eq!(ours, "00000000000000000007.0003.0000000000000009");
     for other in ["", "7", "7.3", "a.b.c", "7.4294967299.9", "00000000000000000007.0003.0000000000000009.1"] {
         assert!(other.parse::<PartId>().is_err(), "{other}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_not_spelled_as_ours_is_none() {
+    let ours: Entry = "-5 7 00000000000000aa".parse().unwrap();
+    assert_eq!((ours.amount(), ours.stamp.number), (Some(-5), 7));
+    assert!(ours.stamp < Stamp { number: 7, writer: "00000000000000ab".into() });
+    assert_eq!("{} in words 7 00000000000000aa".parse::<Entry>().map(|entry| entry.amount()), Ok(None));
+    for other in
+        ["", "5", "5 7", "5 7 aa", "5 07 00000000000000aa", "5 7 00000000000000AA", "5 7 00000000000000aa "]
+    {
+        assert!(other.parse::<Entry>().is_err(), "{other}");
+    }
+    for no_number in ["+5", "5.0", "--5", "9007199254740992", ""] {
+        let text = format!("{no_number} 7 00000000000000aa");
+        assert!(Entry::beside_sum(&text).is_err(), "{text}");
     }
 }

@@ -20,12 +20,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use chrono::NaiveDate;
+
 use super::identity::Identity;
 use super::outbox::Outbox;
 use crate::metrics::Metrics;
 use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
-use crate::totals::batch::part::{HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart};
+use crate::totals::batch::part::{
+    Entry, HashKind, HashName, LastParts, MAX_FIELDS, Part, PartId, SketchPart,
+};
 use crate::totals::batch::sketch::Registers;
 use crate::totals::disk::losses::{Cause, Losses};
 use crate::totals::store::contract::{Outcome, Store, StoreError, WriterId};
@@ -65,6 +69,8 @@ pub struct Flush<'a, S> {
     pub outbox: &'a Outbox,
     pub metrics: &'a Metrics,
     pub losses: &'a Losses,
+    /// The day before which each site's pages are pruned: such hashes are gone, and not lost.
+    pub pruned: &'a HashMap<SiteKey, NaiveDate>,
     pub now_ms: i64,
     /// A lost hash is re-sent from the beginning of the outbox: the data set has been found to be ours.
     pub refill: bool,
@@ -87,9 +93,11 @@ struct Gap {
     reached: Option<PartId>,
     /// Whether what is there was compared with what the first kept part was frozen on.
     compared: bool,
-    /// Something of it is lost, and the hash does not bear that yet.
-    lost: bool,
+    /// What its revision becomes at least: something of it is lost or entered, and the hash does not bear that yet.
+    revision: Option<u64>,
     sums: BTreeMap<Arc<str>, u64>,
+    /// Of a register the latest.
+    entries: BTreeMap<Arc<str>, Entry>,
 }
 
 impl<S: Store> Flush<'_, S> {
@@ -126,7 +134,8 @@ impl<S: Store> Flush<'_, S> {
     ) -> Result<bool, FlushError> {
         let differs = |(hash, marker): &(HashName, Option<PartId>)| {
             let last = *last_parts.get(hash)?;
-            (*marker != Some(last)).then(|| (hash.clone(), *marker, last))
+            let is_pruned = hash.is_pruned(self.pruned.get(&hash.site));
+            (*marker != Some(last) && !is_pruned).then(|| (hash.clone(), *marker, last))
         };
         self.heal(found.iter().filter_map(differs).collect()).await
     }
@@ -166,8 +175,7 @@ impl<S: Store> Flush<'_, S> {
                     _ => continue,
                 },
             };
-            let (reached, compared, lost, sums) = (None, false, false, BTreeMap::new());
-            gaps.insert(hash, Gap { last, from, bears: from, reached, compared, lost, sums });
+            gaps.insert(hash, Gap::new(from, last));
         }
         if gaps.is_empty() {
             return Ok(true);
@@ -207,9 +215,9 @@ impl<S: Store> Flush<'_, S> {
             if gap.reached.or(gap.from) != Some(gap.last) {
                 // The last part is not kept any more: what it held is lost, and that is said once.
                 self.lost(hash, gap.reached.or(gap.from), gap.last);
-                (gap.reached, gap.lost) = (Some(gap.last), true);
+                (gap.reached, gap.revision) = (Some(gap.last), self.after_a_loss());
             }
-            made.extend(gap.make(hash, self.now_ms));
+            made.extend(gap.make(hash));
         }
         self.ship(&mut made, &mut raised).await
     }
@@ -233,12 +241,22 @@ impl<S: Store> Flush<'_, S> {
                 gap.compared = true;
                 self.compare(&part, gap)?;
             }
-            let fresh = part.sums.iter().filter(|(field, _)| !gap.sums.contains_key(field)).count();
-            if gap.sums.len() + fresh > MAX_FIELDS {
-                made.extend(gap.make(&part.hash, self.now_ms));
+            let fresh = part.sums.iter().filter(|(field, _)| !gap.sums.contains_key(field)).count()
+                + part.entries.iter().filter(|(field, _)| !gap.entries.contains_key(field)).count();
+            if gap.sums.len() + gap.entries.len() + fresh > MAX_FIELDS {
+                made.extend(gap.make(&part.hash));
             }
             for (field, add) in part.sums {
                 *gap.sums.entry(field).or_default() += add;
+            }
+            // A figure may be lower by an entry that comes back: whoever read another one must believe it.
+            let revision = if part.entries.is_empty() { part.revision } else { self.after_a_loss() };
+            gap.revision = revision.max(gap.revision);
+            for (field, entry) in part.entries {
+                let held = gap.entries.entry(field).or_insert_with(|| entry.clone());
+                if held.stamp < entry.stamp {
+                    *held = entry;
+                }
             }
             gap.reached = Some(part.id);
             due.insert(part.hash);
@@ -257,7 +275,7 @@ impl<S: Store> Flush<'_, S> {
             (None, Some(_)) if self.catching_up => {}
             (from, Some(prev)) if from.is_none_or(|from| from.is_before(prev)) => {
                 self.lost(&part.hash, from, prev);
-                gap.lost = true;
+                gap.revision = self.after_a_loss();
             }
             // It bears something that came after what this part was frozen on, and is not kept here.
             (from, _) => {
@@ -299,6 +317,12 @@ impl<S: Store> Flush<'_, S> {
         }
     }
 
+    /// The revision of a hash that has lost something, or is given an entry again: the time, which is more than any
+    /// that was read before, wherever the store went back to.
+    fn after_a_loss(&self) -> Option<u64> {
+        Some(self.now_ms.max(0) as u64)
+    }
+
     /// Notes that what lies between two parts of a hash is not kept any more.
     fn lost(&self, hash: &HashName, after: Option<PartId>, up_to: PartId) {
         let place = format!("{}/{hash}", hash.site);
@@ -313,14 +337,18 @@ impl<S: Store> Flush<'_, S> {
 }
 
 impl Gap {
-    /// A part of all that is added up, if there is anything. One that follows a loss takes the time for the hash's
-    /// revision: that is more than any that was read before, wherever the store went back to.
-    fn make(&mut self, hash: &HashName, now_ms: i64) -> Option<Part> {
+    fn new(from: Option<PartId>, last: PartId) -> Self {
+        let (sums, entries) = (BTreeMap::new(), BTreeMap::new());
+        Gap { last, from, bears: from, reached: None, compared: false, revision: None, sums, entries }
+    }
+
+    /// A part of all that is added up, if there is anything.
+    fn make(&mut self, hash: &HashName) -> Option<Part> {
         let id = self.reached.filter(|reached| self.bears != Some(*reached))?;
         let sums = std::mem::take(&mut self.sums).into_iter().collect();
-        let prev = self.bears.replace(id);
-        let revision = std::mem::take(&mut self.lost).then_some(now_ms.max(0) as u64);
-        Some(Part { hash: hash.clone(), prev, id, sums, revision })
+        let entries = std::mem::take(&mut self.entries).into_iter().collect();
+        let (prev, revision) = (self.bears.replace(id), self.revision.take());
+        Some(Part { hash: hash.clone(), prev, id, sums, entries, revision })
     }
 }
 

@@ -178,6 +178,7 @@ impl<S: Store> Delivery<S> {
             return Err(StoreError::refused(text).into());
         }
         self.fork = attached.fork.or(self.fork);
+        self.note_pruned(key, attached.pruned);
         Ok((attached.standing, attached.dataset, attached.since))
     }
 
@@ -300,7 +301,14 @@ impl<S: Store> Delivery<S> {
                     Some(_) => return None,
                     None => last_up_to(whole)?,
                 };
-                Some(Part { hash: hash.clone(), prev: None, id, sums: Vec::new(), revision: None })
+                Some(Part {
+                    hash: hash.clone(),
+                    prev: None,
+                    id,
+                    sums: Vec::new(),
+                    entries: Vec::new(),
+                    revision: None,
+                })
             };
             // Where this was done before, the hash bears that marker or a later one: nothing is written.
             let parts = written.iter().filter_map(part).collect();

@@ -74,6 +74,16 @@ impl<S: Store> Delivery<S> {
             })
     }
 
+    /// Everything that is stored of a site is removed, and a data set is born in its place. What was applied before is
+    /// not put back: to a store that goes back to it, this is another data set.
+    pub async fn erase_site(&mut self, site: &SiteKey) -> Result<(), Reason> {
+        self.store.remove(site).await?;
+        let applied = self.outbox.applied_to(site);
+        self.take_dataset(site, None, None, applied).await?;
+        self.last_parts.retain(|hash, _| hash.site != *site);
+        Ok(())
+    }
+
     /// This directory becomes another writer: all of the one before is applied. Who it was, and why its markers
     /// could not be removed yet, if they could not.
     ///

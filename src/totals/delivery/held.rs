@@ -135,6 +135,7 @@ impl<S: Store> Delivery<S> {
         let bears: Vec<(HashName, Option<PartId>)> = self.markers(&self.identity.writer, &hashes).await?;
         let flush = Flush { released: Some(site), ..self.flush() };
         flush.check(&self.last_parts, &bears).await?;
+        self.may_be_back = true;
         let floor = self.identity.floor_of(self.store.kind(), site);
         for sequence in self.outbox.applied_to(site).max(floor) + 1..=applied {
             if let Some(batch) = self.outbox.get(sequence)? {

@@ -10,6 +10,7 @@ mod decide;
 pub mod held;
 pub mod identity;
 pub mod outbox;
+mod prune;
 pub mod salts;
 pub mod send;
 mod state;

@@ -196,6 +196,7 @@ impl<S: Store> Delivery<S> {
             self.back_off = BackOff::default();
             return;
         };
+        self.may_be_back = true;
         if self.back_off.failures == 0 {
             tracing::warn!(%error, "the store cannot be brought up to date; views are kept and sent later");
         }
@@ -240,6 +241,7 @@ impl<S: Store> Delivery<S> {
 
     /// Whether a look at hashes found all as they were left.
     fn found(&mut self, whole: bool) {
+        self.may_be_back |= !whole;
         if let (false, Link::Verified(attached)) = (whole, &self.link) {
             self.link = Link::Attached(Attachment { compared: None, ..*attached });
         }
@@ -281,6 +283,7 @@ impl<S: Store> Delivery<S> {
                 }
             }
         }
+        self.may_be_back |= !whole;
         Ok(whole)
     }
 

@@ -44,6 +44,9 @@ pub struct Attachment {
     pub(super) compared: Option<Instant>,
 }
 
+/// Where to go on in a hash; none at its beginning.
+pub(super) type Cursor = Option<String>;
+
 /// When the store is to be tried again.
 #[derive(Default)]
 pub(super) struct BackOff {
@@ -78,12 +81,18 @@ pub struct Delivery<S> {
     pub(super) refills: bool,
     /// The first civil day that each site's data set knows.
     pub since: HashMap<SiteKey, NaiveDate>,
+    /// The day before which each site's pages are pruned, as the store said last.
+    pub pruned: HashMap<SiteKey, NaiveDate>,
+    /// How far each site's pages were folded, since its pages were pruned up to a day; none where all were.
+    pub(super) folding: HashMap<SiteKey, (NaiveDate, Option<Cursor>)>,
     /// The days that salts are drawn for.
     pub(super) salted: Vec<Today>,
     /// Visitors of running days are told apart by the salts that were drawn.
     pub serves: bool,
     /// The store's generation that was told the calendars of `sites`: one that went back may not know them.
     pub calendars_noted: Option<u64>,
+    /// Hashes may have been given again what was removed from them: some had gone back, or something failed half way.
+    pub may_be_back: bool,
     /// The batch added last, if it is the next to be sent: saves reading it back.
     pub(super) fresh: Option<Batch>,
     /// What in the settings of the store's server endangers counts.
@@ -130,9 +139,12 @@ impl<S: Store> Delivery<S> {
             fork: None,
             refills: false,
             since: HashMap::new(),
+            pruned: HashMap::new(),
+            folding: HashMap::new(),
             salted: Vec::new(),
             serves: false,
             calendars_noted: None,
+            may_be_back: false,
             fresh: None,
             concerns: Vec::new(),
             clock,
@@ -217,6 +229,7 @@ impl<S: Store> Delivery<S> {
             outbox: &self.outbox,
             metrics: &self.metrics,
             losses: &self.losses,
+            pruned: &self.pruned,
             now_ms: self.clock.now().unix_ms,
             refill: self.refills,
             released: None,

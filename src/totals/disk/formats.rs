@@ -23,7 +23,7 @@ use super::files::if_there;
 pub const MAGIC: &[u8] = b"footfall";
 
 /// Letters of the binary files, and the format of each that this version writes. It reads that and those before.
-const BINARY: [(u8, u8); 3] = [(b'j', 2), (b'o', 1), (b'c', 2)];
+const BINARY: [(u8, u8); 3] = [(b'j', 2), (b'o', 2), (b'c', 2)];
 
 /// The format that this version writes of the files that bear a letter.
 pub const fn written(letter: u8) -> u8 {

@@ -77,6 +77,8 @@ fn settings(dir: &Path, max_pages: usize, sync: Sync) -> Config {
             timeout: seconds(5),
         },
         max_pages,
+        page_days: 62,
+        fold_below: 0,
         max_ids: 1000,
         checkpoint_interval: seconds(3600),
     }

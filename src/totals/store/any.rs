@@ -1,6 +1,7 @@
 //! A store of either kind as one type, so that what works on stores is compiled once and not once for each kind.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 use super::contract::{
-    Attached, Claim, Concern, Found, Outcome, Query, Store, StoreConfig, StoreError, WriterId,
+    Attached, Claim, Concern, Fold, Found, Outcome, Query, Store, StoreConfig, StoreError, WriterId,
 };
 use super::dump::{Dump, Fields, Fill, Held, KeptSalt, SketchBytes, StoredName};
 use super::embedded::{Embedded, Snapshot};
@@ -128,6 +129,11 @@ impl Store for AnyStore {
         Attach: progress(site: &SiteKey, writer: &WriterId) -> Option<Progress>;
         Attach: note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         Apply: apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
+        Apply: remove(site: &SiteKey) -> ();
+        Apply: erase(hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> ();
+        Apply: next_entry(site: &SiteKey, after: u64) -> u64;
+        Apply: prune(site: &SiteKey, held: Option<NaiveDate>, days: Range<NaiveDate>) -> Option<NaiveDate>;
+        Apply: fold(fold: Fold) -> u64;
         Read: read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;
         Read: top(hash: &HashName, most: usize) -> Vec<(String, u64)>;
         Read: sketches(names: Vec<HashName>) -> Vec<Option<Sketch>>;
@@ -195,20 +201,27 @@ mod tests {
             store.progress(&site, &by).await.is_ok(),
             store.note_calendar("UTC monday", "", hash("week:2026-W48"), vec![]).await.is_ok(),
             store.apply(&by, vec![], vec![]).await.is_ok(),
+            store.next_entry(&site, 0).await.is_ok(),
+            store.prune(&site, None, day..day).await.is_ok(),
+            store
+                .fold(Fold { below: 1, longer: vec![hash("all:pages")], days: vec![], pages: vec![] })
+                .await
+                .is_ok(),
             store.read(&by, vec![]).await.is_ok(),
             store.top(&hash("all:pages"), 1).await.is_ok(),
             store.sketches(vec![]).await.is_ok(),
             store.visitors(vec![]).await.is_ok(),
             store.salt(&site, day, [1; 16], Duration::from_secs(1)).await.is_ok(),
+            store.remove(&site).await.is_ok(),
         ];
-        assert_eq!(done, [true; 12]);
+        assert_eq!(done, [true; 16]);
         let too_much = part("all", None, "m1", &[("views", u64::MAX)]);
         assert!(store.apply(&by, vec![too_much], vec![]).await.is_err());
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         for line in [
             "operation_seconds_count{operation=\"salt\"} 1",
             "operations_total{operation=\"apply\",outcome=\"error\"} 1",
-            "operations_total{operation=\"apply\",outcome=\"ok\"} 1",
+            "operations_total{operation=\"apply\",outcome=\"ok\"} 5",
             "operations_total{operation=\"attach\",outcome=\"ok\"} 6",
             "operations_total{operation=\"read\",outcome=\"ok\"} 4",
         ] {

@@ -1,7 +1,8 @@
 //! What a store does. It is implemented by the embedded store, by Redis, and in tests by a model.
 //!
 //! Totals are stored in **hashes**: a site, a name (`day:2026-11-23`, `day:2026-11-23:pages`, `all`) and in it
-//! fields (`views`, `visits`, a page) with sums, beside one **marker** for each writer. A marker names
+//! fields (`views`, `visits`, a page) with sums, beside each what was **entered** (`+views`, a register: of two the
+//! later one holds), and one **marker** for each writer. A marker names
 //! the last part of a batch that its writer applied to that hash. It is part of the hash, so that it is lost
 //! together with the sums, never without them. Beside them stands the hash's **revision**, which rises where its sums
 //! were changed otherwise than by adding to them: what is read under a higher one takes the place of what was read
@@ -15,7 +16,8 @@
 //! | several writers | yes, one process at a time | yes |
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ use super::progress::Progress;
 use super::url::StoreUrl;
 use crate::ingest::MAX_PAGE;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, MAX_SUM, Part, PartId, SketchPart};
+use crate::totals::batch::part::{Entry, HashName, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::Sketch;
 
 /// Settings of the store.
@@ -62,7 +64,7 @@ pub struct WriterId(pub Arc<str>);
 pub enum Outcome {
     /// The hash held the marker `prev`: the sums were added, and its marker is the part now.
     Applied,
-    /// Its marker was the part already: nothing was written.
+    /// Its marker was the part already, or the hash is pruned: nothing was written.
     Already,
     /// Its marker was another one, or it had none: nothing was written.
     Found(Option<PartId>),
@@ -82,6 +84,8 @@ pub struct Found {
     pub marker: Option<PartId>,
     /// One for each field, in order; none where the hash lacks it.
     pub sums: Vec<Option<u64>>,
+    /// What is entered beside each.
+    pub entries: Vec<Option<Entry>>,
     /// The hash's revision, which is 0 at first.
     pub revision: u64,
 }
@@ -130,6 +134,8 @@ pub struct Attached {
     pub dataset: Arc<str>,
     /// The first civil day that was ever attached: visitors of `all` are summed from here.
     pub since: NaiveDate,
+    /// The day before which pages of days are pruned, if any are.
+    pub pruned: Option<NaiveDate>,
     /// How the writer stands to it.
     pub standing: Standing,
     /// Where the writer passed from one run to another that need not be of the same directory, or is held
@@ -149,6 +155,18 @@ pub fn written_day(text: &str) -> Option<NaiveDate> {
 /// Whether a text can be the id of a data set or of a writer: such ids become words of files.
 pub fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Pages of a site that may be folded into `(other)`.
+#[derive(Clone, Debug)]
+pub struct Fold {
+    /// Those with fewer views of all time.
+    pub below: u64,
+    /// What is kept of pages for ever: all time, then the months.
+    pub longer: Vec<HashName>,
+    /// The days that are kept: who is in one of them stays.
+    pub days: Vec<HashName>,
+    pub pages: Vec<Arc<str>>,
 }
 
 /// A setting of the store's server that endangers counts.
@@ -225,6 +243,8 @@ pub trait Store: Send + Sync + 'static {
     /// `Unreachable` any of the parts may have been applied (the embedded store: all or none): send
     /// the same parts again, those that were applied answer [`Outcome::Already`].
     ///
+    /// An entry takes the place of one with an earlier stamp only.
+    ///
     /// A sum that would pass [`MAX_SUM`], and a part that breaks the rules
     /// of [`Part`], are `Refused`; then Redis may have applied other parts of the call, the embedded store has
     /// applied none.
@@ -246,11 +266,38 @@ pub trait Store: Send + Sync + 'static {
         days: Vec<HashName>,
     ) -> impl Reply<Option<String>>;
 
+    /// Removes the pages of some days (see [`HashName::pruned_with`]) and notes, together with that, that those before
+    /// the end of them are pruned; where the day that is noted is not `held`, nothing. The embedded store goes on with
+    /// few days only where these have many pages. The day that is noted then. What comes later for what is pruned is
+    /// answered [`Outcome::Already`], and sums of a longer time keep all that was in it.
+    fn prune(
+        &self,
+        site: &SiteKey,
+        held: Option<NaiveDate>,
+        days: Range<NaiveDate>,
+    ) -> impl Reply<Option<NaiveDate>>;
+
+    /// Makes the views of idle pages part of those of `(other)`, in one step, so that sums stay what they are. How many
+    /// pages: a page with an entry beside all time stays, too.
+    fn fold(&self, fold: Fold) -> impl Reply<u64>;
+
     /// Reads sums, each hash at one instant. The answers are in the order of the queries.
     fn read(&self, writer: &WriterId, queries: Vec<Query>) -> impl Reply<Vec<Found>>;
 
-    /// The fields of a hash with the largest sums, at most `most`: largest first, and those with the same sum by
-    /// name. Only about [`TOP_OF`] fields of the hash are read, and of Redis no more after [`TOP_FOR`], however many
+    /// Counts an entry of a site. Its number is above `after`, and above every one that was answered before, as far as
+    /// the store did not go back.
+    fn next_entry(&self, site: &SiteKey, after: u64) -> impl Reply<u64>;
+
+    /// Removes all that is stored of a site, its data set first. It may be done again at any time.
+    fn remove(&self, site: &SiteKey) -> impl Reply<()>;
+
+    /// Removes fields of hashes, at most [`MAX_FIELDS`](crate::totals::batch::part::MAX_FIELDS), those of entries
+    /// with their `+`. Sums among them become part of that of `(other)`, hash by hash. It may be done again at any
+    /// time.
+    fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> impl Reply<()>;
+
+    /// The fields of a hash that show most, sums and entries together, at most `most`: largest first, and those that
+    /// show the same by name. Only about [`TOP_OF`] fields of the hash are read, and of Redis no more after [`TOP_FOR`], however many
     /// pages there are.
     fn top(&self, hash: &HashName, most: usize) -> impl Reply<Vec<(String, u64)>>;
 
@@ -285,21 +332,23 @@ pub const TOP_OF: usize = 200_000;
 /// After so long [`Store::top`] answers with what it has read.
 pub const TOP_FOR: Duration = Duration::from_secs(10);
 
-/// The fields with the largest sums, of any number told one after another.
+/// The fields that show most, of any number told one after another.
 pub struct Top {
     most: usize,
-    /// The smallest of them first.
+    /// Those with the largest sums, the smallest of them first.
     heap: BinaryHeap<Reverse<(u64, Reverse<String>)>>,
+    /// What is entered beside sums.
+    entered: HashMap<String, i64>,
 }
 
 impl Top {
     pub fn new(most: usize) -> Self {
-        Top { most, heap: BinaryHeap::new() }
+        Top { most, heap: BinaryHeap::new(), entered: HashMap::new() }
     }
 
     /// What can be no page and no sum of one is left out.
     pub fn tell(&mut self, field: String, sum: u64) {
-        if field.len() > MAX_PAGE || field.contains(char::is_control) || sum > MAX_SUM {
+        if is_no_page(&field) || field.starts_with('+') || sum > MAX_SUM {
             return;
         }
         self.heap.push(Reverse((sum, Reverse(field))));
@@ -308,10 +357,32 @@ impl Top {
         }
     }
 
-    /// The largest first.
-    pub fn sorted(self) -> Vec<(String, u64)> {
-        self.heap.into_sorted_vec().into_iter().map(|Reverse((sum, Reverse(field)))| (field, sum)).collect()
+    /// What stands in a field that begins with `+`.
+    pub fn tell_entry(&mut self, field: &str, text: &str) {
+        let amount = Entry::beside_sum(text).ok().and_then(|entry| entry.amount());
+        if let (Some(page), Some(amount)) = (field.strip_prefix('+'), amount.filter(|amount| *amount != 0))
+            && !is_no_page(page)
+        {
+            self.entered.insert(page.to_owned(), amount);
+        }
     }
+
+    /// The largest first. Of a field that is not among those with the largest sums what is entered counts alone.
+    pub fn sorted(mut self) -> Vec<(String, u64)> {
+        let counted = std::mem::take(&mut self.heap).into_iter().map(|Reverse((sum, Reverse(field)))| {
+            let entered = self.entered.remove(&field).unwrap_or_default();
+            (field, sum.saturating_add_signed(entered))
+        });
+        let mut shown: Vec<(String, u64)> = counted.collect();
+        shown.extend(self.entered.into_iter().filter_map(|(field, sum)| Some((field, sum.try_into().ok()?))));
+        shown.sort_by(|(a, more), (b, less)| less.cmp(more).then_with(|| a.cmp(b)));
+        shown.truncate(self.most);
+        shown
+    }
+}
+
+fn is_no_page(field: &str) -> bool {
+    field.len() > MAX_PAGE || field.contains(char::is_control)
 }
 
 /// Refuses parts that break the rules.
@@ -333,5 +404,21 @@ mod tests {
         let fields: Vec<String> = top.sorted().into_iter().map(|(field, _)| field).collect();
         assert_eq!(fields.len(), 10);
         assert_eq!((&*fields[0], &*fields[1], &*fields[9]), ("/48", "/49", "/41"));
+    }
+
+    #[test]
+    fn what_is_entered_counts_whenever_it_is_told() {
+        let mut top = Top::new(3);
+        let entry = |amount: i64| format!("{amount} 1 0123456789abcdef");
+        top.tell_entry("+/a", &entry(10));
+        for (page, sum) in [("/a", 5), ("/b", 14), ("/c", 20), ("/d", 1)] {
+            top.tell(page.to_owned(), sum);
+        }
+        for (page, amount) in [("+/b", 2), ("+/c", -18), ("+/e", 12), ("+/f", 0), ("+/g", -9)] {
+            top.tell_entry(page, &entry(amount));
+        }
+        top.tell_entry("+/h", "x");
+        let shown = [("/b", 16), ("/a", 15), ("/e", 12)].map(|(page, sum)| (page.to_owned(), sum));
+        assert_eq!(top.sorted(), shown);
     }
 }

@@ -9,22 +9,23 @@
 //! is applied a second time is the promise under test broken, and is noted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 use tokio::sync::{Notify, oneshot};
 
 use super::contract::{
-    Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, WriterId, check,
+    Attached, Claim, Concern, Fold, Found, Outcome, Query, Standing, Store, StoreError, WriterId, check,
 };
 use super::dump::{Fields, Fill, StoredName};
 use super::embedded::Snapshot;
 use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, Part, SketchPart};
+use crate::totals::batch::part::{HashName, Part, SketchPart, field_beside};
 use crate::totals::batch::sketch::Sketch;
 
 mod data;
@@ -336,9 +337,10 @@ impl Store for Model {
     }
 
     async fn writers(&self, site: &SiteKey) -> Result<Vec<(WriterId, i64)>, StoreError> {
-        let bearers = &self.state().data.bearers;
+        let Data { bearers, today, .. } = &self.state().data;
+        let seen = today.get(site).map_or(0, |day| day.and_time(NaiveTime::MIN).and_utc().timestamp());
         let of_site = bearers.keys().filter(|(of, _)| of == site);
-        Ok(of_site.map(|(_, writer)| (writer.clone(), 0)).collect())
+        Ok(of_site.map(|(_, writer)| (writer.clone(), seen)).collect())
     }
 
     async fn retire(&self, site: &SiteKey, writers: &[WriterId], _: NaiveDate) -> Result<u64, StoreError> {
@@ -360,6 +362,15 @@ impl Store for Model {
     ) -> Result<Option<String>, StoreError> {
         let calendar = calendar.to_owned();
         self.call(move |data| data.note_calendar(calendar, week, &days)).await
+    }
+
+    async fn remove(&self, site: &SiteKey) -> Result<(), StoreError> {
+        let site = site.clone();
+        self.call(move |data| data.remove(&site)).await
+    }
+
+    async fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> Result<(), StoreError> {
+        self.call(move |data| data.erase(&hashes, &fields)).await
     }
 
     async fn top(&self, _hash: &HashName, _most: usize) -> Result<Vec<(String, u64)>, StoreError> {
@@ -400,12 +411,43 @@ impl Store for Model {
                 let hash = data.hashes.get(&query.hash);
                 let sum = |field| hash.and_then(|hash| hash.sums.get(field)).copied();
                 let marker = hash.and_then(|hash| hash.markers.get(&writer)).copied();
+                let entry = |field: &Arc<str>| hash?.entries.get(&field_beside(field)).cloned();
                 let revision = hash.map_or(0, |hash| hash.revision);
-                Found { marker, sums: query.fields.iter().map(sum).collect(), revision }
+                let (sums, entries) = (query.fields.iter().map(sum), query.fields.iter().map(entry));
+                Found { marker, sums: sums.collect(), entries: entries.collect(), revision }
             };
             queries.iter().map(answer).collect()
         })
         .await
+    }
+
+    async fn next_entry(&self, site: &SiteKey, after: u64) -> Result<u64, StoreError> {
+        let site = site.clone();
+        self.call(move |data| {
+            let number = data.numbers.entry(site).or_default();
+            *number = after.max(*number) + 1;
+            *number
+        })
+        .await
+    }
+
+    async fn prune(
+        &self,
+        site: &SiteKey,
+        held: Option<NaiveDate>,
+        days: Range<NaiveDate>,
+    ) -> Result<Option<NaiveDate>, StoreError> {
+        let (site, claimed) = (site.clone(), self.claims.lock().unwrap().get(site).cloned());
+        let pruned = self.call(move |data| {
+            let is_ours = claimed
+                .is_none_or(|(dataset, _)| data.sites.get(&site).is_some_and(|(held, _)| *held == dataset));
+            is_ours.then(|| data.prune(&site, held, days))
+        });
+        pruned.await?.ok_or(StoreError::Detached)
+    }
+
+    async fn fold(&self, fold: Fold) -> Result<u64, StoreError> {
+        self.call(move |data| data.fold(&fold)).await
     }
 
     async fn sketches(&self, names: Vec<HashName>) -> Result<Vec<Option<Sketch>>, StoreError> {

@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::contract::*;
-use super::dump::StoredName;
+use super::dump::{Fields, StoredName};
 use super::model;
 use super::progress::Progress;
+use crate::calendar::Bucket;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, MAX_FIELDS, MAX_SUM, Part, PartId, SketchPart};
+use crate::totals::batch::part::{Entry, HashName, MAX_FIELDS, MAX_SUM, Part, PartId, SketchPart};
 use crate::totals::batch::sketch::{Registers, Sketch};
 use chrono::NaiveDate;
 pub(in crate::totals) use one::TestStore;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 mod one;
 #[path = "../../../tests/it/support/servers.rs"]
 pub(in crate::totals) mod servers;
+mod years;
 
 /// A store and what it stands on.
 pub(in crate::totals) struct Place {
@@ -118,6 +120,7 @@ pub(in crate::totals) fn part(name: &str, prev: Option<&str>, then: &str, sums: 
         prev: prev.map(id),
         id: id(then),
         sums: sums.iter().map(|&(field, add)| (field.into(), add)).collect(),
+        entries: Vec::new(),
         revision: None,
     }
 }
@@ -128,7 +131,7 @@ pub(in crate::totals) async fn read(store: &impl Store, by: &str, name: &str, fi
 }
 
 fn found(then: Option<&str>, sums: &[Option<u64>]) -> Found {
-    Found { marker: then.map(marker), sums: sums.to_vec(), revision: 0 }
+    Found { marker: then.map(marker), sums: sums.to_vec(), entries: vec![None; sums.len()], revision: 0 }
 }
 
 async fn apply(store: &TestStore, by: &str, parts: &[Part]) -> Vec<Outcome> {
@@ -340,6 +343,13 @@ async fn the_fields_with_the_largest_sums_are_told_and_no_marker() {
         let top = store.top(&hash("all:pages"), 3).await.unwrap();
         let expected = [("/2498", 1249), ("/2499", 1249), ("/2496", 1248)];
         assert_eq!(top, expected.map(|(field, sum)| (field.to_owned(), sum)));
+        let entries = [("+/2499", "-1000 1 a"), ("+/2498", "1 1 a"), ("+/new", "1249 1 a")];
+        let entries = entries.map(|(field, text)| (field.into(), entered(text))).into();
+        let part = Part { entries, ..part("all:pages", prev.as_deref(), "m9", &[]) };
+        assert_eq!(apply(store, "w", &[part]).await, [Outcome::Applied]);
+        let top = store.top(&hash("all:pages"), 3).await.unwrap();
+        let expected = [("/2498", 1250), ("/new", 1249), ("/2496", 1248)];
+        assert_eq!(top, expected.map(|(field, sum)| (field.to_owned(), sum)), "what is entered counts");
     }
 }
 
@@ -444,6 +454,74 @@ async fn the_revision_of_a_hash_rises_with_a_part_that_says_so_and_with_no_other
     }
 }
 
+/// `<amount> <number> <last digit of the writer>`
+fn entered(text: &str) -> Entry {
+    let (rest, writer) = text.rsplit_once(' ').unwrap();
+    format!("{rest} 800000000000000{writer}").parse().unwrap()
+}
+
+#[tokio::test]
+async fn of_two_entries_the_later_holds_in_whatever_order_they_come() {
+    for place in all().await {
+        let texts = ["10 1 a", "-4 2 b", "7 2 a", "-4 2 b", "1 1 c", "5 10 a", "6 9 f"];
+        let (mut seen, mut prev) = (Vec::new(), None);
+        for (number, text) in texts.iter().enumerate() {
+            let then = format!("m{number}");
+            let entries = vec![("+views".into(), entered(text))];
+            let sums: &[(&str, u64)] = if number == 3 { &[("views", 3)] } else { &[] };
+            let part = Part { entries, revision: Some(0), ..part("all", prev.as_deref(), &then, sums) };
+            assert_eq!(apply(&place.store, "w", std::slice::from_ref(&part)).await, [Outcome::Applied]);
+            assert_eq!(apply(&place.store, "w", &[part]).await, [Outcome::Already]);
+            seen.push(read(&place.store, "w", "all", &["views"]).await.entries[0].clone().unwrap());
+            prev = Some(then);
+        }
+        let expected = ["10 1 a", "-4 2 b", "-4 2 b", "-4 2 b", "-4 2 b", "5 10 a", "5 10 a"].map(entered);
+        assert_eq!(seen, expected);
+        let place = place.again().await;
+        let held = read(&place.store, "w", "all", &["visits", "views"]).await;
+        assert_eq!(held.sums, [None, Some(3)]);
+        assert_eq!(held.entries, [None, Some(entered("5 10 a"))]);
+        assert_eq!(held.revision, texts.len() as u64, "each may have lowered what is shown");
+    }
+}
+
+#[tokio::test]
+async fn fields_that_are_folded_become_part_of_one_and_all_else_stays() {
+    for place in all().await {
+        let name = "day:2026-11-23:pages";
+        let sums = [("/a", 3), ("/b", 4), ("/c", 5), ("(other)", 1)];
+        let entries = vec![("+/a".into(), entered("9 1 a")), ("+/c".into(), entered("7 1 a"))];
+        let first = Part { entries, revision: Some(0), ..part(name, None, "m", &sums) };
+        assert_eq!(apply(&place.store, "w", &[first]).await, [Outcome::Applied]);
+        let hashes = [name, "all:pages", "month:2026-11:pages"].map(|name| part(name, None, "m", &[]).hash);
+        let fields: Vec<Arc<str>> = ["/a", "+/a", "/b", "+/b", "/none"].map(Arc::from).into();
+        for _ in 0..2 {
+            place.store.erase(hashes.to_vec(), fields.clone()).await.unwrap();
+        }
+        let place = place.again().await;
+        let held = read(&place.store, "w", name, &["/a", "/b", "/c", "(other)", "/none"]).await;
+        assert_eq!(held.sums, [None, None, Some(5), Some(8), None]);
+        assert_eq!((&held.entries[0], &held.entries[2]), (&None, &Some(entered("7 1 a"))));
+        assert_eq!((held.marker, held.revision), (Some(marker("m")), 1), "what is brought next follows it");
+        let none = read(&place.store, "w", "all:pages", &["(other)"]).await;
+        assert_eq!(none, found(None, &[None]), "nothing is made where nothing is");
+        let again = part(name, Some("m"), "n", &[("/a", 2)]);
+        assert_eq!(apply(&place.store, "w", &[again]).await, [Outcome::Applied]);
+    }
+}
+
+#[tokio::test]
+async fn entries_are_numbered_above_all_that_is_known() {
+    for place in all().await {
+        let mut numbers = Vec::new();
+        for after in [0, 0, 7, 3] {
+            numbers.push(place.store.next_entry(&site(), after).await.unwrap());
+        }
+        assert_eq!(numbers, [1, 2, 8, 9]);
+        assert_eq!(place.again().await.store.next_entry(&site(), 0).await.unwrap(), 10);
+    }
+}
+
 #[tokio::test]
 async fn what_was_kept_is_there_again() {
     for place in all().await {
@@ -475,9 +553,162 @@ async fn what_was_kept_is_there_again() {
     }
 }
 
+#[tokio::test]
+async fn pages_of_days_are_pruned_by_the_stores_own_word() {
+    const KEPT: [&str; 6] = [
+        "day:2023-09-10",
+        "day:2023-09-11:pages",
+        "week:2023-W36",
+        "week:2023-W37:pages",
+        "month:2023-09:pages",
+        "all:pages",
+    ];
+    const PRUNED: [&str; 4] =
+        ["day:2023-09-10:pages", "day:2023-09-09:pages", "week:2023-W36:pages", "week:2023-09-03/P7D:pages"];
+    for place in all().await {
+        let store = &place.store;
+        let attach = async |store: &TestStore| {
+            let claim = Claim::default();
+            store.attach(&site(), "UTC", &writer("w"), day("2023-09-12"), &claim).await.unwrap().pruned
+        };
+        assert_eq!(attach(store).await, None);
+        let parts: Vec<Part> =
+            KEPT.iter().chain(&PRUNED).map(|name| part(name, None, "m1", &[("/a", 2)])).collect();
+        apply(store, "w", &parts).await;
+        let visitors = SketchPart { name: hash("day:2023-09-10:visitors"), registers: vec![(1, 2)] };
+        store.apply(&writer("w"), vec![], vec![visitors]).await.unwrap();
+        let days = |from, until| day(from)..day(until);
+        let prune = async |held, days| store.prune(&site(), held, days).await.unwrap();
+        assert_eq!(prune(None, days("2023-09-01", "2023-09-09")).await, Some(day("2023-09-09")));
+        // Another instance, which does not know of that.
+        let known = [None, Some(day("2023-09-08"))];
+        for held in known {
+            assert_eq!(prune(held, days("2023-09-01", "2023-09-30")).await, Some(day("2023-09-09")));
+        }
+        assert_eq!(read(store, "w", PRUNED[1], &["/a"]).await, found(Some("m1"), &[Some(2)]));
+        let word = Some(day("2023-09-11"));
+        assert_eq!(prune(Some(day("2023-09-09")), days("2023-09-09", "2023-09-11")).await, word);
+        for late in [part(PRUNED[0], Some("m1"), "m2", &[("/a", 1)]), part(PRUNED[2], None, "m2", &[])] {
+            let entries = vec![("+/a".into(), entered("5 1 a"))];
+            assert_eq!(apply(store, "w", &[Part { entries, ..late }]).await, [Outcome::Already]);
+        }
+        let place = place.again().await;
+        assert_eq!(attach(&place.store).await, word);
+        for name in PRUNED {
+            assert_eq!(read(&place.store, "w", name, &["/a"]).await, found(None, &[None]), "{name}");
+        }
+        for name in KEPT {
+            let next = part(name, Some("m1"), "m2", &[("/a", 1)]);
+            assert_eq!(apply(&place.store, "w", &[next]).await, [Outcome::Applied]);
+            assert_eq!(read(&place.store, "w", name, &["/a"]).await, found(Some("m2"), &[Some(3)]), "{name}");
+        }
+        assert_eq!(place.store.visitors(vec![hash("day:2023-09-10:visitors")]).await.unwrap(), [1]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_goes_on_with_few_days_only_where_they_have_many_pages() {
+    let place = Place::embedded().await;
+    let fields: Vec<String> = (0..MAX_FIELDS).map(|n| format!("/{n}")).collect();
+    let sums: Vec<(&str, u64)> = fields.iter().map(|field| (field.as_str(), 1)).collect();
+    for number in 1..=30 {
+        let name = format!("day:2023-09-{number:02}:pages");
+        apply(&place.store, "w", &[part(&name, None, "m1", &sums)]).await;
+    }
+    let (mut held, mut steps, until) = (None, Vec::new(), day("2024-01-01"));
+    while held != Some(until) {
+        let from = held.unwrap_or(day("2023-08-01"));
+        held = place.store.prune(&site(), held, from..until).await.unwrap();
+        steps.extend(held);
+    }
+    assert_eq!(steps, ["2023-09-11", "2023-09-21", "2023-10-01", "2024-01-01"].map(day));
+}
+
+#[tokio::test]
+async fn nothing_is_pruned_where_the_data_set_has_vanished() {
+    let place = Place::redis().await;
+    let claim = Claim::default();
+    place.store.attach(&site(), "UTC", &writer("w"), day("2023-09-12"), &claim).await.unwrap();
+    place.server.as_ref().unwrap().client().ask(&[b"FLUSHALL"]);
+    let pruned = place.store.prune(&site(), None, day("2023-09-01")..day("2023-09-02")).await;
+    assert!(matches!(pruned, Err(StoreError::Detached)), "{pruned:?}");
+    assert!(place.server.as_ref().unwrap().is_empty());
+}
+
+/// Views of a page of all time, in two months and on a day; and whether something is entered of it.
+type Read = ([Option<u64>; 4], bool);
+
+const FOLDED: [&str; 4] = ["all:pages", "month:2023-08:pages", "month:2023-09:pages", "day:2023-09-15:pages"];
+
+/// What is in a store that pages were put into and folded: each hash's sums, those of `(other)` last, and revision.
+async fn folded(store: &TestStore, by: &str, pages: &[Read], below: u64) -> Vec<(Vec<Option<u64>>, u64)> {
+    let names: Vec<Arc<str>> = (0..pages.len()).map(|page| format!("/{page}").into()).collect();
+    for (place, name) in FOLDED.iter().enumerate() {
+        let sums =
+            pages.iter().zip(&names).filter_map(|((views, _), page)| Some((page.clone(), views[place]?)));
+        let beside = pages.iter().zip(&names).filter(|((_, entered), _)| *entered && place == 0);
+        let entries = beside.map(|(_, page)| (format!("+{page}").into(), entered("1 1 a"))).collect();
+        let part =
+            Part { sums: sums.collect(), entries, hash: hash_by(by, name), ..part(name, None, "m1", &[]) };
+        apply(store, "w", &[part]).await;
+    }
+    let hashes = |from: &[&str]| from.iter().map(|name| hash_by(by, name)).collect();
+    let (longer, days) = (hashes(&FOLDED[..3]), hashes(&FOLDED[3..]));
+    let is_idle =
+        |(views, entered): &&Read| views[0].is_some_and(|all| all < below) && views[3].is_none() && !entered;
+    let idle = pages.iter().filter(is_idle).count() as u64;
+    let fold = Fold { below, longer, days, pages: names.clone() };
+    assert_eq!(store.fold(fold.clone()).await.unwrap(), idle);
+    assert_eq!(store.fold(fold).await.unwrap(), 0, "it is done");
+    let fields: Vec<Arc<str>> = names.into_iter().chain(["(other)".into()]).collect();
+    let queries = hashes(&FOLDED).into_iter().map(|hash| Query { hash, fields: fields.clone() }).collect();
+    let found = store.read(&writer("w"), queries).await.unwrap();
+    assert!(found.iter().all(|found| found.marker == Some(marker("m1"))));
+    found.into_iter().map(|found| (found.sums, found.revision)).collect()
+}
+
+/// A hash of a site of one round.
+fn hash_by(site: &str, name: &str) -> HashName {
+    HashName { site: SiteKey::new(site).unwrap(), ..hash(name) }
+}
+
+#[test]
+fn folded_pages_are_part_of_the_others_and_no_sum_changes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let places = runtime.block_on(all());
+    let views = prop_oneof![Just(None), (0u64..6).prop_map(Some)];
+    let page = (prop::array::uniform4(views), prop::bool::weighted(0.2));
+    let round = std::cell::Cell::new(0);
+    let outcome = TestRunner::new(Config::with_cases(crate::totals::cases(30))).run(
+        &(prop::collection::vec(page, 0..12), 0u64..5),
+        |(pages, below)| {
+            round.set(round.get() + 1);
+            let site = format!("s{}", round.get());
+            let mut seen = Vec::new();
+            for place in &places {
+                seen.push(runtime.block_on(folded(&place.store, &site, &pages, below)));
+            }
+            assert!(seen.iter().all(|held| *held == seen[0]), "{seen:?}");
+            for (place, (held, revision)) in seen[0].iter().enumerate() {
+                let sum = |sums: &mut dyn Iterator<Item = Option<u64>>| sums.flatten().sum::<u64>();
+                let before: Vec<Option<u64>> = pages.iter().map(|(views, _)| views[place]).collect();
+                assert_eq!(sum(&mut held.iter().copied()), sum(&mut before.iter().copied()));
+                let is_same = held.starts_with(&before);
+                assert_eq!(*revision, u64::from(!is_same), "{held:?}");
+                for ((views, entered), now) in pages.iter().zip(held) {
+                    let is_idle = views[0].is_some_and(|all| all < below) && views[3].is_none() && !entered;
+                    assert_eq!(*now, views[place].filter(|_| !is_idle));
+                }
+            }
+            Ok(())
+        },
+    );
+    outcome.unwrap();
+}
+
 /// What a store should do, in the plainest form: per hash, sums and each writer's marker.
 #[derive(Clone, Default)]
-struct Model(BTreeMap<HashName, Hash>);
+struct Model(BTreeMap<HashName, Hash>, Option<NaiveDate>);
 
 /// A hash's sums and markers.
 type Hash = (BTreeMap<Arc<str>, u64>, HashMap<WriterId, PartId>);
@@ -489,7 +720,8 @@ impl Model {
 
     fn apply(&mut self, by: &WriterId, part: &Part) -> Outcome {
         let last = self.last(&part.hash, by);
-        if last == Some(part.id) {
+        let is_pruned = self.1.is_some_and(|before| part.hash.bucket < Bucket::Day(before));
+        if last == Some(part.id) || is_pruned {
             return Outcome::Already;
         }
         if last != part.prev {
@@ -519,6 +751,8 @@ enum Step {
     GoBack,
     /// Another client empties the script cache.
     FlushScripts,
+    /// Days are pruned up to one, by an instance that may not know of those that are.
+    Prune(bool, u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -531,6 +765,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Remember),
         1 => Just(Step::GoBack),
         1 => Just(Step::FlushScripts),
+        2 => (prop::bool::weighted(0.8), 0u8..4).prop_map(|(knows, days)| Step::Prune(knows, days)),
     ];
     prop::collection::vec(step, 1..14)
 }
@@ -538,6 +773,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Puts the model's state in place of the server's.
 fn overwrite(redis: &mut servers::RedisClient, model: &Model) {
     redis.ask(&[b"FLUSHALL"]);
+    if let Some(pruned) = model.1 {
+        redis.ask(&[b"HSET", b"footfall:{demo}:meta", b"pruned", pruned.to_string().as_bytes()]);
+    }
     for (name, (sums, markers)) in &model.0 {
         let key = format!("footfall:{{demo}}:{name}");
         for (field, sum) in sums {
@@ -552,13 +790,23 @@ fn overwrite(redis: &mut servers::RedisClient, model: &Model) {
 
 /// A hash that no other round uses.
 fn hash_of(round: u32, number: u8) -> HashName {
-    let first = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap();
-    let day = first + chrono::Days::new(u64::from(round) * 3 + u64::from(number));
-    hash(&format!("day:{day}:pages"))
+    hash(&format!("day:{}:pages", day_of(round, number)))
 }
 
-async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round: u32, steps: Vec<Step>) {
-    let mut model = Model::default();
+fn day_of(round: u32, number: u8) -> NaiveDate {
+    let first = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap();
+    first + chrono::Days::new(u64::from(round) * 3 + u64::from(number))
+}
+
+/// Begins with the day before which the last round had pruned. The one that it leaves.
+async fn check(
+    store: &TestStore,
+    mut redis: Option<servers::RedisClient>,
+    round: u32,
+    steps: Vec<Step>,
+    pruned: Option<NaiveDate>,
+) -> Option<NaiveDate> {
+    let mut model = Model(BTreeMap::new(), pruned);
     let mut remembered = model.clone();
     let mut last = (writer("w0"), Vec::new());
     for step in steps {
@@ -577,6 +825,7 @@ async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round
                         id: id(&format!("m{then}")),
                         hash,
                         sums: sums.into_iter().map(|(f, add)| (format!("/{f}").into(), add)).collect(),
+                        entries: Vec::new(),
                         revision: None,
                     };
                     ahead.apply(&by, &part);
@@ -591,6 +840,17 @@ async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round
                     model = remembered.clone();
                     overwrite(redis, &model);
                 }
+            }
+            Step::Prune(knows, days) => {
+                let (held, until) = (if knows { model.1 } else { Some(day_of(0, 0)) }, day_of(round, days));
+                let from = held.unwrap_or_default().max(day_of(round, 0)).min(until);
+                if held == model.1 && model.1 <= Some(until) {
+                    model.0.retain(|hash, _| hash.bucket >= Bucket::Day(until));
+                    model.1 = Some(until);
+                } else if held == model.1 {
+                    continue;
+                }
+                assert_eq!(store.prune(&site(), held, from..until).await.unwrap(), model.1);
             }
             Step::FlushScripts => {
                 if let Some(redis) = &mut redis {
@@ -609,17 +869,19 @@ async fn check(store: &TestStore, mut redis: Option<servers::RedisClient>, round
             let held = store.read(&writer(by), vec![query]).await.unwrap().pop().unwrap();
             let sums = model.0.get(&hash).map(|(sums, _)| sums);
             let sums = fields.iter().map(|field| sums.and_then(|sums| sums.get(field)).copied()).collect();
-            assert_eq!(held, Found { marker: model.last(&hash, &writer(by)), sums, revision: 0 });
+            let (marker, entries) = (model.last(&hash, &writer(by)), vec![None; fields.len()]);
+            assert_eq!(held, Found { marker, sums, entries, revision: 0 });
         }
     }
+    model.1
 }
 
 fn check_many(place: &Place, runtime: &tokio::runtime::Runtime, cases: u32) {
-    let round = std::cell::Cell::new(0);
+    let (round, pruned) = (std::cell::Cell::new(0), std::cell::Cell::new(None));
     let outcome = TestRunner::new(Config::with_cases(crate::totals::cases(cases))).run(&steps(), |steps| {
         round.set(round.get() + 1);
         let redis = place.server.as_ref().map(RedisServer::client);
-        runtime.block_on(check(&place.store, redis, round.get(), steps));
+        pruned.set(runtime.block_on(check(&place.store, redis, round.get(), steps, pruned.get())));
         Ok(())
     });
     outcome.unwrap();

@@ -93,6 +93,11 @@ impl SiteTally {
         self.recent.add(hour, sums);
     }
 
+    fn forget_past(&mut self) {
+        self.pages.forget();
+        self.recent.forget();
+    }
+
     /// Takes what is pending, if it is of another hour.
     fn seal_before(&mut self, hour: &CivilHour) -> Option<SiteSums> {
         self.pending.filter(|(pending, _)| pending != hour).and_then(|_| self.seal())
@@ -250,7 +255,8 @@ impl Tally {
     fn freeze(&mut self) -> Option<Frozen> {
         self.sealed.extend(self.sites.iter_mut().filter_map(SiteTally::seal));
         let oldest_ms = self.oldest_ms.take()?;
-        Some(Frozen { sums: std::mem::take(&mut self.sealed), reach: self.folded, oldest_ms })
+        let sums = std::mem::take(&mut self.sealed);
+        Some(Frozen { sums, entries: Vec::new(), reach: self.folded, oldest_ms })
     }
 
     /// The store holds what a site gained in an hour, but for its pages. The site's place.
@@ -303,8 +309,7 @@ impl Tally {
         // A week that another calendar cut is not known by this one.
         if let Some(site) = self.site(id).filter(|site| site.cuts(&stored.hour)) {
             if site.totals.is_of_another(stored.dataset.as_deref()) {
-                site.pages.forget();
-                site.recent.forget();
+                site.forget_past();
             }
             site.change().learn(stored, now_ms);
         }
@@ -312,9 +317,14 @@ impl Tally {
 
     /// Forgets the recent past and the pages of all sites: they are read again when they are asked for.
     pub fn forget_past(&mut self) {
-        for site in &mut self.sites {
-            site.pages.forget();
-            site.recent.forget();
+        self.sites.iter_mut().for_each(SiteTally::forget_past);
+    }
+
+    /// The same for one site.
+    pub fn forget_past_of(&mut self, key: &SiteKey) {
+        if let Some(site) = self.site_id(key).and_then(|id| self.site(id)) {
+            site.change();
+            site.forget_past();
         }
     }
 

@@ -236,7 +236,10 @@ impl<D: Dump> Copier<'_, D> {
         for name in self.from.names(self.site).await.map_err(source)? {
             let of = match &*name {
                 name if name.ends_with(":visitors") => &mut sketches,
-                name if name.ends_with(":pages") => &mut large,
+                // The audit of entries has a field for each value of a long import.
+                name if name.ends_with(":pages") || name.ends_with("entries") || name == "aliases" => {
+                    &mut large
+                }
                 _ => &mut small,
             };
             of.push(StoredName { site: self.site.clone(), name });

@@ -4,16 +4,20 @@
 //! The figures themselves are read in between, when nothing is on its way to the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::mailbox::{Absent, Asker, ReadRequest, Wanted};
 use super::status::is_page_old;
 use super::turn::{REFRESH, Writer};
 use super::walks::Walk;
-use crate::ingest::Page;
+use crate::calendar::PerPeriod;
+use crate::ingest::{OTHER, Page, shown_as};
 use crate::sites::{SiteId, SiteKey};
+use crate::totals::batch::part::MAX_SUM;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::delivery::held::or_noted;
 use crate::totals::store::contract::Store;
+use crate::totals::tally::cell::Revised;
 use crate::totals::tally::recent;
 
 /// Pages read with one trip: about as many as the server answers within a millisecond or two.
@@ -196,7 +200,28 @@ impl<S: Store> Writer<S> {
             return Ok(());
         };
         let hour = site.calendar.span(self.shared.clock.now().unix_ms).hour;
-        let (figures, bears) = self.reader().running_pages(&site.key, &hour, pages).await?;
+        let (mut names, mut of) = (pages.to_vec(), Vec::new());
+        if let Some(aliases) = &site.pages.aliases {
+            for (at, page) in pages.iter().enumerate() {
+                let beside = aliases.beside(page.as_str());
+                names.extend(beside.iter().map(|name| Page::trusted(id, name)));
+                of.extend(beside.iter().map(|_| at));
+            }
+        }
+        let (mut figures, bears) = self.reader().running_pages(&site.key, &hour, &names).await?;
+        for (at, beside) in of.into_iter().zip(figures.split_off(pages.len())) {
+            let plus = |(sum, beside): (Revised<u64>, Revised<u64>)| {
+                let value = sum.value.saturating_add(beside.value).min(MAX_SUM);
+                Revised { value, ..sum }
+            };
+            figures[at] = figures[at].zip(beside).map(plus);
+        }
+        for (page, figures) in pages.iter().zip(&mut figures) {
+            // Erased: should it still be there, it is not shown.
+            if shown_as(&site, page).is_some_and(|to| to.as_str() == OTHER) {
+                *figures = PerPeriod::default();
+            }
+        }
         // What went back is healed first: its figures are not believed, and read when next asked for.
         let whole = self.delivery.check(&bears).await?;
         let mut tally = self.shared.tally();
@@ -207,6 +232,25 @@ impl<S: Store> Writer<S> {
             tally.learn_page(id, page.as_str(), &hour, stored, now.uptime_ms);
             absent.extend(tally.is_absent(id, page).then(|| page.key()));
         }
+        Ok(())
+    }
+
+    /// Reads again the pages that are known of those of which something was entered.
+    pub async fn read_entered(&mut self) -> Result<(), FlushError> {
+        for site in self.delivery.sites.all().cloned().collect::<Vec<_>>() {
+            let of_site = |(key, _): &&(SiteKey, Arc<str>)| *key == site.key;
+            let pages = self.entered.iter().filter(of_site).map(|(_, page)| Page::trusted(site.id, page));
+            let pages = pages.map(|page| shown_as(&site, &page).unwrap_or(page));
+            let now = self.shared.clock.now();
+            let known: Vec<Page> =
+                pages.filter(|page| self.shared.tally().page(site.id, page, now).is_some()).collect();
+            for some in
+                known.chunks(PAGES_AT_A_TIME).filter(|_| self.is_whole_of(&site.key)).collect::<Vec<_>>()
+            {
+                self.fetch_pages(site.id, some, &mut Vec::new()).await?;
+            }
+        }
+        self.entered.clear();
         Ok(())
     }
 }

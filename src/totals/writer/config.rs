@@ -20,6 +20,10 @@ pub struct Config {
     pub store: StoreConfig,
     /// Most pages of a site in memory; views of further ones count in `(other)`.
     pub max_pages: usize,
+    /// How many days views of pages are kept by day.
+    pub page_days: u64,
+    /// Pages with fewer views of all time, and none on a day that is kept, are folded into `(other)`.
+    pub fold_below: u64,
     /// Most view ids remembered.
     pub max_ids: usize,
     /// Time between checkpoints of sessions, ids and known totals.

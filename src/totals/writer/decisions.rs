@@ -32,19 +32,33 @@ impl<S: Store> Writer<S> {
             Order::Retire { writer, force } => {
                 return self.begin_retiring(WriterId(writer.into()), force, done).await;
             }
+            Order::Enter(entering) => self.enter(entering).await,
+            Order::Undo { site, number, reason, dry_run } => {
+                self.undo(site.as_deref(), number, reason, dry_run).await
+            }
+            Order::Entries { site, number } => self.entries(site.as_deref(), number).await,
+            Order::Move(moving) => self.move_pages(moving).await,
+            Order::EraseSite { site, dry_run, reason } => self.erase_site(&site, dry_run, reason).await,
+            Order::Moves { site } => self.moves(site.as_deref()).await,
             Order::Job(job) => return self.begin_job(job, done).await,
         };
         OrderRequest::answer(done, answer.map_err(|reason| reason.to_string()));
     }
 
     /// Brings the store up to date after a decision, and adds how that went.
-    async fn go_on(&mut self, said: Result<String, Reason>, dry_run: bool) -> Result<String, Reason> {
+    pub(super) async fn go_on(
+        &mut self,
+        said: Result<String, Reason>,
+        dry_run: bool,
+    ) -> Result<String, Reason> {
         let said = said?;
         if dry_run {
             return Ok(said);
         }
         self.refreshed_at = None;
         self.closed = ClosedDays::default();
+        // The data set may be another one now.
+        self.moves.clear();
         // What lies before the outbox may be gone from days that no batch touches.
         self.shared.tally().forget_past();
         self.delivery.retry_now();

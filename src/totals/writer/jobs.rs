@@ -1,4 +1,4 @@
-//! Orders that walk through the whole store: `verify`, `backup`, `migrate`, `retire`. They run beside the writer's
+//! Orders that walk through the whole store: `verify`, `backup`, `export`, `migrate`, `retire`. They run beside the writer's
 //! turns.
 //!
 //! Of the embedded store they read a snapshot, and nobody waits. A Redis is read while this service sends it
@@ -25,6 +25,7 @@ use crate::totals::store::url::StoreUrl;
 use crate::totals::upkeep::audit::{self, Audit};
 use crate::totals::upkeep::backup;
 use crate::totals::upkeep::copy::{self, Manner};
+use crate::totals::upkeep::export;
 
 /// How often a store that does not answer is asked before a copy of it is given up, and the pause in between.
 const TRIES: u32 = 10;
@@ -40,7 +41,7 @@ impl<S: Store> Writer<S> {
         let (store, data_dir) = (self.config.store.clone(), self.dir.path().to_owned());
         let without: Vec<&str> = self.delivery.outbox.held().keys().map(SiteKey::as_str).collect();
         let without = match (&job, without.join(", ")) {
-            (Job::Backup { .. } | Job::Migrate { .. }, sites) if !sites.is_empty() => {
+            (Job::Backup { .. } | Job::Migrate { .. } | Job::Export { .. }, sites) if !sites.is_empty() => {
                 format!("\nwhat waits of these sites, which are held, is not in it: {sites}")
             }
             _ => String::new(),
@@ -78,7 +79,7 @@ impl<S: Store> Writer<S> {
     async fn begin_reading(&mut self, job: &Job) -> Result<(S::Dump, Option<Arc<()>>), Reason> {
         let quiet = match job {
             Job::Verify { .. } => None,
-            Job::Backup { .. } | Job::Migrate { .. } => {
+            Job::Backup { .. } | Job::Migrate { .. } | Job::Export { .. } => {
                 self.bring_everything().await?;
                 let quiet = Arc::new(());
                 self.copying = Arc::downgrade(&quiet);
@@ -92,7 +93,7 @@ impl<S: Store> Writer<S> {
     }
 
     /// Brings to the store all that was counted until now.
-    async fn bring_everything(&mut self) -> Result<(), String> {
+    pub(super) async fn bring_everything(&mut self) -> Result<(), String> {
         if self.copying.strong_count() > 0 {
             return Err("another command copies the store; wait for its end".to_owned());
         }
@@ -139,6 +140,10 @@ async fn carry_out(
         Job::Backup { into } => {
             let audits = backup::backup(&dump, &into, made).await?;
             Ok(format!("{}{} holds all that was counted before", told(&audits), into.display()))
+        }
+        Job::Export { site, format, into } => {
+            let rows = export::export(&dump, site.as_deref(), format, &into).await?;
+            Ok(format!("{rows} rows are exported"))
         }
         Job::Migrate { to, resumes } => {
             let manner = Manner { resumes, with_salts: true };
@@ -233,6 +238,8 @@ mod tests {
             outbox: OutboxConfig { retention: PAUSE, max_bytes: 1 },
             store: store_at("embedded"),
             max_pages: 1,
+            page_days: 62,
+            fold_below: 0,
             max_ids: 1,
             checkpoint_interval: PAUSE,
         };

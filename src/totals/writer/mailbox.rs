@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::rows::{Entering, EntryReason, Moving};
 use crate::ingest::Page;
 use crate::sites::{NoPlace, Shares, SiteId, Sites};
 use crate::totals::store::url::StoreUrl;
+use crate::totals::upkeep::export::Format;
 
 /// Reads that may wait for an answer; more where there are so many sites that a share would be less than one.
 const READS: usize = 512;
@@ -96,6 +98,42 @@ pub enum Order {
         /// Even if it was seen a moment ago.
         force: bool,
     },
+    /// Enter values beside what is counted.
+    Enter(Entering),
+    /// Enter what was entered before an entry.
+    Undo {
+        /// Of which site.
+        site: Option<String>,
+        /// The entry's number.
+        number: u64,
+        /// Who undoes it, and why.
+        reason: EntryReason,
+        /// Say only what would be done.
+        dry_run: bool,
+    },
+    /// List what was entered.
+    Entries {
+        /// Of one site, or all.
+        site: Option<String>,
+        /// One entry with all that it changed, or all.
+        number: Option<u64>,
+    },
+    /// Show pages as others.
+    Move(Moving),
+    /// Remove everything that is stored of a site.
+    EraseSite {
+        /// Its key.
+        site: String,
+        /// Say only what would be done.
+        dry_run: bool,
+        /// Who has it erased, and why.
+        reason: EntryReason,
+    },
+    /// List the pages that are shown as others.
+    Moves {
+        /// Of one site, or all.
+        site: Option<String>,
+    },
     /// Read the whole store.
     #[serde(untagged)]
     Job(Job),
@@ -113,6 +151,15 @@ pub enum Job {
     /// Copy it into a new directory.
     Backup {
         /// The directory, from the root on.
+        into: PathBuf,
+    },
+    /// Write it into a file, as rows that [`Order::Enter`] takes.
+    Export {
+        /// One site, or all.
+        site: Option<String>,
+        /// How.
+        format: Format,
+        /// The file, from the root on.
         into: PathBuf,
     },
     /// Copy it into another store.

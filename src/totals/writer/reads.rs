@@ -11,19 +11,33 @@ use chrono::{Datelike, Days, NaiveDate};
 
 use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::{OTHER, Page};
-use crate::sites::SiteKey;
+use crate::sites::{Site, SiteKey};
 use crate::totals::batch::Batch;
-use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, PartId, Sums};
+use crate::totals::batch::part::{Entry, HashKind, HashName, MAX_SUM, PartId, Sums};
 use crate::totals::store::contract::{Found, Query, Store, StoreError, WriterId};
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 
-/// The fields of a hash of sums.
-const SUMS: [&str; 2] = ["views", "visits"];
+/// The fields of a hash of sums. The sum of visitors is in sketches; what is entered of them stands here.
+const SUMS: [&str; 3] = ["views", "visits", "visitors"];
 
-fn sums_of(Revised { value, revision }: &Revised<Vec<u64>>) -> Revised<Sums> {
-    Revised { value: Sums { views: value[0], visits: value[1] }, revision: *revision }
+/// What the store holds of a field: a sum, and what was entered beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    pub counted: u64,
+    pub entered: i64,
+}
+
+impl Kept {
+    /// What is shown of it.
+    pub fn shown(self) -> u64 {
+        self.counted.saturating_add_signed(self.entered).min(MAX_SUM)
+    }
+}
+
+fn sums_of(Revised { value, revision }: &Revised<Vec<Kept>>) -> Revised<Sums> {
+    Revised { value: Sums { views: value[0].shown(), visits: value[1].shown() }, revision: *revision }
 }
 
 /// What hashes bear.
@@ -50,16 +64,32 @@ impl ClosedDays {
     }
 }
 
-/// The pages of a day that are read most, most views first.
-pub async fn most_read(
-    store: &impl Store,
-    site: &SiteKey,
-    day: NaiveDate,
-) -> Result<Vec<Arc<str>>, StoreError> {
+/// What was found, field by field; one that is not there counts as 0.
+fn kept(found: &Found) -> Vec<Kept> {
+    let entered = |entry: &Option<Entry>| entry.as_ref().and_then(Entry::amount).unwrap_or_default();
+    let fields = found.sums.iter().zip(&found.entries);
+    fields.map(|(sum, entry)| Kept { counted: sum.unwrap_or_default(), entered: entered(entry) }).collect()
+}
+
+/// The pages of a day that are read most, most views first. One that moved counts for what it is shown as.
+pub async fn most_read(store: &impl Store, site: &Site, day: NaiveDate) -> Result<Vec<Arc<str>>, StoreError> {
+    let pages = HashName::new(&site.key, Bucket::Day(day), HashKind::Pages);
+    let aliases = site.pages.aliases.as_ref();
     // One of them may be `(other)`.
-    let pages = HashName::new(site, Bucket::Day(day), HashKind::Pages);
-    let pages = store.top(&pages, MOST_READ + 1).await?.into_iter().map(|(page, _)| page);
-    Ok(pages.filter(|page| page != OTHER).take(MOST_READ).map(Arc::from).collect())
+    let most = MOST_READ + 1 + aliases.map_or(0, |aliases| aliases.number());
+    let mut shown = HashMap::<Arc<str>, u64>::new();
+    for (page, views) in store.top(&pages, most).await? {
+        let to = aliases.and_then(|aliases| aliases.shown_as(&page)).cloned();
+        *shown.entry(to.unwrap_or_else(|| page.into())).or_default() += views;
+    }
+    let mut pages: Vec<_> = shown.into_iter().filter(|(page, _)| **page != *OTHER).collect();
+    pages.sort_unstable_by(|(a, a_views), (b, b_views)| b_views.cmp(a_views).then_with(|| a.cmp(b)));
+    Ok(pages.into_iter().map(|(page, _)| page).take(MOST_READ).collect())
+}
+
+/// The days of a week up to one of them: a page's views of a week are theirs.
+fn parts_of_week(first: NaiveDate, last: NaiveDate) -> Vec<Bucket> {
+    first.iter_days().take_while(|day| *day <= last).map(Bucket::Day).collect()
 }
 
 /// Reads the store as a writer.
@@ -85,7 +115,7 @@ impl<S: Store> Reader<'_, S> {
         site: &SiteKey,
         buckets: &[Bucket],
         pages: &[Page],
-    ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
+    ) -> Result<(Vec<Revised<Vec<Kept>>>, Bears), StoreError> {
         let fields = pages.iter().map(|page| page.as_str().into()).collect();
         self.fields(site, buckets, HashKind::Pages, fields).await
     }
@@ -97,14 +127,11 @@ impl<S: Store> Reader<'_, S> {
         buckets: &[Bucket],
         kind: HashKind,
         fields: Vec<Arc<str>>,
-    ) -> Result<(Vec<Revised<Vec<u64>>>, Bears), StoreError> {
+    ) -> Result<(Vec<Revised<Vec<Kept>>>, Bears), StoreError> {
         let hashes: Vec<HashName> = buckets.iter().map(|bucket| HashName::new(site, *bucket, kind)).collect();
         let query = |hash: &HashName| Query { hash: hash.clone(), fields: fields.clone() };
         let found = self.store.read(self.writer, hashes.iter().map(query).collect()).await?;
-        let apart = |Found { marker, sums, revision }| {
-            let value = sums.into_iter().map(Option::unwrap_or_default).collect();
-            (Revised { value, revision }, marker)
-        };
+        let apart = |found: Found| (Revised { revision: found.revision, value: kept(&found) }, found.marker);
         let (sums, markers): (Vec<_>, Vec<_>) = found.into_iter().map(apart).unzip();
         Ok((sums, hashes.into_iter().zip(markers).collect()))
     }
@@ -117,12 +144,21 @@ impl<S: Store> Reader<'_, S> {
         (dataset, since): (Option<Arc<str>>, NaiveDate),
         closed: &mut ClosedDays,
     ) -> Result<(Stored, Bears), StoreError> {
-        let (sums, bears) = self.sums(site, &Period::SHOWN.map(|period| hour.bucket(period))).await?;
-        let sums: [Revised<Sums>; 5] = std::array::from_fn(|i| sums.get(i).copied().unwrap_or_default());
+        let buckets = Period::SHOWN.map(|period| hour.bucket(period));
+        let (kept, bears) = self.fields(site, &buckets, HashKind::Sums, SUMS.map(Arc::from).into()).await?;
+        let sums: [Revised<Sums>; 5] = std::array::from_fn(|i| kept.get(i).map(sums_of).unwrap_or_default());
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
         let sketches = self.store.sketches(vec![sketch]).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
         let earlier_visitors = self.earlier_visitors(site, hour, since, closed).await?;
+        let entered = |visitors: u64, kept: &Revised<Vec<Kept>>| {
+            visitors.saturating_add_signed(kept.value[2].entered).min(MAX_SUM)
+        };
+        let earlier_visitors: [u64; 5] = earlier_visitors.into();
+        let earlier_visitors = std::array::from_fn(|i| {
+            kept.get(i).map_or(earlier_visitors[i], |kept| entered(earlier_visitors[i], kept))
+        });
+        let earlier_visitors = PerPeriod::from(earlier_visitors);
         Ok((Stored { dataset, hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
     }
 
@@ -152,30 +188,35 @@ impl<S: Store> Reader<'_, S> {
         Ok([0, sum(&week), sum(&month), sum(&year), sum(&all)].into())
     }
 
-    /// The figures of pages in the buckets of an hour. A week is the sum of its days, a year that of its months, and
-    /// so are their revisions.
+    /// The figures of pages in the buckets of an hour. What is counted of a week is the sum of its days, of a year that
+    /// of its months, and so are their revisions; what is entered of them stands in hashes of their own.
     pub async fn running_pages(
         &self,
         site: &SiteKey,
         hour: &CivilHour,
         pages: &[Page],
     ) -> Result<(Vec<PerPeriod<Revised<u64>>>, Bears), StoreError> {
-        let days = hour.week.iter_days().take_while(|day| *day <= hour.day).map(Bucket::Day);
-        let mut buckets: Vec<Bucket> = days.collect();
+        let mut buckets = parts_of_week(hour.week, hour.day);
         let days = buckets.len();
+        buckets.push(hour.bucket(Period::Week));
         buckets.extend((1..=hour.day.month() as u8).map(|month| Bucket::Month(hour.day.year(), month)));
         let months = buckets.len();
-        buckets.push(Bucket::All);
+        buckets.extend([hour.bucket(Period::Year), Bucket::All]);
         let (views, bears) = self.pages(site, &buckets, pages).await?;
         let figures = |page: usize| {
-            let of = |buckets: &[Revised<Vec<u64>>]| {
-                buckets.iter().fold(Revised::default(), |sum, views| Revised {
-                    value: sum.value + views.value[page],
-                    revision: views.revision.saturating_add(sum.revision),
-                })
+            // Entered into the last one.
+            let of = |buckets: &[Revised<Vec<Kept>>]| {
+                let sum = |sum: Revised<Kept>, views: &Revised<Vec<Kept>>| {
+                    let counted = sum.value.counted + views.value[page].counted;
+                    let value = Kept { counted, entered: views.value[page].entered };
+                    Revised { value, revision: views.revision.saturating_add(sum.revision) }
+                };
+                let Revised { value, revision } = buckets.iter().fold(Revised::default(), sum);
+                Revised { value: value.shown(), revision }
             };
-            let (day, month) = (of(&views[days - 1..days]), of(&views[months - 1..months]));
-            [day, of(&views[..days]), month, of(&views[days..months]), of(&views[months..])].into()
+            let (day, week) = (of(&views[days - 1..days]), of(&views[..=days]));
+            let (month, year) = (of(&views[months - 1..months]), of(&views[days + 1..=months]));
+            [day, week, month, year, of(&views[months + 1..])].into()
         };
         Ok(((0..pages.len()).map(figures).collect(), bears))
     }

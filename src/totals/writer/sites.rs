@@ -29,7 +29,8 @@ impl<S: Store> Writer<S> {
             tokio::time::timeout(STORE_PATIENCE, self.send()).await.ok();
             self.sessions.share_among(sites.iter().len());
             self.shared.intake.share_among(sites.iter().len());
-            self.shared.sites.store(sites.clone());
+            // Aliases may have been learned since.
+            self.shared.sites.store(self.delivery.sites.clone());
         }
         // Whoever asked may have gone.
         done.send(answer.map(drop)).ok();

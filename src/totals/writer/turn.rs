@@ -1,7 +1,7 @@
 //! One turn of the writer: it freezes pending sums into a batch, has it delivered, reads the figures that other
 //! instances may have changed, and looks after the files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -17,11 +17,13 @@ use super::status::{Shared, Troubled};
 use super::walks::Walks;
 use crate::calendar::{Bucket, Calendar};
 use crate::clock::Moment;
+use crate::ingest::OTHER;
 use crate::metrics::{Bound, DataFile, Part};
 use crate::sessions::Sessions;
 use crate::sites::{Site, SiteId, SiteKey};
-use crate::totals::batch::Batch;
-use crate::totals::batch::part::Sums;
+use crate::totals::batch::entry::Entered;
+use crate::totals::batch::part::{Entry, HashKind, Sums};
+use crate::totals::batch::{Batch, SiteSums};
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
 use crate::totals::delivery::held::or_noted;
@@ -83,6 +85,10 @@ pub struct Writer<S> {
     pub unread: [BTreeMap<SiteKey, String>; 2],
     pub walks: Walks,
     checkpoint_at: Option<Instant>,
+    /// Pages of which something was entered, or of which what moved was counted: they are to be read again.
+    pub entered: BTreeSet<(SiteKey, Arc<str>)>,
+    /// What pages of each site moved to.
+    pub moves: HashMap<SiteKey, BTreeMap<Arc<str>, Entry>>,
     /// Batches wait, and nothing keeps them from being brought.
     pub more_waits: bool,
     /// Held by whoever copies the whole store.
@@ -115,6 +121,8 @@ impl<S: Store> Writer<S> {
             unread: Default::default(),
             walks: Walks::default(),
             checkpoint_at: None,
+            entered: BTreeSet::new(),
+            moves: HashMap::new(),
             more_waits: false,
             copying: Weak::new(),
         }
@@ -244,12 +252,31 @@ impl<S: Store> Writer<S> {
     }
 
     async fn bring_and_read(&mut self) -> Result<Brought, FlushError> {
-        let Writer { delivery, shared, closed, .. } = self;
+        let Writer { delivery, shared, closed, entered, refreshed_at, .. } = self;
+        let (sites, mut brings_erased) = (shared.sites.load_full(), false);
         let on_applied = |batch: &Batch| {
             tally::applied(&shared.tally, batch);
             closed.forget(batch);
+            for SiteSums { site, pages, .. } in &batch.sums {
+                let aliases = sites.get(site.as_str()).and_then(|site| site.pages.aliases.as_ref());
+                let Some(aliases) = aliases else { continue };
+                for (page, _) in pages {
+                    let Some(to) = aliases.shown_as(page) else { continue };
+                    brings_erased |= **to == *OTHER;
+                    entered.insert((site.clone(), page.clone()));
+                }
+            }
+            for Entered { hash, fields, .. } in &batch.entries {
+                *refreshed_at = None;
+                brings_erased |= hash.kind == HashKind::Pages;
+                let pages = fields.iter().filter(|_| hash.kind == HashKind::Pages);
+                let pages = pages.filter_map(|(field, _)| field.strip_prefix('+'));
+                entered.extend(pages.map(|page| (hash.site.clone(), page.into())));
+            }
         };
-        let brought = delivery.bring(on_applied).await?;
+        let brought = delivery.bring(on_applied).await;
+        delivery.may_be_back |= brings_erased;
+        let brought = brought?;
         match brought {
             Brought::Some => return Ok(brought),
             Brought::All { recut: true } => self.refreshed_at = None,
@@ -260,6 +287,10 @@ impl<S: Store> Writer<S> {
         if day_turned || self.refreshed_at.is_none_or(is_old) {
             self.refresh().await?;
         }
+        self.read_entered().await?;
+        self.delivery.prune(self.config.page_days).await?;
+        self.fold_erased().await?;
+        self.delivery.fold(self.config.page_days, self.config.fold_below).await?;
         Ok(brought)
     }
 
@@ -339,6 +370,7 @@ impl<S: Store> Writer<S> {
         let reader = Reader { store: &*delivery.store, writer: &delivery.identity.writer };
         let (stored, markers) = reader.running(&site.key, &hour, (dataset, since), closed).await?;
         bears.extend(markers);
+        bears.extend(self.learn_aliases(&site.key).await?);
         Ok((Some(stored), bears))
     }
 

@@ -68,7 +68,7 @@ impl Walks {
             waiting.has_begun = true;
             let (store, site) = (store.clone(), site.clone());
             self.under_way.spawn(async move {
-                Walk { site: site.id, day, found: reads::most_read(&*store, &site.key, day).await }
+                Walk { site: site.id, day, found: reads::most_read(&*store, &site, day).await }
             });
         }
     }

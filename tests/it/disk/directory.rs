@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 
 use crate::support::harness::{SITE, Setup, view};
 use crate::support::http::Connection;
@@ -30,13 +29,6 @@ fn last_segment(service: &Service) -> std::path::PathBuf {
         path.extension().is_some_and(|end| end == "seg") && fs::metadata(path).unwrap().len() > 24
     };
     service.files("journal").into_iter().rfind(with_frames).expect("a segment that holds something")
-}
-
-fn limit_files(service: &Service, limit: &str) {
-    let status = Command::new("prlimit")
-        .args(["--pid", &service.pid().to_string(), &format!("--fsize={limit}:unlimited")])
-        .status();
-    assert!(status.is_ok_and(|status| status.success()), "prlimit");
 }
 
 #[test]
@@ -302,7 +294,7 @@ fn with_a_full_disk_views_are_refused_and_count_again_when_there_is_room() {
     assert_eq!(refused.header("retry-after"), Some("30"));
     assert!(service.metric("footfall_journal_write_errors_total") > 0.0);
     assert_eq!(service.counters(SITE)["views"]["all"], taken, "nothing is counted for a refused view");
-    limit_files(&service, "unlimited");
+    service.limit_files("unlimited");
     assert_eq!(send(&service, "/a", 50).0, 50);
     taken += 50;
     assert_eq!(service.counters(SITE)["views"]["all"], taken);
@@ -329,13 +321,13 @@ fn no_file_can_grow(setup: Setup) {
     service.begin();
     let mut taken = send(&service, "/a", 50).0;
     for _ in 0..2 {
-        limit_files(&service, "0");
+        service.limit_files("0");
         let (some, refused) = send(&service, "/a", 200);
         assert_eq!((some, refused.len()), (0, 200));
         assert!(refused.iter().all(|(status, code)| (*status, code.as_str()) == (503, "journal-full")));
         until_met(&service);
         assert_eq!(service.counters_now(SITE)["views"]["all"], taken);
-        limit_files(&service, "unlimited");
+        service.limit_files("unlimited");
         taken += send(&service, "/a", 50).0;
         assert_eq!(service.counters(SITE)["views"]["all"], taken);
     }
@@ -343,7 +335,7 @@ fn no_file_can_grow(setup: Setup) {
     service.until_applied();
     // It can also be stopped then, with views that no batch can be made of.
     taken += send(&service, "/a", 50).0;
-    limit_files(&service, "0");
+    service.limit_files("0");
     let (status, took) = service.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(took < std::time::Duration::from_secs(100), "it took {took:?}");

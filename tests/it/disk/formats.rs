@@ -155,7 +155,9 @@ fn the_files_of_this_version_are_read_by_it() {
 
 #[test]
 fn the_files_of_every_release_are_read() {
-    let releases = files(&fixtures());
+    let mut releases = files(&fixtures());
+    // Files of other counters.
+    releases.retain(|dir| !dir.ends_with("recipes"));
     assert!(releases.contains(&fixtures().join("0.1.0")), "{releases:?}");
     releases.iter().for_each(|dir| check(dir));
 }

@@ -1,40 +1,32 @@
 //! The page script in a real browser: the tests in `tests/browser`, run by Node on this very binary.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use crate::store::entries::{PAST, are_those_of_the_seed_on, ordered, visits_of};
+use crate::support::harness::{Setup, TestApp, view};
+use crate::support::node::run_in_a_browser;
 use crate::support::service::my_turn;
-
-/// Where the first of some programs is on the PATH.
-fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|path| path.is_file())
-}
 
 #[test]
 fn pages_count_and_are_filled_in_a_real_browser() {
     let _turn = my_turn();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-    let node =
-        program(&["node", "nodejs"]).expect("Node 18 or newer is needed: install nodejs, or use tests/run");
-    let browser = program(&["chromium", "chromium-browser", "google-chrome"])
-        .expect("Chromium is needed: install chromium, or use tests/run");
-    assert!(
-        folder.join("node_modules/playwright-core").exists(),
-        "the packages of tests/browser are needed: run `npm ci` there, or use tests/run"
-    );
-    let run = Command::new(node)
-        .args(["--test", "page.test.mjs", "more.test.mjs", "demo.test.mjs", "overview.test.mjs"])
-        .current_dir(&folder)
-        .env("FOOTFALL_BINARY", env!("CARGO_BIN_EXE_footfall"))
-        .env("FOOTFALL_BROWSER", browser)
-        .output()
-        .expect("Node runs");
-    let (said, complained) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    println!("{said}");
-    assert!(run.status.success(), "the browser tests failed:\n{said}\n{complained}");
+    run_in_a_browser(&["page.test.mjs", "more.test.mjs", "demo.test.mjs", "overview.test.mjs"], &[]);
+}
+
+#[test]
+fn the_seed_is_rendered_in_a_browser() {
+    let _turn = my_turn();
+    let demo = "[[site]]\nkey = \"demo\"\nhosts = [\"127.0.0.1\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\nlocale = \"vi\"\n";
+    let mut app = TestApp::start(Setup::default().sites(demo));
+    app.compares_pages = false;
+    let past =
+        PAST.replace("lamdong,", "demo,").replace("https://www.baolamdong.vn/bai-viet/1.html", "/demo");
+    let file = app.write("past.csv", &past);
+    ordered(&app, &["import", &file]);
+    assert_eq!(visits_of(&app, "demo"), [1_316_656, 0, 10_133, 53_735, 634_697]);
+    for reader in 0..60 {
+        app.take(&view("/").with("site", "demo").from(&format!("113.160.1.{reader}")));
+    }
+    // The last one reads the article.
+    app.note("demo", "/demo", None);
+    run_in_a_browser(&["seed.test.mjs"], &[("FOOTFALL_URL", &format!("http://{}", app.public()))]);
+    are_those_of_the_seed_on(&app, "demo", "/demo");
 }

@@ -248,6 +248,10 @@ fn each_fault_of_a_section_names_the_section() {
             "sessions.online_window = \"10999ms\": not whole seconds; write it like",
         ),
         ("sessions.visit_timeout = \"1h 500ms\"", "sessions.visit_timeout = \"1h 500ms\": not whole seconds"),
+        (
+            "totals.page_days = 11\noutbox.retention = \"10days\"",
+            "totals.page_days = 11: not two days more than outbox.retention; give it at least 12, or shorten outbox.retention",
+        ),
         ("log.level = \"loud\"", "log.level = \"loud\": not one of error, warn, info, debug, trace"),
     ] {
         assert_one(text, fault);

@@ -366,6 +366,38 @@ impl TestApp {
         self.forgotten.set(self.forgotten.get() + 1);
     }
 
+    /// Runs a command beside it to its end, as an operator does: exit code and what it said.
+    pub fn order(&self, arguments: &[&str]) -> (i32, String) {
+        let file = self.dir.path().join("footfall.toml");
+        std::fs::write(&file, &self.setup.sites).unwrap();
+        let mut order = Command::new(env!("CARGO_BIN_EXE_footfall"));
+        order.arg("--config").arg(file).args(arguments).env_clear().envs(self.variables());
+        let said = order.output().unwrap();
+        let text = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        (said.status.code().expect("it ends by itself"), text)
+    }
+
+    /// Runs a line of shell with the same settings, in the directory of the files for commands; what it prints.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        let file = self.dir.path().join("footfall.toml");
+        std::fs::write(&file, &self.setup.sites).unwrap();
+        let beside = Path::new(env!("CARGO_BIN_EXE_footfall")).parent().unwrap().display();
+        let path = format!("{beside}:{}", std::env::var("PATH").unwrap_or_default());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).current_dir(self.dir.path()).env_clear().envs(self.variables());
+        let said = shell.env("PATH", path).env("FOOTFALL_CONFIG", file).output().unwrap();
+        assert!(said.status.success(), "{line}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    }
+
+    /// Writes a file for commands to read; its path.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
     /// `GET` on the public listener.
     pub fn get(&self, target: &str) -> Answer {
         http::get(self.public(), target)
@@ -428,6 +460,35 @@ impl TestApp {
         until("stale", || self.get(&format!("/api/v1/sites/{SITE}/counters")).json()["stale"] == stale);
     }
 
+    /// Stops it, which brings all to the store. The days of which pages of the usual site are stored.
+    pub fn stored_page_days(&mut self) -> Vec<String> {
+        self.stop();
+        let prefix = format!("{SITE}/day:");
+        let is_day = |name: String| Some(name.strip_prefix(&prefix)?.strip_suffix(":pages")?.to_owned());
+        let mut days: Vec<String> = match self.store_url() {
+            "embedded" => {
+                let sums = redb::TableDefinition::<&[u8], u64>::new("sums");
+                let database = redb::Database::open(self.data_dir().join("totals.redb")).unwrap();
+                let sums = redb::ReadableDatabase::begin_read(&database).unwrap().open_table(sums).unwrap();
+                let names =
+                    redb::ReadableTable::iter(&sums).unwrap().map(|sum| sum.unwrap().0.value().to_owned());
+                let name =
+                    |key: Vec<u8>| String::from_utf8(key).unwrap().split('\0').next().unwrap().to_owned();
+                names.map(name).filter_map(is_day).collect()
+            }
+            url => {
+                let port = url.strip_prefix("redis://127.0.0.1:").unwrap().parse().unwrap();
+                let keys = RedisClient::connect(port).unwrap().ask(&[b"KEYS", b"*:pages"]);
+                let Reply::Array(keys) = keys else { panic!("{keys:?}") };
+                let name = |key: Reply| key.text().replace("footfall:{", "").replace("}:", "/");
+                keys.into_iter().map(name).filter_map(is_day).collect()
+            }
+        };
+        days.sort();
+        days.dedup();
+        days
+    }
+
     /// Compares what was accepted with what was counted. What the store should hold of each day.
     #[track_caller]
     pub fn compare(&self) -> Days {
@@ -457,7 +518,15 @@ impl TestApp {
         for ((site, page), accepted) in pages.into_iter().filter(|_| self.compares_pages) {
             assert_eq!(self.page_of(&site, &page)["views"]["all"], accepted, "{site} {page}");
         }
-        days.retain(|(_, _, page), _| page.is_empty() || self.compares_pages);
+        // Of older days no pages need be stored.
+        let kept =
+            self.setup.variables.get("FOOTFALL_TOTALS__PAGE_DAYS").map_or(62, |days| days.parse().unwrap());
+        let now = jiff::Timestamp::from_millisecond(self.clock.now().unix_ms).unwrap();
+        let since = |site: &str| {
+            let today = now.in_tz(&zone(&self.setup.sites, site)).unwrap().date();
+            (today - jiff::Span::new().days(kept)).to_string()
+        };
+        days.retain(|(site, day, page), _| page.is_empty() || self.compares_pages && *day >= since(site));
         days
     }
 

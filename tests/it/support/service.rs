@@ -3,7 +3,7 @@
 //! When it is dropped it is stopped, which brings all to the store, and that is audited: everything agrees, and
 //! no view that was taken is missing. A test that breaks the store says so.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,19 @@ impl Service {
         (code, said)
     }
 
+    /// Runs a command that reads its standard input, and kills it when it has said a line that begins so, while it
+    /// waits for more. That line.
+    #[track_caller]
+    pub fn killed(&self, arguments: &[&str], input: &str, until: &str) -> String {
+        let mut command = self.command(self.dir.path().join("order.log"));
+        let child = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Process(child);
+        let mut stdin = child.0.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+        lines.find(|line| line.starts_with(until)).expect("it says so")
+    }
+
     /// Has a command do what it is there for.
     #[track_caller]
     pub fn ordered(&self, arguments: &[&str]) -> String {
@@ -172,6 +185,14 @@ impl Service {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(log).unwrap());
         command
+    }
+
+    /// Has its files end at so many bytes: a disk that is full.
+    pub fn limit_files(&self, limit: &str) {
+        let status = Command::new("prlimit")
+            .args(["--pid", &self.pid().to_string(), &format!("--fsize={limit}:unlimited")])
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "prlimit");
     }
 
     /// Has the next start use another value of a setting.

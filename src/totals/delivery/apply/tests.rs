@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::*;
 use crate::sites::{SiteKey, Sites};
 use crate::totals::OutboxConfig;
-use crate::totals::batch::part::LastParts;
+use crate::totals::batch::entry::Entered;
+use crate::totals::batch::part::{LastParts, Stamp};
 use crate::totals::batch::tests::{expected, sums_of};
 use crate::totals::batch::{Frozen, SiteSums};
 use crate::totals::disk::dir::DataDir;
@@ -24,6 +25,7 @@ struct Sender {
     losses: Losses,
     identity: Identity,
     sent: Vec<SiteSums>,
+    pruned: HashMap<SiteKey, NaiveDate>,
     files: tempfile::TempDir,
 }
 
@@ -43,6 +45,7 @@ impl Sender {
             losses,
             identity,
             sent: Vec::new(),
+            pruned: HashMap::new(),
             files,
         }
     }
@@ -63,6 +66,7 @@ impl Sender {
             refill,
             released,
             catching_up,
+            pruned: &self.pruned,
         };
         (flush, writer.clone())
     }
@@ -78,6 +82,27 @@ impl Sender {
             Batch::freeze(sequence, tag, 0, Frozen { sums, ..Frozen::default() }, &mut self.last_parts);
         self.outbox.add(&batch).unwrap();
         batch
+    }
+
+    /// Sends a batch that enters views of all time.
+    async fn enter(&mut self, number: u64, text: &str) {
+        let hash = HashName::parse(&SiteKey::new("demo").unwrap(), "all").unwrap();
+        let stamp = Stamp { number, writer: "00000000000000aa".into() };
+        let entries = vec![Entered { hash, stamp, fields: vec![("+views".into(), text.into())] }];
+        let frozen = Frozen { entries, ..Frozen::default() };
+        let sequence = self.outbox.next_sequence();
+        let batch = Batch::freeze(sequence, 77, 0, frozen, &mut self.last_parts);
+        self.outbox.add(&batch).unwrap();
+        self.flush(false).0.apply(&batch).await.unwrap();
+        self.outbox.set_applied(batch.sequence);
+    }
+
+    /// What is entered, and the revision.
+    async fn entered(&self) -> (Option<i64>, u64) {
+        let hash = HashName::parse(&SiteKey::new("demo").unwrap(), "all").unwrap();
+        let query = Query { hash, fields: vec!["views".into()] };
+        let found = self.place.store.read(&writer("x"), vec![query]).await.unwrap().remove(0);
+        (found.entries[0].as_ref().and_then(Entry::amount), found.revision)
     }
 
     async fn send(&mut self, sums: Vec<SiteSums>) -> Batch {
@@ -238,6 +263,27 @@ async fn a_store_that_went_back_to_any_earlier_moment_is_healed() {
 }
 
 #[tokio::test]
+async fn of_what_was_entered_the_latest_is_healed_and_nothing_is_added_up() {
+    let images = tempfile::tempdir().unwrap();
+    let image = |n: usize| images.path().join(n.to_string());
+    let mut sender = Sender::new(Place::embedded().await);
+    for n in 0..4 {
+        sender = sender.saved(&image(n)).await;
+        sender.send(vec![sums_of("demo", "2026-12-01", 2, 2)]).await;
+        let (number, text) = [(1, "500"), (4, "-2"), (3, "70"), (2, "9")][n];
+        sender.enter(number, text).await;
+    }
+    for n in [3, 0, 2, 1] {
+        sender = sender.back_to(&image(n)).await;
+        sender.check(true).await.unwrap();
+        sender.assert_whole().await;
+        let (entered, revision) = sender.entered().await;
+        assert_eq!(entered, Some(-2), "image {n}");
+        assert!(revision > 0, "a lower figure is believed");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_hash_is_refilled_once_the_data_set_is_known_to_be_ours() {
     let mut sender = Sender::new(Place::redis().await);
     for sums in six() {
@@ -376,4 +422,28 @@ async fn what_lies_beyond_the_outbox_is_recorded_for_the_hashes_that_lost_it_and
     }
     sender.sent.remove(2);
     sender.assert_whole().await;
+}
+
+#[tokio::test]
+async fn a_hash_that_is_pruned_is_not_lost_and_what_comes_late_for_it_counts_in_the_longer_ones() {
+    let is_pruned = |site: &str, hash: &str| site == "a" && hash == "day:2026-11-30:pages";
+    for place in [Place::embedded().await, Place::redis().await] {
+        let mut sender = Sender::new(place);
+        for sums in six() {
+            sender.send(sums).await;
+        }
+        let (site, until) = (SiteKey::new("a").unwrap(), NaiveDate::from_ymd_opt(2026, 12, 1).unwrap());
+        let days = until - chrono::Days::new(40)..until;
+        assert_eq!(sender.place.store.prune(&site, None, days).await.unwrap(), Some(until));
+        // It is taken for lost where another instance has pruned it: the store is asked then.
+        assert!(matches!(sender.check(false).await, Err(FlushError::Lost(_))));
+        sender.pruned.insert(site, until);
+        assert!(sender.check(false).await.unwrap());
+        sender.send(six().remove(0)).await;
+        let mut all = expected(&sender.sent);
+        all.retain(|(site, hash, _), _| !is_pruned(site, hash));
+        assert_eq!(sender.held().await, all);
+        assert!(sender.check(false).await.unwrap());
+        assert_eq!(sender.metrics.healing.regressions.get(), 0);
+    }
 }

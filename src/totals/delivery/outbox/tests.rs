@@ -19,7 +19,7 @@ fn batch(sequence: u64, frozen_ms: i64, pages: usize) -> Batch {
         sequence,
         sequence,
         frozen_ms,
-        Frozen { sums, reach, oldest_ms: frozen_ms - 5 },
+        Frozen { sums, reach, oldest_ms: frozen_ms - 5, ..Frozen::default() },
         &mut LastParts::new(),
     )
 }

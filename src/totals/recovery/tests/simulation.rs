@@ -57,6 +57,8 @@ fn kinds() -> impl Iterator<Item = String> {
         "StartFailed",
         "Vanished",
         "PowerCut",
+        "Entered",
+        "Pruned",
     ];
     let files = files.map(|operation| format!("{operation:?}"));
     files.into_iter().chain(store).chain(back).chain(chaos).chain(told.map(str::to_owned))
@@ -134,7 +136,7 @@ fn over_thousands_of_schedules_nothing_is_lost_or_doubled_and_no_figure_goes_bac
 #[tokio::test(start_paused = true)]
 async fn a_store_that_went_back_is_told_of_the_calendar_again() {
     let (sync, rates) = (Sync::EverySecond, [0; Chaos::ALL.len()]);
-    let kind = Kind { instances: 1, sync, forgets: false, tight: false, recuts: true, rates };
+    let kind = Kind { instances: 1, sync, forgets: false, tight: false, recuts: true, prunes: false, rates };
     let view = Wanted { who: 1, site: 0, page: 1, id: None };
     for seed in 0..8 {
         let mut world = World::new(seed, metrics(), false, Some(kind)).await;

@@ -216,12 +216,13 @@ impl Dump for Snapshot {
     }
 }
 
-/// A sum, or a marker.
+/// A sum, a marker, or an entry.
 fn value_of(tx: &ReadTransaction, hash: &StoredName, field: &str) -> Result<Option<String>, Error> {
     let (prefix, _) = of_hash(&stored_key(hash));
-    Ok(match field.strip_prefix('#') {
-        Some(writer) => {
-            let marker = tx.open_table(MARKERS)?.get(format!("{prefix}{writer}").as_str())?;
+    let name = field.strip_prefix('#').or_else(|| field.starts_with('+').then_some(field));
+    Ok(match name {
+        Some(name) => {
+            let marker = tx.open_table(MARKERS)?.get(format!("{prefix}{name}").as_str())?;
             marker.map(|marker| marker.value().to_owned())
         }
         None => {
@@ -242,6 +243,7 @@ fn sum_field(
     (field_of(key.value(), prefix), sum.value().to_string())
 }
 
+/// Markers and entries of a hash.
 fn markers_of(
     markers: &impl ReadableTable<&'static str, &'static str>,
     hash: &StoredName,
@@ -250,8 +252,9 @@ fn markers_of(
     let mut fields = Fields::new();
     for entry in markers.range(from.as_str()..until.as_str())? {
         let (key, marker) = entry?;
-        let writer = key.value().get(from.len()..).unwrap_or_default();
-        fields.push((format!("#{writer}"), marker.value().to_owned()));
+        let name = key.value().get(from.len()..).unwrap_or_default();
+        let mark = if name.starts_with('+') { "" } else { "#" };
+        fields.push((format!("{mark}{name}"), marker.value().to_owned()));
     }
     Ok(fields)
 }

@@ -13,7 +13,7 @@ use redb::{
     WriteTransaction,
 };
 
-use super::tables::{MARKERS, META, SALTS, SKETCHES, SUMS, text_of};
+use super::tables::{FREED, MARKERS, META, SALTS, SKETCHES, SUMS, freed, text_of};
 use crate::totals::store::error::StoreError;
 
 /// The layout of the tables.
@@ -154,7 +154,7 @@ fn birth_or_open(path: &Path) -> Result<Database, Error> {
     } else {
         make_file(path)?;
     }
-    let database = builder().create(path)?;
+    let mut database = builder().create(path)?;
     if !is_ours(&database.begin_read()?)? {
         let tx = begin(&database)?;
         tx.open_table(META)?.insert("format", FORMAT)?;
@@ -164,7 +164,25 @@ fn birth_or_open(path: &Path) -> Result<Database, Error> {
         tx.open_table(SALTS)?;
         tx.commit()?;
     }
+    if let Err(error) = give_back(&mut database, path) {
+        tracing::warn!(%error, "what was removed from the store's file stays part of it");
+    }
     Ok(database)
+}
+
+/// Makes the file smaller where a tenth of it or more was removed since that was done last: in between what is new
+/// takes the room of what is removed.
+fn give_back(database: &mut Database, path: &Path) -> Result<(), Error> {
+    let bytes = fs::metadata(path)?.len();
+    if freed(&database.begin_read()?.open_table(META)?)? < bytes / 10 {
+        return Ok(());
+    }
+    tracing::info!(bytes, "much was removed from the store's file: it is made smaller, which takes a while");
+    database.compact()?;
+    tracing::info!(bytes = fs::metadata(path)?.len(), "the store's file is smaller now");
+    let tx = begin(database)?;
+    tx.open_table(META)?.remove(FREED)?;
+    Ok(tx.commit()?)
 }
 
 /// Opens a file of footfall's for reading alone; none where it was not closed properly.

@@ -4,10 +4,13 @@
 
 mod dump;
 mod file;
+mod forget;
 mod tables;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{NaiveDate, NaiveTime};
@@ -16,18 +19,18 @@ use redb::{Error, ReadableTable, Table, WriteTransaction};
 pub use self::dump::Snapshot;
 use self::file::{File, read, write, write_if};
 use self::tables::{
-    MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, field_of, hash_key, key, marker_key, marker_of, of_hash,
-    revision_key, revision_of, sketch_of, stored_key, text_of,
+    MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, damaged, entry_of, field_of, hash_key, key, marker_key,
+    marker_of, of_hash, pruned_of, raise, revision_of, sketch_of, stored_key, text_of,
 };
 use super::contract::{
-    Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top, WriterId,
-    check, is_id, written_day,
+    Attached, Claim, Concern, Fold, Found, Outcome, Query, Standing, Store, StoreError, TOP_OF, Top,
+    WriterId, check, is_id, written_day,
 };
 use super::dump::{Fields, Fill, RETIRED, StoredName, seen_as_day};
 use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashName, MAX_SUM, Part, SketchPart};
+use crate::totals::batch::part::{self, Entry, HashName, MAX_SUM, Part, SketchPart, field_beside};
 use crate::totals::batch::sketch::Sketch;
 
 /// The embedded store.
@@ -84,16 +87,17 @@ impl Store for Embedded {
             }
             if expected.is_some_and(|expected| held.as_deref() != Some(&*expected)) {
                 let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Other);
-                return Ok((Attached { dataset, since: today, standing, fork: None }, false));
+                return Ok((Attached { dataset, since: today, pruned: None, standing, fork: None }, false));
             }
             let since = match text_of(&meta, &key(&site, "since"))? {
                 Some(since) => today.min(written_day(&since).ok_or_else(|| damaged("since", &since))?),
                 None => today,
             };
+            let pruned = pruned_of(&meta, &site)?;
             if text_of(&meta, &key(&site, format!("run:{}", writer.0)))?.as_deref() == Some(RETIRED) {
                 let fork = progress_of(&meta, &site, &writer)?.map(|progress| progress.last);
                 let (dataset, standing) = (held.unwrap_or_default().into(), Standing::Retired);
-                return Ok((Attached { dataset, since, standing, fork }, false));
+                return Ok((Attached { dataset, since, pruned, standing, fork }, false));
             }
             let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
             let dataset = held.unwrap_or(proposed);
@@ -112,7 +116,7 @@ impl Store for Embedded {
             keep(&format!("writer:{}", writer.0), &today.to_string())?;
             keep("dataset", &dataset)?;
             keep("since", &since.to_string())?;
-            Ok((Attached { dataset: dataset.into(), since, standing, fork: None }, changed))
+            Ok((Attached { dataset: dataset.into(), since, pruned, standing, fork: None }, changed))
         })
         .await
     }
@@ -215,9 +219,54 @@ impl Store for Embedded {
                 };
                 let sums = query.fields.iter().map(|field| sum(field));
                 let sums = sums.collect::<Result<_, Error>>()?;
-                Ok(Found { marker, sums, revision: revision_of(&markers, &query.hash)? })
+                let entry = |field: &Arc<str>| {
+                    entry_of(&markers, &query.hash, &field_beside(field), Entry::beside_sum)
+                };
+                let entries = query.fields.iter().map(entry);
+                let entries = entries.collect::<Result<_, Error>>()?;
+                Ok(Found { marker, sums, entries, revision: revision_of(&markers, &query.hash)? })
             };
             queries.iter().map(answer).collect()
+        })
+        .await
+    }
+
+    async fn next_entry(&self, site: &SiteKey, after: u64) -> Result<u64, StoreError> {
+        let key = key(site, "entry");
+        write(&self.0, move |tx| {
+            let mut meta = tx.open_table(META)?;
+            let held = text_of(&meta, &key)?.unwrap_or_else(|| "0".to_owned());
+            let held = part::sequence(&held).ok_or_else(|| damaged("entry", &held))?;
+            let number = after.max(held) + 1;
+            meta.insert(key.as_str(), number.to_string().as_str())?;
+            Ok(number)
+        })
+        .await
+    }
+
+    async fn prune(
+        &self,
+        site: &SiteKey,
+        held: Option<NaiveDate>,
+        days: Range<NaiveDate>,
+    ) -> Result<Option<NaiveDate>, StoreError> {
+        let site = site.clone();
+        write_if(&self.0, move |tx| forget::prune(tx, &site, held, days)).await
+    }
+
+    async fn remove(&self, site: &SiteKey) -> Result<(), StoreError> {
+        let site = site.clone();
+        write(&self.0, move |tx| forget::remove(tx, &site)).await
+    }
+
+    async fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> Result<(), StoreError> {
+        write_if(&self.0, move |tx| Ok(((), forget::erase(tx, &hashes, &fields)?))).await
+    }
+
+    async fn fold(&self, fold: Fold) -> Result<u64, StoreError> {
+        write_if(&self.0, move |tx| {
+            let folded = forget::fold(tx, &fold)?;
+            Ok((folded, folded > 0))
         })
         .await
     }
@@ -230,6 +279,11 @@ impl Store for Embedded {
             for entry in sums.range(from.as_bytes()..until.as_bytes())?.take(TOP_OF) {
                 let (key, sum) = entry?;
                 top.tell(field_of(key.value(), &from), sum.value());
+            }
+            let (begin, end) = (format!("{from}+"), format!("{from},"));
+            for entry in tx.open_table(MARKERS)?.range(begin.as_str()..end.as_str())?.take(TOP_OF) {
+                let (key, text) = entry?;
+                top.tell_entry(key.value().get(from.len()..).unwrap_or_default(), text.value());
             }
             Ok(top.sorted())
         })
@@ -292,8 +346,9 @@ impl Fill for Embedded {
             for (hash, fields) in &hashes {
                 let hash = stored_key(hash);
                 for (field, value) in fields {
-                    if let Some(writer) = field.strip_prefix('#') {
-                        markers.insert(format!("{hash}\0{writer}").as_str(), value.as_str())?;
+                    let marker = field.strip_prefix('#');
+                    if let Some(name) = marker.or_else(|| field.starts_with('+').then_some(field)) {
+                        markers.insert(format!("{hash}\0{name}").as_str(), value.as_str())?;
                         continue;
                     }
                     let sum: u64 = value.parse().map_err(|_| damaged(&format!("{hash} {field}"), value))?;
@@ -385,25 +440,39 @@ fn sum_days(sums: &mut Table<&[u8], u64>, week: &HashName, days: &[HashName]) ->
 fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<Outcome>, Error> {
     let mut sums = tx.open_table(SUMS)?;
     let mut markers = tx.open_table(MARKERS)?;
+    let meta = tx.open_table(META)?;
     let mut outcome = |part: &Part| {
         let key = marker_key(&part.hash, writer);
         let found = marker_of(&markers, &key)?;
-        if found == Some(part.id) {
+        let may_prune = part.hash.prunes_with().is_some();
+        let pruned = if may_prune { pruned_of(&meta, &part.hash.site)? } else { None };
+        if found == Some(part.id) || part.hash.is_pruned(pruned.as_ref()) {
             return Ok(Outcome::Already);
         }
         if found != part.prev {
             return Ok(Outcome::Found(found));
         }
         add_part(&mut sums, part)?;
+        enter(&mut markers, part)?;
         markers.insert(key.as_str(), part.id.to_string().as_str())?;
         if let Some(revision) = part.revision {
-            let next = revision_of(&markers, &part.hash)?.saturating_add(1);
-            let revision = revision.max(next).min(MAX_SUM).to_string();
-            markers.insert(revision_key(&part.hash).as_str(), revision.as_str())?;
+            raise(&mut markers, &part.hash, revision)?;
         }
         Ok(Outcome::Applied)
     };
     parts.iter().map(&mut outcome).collect()
+}
+
+/// Puts entries in the place of earlier ones.
+fn enter(markers: &mut Table<&str, &str>, part: &Part) -> Result<(), Error> {
+    for (field, entry) in &part.entries {
+        let held = entry_of(markers, &part.hash, field, str::parse)?;
+        if held.is_none_or(|held| held.stamp < entry.stamp) {
+            let key = format!("{}\0{field}", hash_key(&part.hash));
+            markers.insert(key.as_str(), entry.to_string().as_str())?;
+        }
+    }
+    Ok(())
 }
 
 fn add_part(sums: &mut Table<&[u8], u64>, part: &Part) -> Result<(), Error> {
@@ -446,10 +515,6 @@ fn merge(tx: &WriteTransaction, parts: &[SketchPart]) -> Result<bool, Error> {
         }
     }
     Ok(any)
-}
-
-fn damaged(what: &str, value: &str) -> Error {
-    Error::Corrupted(format!("{what} is {value:?}"))
 }
 
 #[cfg(test)]

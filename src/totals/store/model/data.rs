@@ -1,14 +1,16 @@
 //! What the model holds, and what calls do to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 
+use crate::ingest::OTHER;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{HashKind, HashName, MAX_SUM, Part, PartId};
+use crate::totals::batch::part::{Entry, HashKind, HashName, MAX_SUM, Part, PartId, field_beside};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::store::contract::{Attached, Claim, Outcome, Standing, StoreError, WriterId};
+use crate::totals::store::contract::{Attached, Claim, Fold, Outcome, Standing, StoreError, WriterId};
 use crate::totals::store::dump::RETIRED;
 use crate::totals::store::progress::Progress;
 
@@ -29,6 +31,12 @@ pub struct Data {
     pub salts: BTreeMap<(SiteKey, NaiveDate), [u8; 16]>,
     /// As they were noted last.
     pub calendars: BTreeMap<SiteKey, String>,
+    /// The day on which each site was attached last.
+    pub today: BTreeMap<SiteKey, NaiveDate>,
+    /// The day before which each site's pages are pruned.
+    pub pruned: BTreeMap<SiteKey, NaiveDate>,
+    /// The number of each site's last entry.
+    pub numbers: BTreeMap<SiteKey, u64>,
     /// Weeks that were made the sum of their days, and how often.
     pub recut: BTreeMap<HashName, u64>,
     /// A part that was applied to a hash that had it in it already.
@@ -39,6 +47,8 @@ pub struct Data {
 #[derive(Clone, Default)]
 pub struct Hash {
     pub sums: BTreeMap<Arc<str>, u64>,
+    /// Registers, by their fields.
+    pub entries: BTreeMap<Arc<str>, Entry>,
     pub markers: HashMap<WriterId, PartId>,
     pub revision: u64,
     /// The parts with sums that are in it.
@@ -59,9 +69,11 @@ impl Data {
         let name = (site.clone(), writer.clone());
         let retired = self.retired.get(&name);
         let last = retired.map(|of| of.last).filter(|last| *last > 0);
+        let pruned = self.pruned.get(site).copied();
+        self.today.insert(site.clone(), today);
         let refused = |standing| {
             let dataset = held.clone().map_or_else(|| "".into(), |(dataset, _)| dataset);
-            Attached { dataset, since, standing, fork: last }
+            Attached { dataset, since, pruned, standing, fork: last }
         };
         if claim.dataset.as_ref().is_some_and(|expected| held.as_ref().is_none_or(|held| held.0 != *expected))
         {
@@ -83,7 +95,7 @@ impl Data {
         let since = today.min(since);
         self.sites.insert(site.clone(), (dataset.clone(), since));
         let standing = if held.is_none() { Standing::Born } else { Standing::Ours };
-        Attached { dataset, since, standing, fork }
+        Attached { dataset, since, pruned, standing, fork }
     }
 
     pub fn note_calendar(&mut self, calendar: String, week: HashName, days: &[HashName]) -> Option<String> {
@@ -98,6 +110,41 @@ impl Data {
             *self.recut.entry(week).or_default() += 1;
         }
         (before != calendar).then_some(before)
+    }
+
+    pub fn prune(
+        &mut self,
+        site: &SiteKey,
+        held: Option<NaiveDate>,
+        days: Range<NaiveDate>,
+    ) -> Option<NaiveDate> {
+        if self.pruned.get(site).copied() == held {
+            self.hashes.retain(|name, _| name.site != *site || !name.is_pruned(Some(&days.end)));
+            self.pruned.insert(site.clone(), days.end);
+        }
+        self.pruned.get(site).copied()
+    }
+
+    pub fn fold(&mut self, fold: &Fold) -> u64 {
+        let hash = |name| self.hashes.get(name);
+        let is_idle = |page: &&Arc<str>| {
+            let views = hash(&fold.longer[0]).and_then(|all| all.sums.get(*page));
+            let entered =
+                hash(&fold.longer[0]).is_some_and(|all| all.entries.contains_key(&field_beside(page)));
+            let on_a_day =
+                fold.days.iter().any(|day| hash(day).is_some_and(|day| day.sums.contains_key(*page)));
+            views.is_some_and(|views| *views < fold.below) && !entered && !on_a_day
+        };
+        let idle: Vec<_> = fold.pages.iter().filter(is_idle).cloned().collect();
+        for name in &fold.longer {
+            let Some(hash) = self.hashes.get_mut(name).map(Arc::make_mut) else { continue };
+            let gone: Vec<u64> = idle.iter().filter_map(|page| hash.sums.remove(page)).collect();
+            if !gone.is_empty() {
+                *hash.sums.entry(OTHER.into()).or_default() += gone.iter().sum::<u64>();
+                hash.revision += 1;
+            }
+        }
+        idle.len() as u64
     }
 
     /// Whether a site's data is what a connection attached to.
@@ -146,6 +193,30 @@ impl Data {
         removed
     }
 
+    pub fn remove(&mut self, site: &SiteKey) {
+        self.hashes.retain(|hash, _| hash.site != *site);
+        self.sketches.retain(|hash, _| hash.site != *site);
+        self.salts.retain(|(of, _), _| of != site);
+        self.sites.remove(site);
+        self.calendars.remove(site);
+        self.pruned.remove(site);
+        self.numbers.remove(site);
+        self.bearers.retain(|(of, _), _| of != site);
+        self.retired.retain(|(of, _), _| of != site);
+    }
+
+    pub fn erase(&mut self, hashes: &[HashName], fields: &[Arc<str>]) {
+        for name in hashes {
+            let Some(hash) = self.hashes.get_mut(name).map(Arc::make_mut) else { continue };
+            for field in fields {
+                hash.entries.remove(field);
+                if let Some(sum) = hash.sums.remove(field) {
+                    *hash.sums.entry(OTHER.into()).or_default() += sum;
+                }
+            }
+        }
+    }
+
     /// A sketch.
     pub fn sketch(&self, name: &HashName) -> Option<Sketch> {
         let registers: Vec<_> = self.sketches.get(name)?.iter().map(|(i, rank)| (*i, *rank)).collect();
@@ -156,7 +227,7 @@ impl Data {
 
     pub fn apply(&mut self, writer: &WriterId, part: &Part) -> Result<Outcome, StoreError> {
         let found = self.hashes.get(&part.hash).and_then(|hash| hash.markers.get(writer)).copied();
-        if found == Some(part.id) {
+        if found == Some(part.id) || part.hash.is_pruned(self.pruned.get(&part.hash.site)) {
             return Ok(Outcome::Already);
         }
         if found != part.prev {
@@ -170,6 +241,12 @@ impl Data {
             *sum = total.ok_or_else(|| StoreError::refused(format!("the sum of {field} would pass 2^53")))?;
         }
         hash.sums = sums;
+        for (field, entry) in &part.entries {
+            let held = hash.entries.entry(field.clone()).or_insert_with(|| entry.clone());
+            if held.stamp < entry.stamp {
+                *held = entry.clone();
+            }
+        }
         let name = (writer.clone(), part.id);
         if !part.sums.is_empty() && hash.applied.contains(&name) {
             self.doubled = Some(part.clone());

@@ -7,19 +7,21 @@
 -- Answers  the data set, the first day ever attached, 'born' or 'ours'; or 'other' (it is not the one expected)
 --          or 'twin' (the writer is borne by a process that is no run of this directory) or 'retired': nothing was
 --          written;
+--          then the day before which pages are pruned ('' for none);
 --          then up to which batch this directory's and the bearer's are the same, or the last batch of the writer
 --          that is retired ('' if that is not known)
 local key, format, expected, birth, today, zone, writer = KEYS[1], unpack(ARGV, 1, 6)
 local own, runs_field = 'run:' .. writer, 'runs:' .. writer
 
-local held, dataset, since, bearer, runs =
-  unpack(redis.call('HMGET', key, 'format', 'dataset', 'since', own, runs_field))
+local held, dataset, since, bearer, runs, pruned =
+  unpack(redis.call('HMGET', key, 'format', 'dataset', 'since', own, runs_field, 'pruned'))
+pruned = pruned or ''
 if held and held ~= format then
   return redis.error_reply('FOOTFALL the data of this site is of format ' .. held ..
     ', this version of footfall reads format ' .. format)
 end
 if expected ~= '' and dataset ~= expected then
-  return {dataset or '', since or today, 'other', ''}
+  return {dataset or '', since or today, 'other', pruned, ''}
 end
 -- Days as YYYY-MM-DD: compared as numbers, since the order of strings depends on the server's locale.
 local function number(day)
@@ -34,7 +36,7 @@ if not since or (number(today) or math.huge) < number(since) then since = today 
 
 local run, fork, lineage = ARGV[#ARGV - 1], '', ''
 if bearer == 'retired' then
-  return {dataset or '', since, 'retired', string.match(runs or '', 'retired=(%d+)') or ''}
+  return {dataset or '', since, 'retired', pruned, string.match(runs or '', 'retired=(%d+)') or ''}
 end
 if #ARGV > 6 and bearer ~= run then
   for i = 7, #ARGV - 2, 2 do
@@ -50,7 +52,7 @@ if #ARGV > 6 and bearer ~= run then
         break
       end
     end
-    return {dataset or '', since, 'twin', fork}
+    return {dataset or '', since, 'twin', pruned, fork}
   end
   -- The bearer's own, for those that come after; the last sixteen do.
   for i = math.max(7, #ARGV - 31), #ARGV - 1, 2 do
@@ -68,4 +70,4 @@ if zone ~= '' then write('zone', zone) end
 if #ARGV > 6 then write(own, run) end
 if lineage ~= '' then write(runs_field, lineage) end
 redis.call('HSET', key, unpack(writes))
-return {dataset or birth, since, dataset and 'ours' or 'born', fork}
+return {dataset or birth, since, dataset and 'ours' or 'born', pruned, fork}

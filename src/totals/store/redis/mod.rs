@@ -1,6 +1,7 @@
 //! Totals on Redis ≥ 7.0 or Valkey.
 //!
-//! A hash holds its sums, a field `#<writer>` with each writer's marker, and `#revision` where that is not 0;
+//! A hash holds its sums, a field `#<writer>` with each writer's marker, `#revision` where that is not 0, and `+<field>`
+//! beside a sum with what was entered (`<signed number> <number of the entry> <writer>`);
 //! `apply.lua` changes them together.
 //!
 //! A call that was given up may still be carried out by the server, later or at the same time as its repetition.
@@ -13,6 +14,7 @@ mod retire;
 mod settings;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,14 +27,15 @@ pub use self::connection::check_authorities;
 pub use self::dump::Keyspace;
 use self::keys::{hash_key, key, marker_field, stored_key};
 use super::contract::{
-    Attached, Claim, Concern, Found, Outcome, Query, Standing, Store, StoreConfig, StoreError, StoreText,
-    TOP_FOR, TOP_OF, Top, WriterId, check, is_id, written_day,
+    Attached, Claim, Concern, Fold, Found, Outcome, Query, Standing, Store, StoreConfig, StoreError,
+    StoreText, TOP_FOR, TOP_OF, Top, WriterId, check, is_id, written_day,
 };
 use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use super::progress::Progress;
+use crate::ingest::OTHER;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{self, HashName, MAX_SUM, Part, PartId, SketchPart};
+use crate::totals::batch::part::{self, Entry, HashName, MAX_SUM, Part, PartId, SketchPart, field_beside};
 use crate::totals::batch::sketch::Sketch;
 
 /// The layout of the keys.
@@ -151,8 +154,13 @@ impl Redis {
         };
         let revision = sum((REVISION, values.next().flatten()))?.unwrap_or_default();
         let fields = query.fields.iter().map(|field| &**field);
-        let sums = fields.zip(values).map(sum).collect::<Result<_, _>>()?;
-        Ok(Found { marker, sums, revision })
+        let sums = fields.clone().zip(values.by_ref()).map(sum).collect::<Result<_, _>>()?;
+        let entry = |(field, value): (&str, Option<String>)| {
+            let text = || format!("{}: no entry stands beside {field}", hash_key(&query.hash));
+            value.map(|value| Entry::beside_sum(&value).map_err(|_| StoreError::refused(text()))).transpose()
+        };
+        let entries = fields.zip(values).map(entry).collect::<Result<_, _>>()?;
+        Ok(Found { marker, sums, entries, revision })
     }
 
     /// Asks one thing of each name.
@@ -223,7 +231,7 @@ impl Store for Redis {
         for (run, base) in claim.runs.iter().zip(next) {
             call.arg(&*run.id).arg(base);
         }
-        let told: (String, String, String, String) = self.connection.only(&call).await?;
+        let told: [String; 5] = self.connection.only(&call).await?;
         let attached = attached(&told, today).map_err(|fault| fault.within(key(site, "meta")))?;
         if matches!(attached.standing, Standing::Born | Standing::Ours) {
             let run = claim.runs.last().map_or_else(|| "".into(), |run| run.id.clone());
@@ -293,15 +301,75 @@ impl Store for Redis {
             let mut pipe = redis::pipe();
             for query in some {
                 pipe.cmd("HMGET").arg(hash_key(&query.hash)).arg(marker_field(writer)).arg(REVISION);
-                for field in &query.fields {
-                    pipe.arg(&**field);
-                }
+                query.fields.iter().for_each(|field| _ = pipe.arg(&**field));
+                query.fields.iter().for_each(|field| _ = pipe.arg(&*field_beside(field)));
             }
             for (query, reply) in some.iter().zip(self.connection.ask(pipe).await?) {
                 found.push(self.found(query, reply)?);
             }
         }
         Ok(found)
+    }
+
+    async fn next_entry(&self, site: &SiteKey, after: u64) -> Result<u64, StoreError> {
+        let mut call = redis::cmd("EVAL");
+        call.arg(include_str!("entry.lua")).arg(1).arg(key(site, "meta")).arg(after);
+        let told: String = self.connection.only(&call).await?;
+        let number = part::sequence(&told).filter(|number| *number > after);
+        number.ok_or_else(|| StoreError::refused(format!("{}: entry is {told:?}", key(site, "meta"))))
+    }
+
+    async fn prune(
+        &self,
+        site: &SiteKey,
+        held: Option<NaiveDate>,
+        days: Range<NaiveDate>,
+    ) -> Result<Option<NaiveDate>, StoreError> {
+        let all = days.start.iter_days().take_while(|day| *day < days.end);
+        let hashes: Vec<HashName> = all.flat_map(|day| HashName::pruned_with(site, day)).collect();
+        let mut call = redis::cmd("EVAL");
+        call.arg(include_str!("prune.lua")).arg(1 + hashes.len()).arg(key(site, "meta"));
+        hashes.iter().for_each(|hash| _ = call.arg(hash_key(hash)));
+        let dataset = self.claims().get(site).map_or_else(|| "".into(), |(dataset, _)| dataset.clone());
+        call.arg(&*dataset)
+            .arg(held.map_or_else(String::new, |day| day.to_string()))
+            .arg(days.end.to_string());
+        let told: String = self.connection.only(&call).await?;
+        noted_day(&told).map_err(|fault| fault.within(key(site, "meta")))
+    }
+
+    async fn remove(&self, site: &SiteKey) -> Result<(), StoreError> {
+        let meta = key(site, "meta");
+        let connection = self.connection.another();
+        let _: u64 = connection.only(redis::cmd("UNLINK").arg(meta)).await?;
+        let keys: Vec<String> = connection.keys(&key(site, "*")).await?.into_iter().collect();
+        for some in keys.chunks(LARGE_TRIP) {
+            let _: u64 = connection.only(redis::cmd("UNLINK").arg(some)).await?;
+        }
+        Ok(())
+    }
+
+    async fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> Result<(), StoreError> {
+        for some in hashes.chunks(LARGE_TRIP) {
+            let mut pipe = redis::pipe();
+            for hash in some {
+                pipe.cmd("EVAL").arg(include_str!("erase.lua")).arg(1).arg(hash_key(hash)).arg(OTHER);
+                fields.iter().for_each(|field| _ = pipe.arg(&**field));
+            }
+            for (hash, reply) in some.iter().zip(self.connection.ask(pipe).await?) {
+                self.told(hash, reply)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fold(&self, fold: Fold) -> Result<u64, StoreError> {
+        let mut call = redis::cmd("EVAL");
+        call.arg(include_str!("fold.lua")).arg(fold.longer.len() + fold.days.len());
+        fold.longer.iter().chain(&fold.days).for_each(|hash| _ = call.arg(hash_key(hash)));
+        call.arg(fold.longer.len()).arg(fold.below);
+        fold.pages.iter().for_each(|page| _ = call.arg(&**page));
+        self.connection.only(&call).await
     }
 
     async fn top(&self, hash: &HashName, most: usize) -> Result<Vec<(String, u64)>, StoreError> {
@@ -311,8 +379,11 @@ impl Store for Redis {
             let Some(cursor) = from.filter(|_| began.elapsed() < TOP_FOR) else { break };
             let (fields, next) = connection.fields(&hash_key(hash), cursor).await?;
             from = next.map(Some);
-            let sums = fields.into_iter().filter(|(field, _)| !field.starts_with('#'));
-            sums.for_each(|(field, sum)| _ = part::sum(&sum).map(|sum| top.tell(field, sum)));
+            for (field, text) in fields.into_iter().filter(|(field, _)| !field.starts_with('#')) {
+                top.tell_entry(&field, &text);
+                let Some(sum) = part::sum(&text) else { continue };
+                top.tell(field, sum);
+            }
         }
         Ok(top.sorted())
     }
@@ -393,9 +464,19 @@ impl Source {
     }
 }
 
+/// Reads the day before which pages are pruned.
+fn noted_day(told: &str) -> Result<Option<NaiveDate>, StoreError> {
+    let day = written_day(told);
+    if day.is_some() || told.is_empty() {
+        Ok(day)
+    } else {
+        Err(StoreError::refused(format!("pruned is {told:?}")))
+    }
+}
+
 /// Reads what `attach.lua` answers.
 fn attached(
-    (dataset, since, standing, fork): &(String, String, String, String),
+    [dataset, since, standing, pruned, fork]: &[String; 5],
     today: NaiveDate,
 ) -> Result<Attached, StoreError> {
     let not_ours = |what: &str, told: &str| Err(StoreError::refused(format!("{what} is {told:?}")));
@@ -416,11 +497,12 @@ fn attached(
         None if is_attached => return not_ours("since", since),
         None => today,
     };
+    let pruned = noted_day(pruned)?;
     let known = part::sequence(fork);
     if known.is_none() && !fork.is_empty() {
         return not_ours("the fork", fork);
     }
-    Ok(Attached { dataset: dataset.as_str().into(), since, standing, fork: known })
+    Ok(Attached { dataset: dataset.as_str().into(), since, pruned, standing, fork: known })
 }
 
 /// One script call for each part.
@@ -432,8 +514,12 @@ fn apply_pipe(command: &str, script: &str, writer: &WriterId, parts: &[Part], cl
         let (dataset, run) = claims.get(&part.hash.site).map_or(("", ""), |(set, run)| (set, run));
         pipe.arg(part.id.to_string()).arg(dataset).arg(run);
         pipe.arg(part.revision.map_or_else(String::new, |revision| revision.to_string()));
+        pipe.arg(part.hash.prunes_with().map_or_else(String::new, |day| day.format("%Y%m%d").to_string()));
         for (field, add) in &part.sums {
             pipe.arg(&**field).arg(add);
+        }
+        for (field, entry) in &part.entries {
+            pipe.arg(&**field).arg(entry.to_string());
         }
     }
     pipe

@@ -56,14 +56,15 @@ fn hashes(site: &SiteKey, meta: &HashMap<String, String>, today: NaiveDate) -> V
             at_ms = span.until_ms.max(at_ms + 1);
         }
     }
-    let mut hashes = Vec::new();
-    for bucket in buckets {
-        hashes.push(HashName::new(site, bucket, HashKind::Sums));
-        if matches!(bucket, Bucket::Day(_) | Bucket::Month(..) | Bucket::All) {
-            hashes.push(HashName::new(site, bucket, HashKind::Pages));
-        }
-    }
-    hashes
+    use HashKind::{Aliases, Entries, Pages, Sums};
+    let kinds = |bucket| match bucket {
+        Bucket::Hour(..) => &[Sums][..],
+        Bucket::Day(_) => &[Sums, Pages, Entries],
+        Bucket::All => &[Sums, Pages, Entries, Aliases],
+        _ => &[Sums, Pages],
+    };
+    let of = |bucket| kinds(bucket).iter().map(move |kind| HashName::new(site, bucket, *kind));
+    buckets.into_iter().flat_map(of).collect()
 }
 
 /// Removes the markers of writers from every hash of a site. How many there were.

@@ -1,6 +1,8 @@
 //! Any of the stores, for tests that try one after another.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -69,6 +71,11 @@ impl Store for TestStore {
         progress(site: &SiteKey, writer: &WriterId) -> Option<Progress>;
         note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
+        remove(site: &SiteKey) -> ();
+        erase(hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> ();
+        next_entry(site: &SiteKey, after: u64) -> u64;
+        prune(site: &SiteKey, held: Option<NaiveDate>, days: Range<NaiveDate>) -> Option<NaiveDate>;
+        fold(fold: Fold) -> u64;
         read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;
         top(hash: &HashName, most: usize) -> Vec<(String, u64)>;
         sketches(names: Vec<HashName>) -> Vec<Option<Sketch>>;

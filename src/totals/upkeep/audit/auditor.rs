@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Bucket, Period};
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{self, HashKind, HashName, PartId, Sums};
+use crate::totals::batch::entry::Total;
+use crate::totals::batch::part::{self, Entry, HashKind, HashName, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::store::contract::{StoreError, StoreText};
+use crate::totals::store::contract::{StoreError, StoreText, written_day};
 use crate::totals::store::dump::{Dump, HASHES, Held, REVISION, StoredName};
 
 /// How often what does not agree is read again, and the pause before each time.
@@ -88,6 +89,7 @@ pub async fn audit(dump: &impl Dump, site: &SiteKey) -> Result<Audit, StoreError
         sums: BTreeMap::new(),
         parts: BTreeMap::new(),
         paged: BTreeSet::new(),
+        pruned: None,
         suspicions: Vec::new(),
         audit: Audit { site: site.to_string(), ..Audit::default() },
     };
@@ -96,6 +98,7 @@ pub async fn audit(dump: &impl Dump, site: &SiteKey) -> Result<Audit, StoreError
     auditor.suspect_pages().await?;
     auditor.look_into().await?;
     let mut audit = auditor.audit;
+    audit.beside.sort();
     audit.disagreements.sort();
     audit.disagreements.dedup();
     Ok(audit)
@@ -109,6 +112,8 @@ pub(super) struct Auditor<'a, D> {
     pub(super) parts: BTreeMap<Bucket, (Relation, Vec<Bucket>)>,
     /// Buckets with sums of pages.
     paged: BTreeSet<Bucket>,
+    /// The day before which pages are pruned.
+    pub(super) pruned: Option<NaiveDate>,
     suspicions: Vec<Suspicion>,
     pub(super) audit: Audit,
 }
@@ -151,7 +156,12 @@ impl<D: Dump> Auditor<'_, D> {
 
     /// Reads what is small, and checks how everything is written.
     async fn read(&mut self) -> Result<(), StoreError> {
+        let meta = self.dump.meta(self.site).await?;
+        let pruned = meta.iter().find(|(field, _)| field == "pruned");
+        self.pruned = pruned.and_then(|(_, day)| written_day(day));
         let (mut hashes, mut sketches, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        // Of weeks and years no views of pages are kept, but what was entered is.
+        let mut entered = Vec::new();
         for name in self.dump.names(self.site).await? {
             let stored = self.stored(&name);
             match HashName::parse(self.site, &name).map(|hash| (hash.kind, hash.bucket)) {
@@ -160,6 +170,7 @@ impl<D: Dump> Auditor<'_, D> {
                     self.paged.insert(bucket);
                 }
                 Some((HashKind::Visitors, _)) => sketches.push(stored),
+                Some((HashKind::Pages | HashKind::Entries | HashKind::Aliases, _)) => entered.push(stored),
                 _ => others.push(stored),
             }
         }
@@ -181,6 +192,9 @@ impl<D: Dump> Auditor<'_, D> {
                 }
             }
         }
+        for hash in entered {
+            self.read_entered(&hash).await?;
+        }
         for hash in others {
             let (fields, _) = match self.dump.scan(&hash, None).await {
                 Err(StoreError::Refused(what)) => (vec![("(not a hash)".to_owned(), what.to_string())], None),
@@ -193,6 +207,51 @@ impl<D: Dump> Auditor<'_, D> {
         (self.audit.views, self.audit.visits) = (all.views, all.visits);
         self.audit.buckets = self.sums.len();
         Ok(())
+    }
+
+    /// Reads a hash that holds entries alone.
+    async fn read_entered(&mut self, hash: &StoredName) -> Result<(), StoreError> {
+        let (mut total, mut from) = (0, Some(None));
+        while let Some(cursor) = from {
+            let (fields, next) = self.dump.scan(hash, cursor).await?;
+            from = next.map(Some);
+            for (field, value) in fields {
+                match field.starts_with('#') {
+                    true => self.check_marker(&hash.name, &field, &value),
+                    false if hash.name.ends_with(":pages") => {
+                        total += self.entered(&hash.name, &field, &value);
+                    }
+                    // Of the audit what was done; what was changed has the name of a hash behind it.
+                    false if hash.name.ends_with("entries") && !field.contains(' ') => {
+                        self.show_beside(&hash.name, &field, &value)
+                    }
+                    false => {}
+                }
+            }
+        }
+        self.show_entered_pages(&hash.name, total);
+        Ok(())
+    }
+
+    fn show_beside(&mut self, name: &str, field: &str, value: &str) {
+        self.audit.beside.push((name.to_owned(), field.to_owned(), value.to_owned()));
+    }
+
+    /// Shows what is entered of a hash's pages, in one.
+    pub(super) fn show_entered_pages(&mut self, name: &str, total: i64) {
+        if total != 0 {
+            self.show_beside(name, "+ (all pages)", &total.to_string());
+        }
+    }
+
+    /// What is entered beside a sum, as it should be written.
+    pub(super) fn entered(&mut self, name: &str, field: &str, value: &str) -> i64 {
+        let amount = Entry::beside_sum(value).ok().filter(|_| field.starts_with('+'));
+        let amount = amount.and_then(|entry| entry.amount());
+        if amount.is_none() {
+            self.tell(name, field, "an entry: a number and its stamp", value);
+        }
+        amount.unwrap_or_default()
     }
 
     fn sums_in(&mut self, name: &str, held: Held) -> Sums {
@@ -209,8 +268,13 @@ impl<D: Dump> Auditor<'_, D> {
                     self.check_marker(name, &field, &value);
                     continue;
                 }
+                _ if Total::WORDS.iter().any(|(total, _)| field.strip_prefix('+') == Some(total)) => {
+                    let amount = self.entered(name, &field, &value);
+                    self.show_beside(name, &field, &amount.to_string());
+                    continue;
+                }
                 _ => {
-                    self.tell(name, &field, "views, visits and markers only", value);
+                    self.tell(name, &field, "views, visits, entries and markers only", value);
                     continue;
                 }
             };

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::auditor::{Auditor, Disagreement, Suspicion};
 use crate::calendar::Bucket;
-use crate::totals::batch::part::{self, HashKind};
+use crate::totals::batch::part::{self, HashKind, HashName};
 use crate::totals::store::contract::StoreError;
 use crate::totals::store::dump::{Dump, STEP};
 
@@ -18,12 +18,17 @@ impl<D: Dump> Auditor<'_, D> {
         let mut of_months = ByPage::new();
         let months = self.months();
         for month in &months {
-            let days = self.parts.get(month).map(|(_, days)| days.clone()).unwrap_or_default();
+            let mut days = self.parts.get(month).map(|(_, days)| days.clone()).unwrap_or_default();
+            let (all, pruned) = (days.len(), self.pruned);
+            let hash = |day: &Bucket| HashName::new(self.site, *day, HashKind::Pages);
+            days.retain(|day| !hash(day).is_pruned(pruned.as_ref()));
             let mut of_days = ByPage::new();
             for day in &days {
                 self.compare(*day, &mut ByPage::new(), &mut of_days, &[]).await?;
             }
-            self.compare(*month, &mut of_days, &mut of_months, &days).await?;
+            // Of a month whose days are pruned the views alone tell what its pages add up to.
+            let parts = if days.len() < all { &[] } else { &*days };
+            self.compare(*month, &mut of_days, &mut of_months, parts).await?;
         }
         // Years keep no pages.
         self.audit.pages = self.compare(Bucket::All, &mut of_months, &mut ByPage::new(), &months).await?;
@@ -40,13 +45,19 @@ impl<D: Dump> Auditor<'_, D> {
         parts: &[Bucket],
     ) -> Result<usize, StoreError> {
         let views = self.sums.get(&bucket).map_or(0, |sums| sums.views);
-        let (mut total, mut pages) = (0u64, 0);
+        let (mut total, mut pages, mut entered) = (0u64, 0, 0);
         let mut from = Some(None);
         let mut seen = HashSet::new();
         while let Some(cursor) = from {
             let (fields, next) = self.page_step(bucket, cursor).await?;
             from = next.map(Some);
             for (page, value) in fields {
+                if page.starts_with('+') {
+                    let name = self.hash(bucket, HashKind::Pages).name;
+                    entered +=
+                        if seen.insert(key_of(&page)) { self.entered(&name, &page, &value) } else { 0 };
+                    continue;
+                }
                 let (key, sum) = (key_of(&page), self.page_sum(bucket, &page, &value));
                 if !seen.insert(key) || page.starts_with('#') {
                     continue;
@@ -59,6 +70,8 @@ impl<D: Dump> Auditor<'_, D> {
                 }
             }
         }
+        let name = self.hash(bucket, HashKind::Pages).name;
+        self.show_entered_pages(&name, entered);
         if total != views {
             self.suspect(Suspicion::Pages(bucket));
         }
@@ -128,7 +141,7 @@ impl<D: Dump> Auditor<'_, D> {
             let (fields, next) = self.page_step(bucket, cursor).await?;
             from = next.map(Some);
             for (page, value) in fields {
-                if !page.starts_with('#') && seen.insert(key_of(&page)) {
+                if !page.starts_with(['#', '+']) && seen.insert(key_of(&page)) {
                     total = total.saturating_add(part::sum(&value).unwrap_or(0));
                 }
             }

@@ -41,6 +41,16 @@ async fn fill(store: &TestStore) {
         }
     }
     parts.push(Part { revision: Some(7), ..part("all:pages", Some("2"), "3", &[]) });
+    let enter = |name, prev, field: &str, text: &str| Part {
+        entries: vec![(field.into(), format!("{text} 1 {WRITER}").parse().unwrap())],
+        revision: Some(0),
+        ..part(name, prev, "4", &[])
+    };
+    parts.push(enter("all", Some("m1"), "+visits", "1316656"));
+    parts.push(enter("all:pages", Some("3"), "+/7", "12"));
+    parts.push(enter("week:2024-W02:pages", None, "+/7", "-1"));
+    parts.push(enter("entries", None, "+1.aa", "{}"));
+    parts.push(enter("day:2024-01-08:entries", None, "+1.aa day:2024-01-08 views", "0 7"));
     let (_, registers) = registers(0..500);
     let sketch = SketchPart { name: hash("day:2024-01-09:visitors"), registers };
     store.apply(&writer(WRITER), parts, vec![sketch]).await.unwrap();
@@ -67,6 +77,7 @@ async fn other(of: &Place) -> (StoreConfig, Place) {
 async fn between_any_two_stores_everything_is_copied() {
     for from in [Place::embedded().await, Place::redis().await] {
         fill(&from.store).await;
+        from.store.prune(&site(), None, day("2024-01-01")..day("2024-01-05")).await.unwrap();
         for to in [Place::embedded().await, Place::redis().await] {
             let (settings, _) = other(&to).await;
             let audits = copied(&dump(&from).await, &settings, WITH_SALTS).await.unwrap();
@@ -88,8 +99,10 @@ async fn between_any_two_stores_everything_is_copied() {
             assert_eq!(ours.sketches(&sketch).await.unwrap(), theirs.sketches(&sketch).await.unwrap());
             let salts = theirs.salts(&site()).await.unwrap();
             assert_eq!((salts[0].0, salts[0].1), (day("2024-01-09"), [7; 16]));
-            let meta = |fields: Fields| value(&fields, "dataset").map(str::to_owned);
-            assert_eq!(meta(ours.meta(&site()).await.unwrap()), meta(theirs.meta(&site()).await.unwrap()));
+            let meta =
+                |fields: Fields| ["dataset", "pruned"].map(|name| value(&fields, name).unwrap().to_owned());
+            let told = meta(theirs.meta(&site()).await.unwrap());
+            assert_eq!((meta(ours.meta(&site()).await.unwrap()), &*told[1]), (told.clone(), "2024-01-05"));
             drop(theirs);
             // A second time it is not empty any more.
             let again = copied(&dump(&from).await, &settings, RESUMED).await.map(drop);
@@ -212,7 +225,7 @@ async fn a_source_that_somebody_writes_to_is_said_to_move() {
     let (settings, _) = other(&to).await;
     let ours = dump(&from).await;
     let writes = async {
-        let mut prev = "m1".to_owned();
+        let mut prev = "4".to_owned();
         for number in 0..100_000u32 {
             let then = format!("n{number}");
             let more = part("all", Some(&prev), &then, &[("views", 1)]);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::totals::batch::part::Stamp;
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, Weekday};
 
 pub const MINUTE_MS: i64 = 60_000;
@@ -94,6 +95,15 @@ pub struct View {
     pub synced: bool,
 }
 
+/// A value that was entered of a site.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    pub site: usize,
+    pub stamp: Stamp,
+    /// It is in an outbox for certain: the process did not end while it was added.
+    pub certain: bool,
+}
+
 /// Sums by hash and field.
 pub type Sums = BTreeMap<(String, String), u64>;
 
@@ -101,6 +111,8 @@ pub type Sums = BTreeMap<(String, String), u64>;
 #[derive(Default)]
 pub struct Oracle {
     pub views: Vec<View>,
+    /// What was entered.
+    pub entries: Vec<Registered>,
     /// Weeks may be cut anew.
     pub recuts: bool,
     /// The weeks that were made the sum of their days, and when views came that were cut otherwise, the last time.

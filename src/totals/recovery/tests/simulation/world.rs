@@ -82,12 +82,14 @@ pub struct Kind {
     pub tight: bool,
     /// Zones and first days of weeks change.
     pub recuts: bool,
+    /// Pages are kept for a week, and weeks pass.
+    pub prunes: bool,
     /// How often each kind of chaos comes, beside [`ORDINARY`].
     pub rates: [u64; Chaos::ALL.len()],
 }
 
 /// How often ordinary steps come.
-const ORDINARY: u64 = 40;
+const ORDINARY: u64 = 41;
 
 #[derive(Clone, Debug)]
 pub enum Act {
@@ -98,6 +100,7 @@ pub enum Act {
     Turn,
     Checkpoint,
     AskPage { site: usize, page: u8 },
+    Enter { site: usize },
     Land,
     Chaos(Chaos),
 }
@@ -216,7 +219,8 @@ impl World {
         let (several, forgets, tight, recuts) = (one_in(3), one_in(5), one_in(6), one_in(5));
         let (tight, recuts) = (tight && !forgets, recuts && !several && !forgets && !tight);
         let rates = std::array::from_fn(|_| [0, 1, 1, 3][dice.below(4) as usize]);
-        let drawn = Kind { instances: 1 + usize::from(several), sync, forgets, tight, recuts, rates };
+        let prunes = dice.below(4) == 0;
+        let drawn = Kind { instances: 1 + usize::from(several), sync, forgets, tight, recuts, prunes, rates };
         let kind = of.unwrap_or(drawn);
         if talks {
             println!("{kind:?}");
@@ -278,6 +282,7 @@ impl World {
         let max_pages = if self.kind.tight { 2 } else { 1000 };
         let mut config = settings(self.instances[index].dir.path(), max_pages, self.kind.sync);
         config.store.url = "redis://model".parse().unwrap();
+        config.page_days = if self.kind.prunes { 7 } else { 62 };
         let days = if self.kind.forgets { 1 } else { 10_000 };
         config.outbox.retention = Duration::from_secs(days * 24 * 3600);
         if self.kind.forgets {
@@ -469,9 +474,12 @@ impl World {
             let goes = match &act {
                 Act::Views(_) => instance.totals.is_some() && !instance.dead,
                 Act::Pass { minutes } => *minutes < 60,
-                Act::Turn | Act::AskPage { .. } | Act::Freeze | Act::Checkpoint | Act::Chaos(Chaos::Kill) => {
-                    instance.process.is_some() && !instance.dead
-                }
+                Act::Turn
+                | Act::AskPage { .. }
+                | Act::Enter { .. }
+                | Act::Freeze
+                | Act::Checkpoint
+                | Act::Chaos(Chaos::Kill) => instance.process.is_some() && !instance.dead,
                 Act::Chaos(chaos) => {
                     use Chaos::*;
                     matches!(chaos, Down | Whole | Within | Hash | Disk)
@@ -495,6 +503,11 @@ impl World {
             views.for_each(|view| _ = view.batch.get_or_insert(frozen));
         }
     }
+}
+
+/// The hash that values are entered into.
+fn entered_into(site: usize) -> HashName {
+    HashName::parse(&SiteKey::new(&format!("s{site}")).unwrap(), "year:1999").unwrap()
 }
 
 fn text(site: SiteId, page: u8) -> Page {

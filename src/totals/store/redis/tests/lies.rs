@@ -55,28 +55,36 @@ fn said<T: std::fmt::Debug>(outcome: Result<T, StoreError>, said: &str) {
 async fn an_attached_writer_is_told_nothing_that_cannot_be() {
     let lied = Lied::new().await;
     let long = "x".repeat(5 << 20);
-    let told = |words: [&str; 4]| array(&words.map(bulk));
+    let told = |words: [&str; 5]| array(&words.map(bulk));
     for since in
         ["0001-01-01", "1999-12-31", "-262143-01-01", "+2026-11-23", "2026-11-24", "9999-12-31", "", &long]
     {
-        lied.lies("EVAL", told(["d1", since, "ours", ""]));
+        lied.lies("EVAL", told(["d1", since, "ours", "", ""]));
         said(lied.attach().await, "footfall:{demo}:meta: since is");
     }
     for dataset in ["", "a b", "d1 0\ndataset redis demo d2", "d1\u{202e}", &long] {
-        lied.lies("EVAL", told([dataset, "2026-11-23", "born", ""]));
+        lied.lies("EVAL", told([dataset, "2026-11-23", "born", "", ""]));
         said(lied.attach().await, "footfall:{demo}:meta: dataset is");
     }
     for fork in ["18446744073709551615", "9007199254740993", "-1", "+1", "1 ", &long] {
-        lied.lies("EVAL", told(["d1", "2026-11-23", "twin", fork]));
+        lied.lies("EVAL", told(["d1", "2026-11-23", "twin", "", fork]));
         said(lied.attach().await, "footfall:{demo}:meta: the fork is");
     }
-    lied.lies("EVAL", told(["d1", "2026-11-23", "king", ""]));
+    for pruned in ["2026-1-1", "0001-01-01", "today", &long] {
+        lied.lies("EVAL", told(["d1", "2026-11-23", "ours", pruned, ""]));
+        said(lied.attach().await, "footfall:{demo}:meta: pruned is");
+    }
+    lied.lies("EVAL", told(["d1", "2026-11-23", "king", "", ""]));
     said(lied.attach().await, "the standing is");
     lied.lies("EVAL", bulk("d1"));
     said(lied.attach().await, "");
-    lied.lies("EVAL", told(["d1", "2000-01-01", "ours", "7"]));
+    lied.lies("EVAL", told(["d1", "2000-01-01", "ours", "2026-09-22", "7"]));
     let told = lied.attach().await.unwrap();
     assert_eq!((told.since, told.fork), (day("2000-01-01"), Some(7)));
+    assert_eq!(told.pruned, Some(day("2026-09-22")));
+    lied.lies("EVAL", bulk("2026-1-1"));
+    let pruned = lied.store.prune(&site(), None, day("2026-09-01")..day("2026-09-22")).await;
+    said(pruned, "footfall:{demo}:meta: pruned is");
 }
 
 #[tokio::test]

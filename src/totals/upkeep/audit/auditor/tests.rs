@@ -70,6 +70,23 @@ async fn what_was_counted_agrees() {
     }
 }
 
+#[tokio::test]
+async fn pages_of_days_that_are_pruned_are_not_missed_and_all_others_are() {
+    let places = filled().await;
+    for place in &places {
+        place.store.prune(&site(), None, day("2023-12-01")..day("2024-01-07")).await.unwrap();
+        assert_eq!(audit_of(place).await.disagreements, []);
+    }
+    let told = tampered(&places, "day:2024-01-09:pages", "/a", "21").await;
+    assert_eq!(
+        told,
+        [disagreement("day:2024-01-09:pages", "all pages", "22, the views of day:2024-01-09", "23")]
+    );
+    let told = tampered(&places, "month:2024-01:pages", "/a", "31").await;
+    let of_month = disagreement("month:2024-01:pages", "all pages", "36, the views of month:2024-01", "37");
+    assert_eq!(told, [disagreement("all:pages", "/a", "51, the sum of its months", "50"), of_month]);
+}
+
 /// Sets one field, and what the audit then says.
 async fn tampered(places: &[Place; 2], name: &str, field: &str, value: &str) -> Vec<Disagreement> {
     let mut told = Vec::new();

@@ -1,6 +1,10 @@
 //! What is done in a step, and what befalls instances, their disks and the store.
 
+use super::super::oracle::Registered;
 use super::*;
+use crate::totals::batch::Frozen;
+use crate::totals::batch::entry::Entered;
+use crate::totals::batch::part::Stamp;
 use crate::totals::writer::mailbox::{self, Registration};
 
 impl World {
@@ -9,12 +13,14 @@ impl World {
         match self.dice.below(all) {
             0..18 => Act::Views((0..[1, 1, 2, 5][self.below(4)]).map(|_| self.wanted()).collect()),
             18..20 if self.model.late() > 0 => Act::Land,
+            18..24 if self.kind.prunes && self.dice.below(8) == 0 => Act::Pass { minutes: 8 * 24 * 60 },
             18..24 => Act::Pass { minutes: [1, 7, 7, 29, 31, 31, 700, 1500][self.below(8)] },
             24..27 => Act::Freeze,
             27..29 => Act::Send,
             29..36 => Act::Turn,
             36..38 => Act::Checkpoint,
             38..40 => Act::AskPage { site: self.below(SITES), page: self.dice.below(PAGES) as u8 },
+            40 => Act::Enter { site: self.below(SITES) },
             number => {
                 let mut left = number - ORDINARY;
                 let drawn = Chaos::ALL.into_iter().zip(self.kind.rates).find(|(_, rate)| {
@@ -60,6 +66,7 @@ impl World {
             Act::Turn => self.has(index, async |writer| writer.turn().await).await,
             Act::Checkpoint => self.has(index, async |writer| writer.checkpoint().await).await,
             Act::AskPage { site, page } => self.ask_page(index, site, page).await,
+            Act::Enter { site } => self.enter(index, site).await,
             Act::Land => self.land(),
             Act::Chaos(chaos) => {
                 if self.befall(index, chaos).await && !chaos.is_planned() {
@@ -227,6 +234,42 @@ impl World {
         }
         self.instances[0].shown.clear();
         self.start_again(0).await;
+    }
+
+    /// A value is entered of a year that is not shown, under a stamp that may be earlier than one that was entered before.
+    pub(super) async fn enter(&mut self, index: usize, site: usize) {
+        if !self.instances[index].sites().any(|known| known == site) {
+            return;
+        }
+        let taken = |number: &u64| self.oracle.entries.iter().all(|entry| entry.stamp.number != *number);
+        let number = loop {
+            let number = self.dice.below(1000);
+            if taken(&number) {
+                break number;
+            }
+        };
+        let stamp = Stamp { number, writer: format!("{index:016x}").into() };
+        let fields = vec![("+views".into(), number.to_string().into())];
+        let hash = entered_into(site);
+        let entered = Entered { hash: hash.clone(), stamp: stamp.clone(), fields };
+        let mut added = None;
+        let mut tried = false;
+        self.has(index, async |writer| {
+            writer.freeze().await;
+            // What could not be frozen is of no batch yet.
+            if writer.shared.tally().oldest_ms.is_some() || writer.delivery.outbox.is_full() {
+                return;
+            }
+            let reach = writer.frozen_to;
+            tried = true;
+            let frozen = Frozen { entries: vec![entered], reach, ..Frozen::default() };
+            added = Some(writer.delivery.add(frozen).is_ok());
+        })
+        .await;
+        if tried && added != Some(false) {
+            self.oracle.entries.push(Registered { site, stamp, certain: added.is_some() });
+            self.came("Entered");
+        }
     }
 
     pub(super) async fn ask_page(&mut self, index: usize, site: usize, page: u8) {

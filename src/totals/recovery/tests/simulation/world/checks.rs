@@ -130,7 +130,11 @@ impl World {
         }
         self.compare_calendars();
         let held = self.held();
+        if self.oracle.expected(|_| true).keys().any(|(hash, _)| self.is_pruned(hash)) {
+            self.came("Pruned");
+        }
         self.compare_store(&held);
+        self.compare_entries();
         for index in 0..self.instances.len() {
             self.compare_shown(index, &held);
         }
@@ -156,6 +160,14 @@ impl World {
         }
     }
 
+    /// Whether the store says that a hash is pruned. One that went back to what it was is there, and nobody minds.
+    fn is_pruned(&self, place: &str) -> bool {
+        let Some((site, hash)) = place.split_once('/') else { return false };
+        let site = SiteKey::new(site).unwrap();
+        let pruned = self.model.data().pruned;
+        HashName::parse(&site, hash).is_some_and(|hash| hash.is_pruned(pruned.get(&site)))
+    }
+
     /// What the store holds.
     fn held(&self) -> Sums {
         let mut held = Sums::new();
@@ -164,11 +176,26 @@ impl World {
             let place = |field: &str| (format!("{}/{hash}", hash.site), field.to_owned());
             held.extend(sums.map(|(field, sum)| (place(field), *sum)));
         }
+        held.retain(|(hash, _), _| !self.is_pruned(hash));
         held
     }
 
+    /// Of what was entered of a site the latest holds.
+    fn compare_entries(&self) {
+        let data = self.model.data();
+        for site in (0..SITES).filter(|_| !self.kind.forgets) {
+            let held = data.hashes.get(&entered_into(site)).and_then(|hash| hash.entries.get("+views"));
+            let held = held.map(|entry| &entry.stamp);
+            let entered = || self.oracle.entries.iter().filter(|entry| entry.site == site);
+            let least = entered().filter(|entry| entry.certain).map(|entry| &entry.stamp).max();
+            let is_one = held.is_none_or(|held| entered().any(|entry| entry.stamp == *held));
+            assert!(held >= least && is_one, "site {site} holds {held:?}: {:?}", self.oracle.entries);
+        }
+    }
+
     fn compare_store(&self, held: &Sums) {
-        let all = self.oracle.expected(|_| true);
+        let mut all = self.oracle.expected(|_| true);
+        all.retain(|(hash, _), _| !self.is_pruned(hash));
         if self.kind.tight {
             return self.compare_tight(held, &all);
         }

@@ -1,0 +1,112 @@
+//! `backfill`: what access logs say of the time before footfall.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+
+use chrono::NaiveDate;
+
+use super::import::user;
+use super::outcome::{Failure, Outcome};
+use super::{input, order};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::logs::{Day, Past, Rest, Source};
+use crate::random;
+use crate::sessions;
+use crate::totals::{Entering, EntryReason, MAX_ROWS, Order, Row, Rows};
+
+/// Which logs to count, and of which site.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct Backfill {
+    /// The key of the site whose logs they are
+    #[arg(long, value_name = "KEY")]
+    site: String,
+    /// The last day to count, even if no later line follows it: for logs that end with it
+    #[arg(long, value_name = "DAY")]
+    until: Option<NaiveDate>,
+    /// Say only what would be entered, beside what beacons counted
+    #[arg(long)]
+    dry_run: bool,
+    /// The reason, for the list of entries
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    why: String,
+    /// Access logs, plain or gzip; `-` is the standard input
+    #[arg(required = true, value_name = "FILE")]
+    logs: Vec<String>,
+}
+
+/// Has each day that logs tell entered, where nothing covers it. What is left out of the logs, and why.
+pub fn run(config: &Config, asked: &Backfill) -> Outcome {
+    let site = config.sites.get(&asked.site).ok_or_else(|| {
+        let (key, keys) = (&asked.site, config.sites.keys());
+        Failure::Refused(format!("no site {key:?} is registered; there is {keys}"))
+    })?;
+    let mut names = HashSet::new();
+    if let Some(name) = asked.logs.iter().find(|name| !names.insert(*name)) {
+        return Err(Failure::Refused(format!("{name} is given twice, and would be counted twice")));
+    }
+    let progress = input::progress();
+    let open = |name: &String| {
+        let source = input::open(name, &progress).and_then(|input| Source::of(name, input));
+        source.map_err(|error| format!("{name}: {error}"))
+    };
+    let logs = asked.logs.iter().map(open).collect::<Result<_, _>>()?;
+    // With `(other)` and the three sums of the site.
+    let max_pages = config.sessions.max_pages.min(MAX_ROWS - 4);
+    let sessions = sessions::Config { max_pages, ..config.sessions.clone() };
+    let mut past = Past::new(site, sessions, logs, asked.until, Clock::system().now(), random::bytes())?;
+    while let Some(day) = past.next_day()? {
+        let Day { day: date, views, visits, visitors, pages } = &day;
+        progress.set_message(date.to_string());
+        let pages = pages.len();
+        let told = format!("{date}: {views} views, {visits} visits, {visitors} visitors, {pages} pages");
+        let is_last = Some(*date) == asked.until;
+        let done = order::carry_out(config, &Order::Enter(asked.entering(day)))?;
+        let warning = if is_last && done.starts_with("left out") { "warning: " } else { "" };
+        let done = done.trim_end().replace('\n', "; ");
+        progress.suspend(|| writeln!(io::stdout(), "{warning}{told}: {done}"))?;
+    }
+    progress.finish_and_clear();
+    let Rest { lines, malformed, without_room } = past.rest();
+    let lines = lines.iter().map(|(why, number)| format!("left out: {number} lines, {why}\n"));
+    let mut said: String = lines.collect();
+    said.extend(malformed.iter().map(|place| format!("malformed: {place}\n")));
+    if *without_room > 0 {
+        said += &format!("without a visit: {without_room} views, since sessions.max_sessions was reached\n");
+    }
+    Ok(said)
+}
+
+impl Backfill {
+    /// What of a day shall be shown.
+    fn entering(&self, Day { day, views, visits, visitors, pages }: Day) -> Entering {
+        let row = |total: &str, page: &str, value: u64| Row {
+            line: 0,
+            site: self.site.clone(),
+            total: total.to_owned(),
+            period: "day".to_owned(),
+            bucket: day.to_string(),
+            page: page.to_owned(),
+            value: value as i64,
+        };
+        let sums = [("views", views), ("visits", visits), ("visitors", visitors)];
+        let sums = sums.map(|(total, value)| row(total, "", value)).into_iter();
+        let rows: Vec<Row> =
+            sums.chain(pages.iter().map(|(page, views)| row("views", page, *views))).collect();
+        let digest = input::digest(&serde_json::to_vec(&rows).unwrap_or_default());
+        let (first, more) = (input::file_name(&self.logs[0]), self.logs.len() - 1);
+        let source = if more > 0 { format!("{first} and {more} more") } else { first };
+        let reason = EntryReason { who: user(), source, digest, why: self.why.clone() };
+        let (rows, dry_run) = (Rows(rows), self.dry_run);
+        Entering {
+            rows,
+            as_of: None,
+            adds: false,
+            rolls_up: true,
+            day: Some(day),
+            dry_run,
+            is_part: false,
+            reason,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Rows of a CSV or JSON file, as spreadsheets and scripts write them. What a row names is checked by the service.
+
+use std::io::{BufRead, ErrorKind};
+
+use csv_core::{ReadRecordResult, ReaderBuilder};
+use serde_json::{Map, Value};
+
+use crate::commands::outcome::Failure;
+use crate::totals::Row;
+
+/// The columns, in their usual order. What of a value is entered is for people: the value is all that is shown.
+const COLUMNS: [&str; 7] = ["site", "total", "period", "bucket", "page", "value", "entered"];
+
+/// The texts of a row, by columns.
+type Cells = [String; COLUMNS.len()];
+
+/// Reads a file's rows one after another, and what is wrong with lines; rows that name no site are of `site`.
+///
+/// # Errors
+/// It cannot be read or is no text, or `each` says so.
+pub fn read(
+    input: impl BufRead,
+    site: Option<&str>,
+    mut each: impl FnMut(usize, Result<Row, String>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (mut table, mut is_json, mut told) = (None, None, None);
+    for numbered in lines(input) {
+        let (line, text) = numbered?;
+        let text = text.as_str();
+        if *is_json.get_or_insert_with(|| text.trim_start().starts_with(['[', '{'])) {
+            match objects(text) {
+                Err(fault) => each(line, Err(fault))?,
+                Ok(rows) => rows.into_iter().try_for_each(|cells| each(line, row(line, cells, site)))?,
+            }
+            continue;
+        }
+        // What some spreadsheets begin with.
+        if let Some(separator) = text.strip_prefix("sep=").filter(|_| table.is_none()) {
+            told = separator.bytes().next();
+            continue;
+        }
+        if table.is_none() {
+            match Table::begin(text, told.unwrap_or_else(|| separator(text))) {
+                Err(fault) => return each(line, Err(fault)),
+                Ok((begun, is_head)) => {
+                    table = Some(begun);
+                    if is_head {
+                        continue;
+                    }
+                }
+            }
+        }
+        let Some(table) = &mut table else { continue };
+        each(line, table.cells(text).and_then(|cells| row(line, cells, site)))?;
+    }
+    Ok(())
+}
+
+/// The lines of a text file that hold something, by their numbers.
+pub fn lines(input: impl BufRead) -> impl Iterator<Item = Result<(usize, String), Failure>> {
+    let numbered = input.lines().enumerate().map(|(at, text)| {
+        let text = text.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => {
+                let fault = "is not UTF-8: save it as UTF-8 (in a spreadsheet: \"CSV UTF-8\")";
+                format!("line {} {fault}", at + 1).into()
+            }
+            _ => Failure::from(error),
+        })?;
+        Ok((at + 1, text.trim_start_matches('\u{feff}').trim_end_matches('\r').to_owned()))
+    });
+    numbered.filter(|line| line.as_ref().map_or(true, |(_, text)| !text.trim().is_empty()))
+}
+
+/// The cells of a line of CSV that stands by itself.
+pub fn cells(line: &str) -> Result<Vec<String>, String> {
+    Table::new(separator(line)).split(line)
+}
+
+/// What is most often in a line of what separates cells.
+fn separator(line: &str) -> u8 {
+    let often = |separator: &u8| line.bytes().filter(|byte| byte == separator).count();
+    b"\t;,".iter().copied().max_by_key(often).unwrap_or(b',')
+}
+
+fn row(line: usize, cells: Cells, site: Option<&str>) -> Result<Row, String> {
+    let [named, total, period, bucket, page, value, _] = cells;
+    let no_number = "is no whole number, or too large: write digits alone, without separators and decimals";
+    let value = value.parse().map_err(|_| format!("value {value:?} {no_number}"))?;
+    let site = match site {
+        Some(site) if !named.is_empty() && named != site => {
+            return Err(format!("site {named:?} is not that of --site"));
+        }
+        None if named.is_empty() => return Err("no site is named: give --site".to_owned()),
+        site => site.map_or(named, str::to_owned),
+    };
+    Ok(Row { line, site, total, period, bucket, page, value })
+}
+
+fn column(name: &str) -> Result<usize, String> {
+    let at = COLUMNS.iter().position(|column| *column == name);
+    at.ok_or_else(|| format!("column {name:?} is none of {}", COLUMNS.join(", ")))
+}
+
+/// The objects of a line, also of one of a list.
+fn objects(line: &str) -> Result<Vec<Cells>, String> {
+    let list = format!("[{}]", line.trim_matches([' ', '\t', '[', ']', ',']));
+    let objects: Vec<Map<String, Value>> = serde_json::from_str(&list)
+        .map_err(|_| "these are no JSON objects: each is written in one line".to_owned())?;
+    let cells = |object: Map<String, Value>| {
+        let mut cells = Cells::default();
+        for (name, value) in object {
+            cells[column(&name)?] = match value {
+                Value::Null => String::new(),
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+        }
+        Ok(cells)
+    };
+    objects.into_iter().map(cells).collect()
+}
+
+/// How the lines of CSV are read.
+struct Table {
+    reader: csv_core::Reader,
+    /// The column of each cell.
+    columns: Vec<usize>,
+}
+
+impl Table {
+    fn new(separator: u8) -> Self {
+        Table { reader: ReaderBuilder::new().delimiter(separator).build(), columns: (0..6).collect() }
+    }
+
+    /// Reads the first line. Whether it names the columns.
+    fn begin(first: &str, separator: u8) -> Result<(Self, bool), String> {
+        let mut table = Table::new(separator);
+        let names: Vec<String> = table.split(first)?.iter().map(|name| name.to_ascii_lowercase()).collect();
+        if names.iter().all(|name| column(name).is_err()) {
+            return Ok((table, false));
+        }
+        table.columns = names.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        let missing = ["total", "period", "value"].into_iter().find(|name| names.iter().all(|n| n != name));
+        missing.map_or(Ok((table, true)), |name| Err(format!("column {name} is missing")))
+    }
+
+    fn cells(&mut self, line: &str) -> Result<Cells, String> {
+        let (found, of) = (self.split(line)?, self.columns.len());
+        if found.len() != of {
+            let fault = "a value or a page with a separator in it stands in quotes";
+            return Err(format!("{} columns instead of {of}: {fault}", found.len()));
+        }
+        let mut cells = Cells::default();
+        self.columns.iter().zip(found).for_each(|(column, cell)| cells[*column] = cell);
+        Ok(cells)
+    }
+
+    fn split(&mut self, line: &str) -> Result<Vec<String>, String> {
+        let (mut text, mut ends) = (vec![0; line.len() + 1], vec![0; line.len() + 2]);
+        let line = format!("{line}\n");
+        let (result, _, _, cells) = self.reader.read_record(line.as_bytes(), &mut text, &mut ends);
+        if !matches!(result, ReadRecordResult::Record) {
+            self.reader.reset();
+            return Err("a quote is not closed in its line".to_owned());
+        }
+        let begins = [0].into_iter().chain(ends.iter().copied());
+        let cell =
+            |(begin, end): (usize, &usize)| String::from_utf8_lossy(&text[begin..*end]).trim().to_owned();
+        Ok(begins.zip(&ends[..cells]).map(cell).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "site,total,period,bucket,page,value\n";
+
+    type Faults = Vec<(usize, String)>;
+
+    fn all(bytes: &[u8], site: Option<&str>) -> Result<(Vec<Row>, Faults), Failure> {
+        let (mut rows, mut faults) = (Vec::new(), Vec::new());
+        read(bytes, site, |line, row| {
+            match row {
+                Ok(row) => rows.push(row),
+                Err(fault) => faults.push((line, fault)),
+            }
+            Ok(())
+        })?;
+        Ok((rows, faults))
+    }
+
+    fn values(text: &str) -> Vec<(usize, String, i64)> {
+        let (rows, faults) = all(text.as_bytes(), Some("demo")).unwrap();
+        assert_eq!(faults, []);
+        rows.into_iter().map(|row| (row.line, row.page, row.value)).collect()
+    }
+
+    #[test]
+    fn a_spreadsheets_file_and_a_scripts_say_the_same() {
+        let expected = [(2, "/a;b".to_owned(), 12), (3, String::new(), 1_316_656)];
+        for text in [
+            format!("{HEAD}demo,views,all,all,/a;b,12\n,visits,all,,,1316656\n"),
+            "\u{feff}Total;Period;Page;Value\r\nviews;all;\"/a;b\";12\r\nvisits;all;;1316656\r\n".to_owned(),
+            "total\tperiod\tpage\tvalue\nviews\tall\t/a;b\t 12\nvisits\tall\t\t1316656".to_owned(),
+            "[\n{\"total\":\"views\",\"period\":\"all\",\"page\":\"/a;b\",\"value\":12},\n\
+             {\"total\":\"visits\",\"period\":\"all\",\"value\":\"1316656\"}]"
+                .to_owned(),
+            "\n{\"total\":\"views\",\"period\":\"all\",\"page\":\"/a;b\",\"value\":12}\n\
+             {\"total\":\"visits\",\"period\":\"all\",\"value\":1316656}\n"
+                .to_owned(),
+        ] {
+            assert_eq!(values(&text), expected, "{text}");
+        }
+        assert_eq!(values("demo,views,all,,\"/a\"\"b\",+3"), [(1, "/a\"b".to_owned(), 3)]);
+        assert_eq!(values("sep=;\ndemo;views;all;;;-3"), [(2, String::new(), -3)]);
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_line() {
+        let of = |text: &str, site| {
+            let (rows, faults) = all(text.as_bytes(), site).unwrap();
+            (rows.len(), faults.into_iter().map(|(line, _)| line).collect::<Vec<_>>())
+        };
+        let rows = "demo,visits,all,,,1316717\ndemo,visits,all,,,1.316.717\ndemo,visits,all,,,\"1,316,717\"\n\
+                    demo,visits,all,,,1,316,717\n\ndemo,visits,all,,,12.0\ndemo,visits,all,,,\n\
+                    demo,visits,all,,,99999999999999999999\ndemo,visits,all,,\"/a,1\nother,visits,all,,,1\n\
+                    demo,visits,all,,,1 316\ndemo,visits,all,,,\u{664}\n";
+        assert_eq!(of(rows, Some("demo")), (1, vec![2, 3, 4, 6, 7, 8, 9, 10, 11, 12]));
+        assert_eq!(of(&format!("{HEAD},visits,all,,,1"), None), (0, vec![2]));
+        assert_eq!(of("site,total,value\na,visits,1", None), (0, vec![1]));
+        assert_eq!(of("site,total,period,sum,value\na,visits,all,1,1", None), (0, vec![1]));
+        let json =
+            "[{\"total\":\"visits\",\"value\":1.5},\n{\"totals\":1},\n 7,\n{\"value\":[1]},\n{\"value\":1";
+        assert_eq!(of(json, Some("demo")), (0, vec![1, 2, 3, 4, 5]));
+        for not_text in [&b"\xff\xfes\0"[..], b"demo,visits,all,,,1\n\xff"] {
+            assert!(all(not_text, None).is_err());
+        }
+        assert_eq!(of("", None), (0, vec![]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[{\",;\n\\]}a1:é-]{0,60}") {
+            let _ = all(text.as_bytes(), None);
+        }
+    }
+}

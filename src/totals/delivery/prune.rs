@@ -1,0 +1,128 @@
+//! Pages of days that are older than they are kept: they are removed from the store, site by site, some days at a
+//! time, beside the batches; and pages that hardly anybody ever read and nobody reads are folded into `(other)`, if
+//! that is wanted. What is removed is what the store says, whoever said it first; the running figures of
+//! a page are made of younger days, its months and all of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Datelike, Days, NaiveDate};
+
+use super::apply::FlushError;
+use super::state::{Cursor, Delivery};
+use crate::calendar::Bucket;
+use crate::ingest::OTHER;
+use crate::sites::{Site, SiteKey};
+use crate::totals::batch::part::{HashKind, HashName, sum};
+use crate::totals::store::contract::{Fold, Store};
+use crate::totals::store::dump::Dump;
+
+/// Days removed in one step. Redis takes about a millisecond for them.
+const DAYS_AT_A_TIME: Days = Days::new(500);
+
+/// Pages folded in one step: of ten years with each of them that of 180 hashes.
+const PAGES_AT_A_TIME: usize = 50;
+
+/// So long before the first day of a site views may have been counted, which waited elsewhere.
+const BEFORE_SINCE: Days = Days::new(31);
+
+impl<S: Store> Delivery<S> {
+    /// Removes some pages of the first site that has older ones than of so many days.
+    ///
+    /// # Errors
+    /// See [`FlushError`]; what was not removed is removed later.
+    pub async fn prune(&mut self, page_days: u64) -> Result<(), FlushError> {
+        for site in self.not_held() {
+            let Some(since) = self.since.get(&site.key).copied() else { continue };
+            let held = self.pruned.get(&site.key).copied();
+            let from = held.unwrap_or(since - BEFORE_SINCE);
+            let until = self.pages_since(&site, page_days);
+            if from >= until {
+                continue;
+            }
+            // Where this clock is ahead of the store's that one is believed: nothing brings the pages back.
+            let known = self.store.writers(&site.key).await.map_err(FlushError::Store);
+            let known = self.or_held(&site.key, known)?.unwrap_or_default();
+            let day = self.own_seen(&known).and_then(|seen| DateTime::from_timestamp(seen, 0));
+            let Some(day) = day.map(|at| at.date_naive() + Days::new(1)) else { continue };
+            let until = until.min(day - Days::new(page_days)).min(from + DAYS_AT_A_TIME);
+            if from < until {
+                let pruned = self.store.prune(&site.key, held, from..until).await.map_err(FlushError::Store);
+                if let Some(pruned) = self.or_held(&site.key, pruned)? {
+                    self.note_pruned(&site.key, pruned);
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds some pages of the first site that was not gone through since its pages were pruned last.
+    ///
+    /// # Errors
+    /// See [`FlushError`]; what was not folded is folded later.
+    pub async fn fold(&mut self, page_days: u64, below: u64) -> Result<(), FlushError> {
+        for site in self.not_held().into_iter().filter(|_| below > 0) {
+            let pruned = self.pages_since(&site, page_days);
+            // As long as older days are there, too, it is put off: all that are would be looked at.
+            if self.pruned.get(&site.key) != Some(&pruned) {
+                continue;
+            }
+            let (since, next) = self.folding.entry(site.key.clone()).or_insert((pruned, Some(None)));
+            if *since != pruned {
+                (*since, *next) = (pruned, Some(None));
+            }
+            let Some(from) = next.clone() else { continue };
+            let folded = self.fold_some(&site, pruned, below, from).await;
+            if let Some(next) = self.or_held(&site.key, folded)? {
+                self.folding.insert(site.key.clone(), (pruned, next.map(Some)));
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Goes on in the pages of all time. Where to go on then.
+    async fn fold_some(
+        &self,
+        site: &Site,
+        pruned: NaiveDate,
+        below: u64,
+        from: Cursor,
+    ) -> Result<Cursor, FlushError> {
+        let hash = |bucket| HashName::new(&site.key, bucket, HashKind::Pages);
+        let (fields, next) = self.store.dump().await?.scan(&(&hash(Bucket::All)).into(), from).await?;
+        let is_small = |(page, views): &(String, String)| {
+            !page.starts_with(['#', '+']) && page != OTHER && sum(views).is_some_and(|views| views < below)
+        };
+        let pages: Vec<Arc<str>> = fields.into_iter().filter(is_small).map(|(page, _)| page.into()).collect();
+        // A day more, by the clock of another instance.
+        let until = site.calendar.span(self.clock.now().unix_ms).hour.day + Days::new(1);
+        let first = self.since.get(&site.key).copied().unwrap_or(pruned) - BEFORE_SINCE;
+        let all = || first.iter_days().take_while(|day| *day <= until);
+        let months: BTreeSet<Bucket> =
+            all().map(|day| Bucket::Month(day.year(), day.month() as u8)).collect();
+        let longer: Vec<HashName> = [Bucket::All].into_iter().chain(months).map(hash).collect();
+        let days: Vec<HashName> =
+            all().filter(|day| *day >= pruned).map(|day| hash(Bucket::Day(day))).collect();
+        for some in pages.chunks(PAGES_AT_A_TIME) {
+            let (longer, days, pages) = (longer.clone(), days.clone(), some.to_vec());
+            self.store.fold(Fold { below, longer, days, pages }).await?;
+        }
+        Ok(next)
+    }
+
+    /// The first day of which a site's pages are kept, where those of so many days are.
+    pub fn pages_since(&self, site: &Site, page_days: u64) -> NaiveDate {
+        let today = site.calendar.span(self.clock.now().unix_ms).hour.day;
+        let since = today - Days::new(page_days);
+        self.pruned.get(&site.key).map_or(since, |pruned| since.max(*pruned))
+    }
+
+    pub(super) fn note_pruned(&mut self, site: &SiteKey, pruned: Option<NaiveDate>) {
+        match pruned {
+            Some(day) => _ = self.pruned.insert(site.clone(), day),
+            None => _ = self.pruned.remove(site),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What is ordered to be entered. An order comes from another process, as JSON.
+
+use std::fmt;
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+/// Most rows of an order: the batch and the record that it becomes are in memory as a whole.
+pub const MAX_ROWS: usize = 200_000;
+
+/// What shall be entered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entering {
+    /// Of one name the last row holds; where they add, all do.
+    pub rows: Rows,
+    /// Rows say what shall have been shown when this civil day began; none: what shall be shown now.
+    pub as_of: Option<String>,
+    /// Rows say what to add to what was entered.
+    pub adds: bool,
+    /// All rows are of days; what they change is added to the longer buckets.
+    pub rolls_up: bool,
+    /// Rows are all that is known of this civil day. They are entered where neither beacons nor an entry cover it.
+    pub day: Option<NaiveDate>,
+    /// Say only what would be done.
+    pub dry_run: bool,
+    /// Other rows of the same file are entered before: what these alone would show is not compared with longer buckets
+    /// where it is only said what would be done.
+    pub is_part: bool,
+    /// Who enters, and why.
+    pub reason: EntryReason,
+}
+
+/// Who enters, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryReason {
+    /// The user.
+    pub who: String,
+    /// What it comes from: a file's name; empty where it is of no file.
+    pub source: String,
+    /// The digest of that. What it named once it does not change again.
+    pub digest: String,
+    /// In words.
+    pub why: String,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Where it stands, for faults; 0: in no file.
+    pub line: usize,
+    /// The site's key.
+    pub site: String,
+    /// `views`, `visits` or `visitors`.
+    pub total: String,
+    /// `hour` to `all`.
+    pub period: String,
+    /// A bucket's name, or `current`.
+    pub bucket: String,
+    /// A path or URL; empty: of the whole site.
+    pub page: String,
+    /// What the bucket shall show, or what is added.
+    pub value: i64,
+}
+
+/// Pages of a site that shall be shown as others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moving {
+    /// The site's key.
+    pub site: String,
+    /// One after another.
+    pub moves: Rows<Move>,
+    /// Say only what would be done.
+    pub dry_run: bool,
+    /// Who moves them, and why.
+    pub reason: EntryReason,
+}
+
+/// A page that moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Where it stands, for faults; 0: in no file.
+    pub line: usize,
+    /// A path or URL.
+    pub page: String,
+    /// The same of what it is shown as from now on; empty: itself again; `(other)`: it is erased.
+    pub to: String,
+}
+
+/// Rows, which a log does not show one by one.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Rows<T = Row>(pub Vec<T>);
+
+impl<T> fmt::Debug for Rows<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rows", self.0.len())
+    }
+}
