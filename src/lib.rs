@@ -86,7 +86,8 @@
 //! **visitor**: a salted identity, good for one civil day. **session**: a visitor's signs of life without
 //! a gap over `visit_timeout`. **visit**: a session, counted with its first view. **online**: visitors with a
 //! sign of life within `online_window` who have not left. **bucket**: one calendar period in the site's zone.
-//! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted views on disk.
+//! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted
+//! views, pings and leaves on disk.
 //! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
 //! are stored. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
 

@@ -297,8 +297,8 @@ pub trait Store: Send + Sync + 'static {
     fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> impl Reply<()>;
 
     /// The fields of a hash that show most, sums and entries together, at most `most`: largest first, and those that
-    /// show the same by name. Only about [`TOP_OF`] fields of the hash are read, and of Redis no more after [`TOP_FOR`], however many
-    /// pages there are.
+    /// show the same by name. Only about [`TOP_OF`] fields of the hash are read, and of Redis no more after
+    /// [`TOP_FOR`], however many pages there are.
     fn top(&self, hash: &HashName, most: usize) -> impl Reply<Vec<(String, u64)>>;
 
     /// Reads sketches, in the order of the names; none where there is none.
