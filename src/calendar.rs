@@ -194,6 +194,17 @@ impl Bucket {
             Bucket::All => None,
         }
     }
+
+    /// The buckets that a week, a month (its days) or a year (its months) is made of; itself, of any other.
+    pub fn parts(self) -> Vec<Bucket> {
+        match (self, self.days()) {
+            (Bucket::Year(year), _) => (1..=12).map(|month| Bucket::Month(year, month)).collect(),
+            (Bucket::Week(_) | Bucket::Month(..), Some((first, last))) => {
+                first.iter_days().take_while(|day| *day <= last).map(Bucket::Day).collect()
+            }
+            _ => vec![self],
+        }
+    }
 }
 
 /// One civil hour of a site, in which a view is counted. It is decided once, when the view is accepted, and
@@ -345,6 +356,19 @@ impl Calendar {
     pub fn week_of(&self, day: NaiveDate) -> NaiveDate {
         let since = day.weekday().days_since(self.week_start);
         day.checked_sub_days(Days::new(u64::from(since))).unwrap_or(day)
+    }
+
+    /// The buckets that hold all of one.
+    pub fn longer(&self, bucket: Bucket) -> Vec<Bucket> {
+        match bucket {
+            Bucket::Day(day) => {
+                let month = Bucket::Month(day.year(), day.month() as u8);
+                vec![Bucket::Week(self.week_of(day)), month, Bucket::Year(day.year()), Bucket::All]
+            }
+            Bucket::Month(year, _) => vec![Bucket::Year(year), Bucket::All],
+            Bucket::Week(_) | Bucket::Year(_) => vec![Bucket::All],
+            Bucket::Hour(..) | Bucket::All => Vec::new(),
+        }
     }
 
     /// The first instant of a civil day, milliseconds since the Unix epoch. A day that the zone skipped begins

@@ -385,7 +385,7 @@ impl ConfigReader {
             pages: PageRules {
                 query,
                 case: self.choice(&name("page_case"), &PageCase::WORDS),
-                aliases: None,
+                ..PageRules::default()
             },
             origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
             honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),

@@ -107,7 +107,7 @@ pub struct PageRules {
     /// Letter case.
     pub case: PageCase,
     /// Pages that are shown as others, as the store knows them; most sites have none.
-    pub aliases: Option<Arc<Aliases>>,
+    pub aliases: Arc<Aliases>,
 }
 
 /// A secret that opens a page. It is never shown, and compared in constant time.
@@ -225,7 +225,7 @@ impl Sites {
     /// The same with other aliases of a site.
     pub fn with_aliases(&self, key: &SiteKey, aliases: Aliases) -> Self {
         let mut sites = Sites { places: self.places.clone(), room: self.room, ..Sites::default() };
-        let aliases = Some(Arc::new(aliases));
+        let aliases = Arc::new(aliases);
         for site in self.iter() {
             let mut site = Site::clone(site);
             if site.key == *key {
@@ -255,6 +255,15 @@ impl Sites {
     /// The site with a key.
     pub fn get(&self, key: &str) -> Option<&Arc<Site>> {
         self.by_key.get(key)
+    }
+
+    /// The site with a key that a person gave.
+    ///
+    /// # Errors
+    /// There is none: which there are.
+    pub fn configured(&self, key: &str) -> Result<&Arc<Site>, String> {
+        let fault = || format!("site {key:?} is not configured: the sites are {}", self.keys());
+        self.get(key).ok_or_else(fault)
     }
 
     /// The site at a place, registered or removed.

@@ -25,10 +25,9 @@ impl Adjust {
     /// What is ordered by it.
     pub fn order(self) -> Order {
         let Adjust { of, day: bucket, page, total, by: value } = self;
-        let (reason, dry_run) = (of.reason(), of.dry_run);
-        let row = Row { line: 0, site: of.site, total, period: "day".to_owned(), bucket, page, value };
-        let (rows, as_of) = (Rows(vec![row]), None);
-        let (day, is_part) = (None, false);
-        Order::Enter(Entering { rows, as_of, adds: true, rolls_up: true, day, dry_run, is_part, reason })
+        let Correction { site, intent } = of;
+        let row = Row { line: 0, site, total, period: "day".to_owned(), bucket, page, value };
+        let rows = Rows(vec![row]);
+        Order::Enter(Entering { rows, adds: true, rolls_up: true, intent, ..Entering::default() })
     }
 }

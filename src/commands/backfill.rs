@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use chrono::NaiveDate;
 
-use super::import::user;
+use super::entries::Correction;
 use super::outcome::{Failure, Outcome};
 use super::{input, order};
 use crate::clock::Clock;
@@ -13,23 +13,16 @@ use crate::config::Config;
 use crate::logs::{Day, Past, Rest, Source};
 use crate::random;
 use crate::sessions;
-use crate::totals::{Entering, EntryReason, MAX_ROWS, Order, Row, Rows};
+use crate::totals::{Entering, Intent, MAX_ROWS, Order, Row, Rows};
 
 /// Which logs to count, and of which site.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Backfill {
-    /// The key of the site whose logs they are
-    #[arg(long, value_name = "KEY")]
-    site: String,
+    #[command(flatten)]
+    of: Correction,
     /// The last day to count, even if no later line follows it: for logs that end with it
     #[arg(long, value_name = "DAY")]
     until: Option<NaiveDate>,
-    /// Say only what would be entered, beside what beacons counted
-    #[arg(long)]
-    dry_run: bool,
-    /// The reason, for the list of entries
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    why: String,
     /// Access logs, plain or gzip; `-` is the standard input
     #[arg(required = true, value_name = "FILE")]
     logs: Vec<String>,
@@ -37,10 +30,7 @@ pub struct Backfill {
 
 /// Has each day that logs tell entered, where nothing covers it. What is left out of the logs, and why.
 pub fn run(config: &Config, asked: &Backfill) -> Outcome {
-    let site = config.sites.get(&asked.site).ok_or_else(|| {
-        let (key, keys) = (&asked.site, config.sites.keys());
-        Failure::Refused(format!("no site {key:?} is registered; there is {keys}"))
-    })?;
+    let site = config.sites.configured(&asked.of.site).map_err(Failure::Refused)?;
     let mut names = HashSet::new();
     if let Some(name) = asked.logs.iter().find(|name| !names.insert(*name)) {
         return Err(Failure::Refused(format!("{name} is given twice, and would be counted twice")));
@@ -82,7 +72,7 @@ impl Backfill {
     fn entering(&self, Day { day, views, visits, visitors, pages }: Day) -> Entering {
         let row = |total: &str, page: &str, value: u64| Row {
             line: 0,
-            site: self.site.clone(),
+            site: self.of.site.clone(),
             total: total.to_owned(),
             period: "day".to_owned(),
             bucket: day.to_string(),
@@ -96,17 +86,7 @@ impl Backfill {
         let digest = input::digest(&serde_json::to_vec(&rows).unwrap_or_default());
         let (first, more) = (input::file_name(&self.logs[0]), self.logs.len() - 1);
         let source = if more > 0 { format!("{first} and {more} more") } else { first };
-        let reason = EntryReason { who: user(), source, digest, why: self.why.clone() };
-        let (rows, dry_run) = (Rows(rows), self.dry_run);
-        Entering {
-            rows,
-            as_of: None,
-            adds: false,
-            rolls_up: true,
-            day: Some(day),
-            dry_run,
-            is_part: false,
-            reason,
-        }
+        let intent = Intent { source, digest, ..self.of.intent.clone() };
+        Entering { rows: Rows(rows), rolls_up: true, day: Some(day), intent, ..Entering::default() }
     }
 }

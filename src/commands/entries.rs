@@ -3,8 +3,7 @@
 use clap::Subcommand;
 
 use super::examples;
-use super::import::user;
-use crate::totals::{EntryReason, Order};
+use crate::totals::{Intent, Order};
 
 /// Which entries, and what with them.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -29,12 +28,8 @@ enum What {
     Undo {
         /// Its number
         number: u64,
-        /// Say only what would be done
-        #[arg(long)]
-        dry_run: bool,
-        /// The reason, for the list
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        #[command(flatten)]
+        intent: Intent,
     },
 }
 
@@ -44,19 +39,8 @@ pub struct Correction {
     /// The site's key
     #[arg(long, value_name = "KEY")]
     pub site: String,
-    /// Say only what would be done
-    #[arg(long)]
-    pub dry_run: bool,
-    /// The reason, for the list of entries
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    why: String,
-}
-
-impl Correction {
-    /// Who corrects it, and why.
-    pub fn reason(&self) -> EntryReason {
-        EntryReason { who: user(), why: self.why.clone(), ..EntryReason::default() }
-    }
+    #[command(flatten)]
+    pub intent: Intent,
 }
 
 impl Entries {
@@ -66,10 +50,7 @@ impl Entries {
         match what {
             None => Order::Entries { site, number: None },
             Some(What::Show { number }) => Order::Entries { site, number: Some(number) },
-            Some(What::Undo { number, dry_run, why }) => {
-                let reason = EntryReason { who: user(), why, ..EntryReason::default() };
-                Order::Undo { site, number, reason, dry_run }
-            }
+            Some(What::Undo { number, intent }) => Order::Undo { site, number, intent },
         }
     }
 }

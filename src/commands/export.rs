@@ -26,9 +26,7 @@ pub struct Export {
 /// Has the service write the rows where it may write, and moves them to where they shall be.
 pub fn run(config: &Config, asked: Export) -> Outcome {
     let Export { file, site, format } = asked;
-    if let Some(key) = site.as_ref().filter(|key| config.sites.get(key).is_none()) {
-        return Err(format!("site {key:?} is not configured: the sites are {}", config.sites.keys()).into());
-    }
+    site.as_ref().map(|key| config.sites.configured(key)).transpose()?;
     let into = std::path::absolute(config.totals.data_dir.join("export"))?;
     order::check_dir(&config.totals.data_dir)?;
     let held = File::options().write(true).create(true).truncate(false).mode(0o600).open(&into)?;

@@ -5,6 +5,7 @@ pub mod rows;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use indicatif::ProgressBar;
 
 use super::input::{self, digest};
@@ -12,7 +13,7 @@ use super::order;
 use super::outcome::{Failure, Outcome};
 use crate::calendar::Period;
 use crate::config::Config;
-use crate::totals::{Entering, EntryReason, Order, Rows};
+use crate::totals::{Entering, Intent, Order, Rows};
 
 /// The longest file, bytes.
 const MAX_FILE: u64 = 1 << 30;
@@ -30,30 +31,25 @@ pub struct Import {
     site: Option<String>,
     /// Rows say what was shown when this civil day began, and not what shall be shown now
     #[arg(long, value_name = "DAY", conflicts_with = "add")]
-    as_of: Option<String>,
+    as_of: Option<NaiveDate>,
     /// Add the values to what was entered before
     #[arg(long)]
     add: bool,
     /// All rows are of days: add what they change to their weeks, months, years and to all
     #[arg(long)]
     roll_up: bool,
-    /// Say only what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// The reason, for the list of entries
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    why: String,
+    #[command(flatten)]
+    intent: Intent,
 }
 
 /// Has the rows of a file entered, all of them or, where anything is wrong, none.
 pub fn run(config: &Config, import: Import) -> Outcome {
-    let Import { file, site, as_of, add: adds, roll_up: rolls_up, dry_run, why } = import;
+    let Import { file, site, as_of, add: adds, roll_up: rolls_up, intent } = import;
     let path = file.display();
     let bytes = read(&file).map_err(|error| format!("{path}: {error}"))?;
     let source = input::file_name(&path.to_string());
-    let reason = EntryReason { who: user(), source, digest: digest(&bytes), why };
-    let (rows, day, is_part) = (Rows(Vec::new()), None, false);
-    let entering = Entering { rows, as_of, adds, rolls_up, day, dry_run, is_part, reason };
+    let intent = Intent { source, digest: digest(&bytes), ..intent };
+    let entering = Entering { as_of, adds, rolls_up, intent, ..Entering::default() };
     let order = |entering| order::carry_out(config, &Order::Enter(entering));
     let (at_a_time, faults, progress) = (ROWS_AT_A_TIME, String::new(), ProgressBar::new_spinner());
     let outcome =
@@ -101,11 +97,11 @@ impl<F: FnMut(Entering) -> Outcome> Importer<F> {
         }
         let tried = tried?;
         if tried.is_empty() {
-            return Err(format!("{} has no rows", self.entering.reason.source).into());
+            return Err(format!("{} has no rows", self.entering.intent.source).into());
         }
-        match self.entering {
-            Entering { dry_run: true, .. } => Ok(tried),
-            Entering { is_part: false, .. } => self.pass(false, None),
+        match &self.entering {
+            entering if entering.intent.dry_run => Ok(tried),
+            entering if !entering.is_part => self.pass(false, None),
             _ => {
                 // What is entered of a month is part of what is entered of its year.
                 let longest_first = Period::WORDS.iter().rev();
@@ -121,8 +117,10 @@ impl<F: FnMut(Entering) -> Outcome> Importer<F> {
     fn pass(&mut self, dry_run: bool, of: Option<Period>) -> Outcome {
         let Importer { order, at_a_time, entering, site, bytes, faults, progress } = self;
         let (mut rows, mut said) = (Vec::new(), String::new());
-        let mut order =
-            |rows, entering: &Entering| order(Entering { rows: Rows(rows), dry_run, ..entering.clone() });
+        let mut order = |rows, entering: &Entering| {
+            let intent = Intent { dry_run, ..entering.intent.clone() };
+            order(Entering { rows: Rows(rows), intent, ..entering.clone() })
+        };
         rows::read(bytes.as_slice(), site.as_deref(), |line, row| {
             match row {
                 Err(fault) => *faults += &format!("line {line}: {fault}\n"),
@@ -147,12 +145,6 @@ impl<F: FnMut(Entering) -> Outcome> Importer<F> {
     }
 }
 
-/// Who gives an order, for the list of entries.
-pub fn user() -> String {
-    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    named.unwrap_or_else(|| "?".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,20 +154,11 @@ mod tests {
         let mut orders = Vec::new();
         let order = |entering: Entering| {
             let lines: Vec<usize> = entering.rows.0.iter().map(|row| row.line).collect();
-            orders.push(format!("{lines:?} {} {}", entering.dry_run, entering.is_part));
+            orders.push(format!("{lines:?} {} {}", entering.intent.dry_run, entering.is_part));
             answer(&entering)
         };
         let progress = ProgressBar::hidden();
-        let entering = Entering {
-            rows: Rows(Vec::new()),
-            as_of: None,
-            adds,
-            rolls_up: false,
-            dry_run: false,
-            is_part: false,
-            day: None,
-            reason: EntryReason::default(),
-        };
+        let entering = Entering { adds, ..Entering::default() };
         let (site, bytes) = (Some("demo".to_owned()), text.as_bytes().to_vec());
         let importer =
             Importer { order, at_a_time: 2, entering, site, bytes, faults: String::new(), progress };
@@ -223,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_interrupted_says_how_to_go_on() {
         let (said, _) = orders(LONG, false, |entering| match entering.rows.0[0].line {
-            2 if !entering.dry_run => Err("it stops".to_owned().into()),
+            2 if !entering.intent.dry_run => Err("it stops".to_owned().into()),
             _ => done(entering),
         });
         assert_eq!(

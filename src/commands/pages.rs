@@ -9,7 +9,7 @@ use super::examples;
 use super::import::{read, rows};
 use super::outcome::Failure;
 use crate::ingest::OTHER;
-use crate::totals::{EntryReason, Move, Moving, Order, Rows};
+use crate::totals::{Intent, Move, Moving, Order, Rows};
 
 /// What with which pages.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -63,7 +63,7 @@ impl Erase {
         let Erase { of, page, .. } = self;
         match page {
             Some(page) => ordered(of, vec![Move { line: 0, page, to: OTHER.to_owned() }], String::new()),
-            None => Order::EraseSite { dry_run: of.dry_run, reason: of.reason(), site: of.site },
+            None => Order::EraseSite { site: of.site, intent: of.intent },
         }
     }
 }
@@ -89,8 +89,8 @@ impl Pages {
 }
 
 fn ordered(of: Correction, moves: Vec<Move>, source: String) -> Order {
-    let (reason, dry_run) = (EntryReason { source, ..of.reason() }, of.dry_run);
-    Order::Move(Moving { site: of.site, moves: Rows(moves), dry_run, reason })
+    let intent = Intent { source, ..of.intent };
+    Order::Move(Moving { site: of.site, moves: Rows(moves), intent })
 }
 
 fn moves_in(file: &Path) -> Result<Vec<Move>, Failure> {

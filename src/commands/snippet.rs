@@ -7,10 +7,7 @@ use crate::sites::{Identity, Signal, Site};
 
 /// The script's line, the counters, what replaces scripts, and the policy's lines.
 pub fn run(config: &Config, key: &str) -> Outcome {
-    config.sites.get(key).map(|site| text(config, site)).ok_or_else(|| {
-        let keys: Vec<&str> = config.sites.iter().map(|site| site.key.as_str()).collect();
-        Failure::Refused(format!("no site {key:?} is registered; there is {}", keys.join(", ")))
-    })
+    config.sites.configured(key).map(|site| text(config, site)).map_err(Failure::Refused)
 }
 
 fn text(config: &Config, site: &Site) -> String {

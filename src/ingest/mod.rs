@@ -91,7 +91,7 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
 
 /// What a page is counted and shown as, if it moved; [`OTHER`] where it was erased.
 pub fn shown_as(site: &Site, page: &Page) -> Option<Page> {
-    let to = site.pages.aliases.as_ref()?.shown_as(page.as_str())?;
+    let to = site.pages.aliases.shown_as(page.as_str())?;
     Some(Page::trusted(site.id, to))
 }
 

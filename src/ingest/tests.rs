@@ -391,12 +391,12 @@ fn a_replaced_site_has_its_own_hour() {
 #[test]
 fn a_page_that_moved_is_accepted_and_read_as_its_new_one() {
     let moved = [("/a", "/b"), ("/gone", OTHER)].map(|(page, to)| (page.into(), to.into()));
-    let world = |aliases: Option<Aliases>| {
+    let world = |aliases: Aliases| {
         let mut site = site(0, "lamdong", &["baolamdong.vn"], "UTC");
-        site.pages.aliases = aliases.map(Arc::new);
+        site.pages.aliases = Arc::new(aliases);
         World::new(vec![site])
     };
-    let (before, after) = (world(None), world(Some(Aliases::new(&moved.into(), 1))));
+    let (before, after) = (world(Aliases::default()), world(Aliases::new(&moved.into(), 1)));
     let beacon = |world: &World, page| {
         let body = format!(r#"{{"site":"lamdong","url":"{page}","id":"x"}}"#);
         let beacon = world.accept(&body).unwrap();

@@ -103,8 +103,8 @@ pub struct Past {
 struct Log {
     source: Source,
     reached_ms: i64,
-    /// A line that leapt ahead.
-    leapt: Option<(i64, Option<Beacon>)>,
+    /// The last line, which the next one may take back if it leapt ahead.
+    last: Option<(i64, Option<Beacon>)>,
 }
 
 /// Decided views that wait until no earlier one can come.
@@ -141,7 +141,7 @@ impl Past {
     ) -> Result<Past, String> {
         let rules = Rules::new(site, salt);
         let metrics = Metrics::new(&rules.sites, sessions.max_sessions).map_err(|error| error.to_string())?;
-        let log = |source| Log { source, reached_ms: i64::MIN, leapt: None };
+        let log = |source| Log { source, reached_ms: i64::MIN, last: None };
         Ok(Past {
             logs: logs.into_iter().map(log).collect(),
             rules,
@@ -208,8 +208,8 @@ impl Past {
         let Some(at) = behind else { return Ok(false) };
         for _ in 0..AT_ONCE {
             if !self.read_line(at)? {
-                let leapt = self.logs.swap_remove(at).leapt;
-                leapt.into_iter().for_each(|(at_ms, view)| self.waiting.put(at_ms, view));
+                let last = self.logs.swap_remove(at).last;
+                last.into_iter().for_each(|(at_ms, view)| self.waiting.put(at_ms, view));
                 break;
             }
         }
@@ -235,19 +235,12 @@ impl Past {
             return Ok(true);
         }
         let view = self.rules.decide(&line).map_err(|why| self.rest.count(why, 1)).ok();
-        if let Some((leapt_ms, leapt)) = log.leapt.take() {
-            if at_ms < leapt_ms - DISORDER_MS {
-                self.rest.count(LeftOut::AbsurdTime.word(), u64::from(leapt.is_some()));
-            } else {
-                log.reached_ms = leapt_ms;
-                self.waiting.put(leapt_ms, leapt);
-            }
-        }
-        if at_ms > log.reached_ms.saturating_add(LEAP_MS) {
-            log.leapt = Some((at_ms, view));
+        let Some((before_ms, before)) = log.last.replace((at_ms, view)) else { return Ok(true) };
+        if before_ms > log.reached_ms.saturating_add(LEAP_MS) && at_ms < before_ms - DISORDER_MS {
+            self.rest.count(LeftOut::AbsurdTime.word(), u64::from(before.is_some()));
         } else {
-            log.reached_ms = log.reached_ms.max(at_ms);
-            self.waiting.put(at_ms, view);
+            log.reached_ms = log.reached_ms.max(before_ms);
+            self.waiting.put(before_ms, before);
         }
         Ok(true)
     }

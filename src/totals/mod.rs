@@ -60,7 +60,7 @@ pub use writer::OpenError;
 pub use writer::config::Config;
 pub use writer::jobs::{audit_of, migrate, restore};
 pub use writer::mailbox::{Answer, Job, Order};
-pub use writer::rows::{Entering, EntryReason, MAX_ROWS, Move, Moving, Row, Rows};
+pub use writer::rows::{Entering, Intent, MAX_ROWS, Move, Moving, Row, Rows};
 pub use writer::status::Health;
 
 /// The longest wait for figures of the store.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, ErrorKind};
 
-use csv_core::{ReadRecordResult, ReaderBuilder};
+use csv::ReaderBuilder;
 use serde_json::{Map, Value};
 
 use crate::commands::outcome::Failure;
@@ -23,35 +23,33 @@ pub fn read(
     site: Option<&str>,
     mut each: impl FnMut(usize, Result<Row, String>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let (mut table, mut is_json, mut told) = (None, None, None);
+    let (mut form, mut separator) = (None, None);
     for numbered in lines(input) {
         let (line, text) = numbered?;
-        let text = text.as_str();
-        if *is_json.get_or_insert_with(|| text.trim_start().starts_with(['[', '{'])) {
-            match objects(text) {
-                Err(fault) => each(line, Err(fault))?,
-                Ok(rows) => rows.into_iter().try_for_each(|cells| each(line, row(line, cells, site)))?,
-            }
-            continue;
-        }
-        // What some spreadsheets begin with.
-        if let Some(separator) = text.strip_prefix("sep=").filter(|_| table.is_none()) {
-            told = separator.bytes().next();
-            continue;
-        }
-        if table.is_none() {
-            match Table::begin(text, told.unwrap_or_else(|| separator(text))) {
-                Err(fault) => return each(line, Err(fault)),
-                Ok((begun, is_head)) => {
-                    table = Some(begun);
-                    if is_head {
-                        continue;
+        let form = match &form {
+            Some(form) => form,
+            None => {
+                // What some spreadsheets begin with.
+                if let Some(told) = text.strip_prefix("sep=") {
+                    separator = told.bytes().next();
+                    continue;
+                }
+                match Form::of(&text, separator) {
+                    Err(fault) => return each(line, Err(fault)),
+                    Ok((of, is_head)) => {
+                        let form = form.insert(of);
+                        if is_head {
+                            continue;
+                        }
+                        form
                     }
                 }
             }
+        };
+        match form.rows(&text) {
+            Err(fault) => each(line, Err(fault))?,
+            Ok(rows) => rows.into_iter().try_for_each(|cells| each(line, row(line, cells, site)))?,
         }
-        let Some(table) = &mut table else { continue };
-        each(line, table.cells(text).and_then(|cells| row(line, cells, site)))?;
     }
     Ok(())
 }
@@ -73,7 +71,7 @@ pub fn lines(input: impl BufRead) -> impl Iterator<Item = Result<(usize, String)
 
 /// The cells of a line of CSV that stands by itself.
 pub fn cells(line: &str) -> Result<Vec<String>, String> {
-    Table::new(separator(line)).split(line)
+    split(line, separator(line))
 }
 
 /// What is most often in a line of what separates cells.
@@ -120,53 +118,53 @@ fn objects(line: &str) -> Result<Vec<Cells>, String> {
     objects.into_iter().map(cells).collect()
 }
 
-/// How the lines of CSV are read.
-struct Table {
-    reader: csv_core::Reader,
-    /// The column of each cell.
-    columns: Vec<usize>,
+fn split(line: &str, separator: u8) -> Result<Vec<String>, String> {
+    let line = format!("{line}\n");
+    let reader = ReaderBuilder::new().delimiter(separator).has_headers(false).from_reader(line.as_bytes());
+    let record = reader.into_records().next().and_then(Result::ok).unwrap_or_default();
+    // It is part of what stands in quotes that are not closed.
+    if record.iter().any(|cell| cell.ends_with('\n')) {
+        return Err("a quote is not closed in its line".to_owned());
+    }
+    Ok(record.iter().map(|cell| cell.trim().to_owned()).collect())
 }
 
-impl Table {
-    fn new(separator: u8) -> Self {
-        Table { reader: ReaderBuilder::new().delimiter(separator).build(), columns: (0..6).collect() }
-    }
+/// How the lines of a file are read.
+enum Form {
+    Json,
+    /// What separates cells, and the column of each.
+    Csv(u8, Vec<usize>),
+}
 
+impl Form {
     /// Reads the first line. Whether it names the columns.
-    fn begin(first: &str, separator: u8) -> Result<(Self, bool), String> {
-        let mut table = Table::new(separator);
-        let names: Vec<String> = table.split(first)?.iter().map(|name| name.to_ascii_lowercase()).collect();
-        if names.iter().all(|name| column(name).is_err()) {
-            return Ok((table, false));
+    fn of(first: &str, told: Option<u8>) -> Result<(Self, bool), String> {
+        if first.trim_start().starts_with(['[', '{']) {
+            return Ok((Form::Json, false));
         }
-        table.columns = names.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        let separator = told.unwrap_or_else(|| separator(first));
+        let names: Vec<String> =
+            split(first, separator)?.iter().map(|name| name.to_ascii_lowercase()).collect();
+        if names.iter().all(|name| column(name).is_err()) {
+            return Ok((Form::Csv(separator, (0..6).collect()), false));
+        }
+        let columns = names.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
         let missing = ["total", "period", "value"].into_iter().find(|name| names.iter().all(|n| n != name));
-        missing.map_or(Ok((table, true)), |name| Err(format!("column {name} is missing")))
+        missing.map_or(Ok((Form::Csv(separator, columns), true)), |name| {
+            Err(format!("column {name} is missing"))
+        })
     }
 
-    fn cells(&mut self, line: &str) -> Result<Cells, String> {
-        let (found, of) = (self.split(line)?, self.columns.len());
+    fn rows(&self, line: &str) -> Result<Vec<Cells>, String> {
+        let Form::Csv(separator, columns) = self else { return objects(line) };
+        let (found, of) = (split(line, *separator)?, columns.len());
         if found.len() != of {
             let fault = "a value or a page with a separator in it stands in quotes";
             return Err(format!("{} columns instead of {of}: {fault}", found.len()));
         }
         let mut cells = Cells::default();
-        self.columns.iter().zip(found).for_each(|(column, cell)| cells[*column] = cell);
-        Ok(cells)
-    }
-
-    fn split(&mut self, line: &str) -> Result<Vec<String>, String> {
-        let (mut text, mut ends) = (vec![0; line.len() + 1], vec![0; line.len() + 2]);
-        let line = format!("{line}\n");
-        let (result, _, _, cells) = self.reader.read_record(line.as_bytes(), &mut text, &mut ends);
-        if !matches!(result, ReadRecordResult::Record) {
-            self.reader.reset();
-            return Err("a quote is not closed in its line".to_owned());
-        }
-        let begins = [0].into_iter().chain(ends.iter().copied());
-        let cell =
-            |(begin, end): (usize, &usize)| String::from_utf8_lossy(&text[begin..*end]).trim().to_owned();
-        Ok(begins.zip(&ends[..cells]).map(cell).collect())
+        columns.iter().zip(found).for_each(|(column, cell)| cells[*column] = cell);
+        Ok(vec![cells])
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a batch is made of: parts, which add sums to hashes of the store, and how hashes and parts are named.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -63,11 +63,22 @@ impl Entry {
     /// It is not written as an entry is, or is no number.
     pub fn beside_sum(stored: &str) -> Result<Self, Damaged> {
         let entry: Entry = stored.parse()?;
-        entry.amount().is_some().then_some(entry).ok_or(Damaged("the number of an entry"))
+        entry.number().is_some().then_some(entry).ok_or(Damaged("the number of an entry"))
     }
 
-    /// What is added to the sum beside it.
-    pub fn amount(&self) -> Option<i64> {
+    /// What is added to the sum that it stands beside.
+    pub fn amount(&self) -> i64 {
+        self.number().unwrap_or_default()
+    }
+
+    /// Puts it into a field, unless a later one is there.
+    pub fn put(self, into: &mut BTreeMap<Arc<str>, Entry>, field: &Arc<str>) {
+        if into.get(field).is_none_or(|held| held.stamp < self.stamp) {
+            into.insert(field.clone(), self);
+        }
+    }
+
+    fn number(&self) -> Option<i64> {
         let digits = self.text.strip_prefix('-').unwrap_or(&self.text);
         let size = i64::try_from(sum(digits)?).ok()?;
         Some(if digits.len() < self.text.len() { -size } else { size })
@@ -158,6 +169,15 @@ impl HashName {
     /// Names what is kept of a site's bucket.
     pub fn new(site: &SiteKey, bucket: Bucket, kind: HashKind) -> Self {
         HashName { site: site.clone(), bucket, kind }
+    }
+
+    /// The hashes whose sums make up what is counted of it: of a page's week and year none of their own are kept.
+    pub fn summed(&self) -> Vec<Self> {
+        let parts = match (self.kind, self.bucket) {
+            (HashKind::Pages, bucket @ (Bucket::Week(_) | Bucket::Year(_))) => bucket.parts(),
+            (_, bucket) => vec![bucket],
+        };
+        parts.into_iter().map(|bucket| HashName { bucket, ..self.clone() }).collect()
     }
 
     /// What is pruned of a site when a day is: its pages, and those of the week that ends with it, in which only

@@ -252,12 +252,7 @@ impl<S: Store> Flush<'_, S> {
             // A figure may be lower by an entry that comes back: whoever read another one must believe it.
             let revision = if part.entries.is_empty() { part.revision } else { self.after_a_loss() };
             gap.revision = revision.max(gap.revision);
-            for (field, entry) in part.entries {
-                let held = gap.entries.entry(field).or_insert_with(|| entry.clone());
-                if held.stamp < entry.stamp {
-                    *held = entry;
-                }
-            }
+            part.entries.into_iter().for_each(|(field, entry)| entry.put(&mut gap.entries, &field));
             gap.reached = Some(part.id);
             due.insert(part.hash);
         }

@@ -301,14 +301,8 @@ impl<S: Store> Delivery<S> {
                     Some(_) => return None,
                     None => last_up_to(whole)?,
                 };
-                Some(Part {
-                    hash: hash.clone(),
-                    prev: None,
-                    id,
-                    sums: Vec::new(),
-                    entries: Vec::new(),
-                    revision: None,
-                })
+                let (hash, sums, entries) = (hash.clone(), Vec::new(), Vec::new());
+                Some(Part { hash, prev: None, id, sums, entries, revision: None })
             };
             // Where this was done before, the hash bears that marker or a later one: nothing is written.
             let parts = written.iter().filter_map(part).collect();

@@ -6,22 +6,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate};
 
 use super::apply::FlushError;
 use super::state::{Cursor, Delivery};
-use crate::calendar::Bucket;
+use crate::calendar::{Bucket, Period};
 use crate::ingest::OTHER;
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName, sum};
-use crate::totals::store::contract::{Fold, Store};
+use crate::totals::store::contract::{Fold, Store, StoreError};
 use crate::totals::store::dump::Dump;
 
 /// Days removed in one step. Redis takes about a millisecond for them.
 const DAYS_AT_A_TIME: Days = Days::new(500);
 
-/// Pages folded in one step: of ten years with each of them that of 180 hashes.
-const PAGES_AT_A_TIME: usize = 50;
+/// Fields folded in one step: of ten years with each of them that of some hundred hashes.
+const FIELDS_AT_A_TIME: usize = 50;
 
 /// So long before the first day of a site views may have been counted, which waited elsewhere.
 const BEFORE_SINCE: Days = Days::new(31);
@@ -68,12 +68,9 @@ impl<S: Store> Delivery<S> {
             if self.pruned.get(&site.key) != Some(&pruned) {
                 continue;
             }
-            let (since, next) = self.folding.entry(site.key.clone()).or_insert((pruned, Some(None)));
-            if *since != pruned {
-                (*since, *next) = (pruned, Some(None));
-            }
-            let Some(from) = next.clone() else { continue };
-            let folded = self.fold_some(&site, pruned, below, from).await;
+            let begun = self.folding.get(&site.key).filter(|(since, _)| *since == pruned);
+            let Some(from) = begun.map_or(Some(None), |(_, next)| next.clone()) else { continue };
+            let folded = self.fold_some(&site, below, from).await;
             if let Some(next) = self.or_held(&site.key, folded)? {
                 self.folding.insert(site.key.clone(), (pruned, next.map(Some)));
             }
@@ -83,33 +80,40 @@ impl<S: Store> Delivery<S> {
     }
 
     /// Goes on in the pages of all time. Where to go on then.
-    async fn fold_some(
-        &self,
-        site: &Site,
-        pruned: NaiveDate,
-        below: u64,
-        from: Cursor,
-    ) -> Result<Cursor, FlushError> {
-        let hash = |bucket| HashName::new(&site.key, bucket, HashKind::Pages);
-        let (fields, next) = self.store.dump().await?.scan(&(&hash(Bucket::All)).into(), from).await?;
+    async fn fold_some(&self, site: &Site, below: u64, from: Cursor) -> Result<Cursor, FlushError> {
+        let all = HashName::new(&site.key, Bucket::All, HashKind::Pages);
+        let (fields, next) = self.store.dump().await?.scan(&(&all).into(), from).await?;
         let is_small = |(page, views): &(String, String)| {
             !page.starts_with(['#', '+']) && page != OTHER && sum(views).is_some_and(|views| views < below)
         };
         let pages: Vec<Arc<str>> = fields.into_iter().filter(is_small).map(|(page, _)| page.into()).collect();
-        // A day more, by the clock of another instance.
-        let until = site.calendar.span(self.clock.now().unix_ms).hour.day + Days::new(1);
-        let first = self.since.get(&site.key).copied().unwrap_or(pruned) - BEFORE_SINCE;
-        let all = || first.iter_days().take_while(|day| *day <= until);
-        let months: BTreeSet<Bucket> =
-            all().map(|day| Bucket::Month(day.year(), day.month() as u8)).collect();
-        let longer: Vec<HashName> = [Bucket::All].into_iter().chain(months).map(hash).collect();
-        let days: Vec<HashName> =
-            all().filter(|day| *day >= pruned).map(|day| hash(Bucket::Day(day))).collect();
-        for some in pages.chunks(PAGES_AT_A_TIME) {
-            let (longer, days, pages) = (longer.clone(), days.clone(), some.to_vec());
-            self.store.fold(Fold { below, longer, days, pages }).await?;
-        }
+        let (mut hashes, days) = self.hashes_of_pages(site);
+        hashes.retain(|hash| hash.bucket.period() != Period::Week);
+        self.fold_fields(&Fold { hashes, fields: pages, below: Some(below), days }).await?;
         Ok(next)
+    }
+
+    /// The hashes of a site's pages by the calendar, as far as they are kept: all time first, and those of days apart.
+    pub fn hashes_of_pages(&self, site: &Site) -> (Vec<HashName>, Vec<HashName>) {
+        let today = site.calendar.span(self.clock.now().unix_ms).hour.day;
+        let first = self.since.get(&site.key).copied().unwrap_or(today) - BEFORE_SINCE;
+        let pruned = self.pruned.get(&site.key);
+        let hash = |bucket| HashName::new(&site.key, bucket, HashKind::Pages);
+        let (mut longer, mut days) = (BTreeSet::new(), Vec::new());
+        // A day more, by the clock of another instance.
+        for day in first.iter_days().take_while(|day| *day <= today + Days::new(1)).map(Bucket::Day) {
+            days.extend(Some(hash(day)).filter(|hash| !hash.is_pruned(pruned)));
+            longer.extend(site.calendar.longer(day));
+        }
+        (longer.into_iter().rev().map(hash).collect(), days)
+    }
+
+    /// Makes fields part of `(other)`, some at a time.
+    pub async fn fold_fields(&self, fold: &Fold) -> Result<(), StoreError> {
+        for some in fold.fields.chunks(FIELDS_AT_A_TIME) {
+            self.store.fold(Fold { fields: some.to_vec(), ..fold.clone() }).await?;
+        }
+        Ok(())
     }
 
     /// The first day of which a site's pages are kept, where those of so many days are.

@@ -130,7 +130,6 @@ impl Store for AnyStore {
         Attach: note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         Apply: apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         Apply: remove(site: &SiteKey) -> ();
-        Apply: erase(hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> ();
         Apply: next_entry(site: &SiteKey, after: u64) -> u64;
         Apply: prune(site: &SiteKey, held: Option<NaiveDate>, days: Range<NaiveDate>) -> Option<NaiveDate>;
         Apply: fold(fold: Fold) -> u64;
@@ -203,10 +202,7 @@ mod tests {
             store.apply(&by, vec![], vec![]).await.is_ok(),
             store.next_entry(&site, 0).await.is_ok(),
             store.prune(&site, None, day..day).await.is_ok(),
-            store
-                .fold(Fold { below: 1, longer: vec![hash("all:pages")], days: vec![], pages: vec![] })
-                .await
-                .is_ok(),
+            store.fold(Fold::default()).await.is_ok(),
             store.read(&by, vec![]).await.is_ok(),
             store.top(&hash("all:pages"), 1).await.is_ok(),
             store.sketches(vec![]).await.is_ok(),

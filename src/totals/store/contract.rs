@@ -157,16 +157,17 @@ pub fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// Pages of a site that may be folded into `(other)`.
-#[derive(Clone, Debug)]
+/// Fields that shall be folded into `(other)`.
+#[derive(Clone, Debug, Default)]
 pub struct Fold {
-    /// Those with fewer views of all time.
-    pub below: u64,
-    /// What is kept of pages for ever: all time, then the months.
-    pub longer: Vec<HashName>,
-    /// The days that are kept: who is in one of them stays.
+    /// The hashes that they go from.
+    pub hashes: Vec<HashName>,
+    /// Pages, and entries with their `+`.
+    pub fields: Vec<Arc<str>>,
+    /// Only pages go that have fewer views in the first of the hashes, no entry beside them there, and are in none of
+    /// `days`.
+    pub below: Option<u64>,
     pub days: Vec<HashName>,
-    pub pages: Vec<Arc<str>>,
 }
 
 /// A setting of the store's server that endangers counts.
@@ -277,8 +278,8 @@ pub trait Store: Send + Sync + 'static {
         days: Range<NaiveDate>,
     ) -> impl Reply<Option<NaiveDate>>;
 
-    /// Makes the views of idle pages part of those of `(other)`, in one step, so that sums stay what they are. How many
-    /// pages: a page with an entry beside all time stays, too.
+    /// Removes fields of hashes, in one step; sums among them become part of that of `(other)`, hash by hash, so that
+    /// longer sums stay what they are. It may be done again at any time. How many there were, hash by hash.
     fn fold(&self, fold: Fold) -> impl Reply<u64>;
 
     /// Reads sums, each hash at one instant. The answers are in the order of the queries.
@@ -290,11 +291,6 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes all that is stored of a site, its data set first. It may be done again at any time.
     fn remove(&self, site: &SiteKey) -> impl Reply<()>;
-
-    /// Removes fields of hashes, at most [`MAX_FIELDS`](crate::totals::batch::part::MAX_FIELDS), those of entries
-    /// with their `+`. Sums among them become part of that of `(other)`, hash by hash. It may be done again at any
-    /// time.
-    fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> impl Reply<()>;
 
     /// The fields of a hash that show most, sums and entries together, at most `most`: largest first, and those that
     /// show the same by name. Only about [`TOP_OF`] fields of the hash are read, and of Redis no more after
@@ -359,10 +355,8 @@ impl Top {
 
     /// What stands in a field that begins with `+`.
     pub fn tell_entry(&mut self, field: &str, text: &str) {
-        let amount = Entry::beside_sum(text).ok().and_then(|entry| entry.amount());
-        if let (Some(page), Some(amount)) = (field.strip_prefix('+'), amount.filter(|amount| *amount != 0))
-            && !is_no_page(page)
-        {
+        let amount = Entry::beside_sum(text).map_or(0, |entry| entry.amount());
+        if let Some(page) = field.strip_prefix('+').filter(|page| amount != 0 && !is_no_page(page)) {
             self.entered.insert(page.to_owned(), amount);
         }
     }

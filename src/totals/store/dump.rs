@@ -75,6 +75,19 @@ pub trait Dump: Send + Sync + 'static {
     /// `Refused` where the name holds something else.
     fn scan(&self, hash: &StoredName, from: Option<String>) -> impl Reply<(Fields, Option<String>)>;
 
+    /// Tells each field of a hash, with the warnings of [`Dump::scan`].
+    fn each(&self, hash: &StoredName, mut told: impl FnMut(String, String) + Send) -> impl Reply<()> {
+        async move {
+            let mut from = Some(None);
+            while let Some(cursor) = from {
+                let (fields, next) = self.scan(hash, cursor).await?;
+                fields.into_iter().for_each(|(field, value)| told(field, value));
+                from = next.map(Some);
+            }
+            Ok(())
+        }
+    }
+
     /// Fields of hashes, all of them as nearly at one instant as the store can: for each hash its fields in their
     /// order. Of a few hashes, and at most [`STEP`] fields; what is no hash has none.
     fn get(&self, hashes: &[StoredName], fields: &[String]) -> impl Reply<Vec<Vec<Option<String>>>>;

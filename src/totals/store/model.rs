@@ -369,10 +369,6 @@ impl Store for Model {
         self.call(move |data| data.remove(&site)).await
     }
 
-    async fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> Result<(), StoreError> {
-        self.call(move |data| data.erase(&hashes, &fields)).await
-    }
-
     async fn top(&self, _hash: &HashName, _most: usize) -> Result<Vec<(String, u64)>, StoreError> {
         self.call(|_| Vec::new()).await
     }

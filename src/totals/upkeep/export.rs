@@ -16,7 +16,7 @@ use crate::sites::SiteKey;
 use crate::totals::batch::entry::Total;
 use crate::totals::batch::part::{Entry, HashKind, HashName, sum};
 use crate::totals::batch::sketch::Sketch;
-use crate::totals::store::dump::{Dump, HASHES, STEP, StoredName};
+use crate::totals::store::dump::Dump;
 
 /// Why it was not written.
 type Fault = Box<dyn Error + Send + Sync>;
@@ -46,142 +46,103 @@ struct Row<'a> {
 
 /// Writes the totals of one site or all into a file. How many rows.
 pub async fn export(from: &impl Dump, site: Option<&str>, format: Format, into: &Path) -> Result<u64, Fault> {
-    let mut out = BufWriter::new(File::create(into)?);
+    let mut rows = Rows { format, out: BufWriter::new(File::create(into)?), number: 0 };
     if format == Format::Csv {
-        out.write_all(b"site,total,period,bucket,page,value,entered\n")?;
+        rows.out.write_all(b"site,total,period,bucket,page,value,entered\n")?;
     }
-    let mut rows = 0;
     for key in from.sites().await?.iter().filter(|key| site.is_none_or(|site| site == key.as_str())) {
-        let mut exporter = Exporter { from, key, format, out: &mut out, rows: 0 };
-        exporter.site().await?;
-        rows += exporter.rows;
+        export_site(from, key, &mut rows).await?;
     }
-    out.flush()?;
-    Ok(rows)
+    rows.out.flush()?;
+    Ok(rows.number)
 }
 
-/// What rows of a bucket are made of.
-struct Told {
-    bucket: Bucket,
-    kind: HashKind,
-    /// The bucket's own, and those of its parts.
-    hashes: Vec<StoredName>,
-    /// Of the bucket's days.
-    visitors: u64,
+async fn export_site(from: &impl Dump, key: &SiteKey, rows: &mut Rows) -> Result<(), Fault> {
+    let (mut buckets, mut hashes, mut visitors) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for name in from.names(key).await? {
+        let Some(hash) = HashName::parse(key, &name) else { continue };
+        match hash.kind {
+            HashKind::Entries | HashKind::Aliases => continue,
+            HashKind::Visitors => {
+                let bytes = from.sketches(&[(&hash).into()]).await?.pop().unwrap_or(Ok(None))?;
+                visitors.push((hash.bucket, Sketch::from_bytes(&bytes.unwrap_or_default())?.estimate()));
+            }
+            HashKind::Sums | HashKind::Pages => {}
+        }
+        buckets.insert((hash.bucket.period(), hash.bucket));
+        hashes.insert(hash);
+    }
+    for (period, bucket) in buckets.into_iter().rev() {
+        let mut totals = fields(from, &HashName::new(key, bucket, HashKind::Sums)).await?;
+        let of_days = visitors.iter().filter(|(day, _)| period != Period::Hour && lies_in(*day, bucket));
+        let of_days = of_days.map(|(_, visitors)| visitors).sum();
+        if of_days > 0 {
+            totals.entry(Total::Visitors.word().to_owned()).or_default().counted = Some(of_days);
+        }
+        for (total, _) in Total::WORDS {
+            totals.get(total).map_or(Ok(()), |kept| rows.add(key, bucket, (total, ""), kept))?;
+        }
+        let hash = HashName::new(key, bucket, HashKind::Pages);
+        let mut pages = if hashes.contains(&hash) { fields(from, &hash).await? } else { BTreeMap::new() };
+        for part in hash.summed().iter().filter(|part| **part != hash && hashes.contains(part)) {
+            for (page, Kept { counted, .. }) in fields(from, part).await? {
+                let Some(counted) = counted else { continue };
+                let sum = &mut pages.entry(page).or_default().counted;
+                *sum = Some(sum.unwrap_or_default().saturating_add(counted));
+            }
+        }
+        for (page, kept) in &pages {
+            rows.add(key, bucket, (Total::Views.word(), page), kept)?;
+        }
+    }
+    Ok(())
 }
 
-struct Exporter<'a, D, W> {
-    from: &'a D,
-    key: &'a SiteKey,
+/// What stands in a field of a hash, and beside it.
+#[derive(Default)]
+struct Kept {
+    counted: Option<u64>,
+    entered: i64,
+}
+
+/// What a hash holds, field by field: of a million pages some 100 MB.
+async fn fields(from: &impl Dump, hash: &HashName) -> Result<BTreeMap<String, Kept>, Fault> {
+    let (mut held, mut fault) = (BTreeMap::<String, Kept>::new(), None);
+    from.each(&hash.into(), |field, text| {
+        if let Some(name) = field.strip_prefix('+') {
+            match Entry::beside_sum(&text) {
+                Ok(entry) => held.entry(name.to_owned()).or_default().entered = entry.amount(),
+                Err(error) => fault = Some(error.to_string()),
+            }
+        } else if !field.starts_with('#') {
+            match sum(&text) {
+                Some(sum) => held.entry(field).or_default().counted = Some(sum),
+                None => fault = Some(format!("{text:?} stands where a sum should")),
+            }
+        }
+    })
+    .await?;
+    fault.map_or(Ok(held), |fault| Err(fault.into()))
+}
+
+/// Rows on their way into a file.
+struct Rows {
     format: Format,
-    out: &'a mut W,
-    rows: u64,
+    out: BufWriter<File>,
+    number: u64,
 }
 
-impl<D: Dump, W: Write> Exporter<'_, D, W> {
-    async fn site(&mut self) -> Result<(), Fault> {
-        let (mut buckets, mut paged, mut sketched) = (BTreeSet::new(), Vec::new(), Vec::new());
-        for name in self.from.names(self.key).await? {
-            let Some(HashName { bucket, kind, .. }) = HashName::parse(self.key, &name) else { continue };
-            match kind {
-                HashKind::Visitors => sketched.push(bucket),
-                HashKind::Pages => paged.push(bucket),
-                HashKind::Sums => {}
-                HashKind::Entries | HashKind::Aliases => continue,
-            }
-            buckets.insert((bucket.period(), bucket));
-        }
-        let mut visitors = Vec::new();
-        for some in sketched.chunks(HASHES) {
-            let names: Vec<_> = some.iter().map(|day| self.stored(*day, HashKind::Visitors)).collect();
-            for (day, bytes) in some.iter().zip(self.from.sketches(&names).await?) {
-                visitors.push((*day, Sketch::from_bytes(&bytes?.unwrap_or_default())?.estimate()));
-            }
-        }
-        for (period, bucket) in buckets.into_iter().rev() {
-            let of_days = visitors.iter().filter(|(day, _)| period != Period::Hour && lies_in(*day, bucket));
-            let visitors = of_days.map(|(_, visitors)| visitors).sum();
-            let hashes = vec![self.stored(bucket, HashKind::Sums)];
-            self.hashes(&Told { bucket, kind: HashKind::Sums, hashes, visitors }).await?;
-            let part = match period {
-                Period::Hour => continue,
-                Period::Week => Some(Period::Day),
-                Period::Year => Some(Period::Month),
-                Period::Day | Period::Month | Period::All => None,
-            };
-            let parts = paged.iter().filter(|of| Some(of.period()) == part && lies_in(**of, bucket));
-            let hashes = [bucket].into_iter().chain(parts.copied());
-            let hashes = hashes.map(|bucket| self.stored(bucket, HashKind::Pages)).collect();
-            self.hashes(&Told { bucket, kind: HashKind::Pages, hashes, visitors: 0 }).await?;
-        }
-        Ok(())
-    }
-
-    fn stored(&self, bucket: Bucket, kind: HashKind) -> StoredName {
-        StoredName::from(&HashName::new(self.key, bucket, kind))
-    }
-
-    /// Writes a row for each field of some hashes, with the first that has it.
-    async fn hashes(&mut self, told: &Told) -> Result<(), Fault> {
-        for (at, hash) in told.hashes.iter().enumerate() {
-            let mut from = Some(None);
-            while let Some(cursor) = from {
-                let (fields, next) = self.from.scan(hash, cursor).await?;
-                from = next.map(Some);
-                let fields = fields.iter().map(|(field, _)| field.as_str());
-                // By name: whether its sum is among them. What is entered of a part is not shown with the whole.
-                let mut names = BTreeMap::<&str, bool>::new();
-                for field in fields.chain((told.visitors > 0).then_some("visitors")) {
-                    match field.strip_prefix('+') {
-                        Some(name) if at == 0 => *names.entry(name).or_default() |= false,
-                        None if !field.starts_with('#') => *names.entry(field).or_default() |= true,
-                        _ => {}
-                    }
-                }
-                for some in names.into_iter().collect::<Vec<_>>().chunks(STEP / 2) {
-                    self.rows_of(told, at, some).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn rows_of(&mut self, told: &Told, at: usize, names: &[(&str, bool)]) -> Result<(), Fault> {
-        let fields = names.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("+{name}")]);
-        let found = self.from.get(&told.hashes, &fields.collect::<Vec<_>>()).await?;
-        for (i, (name, has_sum)) in names.iter().enumerate() {
-            let texts = |field: usize| found.iter().map(move |hash| hash.get(field).cloned().flatten());
-            let sums = texts(2 * i).map(sum_in).collect::<Result<Vec<_>, _>>()?;
-            let entered = texts(2 * i + 1).next().flatten();
-            // With a hash before, or with its sum.
-            let is_told = sums.iter().take(at + usize::from(!has_sum)).any(Option::is_some);
-            let is_told = is_told || at > 0 && entered.is_some();
-            let is_total = Total::WORDS.iter().any(|(word, _)| word == name);
-            if is_told || told.kind == HashKind::Sums && !is_total {
-                continue;
-            }
-            let entered = entered.map(|text| Entry::beside_sum(&text)).transpose()?;
-            let entered = entered.and_then(|entry| entry.amount()).unwrap_or_default();
-            let counted: u64 = sums.into_iter().flatten().sum();
-            match told.kind {
-                HashKind::Pages => self.row(told.bucket, ("views", name), counted, entered)?,
-                _ if *name == "visitors" => self.row(told.bucket, (name, ""), told.visitors, entered)?,
-                _ => self.row(told.bucket, (name, ""), counted, entered)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn row(
+impl Rows {
+    fn add(
         &mut self,
+        site: &SiteKey,
         bucket: Bucket,
         (total, page): (&str, &str),
-        counted: u64,
-        entered: i64,
+        Kept { counted, entered }: &Kept,
     ) -> Result<(), Fault> {
-        let (site, period, value) =
-            (self.key.as_str(), bucket.period().word(), counted.saturating_add_signed(entered));
-        self.rows += 1;
+        let (site, period, entered) = (site.as_str(), bucket.period().word(), *entered);
+        let value = counted.unwrap_or_default().saturating_add_signed(entered);
+        self.number += 1;
         match self.format {
             Format::Csv => {
                 let quote = if page.is_empty() { "" } else { "\"" };
@@ -190,7 +151,7 @@ impl<D: Dump, W: Write> Exporter<'_, D, W> {
             }
             Format::Jsonl => {
                 let row = Row { site, total, period, bucket: bucket.to_string(), page, value, entered };
-                serde_json::to_writer(&mut *self.out, &row)?;
+                serde_json::to_writer(&mut self.out, &row)?;
                 self.out.write_all(b"\n")?;
             }
         }
@@ -201,11 +162,6 @@ impl<D: Dump, W: Write> Exporter<'_, D, W> {
 fn lies_in(part: Bucket, whole: Bucket) -> bool {
     let Some((begins, ends)) = whole.days() else { return true };
     part.days().is_some_and(|(first, last)| begins <= first && last <= ends)
-}
-
-fn sum_in(text: Option<String>) -> Result<Option<u64>, Fault> {
-    let read = |text: String| sum(&text).ok_or_else(|| format!("{text:?} stands where a sum should"));
-    Ok(text.map(read).transpose()?)
 }
 
 #[cfg(test)]

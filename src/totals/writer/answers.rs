@@ -201,12 +201,10 @@ impl<S: Store> Writer<S> {
         };
         let hour = site.calendar.span(self.shared.clock.now().unix_ms).hour;
         let (mut names, mut of) = (pages.to_vec(), Vec::new());
-        if let Some(aliases) = &site.pages.aliases {
-            for (at, page) in pages.iter().enumerate() {
-                let beside = aliases.beside(page.as_str());
-                names.extend(beside.iter().map(|name| Page::trusted(id, name)));
-                of.extend(beside.iter().map(|_| at));
-            }
+        for (at, page) in pages.iter().enumerate() {
+            let beside = site.pages.aliases.beside(page.as_str());
+            names.extend(beside.iter().map(|name| Page::trusted(id, name)));
+            of.extend(beside.iter().map(|_| at));
         }
         let (mut figures, bears) = self.reader().running_pages(&site.key, &hour, &names).await?;
         for (at, beside) in of.into_iter().zip(figures.split_off(pages.len())) {
@@ -244,10 +242,10 @@ impl<S: Store> Writer<S> {
             let now = self.shared.clock.now();
             let known: Vec<Page> =
                 pages.filter(|page| self.shared.tally().page(site.id, page, now).is_some()).collect();
-            for some in
-                known.chunks(PAGES_AT_A_TIME).filter(|_| self.is_whole_of(&site.key)).collect::<Vec<_>>()
-            {
-                self.fetch_pages(site.id, some, &mut Vec::new()).await?;
+            for some in known.chunks(PAGES_AT_A_TIME) {
+                if self.is_whole_of(&site.key) {
+                    self.fetch_pages(site.id, some, &mut Vec::new()).await?;
+                }
             }
         }
         self.entered.clear();

@@ -33,12 +33,10 @@ impl<S: Store> Writer<S> {
                 return self.begin_retiring(WriterId(writer.into()), force, done).await;
             }
             Order::Enter(entering) => self.enter(entering).await,
-            Order::Undo { site, number, reason, dry_run } => {
-                self.undo(site.as_deref(), number, reason, dry_run).await
-            }
+            Order::Undo { site, number, intent } => self.undo(site.as_deref(), number, intent).await,
             Order::Entries { site, number } => self.entries(site.as_deref(), number).await,
             Order::Move(moving) => self.move_pages(moving).await,
-            Order::EraseSite { site, dry_run, reason } => self.erase_site(&site, dry_run, reason).await,
+            Order::EraseSite { site, intent } => self.erase_site(&site, intent).await,
             Order::Moves { site } => self.moves(site.as_deref()).await,
             Order::Job(job) => return self.begin_job(job, done).await,
         };

@@ -40,11 +40,9 @@ impl<S: Store> Writer<S> {
         };
         let (store, data_dir) = (self.config.store.clone(), self.dir.path().to_owned());
         let without: Vec<&str> = self.delivery.outbox.held().keys().map(SiteKey::as_str).collect();
-        let without = match (&job, without.join(", ")) {
-            (Job::Backup { .. } | Job::Migrate { .. } | Job::Export { .. }, sites) if !sites.is_empty() => {
-                format!("\nwhat waits of these sites, which are held, is not in it: {sites}")
-            }
-            _ => String::new(),
+        let without = match without.join(", ") {
+            sites if sites.is_empty() || matches!(job, Job::Verify { .. }) => String::new(),
+            sites => format!("\nwhat waits of these sites, which are held, is not in it: {sites}"),
         };
         let made = Calendar::utc().rfc3339(self.shared.clock.now().unix_ms);
         tokio::spawn(async move {
@@ -77,15 +75,11 @@ impl<S: Store> Writer<S> {
     /// What the store holds, and what keeps it so: for a copy with all that was counted until now, while an
     /// audit takes it as it is.
     async fn begin_reading(&mut self, job: &Job) -> Result<(S::Dump, Option<Arc<()>>), Reason> {
-        let quiet = match job {
-            Job::Verify { .. } => None,
-            Job::Backup { .. } | Job::Migrate { .. } | Job::Export { .. } => {
-                self.bring_everything().await?;
-                let quiet = Arc::new(());
-                self.copying = Arc::downgrade(&quiet);
-                Some(quiet)
-            }
-        };
+        let mut quiet = None;
+        if !matches!(job, Job::Verify { .. }) {
+            self.bring_everything().await?;
+            self.copying = Arc::downgrade(quiet.insert(Arc::new(())));
+        }
         if let Job::Migrate { to, .. } = job {
             self.delivery.welcome_copy_in(to.kind())?;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::rows::{Entering, EntryReason, Moving};
+use super::rows::{Entering, Intent, Moving};
 use crate::ingest::Page;
 use crate::sites::{NoPlace, Shares, SiteId, Sites};
 use crate::totals::store::url::StoreUrl;
@@ -106,10 +106,8 @@ pub enum Order {
         site: Option<String>,
         /// The entry's number.
         number: u64,
-        /// Who undoes it, and why.
-        reason: EntryReason,
-        /// Say only what would be done.
-        dry_run: bool,
+        /// How, by whom and why.
+        intent: Intent,
     },
     /// List what was entered.
     Entries {
@@ -124,10 +122,8 @@ pub enum Order {
     EraseSite {
         /// Its key.
         site: String,
-        /// Say only what would be done.
-        dry_run: bool,
-        /// Who has it erased, and why.
-        reason: EntryReason,
+        /// How, by whom and why.
+        intent: Intent,
     },
     /// List the pages that are shown as others.
     Moves {

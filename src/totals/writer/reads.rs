@@ -66,7 +66,7 @@ impl ClosedDays {
 
 /// What was found, field by field; one that is not there counts as 0.
 fn kept(found: &Found) -> Vec<Kept> {
-    let entered = |entry: &Option<Entry>| entry.as_ref().and_then(Entry::amount).unwrap_or_default();
+    let entered = |entry: &Option<Entry>| entry.as_ref().map_or(0, Entry::amount);
     let fields = found.sums.iter().zip(&found.entries);
     fields.map(|(sum, entry)| Kept { counted: sum.unwrap_or_default(), entered: entered(entry) }).collect()
 }
@@ -74,22 +74,17 @@ fn kept(found: &Found) -> Vec<Kept> {
 /// The pages of a day that are read most, most views first. One that moved counts for what it is shown as.
 pub async fn most_read(store: &impl Store, site: &Site, day: NaiveDate) -> Result<Vec<Arc<str>>, StoreError> {
     let pages = HashName::new(&site.key, Bucket::Day(day), HashKind::Pages);
-    let aliases = site.pages.aliases.as_ref();
+    let aliases = &site.pages.aliases;
     // One of them may be `(other)`.
-    let most = MOST_READ + 1 + aliases.map_or(0, |aliases| aliases.number());
+    let most = MOST_READ + 1 + aliases.number();
     let mut shown = HashMap::<Arc<str>, u64>::new();
     for (page, views) in store.top(&pages, most).await? {
-        let to = aliases.and_then(|aliases| aliases.shown_as(&page)).cloned();
+        let to = aliases.shown_as(&page).cloned();
         *shown.entry(to.unwrap_or_else(|| page.into())).or_default() += views;
     }
     let mut pages: Vec<_> = shown.into_iter().filter(|(page, _)| **page != *OTHER).collect();
     pages.sort_unstable_by(|(a, a_views), (b, b_views)| b_views.cmp(a_views).then_with(|| a.cmp(b)));
     Ok(pages.into_iter().map(|(page, _)| page).take(MOST_READ).collect())
-}
-
-/// The days of a week up to one of them: a page's views of a week are theirs.
-fn parts_of_week(first: NaiveDate, last: NaiveDate) -> Vec<Bucket> {
-    first.iter_days().take_while(|day| *day <= last).map(Bucket::Day).collect()
 }
 
 /// Reads the store as a writer.
@@ -151,14 +146,12 @@ impl<S: Store> Reader<'_, S> {
         let sketches = self.store.sketches(vec![sketch]).await?;
         let sketch = sketches.into_iter().next().flatten().unwrap_or_default();
         let earlier_visitors = self.earlier_visitors(site, hour, since, closed).await?;
-        let entered = |visitors: u64, kept: &Revised<Vec<Kept>>| {
-            visitors.saturating_add_signed(kept.value[2].entered).min(MAX_SUM)
-        };
-        let earlier_visitors: [u64; 5] = earlier_visitors.into();
-        let earlier_visitors = std::array::from_fn(|i| {
-            kept.get(i).map_or(earlier_visitors[i], |kept| entered(earlier_visitors[i], kept))
+        let earlier: [u64; 5] = earlier_visitors.into();
+        let earlier: [u64; 5] = std::array::from_fn(|i| {
+            let entered = kept.get(i).map_or(0, |kept| kept.value[2].entered);
+            Kept { counted: earlier[i], entered }.shown()
         });
-        let earlier_visitors = PerPeriod::from(earlier_visitors);
+        let earlier_visitors = earlier.into();
         Ok((Stored { dataset, hour: *hour, sums: sums.into(), earlier_visitors, sketch }, bears))
     }
 
@@ -196,7 +189,8 @@ impl<S: Store> Reader<'_, S> {
         hour: &CivilHour,
         pages: &[Page],
     ) -> Result<(Vec<PerPeriod<Revised<u64>>>, Bears), StoreError> {
-        let mut buckets = parts_of_week(hour.week, hour.day);
+        let mut buckets = Bucket::Week(hour.week).parts();
+        buckets.retain(|day| *day <= Bucket::Day(hour.day));
         let days = buckets.len();
         buckets.push(hour.bucket(Period::Week));
         buckets.extend((1..=hour.day.month() as u8).map(|month| Bucket::Month(hour.day.year(), month)));

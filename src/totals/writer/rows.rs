@@ -9,43 +9,55 @@ use serde::{Deserialize, Serialize};
 pub const MAX_ROWS: usize = 200_000;
 
 /// What shall be entered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entering {
     /// Of one name the last row holds; where they add, all do.
     pub rows: Rows,
     /// Rows say what shall have been shown when this civil day began; none: what shall be shown now.
-    pub as_of: Option<String>,
+    pub as_of: Option<NaiveDate>,
     /// Rows say what to add to what was entered.
     pub adds: bool,
     /// All rows are of days; what they change is added to the longer buckets.
     pub rolls_up: bool,
     /// Rows are all that is known of this civil day. They are entered where neither beacons nor an entry cover it.
     pub day: Option<NaiveDate>,
-    /// Say only what would be done.
-    pub dry_run: bool,
     /// Other rows of the same file are entered before: what these alone would show is not compared with longer buckets
     /// where it is only said what would be done.
     pub is_part: bool,
-    /// Who enters, and why.
-    pub reason: EntryReason,
+    /// How, by whom and why.
+    pub intent: Intent,
 }
 
-/// Who enters, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryReason {
+/// Who enters something, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
+pub struct Intent {
+    /// Say only what would be done
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// The user.
+    #[arg(skip = user())]
     pub who: String,
     /// What it comes from: a file's name; empty where it is of no file.
+    #[arg(skip)]
     pub source: String,
     /// The digest of that. What it named once it does not change again.
+    #[arg(skip)]
     pub digest: String,
-    /// In words.
+    /// The reason, for the list of entries
+    #[arg(long, value_name = "TEXT", default_value = "")]
     pub why: String,
 }
 
+/// Who runs this process.
+fn user() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    named.unwrap_or_else(|| "?".to_owned())
+}
+
 /// A value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Where it stands, for faults; 0: in no file.
     pub line: usize,
@@ -71,10 +83,8 @@ pub struct Moving {
     pub site: String,
     /// One after another.
     pub moves: Rows<Move>,
-    /// Say only what would be done.
-    pub dry_run: bool,
-    /// Who moves them, and why.
-    pub reason: EntryReason,
+    /// How, by whom and why.
+    pub intent: Intent,
 }
 
 /// A page that moved.

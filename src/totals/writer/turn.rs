@@ -258,10 +258,9 @@ impl<S: Store> Writer<S> {
             tally::applied(&shared.tally, batch);
             closed.forget(batch);
             for SiteSums { site, pages, .. } in &batch.sums {
-                let aliases = sites.get(site.as_str()).and_then(|site| site.pages.aliases.as_ref());
-                let Some(aliases) = aliases else { continue };
+                let Some(of_site) = sites.get(site.as_str()) else { continue };
                 for (page, _) in pages {
-                    let Some(to) = aliases.shown_as(page) else { continue };
+                    let Some(to) = of_site.pages.aliases.shown_as(page) else { continue };
                     brings_erased |= **to == *OTHER;
                     entered.insert((site.clone(), page.clone()));
                 }

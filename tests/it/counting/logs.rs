@@ -332,7 +332,7 @@ fn what_backfill_refuses_and_what_it_leaves_out() {
     let today = today.date_naive().succ_opt().unwrap().to_string();
     let backfill = |arguments: &[&str]| service.order(&[&["backfill", "--site"][..], arguments].concat());
     for (arguments, code, says) in [
-        (&["nobody", path][..], 64, "no site \"nobody\" is registered"),
+        (&["nobody", path][..], 64, "site \"nobody\" is not configured"),
         (&[SITE, path, path], 64, "is given twice"),
         (&[SITE, "--dry-run"], 64, "<FILE>"),
         (&[SITE, "--until", "2023-02-30", path], 64, "2023-02-30"),

@@ -102,7 +102,7 @@ impl Sender {
         let hash = HashName::parse(&SiteKey::new("demo").unwrap(), "all").unwrap();
         let query = Query { hash, fields: vec!["views".into()] };
         let found = self.place.store.read(&writer("x"), vec![query]).await.unwrap().remove(0);
-        (found.entries[0].as_ref().and_then(Entry::amount), found.revision)
+        (found.entries[0].as_ref().map(Entry::amount), found.revision)
     }
 
     async fn send(&mut self, sums: Vec<SiteSums>) -> Batch {

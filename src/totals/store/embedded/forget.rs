@@ -1,15 +1,13 @@
 //! What is removed from the file: views of pages that are kept no longer, what is erased, whole sites.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use chrono::NaiveDate;
 use redb::{Error, ReadableTable, WriteTransaction};
 
 use super::tables::{
-    FREED, MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, entry_of, freed, hash_key, key, of_hash, of_site,
-    pruned_of, raise,
+    FREED, MARKERS, META, SALTS, SKETCHES, SUMS, SumKey, entry_of, freed, hash_key, key, marker_key, of_hash,
+    of_site, pruned_of, raise,
 };
 use crate::ingest::OTHER;
 use crate::sites::SiteKey;
@@ -64,53 +62,38 @@ pub fn remove(tx: &WriteTransaction, site: &SiteKey) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes fields of hashes; sums among them become part of that of `(other)`. Whether any was there.
-pub fn erase(tx: &WriteTransaction, hashes: &[HashName], fields: &[Arc<str>]) -> Result<bool, Error> {
-    let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-    let mut changed = false;
-    for hash in hashes {
-        let (mut key, mut folded) = (SumKey::new(hash), 0);
-        for field in fields {
-            let sum = sums.remove(key.of(field))?.map(|sum| sum.value());
-            folded += sum.unwrap_or_default();
-            changed |= sum.is_some();
-            if field.starts_with('+') {
-                let entry = format!("{}\0{field}", hash_key(hash));
-                changed |= markers.remove(entry.as_str())?.is_some();
-            }
-        }
-        if folded > 0 {
-            let other = sums.get(key.of(OTHER))?.map_or(0, |sum| sum.value());
-            sums.insert(key.of(OTHER), other.saturating_add(folded).min(MAX_SUM))?;
-        }
-    }
-    Ok(changed)
-}
-
-/// Makes the views of idle pages part of those of `(other)`. How many pages.
+/// Makes fields part of `(other)`. How many there were, hash by hash.
 pub fn fold(tx: &WriteTransaction, fold: &Fold) -> Result<u64, Error> {
     let (mut sums, mut markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
-    let (mut folded, mut changed) = (0, BTreeSet::new());
-    let Some(all) = fold.longer.first() else { return Ok(0) };
-    for page in &fold.pages {
-        let views = sums.get(SumKey::new(all).of(page))?.map(|views| views.value());
-        let mut is_idle = views.is_some_and(|views| views < fold.below)
-            && entry_of(&markers, all, &field_beside(page), Entry::beside_sum)?.is_none();
-        for day in &fold.days {
-            is_idle = is_idle && sums.get(SumKey::new(day).of(page))?.is_none();
+    let (mut going, mut removed) = (Vec::new(), 0);
+    for field in &fold.fields {
+        if let (Some(below), Some(all)) = (fold.below, fold.hashes.first()) {
+            let views = sums.get(SumKey::new(all).of(field))?.map(|views| views.value());
+            let mut stays = views.is_none_or(|views| views >= below)
+                || entry_of(&markers, all, &field_beside(field), Entry::beside_sum)?.is_some();
+            for day in &fold.days {
+                stays = stays || sums.get(SumKey::new(day).of(field))?.is_some();
+            }
+            if stays {
+                continue;
+            }
         }
-        if !is_idle {
-            continue;
-        }
-        folded += 1;
-        for hash in &fold.longer {
-            let mut key = SumKey::new(hash);
-            let Some(views) = sums.remove(key.of(page))?.map(|views| views.value()) else { continue };
-            let other = sums.get(key.of(OTHER))?.map_or(0, |views| views.value());
-            sums.insert(key.of(OTHER), other.saturating_add(views))?;
-            changed.insert(hash);
-        }
+        going.push(field);
     }
-    changed.into_iter().try_for_each(|hash| raise(&mut markers, hash, 0))?;
-    Ok(folded)
+    for hash in &fold.hashes {
+        let (mut key, mut moved) = (SumKey::new(hash), None);
+        for field in &going {
+            if let Some(sum) = sums.remove(key.of(field))? {
+                moved = Some(moved.unwrap_or(0) + sum.value());
+                removed += 1;
+            } else if field.starts_with('+') {
+                removed += u64::from(markers.remove(marker_key(hash, field).as_str())?.is_some());
+            }
+        }
+        let Some(moved) = moved else { continue };
+        let other = sums.get(key.of(OTHER))?.map_or(0, |sum| sum.value());
+        sums.insert(key.of(OTHER), other.saturating_add(moved).min(MAX_SUM))?;
+        raise(&mut markers, hash, 0)?;
+    }
+    Ok(removed)
 }

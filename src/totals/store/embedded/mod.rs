@@ -210,7 +210,7 @@ impl Store for Embedded {
         read(&self.0, move |tx| {
             let (sums, markers) = (tx.open_table(SUMS)?, tx.open_table(MARKERS)?);
             let answer = |query: &Query| {
-                let marker = marker_of(&markers, &marker_key(&query.hash, &writer))?;
+                let marker = marker_of(&markers, &marker_key(&query.hash, &writer.0))?;
                 let mut key = SumKey::new(&query.hash);
                 let mut sum = |field| {
                     let Some(sum) = sums.get(key.of(field))? else { return Ok(None) };
@@ -257,10 +257,6 @@ impl Store for Embedded {
     async fn remove(&self, site: &SiteKey) -> Result<(), StoreError> {
         let site = site.clone();
         write(&self.0, move |tx| forget::remove(tx, &site)).await
-    }
-
-    async fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> Result<(), StoreError> {
-        write_if(&self.0, move |tx| Ok(((), forget::erase(tx, &hashes, &fields)?))).await
     }
 
     async fn fold(&self, fold: Fold) -> Result<u64, StoreError> {
@@ -442,7 +438,7 @@ fn add(tx: &WriteTransaction, writer: &WriterId, parts: &[Part]) -> Result<Vec<O
     let mut markers = tx.open_table(MARKERS)?;
     let meta = tx.open_table(META)?;
     let mut outcome = |part: &Part| {
-        let key = marker_key(&part.hash, writer);
+        let key = marker_key(&part.hash, &writer.0);
         let found = marker_of(&markers, &key)?;
         let may_prune = part.hash.prunes_with().is_some();
         let pruned = if may_prune { pruned_of(&meta, &part.hash.site)? } else { None };
@@ -468,7 +464,7 @@ fn enter(markers: &mut Table<&str, &str>, part: &Part) -> Result<(), Error> {
     for (field, entry) in &part.entries {
         let held = entry_of(markers, &part.hash, field, str::parse)?;
         if held.is_none_or(|held| held.stamp < entry.stamp) {
-            let key = format!("{}\0{field}", hash_key(&part.hash));
+            let key = marker_key(&part.hash, field);
             markers.insert(key.as_str(), entry.to_string().as_str())?;
         }
     }

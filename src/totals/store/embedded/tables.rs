@@ -9,7 +9,6 @@ use crate::sites::SiteKey;
 use crate::totals::batch::part::{self, Entry, HashName, PartId};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::Damaged;
-use crate::totals::store::contract::WriterId;
 use crate::totals::store::contract::written_day;
 use crate::totals::store::dump::StoredName;
 
@@ -41,12 +40,9 @@ pub fn stored_key(name: &StoredName) -> String {
     key(&name.site, &name.name)
 }
 
-pub fn marker_key(hash: &HashName, writer: &WriterId) -> String {
-    format!("{}\0{}", hash_key(hash), writer.0)
-}
-
-pub fn revision_key(hash: &HashName) -> String {
-    format!("{}\0revision", hash_key(hash))
+/// The key of a writer's marker, of the revision, or of an entry.
+pub fn marker_key(hash: &HashName, field: &str) -> String {
+    format!("{}\0{field}", hash_key(hash))
 }
 
 /// The keys of a site are from the first up to the second.
@@ -109,7 +105,7 @@ pub fn entry_of(
     field: &str,
     read: impl Fn(&str) -> Result<Entry, Damaged>,
 ) -> Result<Option<Entry>, Error> {
-    let key = format!("{}\0{field}", hash_key(hash));
+    let key = marker_key(hash, field);
     let Some(text) = text_of(markers, &key)? else { return Ok(None) };
     read(&text).map(Some).map_err(|_| Error::Corrupted(format!("{key} is {text:?}, which is no entry")))
 }
@@ -118,7 +114,7 @@ pub fn revision_of(
     markers: &impl ReadableTable<&'static str, &'static str>,
     hash: &HashName,
 ) -> Result<u64, Error> {
-    let Some(text) = text_of(markers, &revision_key(hash))? else { return Ok(0) };
+    let Some(text) = text_of(markers, &marker_key(hash, "revision"))? else { return Ok(0) };
     let damaged = || Error::Corrupted(format!("{}: the revision is {text:?}", hash_key(hash)));
     part::sum(&text).ok_or_else(damaged)
 }
@@ -147,7 +143,7 @@ pub fn pruned_of(
 pub fn raise(markers: &mut Table<&str, &str>, hash: &HashName, least: u64) -> Result<(), Error> {
     let next = revision_of(markers, hash)?.saturating_add(1);
     let revision = least.max(next).min(part::MAX_SUM).to_string();
-    markers.insert(revision_key(hash).as_str(), revision.as_str())?;
+    markers.insert(marker_key(hash, "revision").as_str(), revision.as_str())?;
     Ok(())
 }
 

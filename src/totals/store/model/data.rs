@@ -126,25 +126,29 @@ impl Data {
     }
 
     pub fn fold(&mut self, fold: &Fold) -> u64 {
-        let hash = |name| self.hashes.get(name);
-        let is_idle = |page: &&Arc<str>| {
-            let views = hash(&fold.longer[0]).and_then(|all| all.sums.get(*page));
-            let entered =
-                hash(&fold.longer[0]).is_some_and(|all| all.entries.contains_key(&field_beside(page)));
-            let on_a_day =
+        let hash = |name: &HashName| self.hashes.get(name);
+        let all = fold.hashes.first().and_then(hash);
+        let goes = |page: &&Arc<str>| {
+            let Some(below) = fold.below else { return true };
+            let is_on_a_day =
                 fold.days.iter().any(|day| hash(day).is_some_and(|day| day.sums.contains_key(*page)));
-            views.is_some_and(|views| *views < fold.below) && !entered && !on_a_day
+            let is_small = |all: &Arc<Hash>| all.sums.get(*page).is_some_and(|views| *views < below);
+            let is_entered = |all: &Arc<Hash>| all.entries.contains_key(&field_beside(page));
+            all.is_some_and(|all| is_small(all) && !is_entered(all)) && !is_on_a_day
         };
-        let idle: Vec<_> = fold.pages.iter().filter(is_idle).cloned().collect();
-        for name in &fold.longer {
+        let going: Vec<_> = fold.fields.iter().filter(goes).cloned().collect();
+        let mut removed = 0;
+        for name in &fold.hashes {
             let Some(hash) = self.hashes.get_mut(name).map(Arc::make_mut) else { continue };
-            let gone: Vec<u64> = idle.iter().filter_map(|page| hash.sums.remove(page)).collect();
+            removed += going.iter().filter(|field| hash.entries.remove(*field).is_some()).count();
+            let gone: Vec<u64> = going.iter().filter_map(|page| hash.sums.remove(page)).collect();
             if !gone.is_empty() {
                 *hash.sums.entry(OTHER.into()).or_default() += gone.iter().sum::<u64>();
                 hash.revision += 1;
+                removed += gone.len();
             }
         }
-        idle.len() as u64
+        removed as u64
     }
 
     /// Whether a site's data is what a connection attached to.
@@ -205,18 +209,6 @@ impl Data {
         self.retired.retain(|(of, _), _| of != site);
     }
 
-    pub fn erase(&mut self, hashes: &[HashName], fields: &[Arc<str>]) {
-        for name in hashes {
-            let Some(hash) = self.hashes.get_mut(name).map(Arc::make_mut) else { continue };
-            for field in fields {
-                hash.entries.remove(field);
-                if let Some(sum) = hash.sums.remove(field) {
-                    *hash.sums.entry(OTHER.into()).or_default() += sum;
-                }
-            }
-        }
-    }
-
     /// A sketch.
     pub fn sketch(&self, name: &HashName) -> Option<Sketch> {
         let registers: Vec<_> = self.sketches.get(name)?.iter().map(|(i, rank)| (*i, *rank)).collect();
@@ -241,12 +233,7 @@ impl Data {
             *sum = total.ok_or_else(|| StoreError::refused(format!("the sum of {field} would pass 2^53")))?;
         }
         hash.sums = sums;
-        for (field, entry) in &part.entries {
-            let held = hash.entries.entry(field.clone()).or_insert_with(|| entry.clone());
-            if held.stamp < entry.stamp {
-                *held = entry.clone();
-            }
-        }
+        part.entries.iter().for_each(|(field, entry)| entry.clone().put(&mut hash.entries, field));
         let name = (writer.clone(), part.id);
         if !part.sums.is_empty() && hash.applied.contains(&name) {
             self.doubled = Some(part.clone());

@@ -32,7 +32,6 @@ use super::contract::{
 };
 use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use super::progress::Progress;
-use crate::ingest::OTHER;
 use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{self, Entry, HashName, MAX_SUM, Part, PartId, SketchPart, field_beside};
@@ -349,26 +348,12 @@ impl Store for Redis {
         Ok(())
     }
 
-    async fn erase(&self, hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> Result<(), StoreError> {
-        for some in hashes.chunks(LARGE_TRIP) {
-            let mut pipe = redis::pipe();
-            for hash in some {
-                pipe.cmd("EVAL").arg(include_str!("erase.lua")).arg(1).arg(hash_key(hash)).arg(OTHER);
-                fields.iter().for_each(|field| _ = pipe.arg(&**field));
-            }
-            for (hash, reply) in some.iter().zip(self.connection.ask(pipe).await?) {
-                self.told(hash, reply)?;
-            }
-        }
-        Ok(())
-    }
-
     async fn fold(&self, fold: Fold) -> Result<u64, StoreError> {
         let mut call = redis::cmd("EVAL");
-        call.arg(include_str!("fold.lua")).arg(fold.longer.len() + fold.days.len());
-        fold.longer.iter().chain(&fold.days).for_each(|hash| _ = call.arg(hash_key(hash)));
-        call.arg(fold.longer.len()).arg(fold.below);
-        fold.pages.iter().for_each(|page| _ = call.arg(&**page));
+        call.arg(include_str!("fold.lua")).arg(fold.hashes.len() + fold.days.len());
+        fold.hashes.iter().chain(&fold.days).for_each(|hash| _ = call.arg(hash_key(hash)));
+        call.arg(fold.hashes.len()).arg(fold.below.map_or_else(String::new, |below| below.to_string()));
+        fold.fields.iter().for_each(|field| _ = call.arg(&**field));
         self.connection.only(&call).await
     }
 

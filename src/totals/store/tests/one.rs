@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -72,7 +71,6 @@ impl Store for TestStore {
         note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         remove(site: &SiteKey) -> ();
-        erase(hashes: Vec<HashName>, fields: Vec<Arc<str>>) -> ();
         next_entry(site: &SiteKey, after: u64) -> u64;
         prune(site: &SiteKey, held: Option<NaiveDate>, days: Range<NaiveDate>) -> Option<NaiveDate>;
         fold(fold: Fold) -> u64;

@@ -211,24 +211,17 @@ impl<D: Dump> Auditor<'_, D> {
 
     /// Reads a hash that holds entries alone.
     async fn read_entered(&mut self, hash: &StoredName) -> Result<(), StoreError> {
-        let (mut total, mut from) = (0, Some(None));
-        while let Some(cursor) = from {
-            let (fields, next) = self.dump.scan(hash, cursor).await?;
-            from = next.map(Some);
-            for (field, value) in fields {
-                match field.starts_with('#') {
-                    true => self.check_marker(&hash.name, &field, &value),
-                    false if hash.name.ends_with(":pages") => {
-                        total += self.entered(&hash.name, &field, &value);
-                    }
-                    // Of the audit what was done; what was changed has the name of a hash behind it.
-                    false if hash.name.ends_with("entries") && !field.contains(' ') => {
-                        self.show_beside(&hash.name, &field, &value)
-                    }
-                    false => {}
-                }
+        let (dump, mut total) = (self.dump, 0);
+        let told = |field: String, value: String| match field.starts_with('#') {
+            true => self.check_marker(&hash.name, &field, &value),
+            false if hash.name.ends_with(":pages") => total += self.entered(&hash.name, &field, &value),
+            // Of the audit what was done; what was changed has the name of a hash behind it.
+            false if hash.name.ends_with("entries") && !field.contains(' ') => {
+                self.show_beside(&hash.name, &field, &value)
             }
-        }
+            false => {}
+        };
+        dump.each(hash, told).await?;
         self.show_entered_pages(&hash.name, total);
         Ok(())
     }
@@ -246,12 +239,11 @@ impl<D: Dump> Auditor<'_, D> {
 
     /// What is entered beside a sum, as it should be written.
     pub(super) fn entered(&mut self, name: &str, field: &str, value: &str) -> i64 {
-        let amount = Entry::beside_sum(value).ok().filter(|_| field.starts_with('+'));
-        let amount = amount.and_then(|entry| entry.amount());
-        if amount.is_none() {
-            self.tell(name, field, "an entry: a number and its stamp", value);
+        match Entry::beside_sum(value) {
+            Ok(entry) if field.starts_with('+') => return entry.amount(),
+            _ => self.tell(name, field, "an entry: a number and its stamp", value),
         }
-        amount.unwrap_or_default()
+        0
     }
 
     fn sums_in(&mut self, name: &str, held: Held) -> Sums {

@@ -46,31 +46,25 @@ impl<D: Dump> Auditor<'_, D> {
     ) -> Result<usize, StoreError> {
         let views = self.sums.get(&bucket).map_or(0, |sums| sums.views);
         let (mut total, mut pages, mut entered) = (0u64, 0, 0);
-        let mut from = Some(None);
-        let mut seen = HashSet::new();
-        while let Some(cursor) = from {
-            let (fields, next) = self.page_step(bucket, cursor).await?;
-            from = next.map(Some);
-            for (page, value) in fields {
-                if page.starts_with('+') {
-                    let name = self.hash(bucket, HashKind::Pages).name;
-                    entered +=
-                        if seen.insert(key_of(&page)) { self.entered(&name, &page, &value) } else { 0 };
-                    continue;
-                }
-                let (key, sum) = (key_of(&page), self.page_sum(bucket, &page, &value));
-                if !seen.insert(key) || page.starts_with('#') {
-                    continue;
-                }
-                total += sum;
-                pages += 1;
-                *of_whole.entry(key).or_default() += sum;
-                if !parts.is_empty() && of_parts.remove(&key).unwrap_or(0) != sum {
-                    self.suspect(Suspicion::Page(bucket, page));
-                }
+        let (name, mut seen) = (self.hash(bucket, HashKind::Pages).name, HashSet::new());
+        self.each_page(bucket, |auditor, page, value| {
+            let key = key_of(&page);
+            if page.starts_with('+') {
+                entered += if seen.insert(key) { auditor.entered(&name, &page, &value) } else { 0 };
+                return;
             }
-        }
-        let name = self.hash(bucket, HashKind::Pages).name;
+            let sum = auditor.page_sum(&name, &page, &value);
+            if !seen.insert(key) || page.starts_with('#') {
+                return;
+            }
+            total += sum;
+            pages += 1;
+            *of_whole.entry(key).or_default() += sum;
+            if !parts.is_empty() && of_parts.remove(&key).unwrap_or(0) != sum {
+                auditor.suspect(Suspicion::Page(bucket, page));
+            }
+        })
+        .await?;
         self.show_entered_pages(&name, entered);
         if total != views {
             self.suspect(Suspicion::Pages(bucket));
@@ -89,43 +83,38 @@ impl<D: Dump> Auditor<'_, D> {
         parts: &[Bucket],
     ) -> Result<(), StoreError> {
         for part in parts {
-            let mut from = Some(None);
-            while let Some(cursor) = from {
-                let (fields, next) = self.page_step(*part, cursor).await?;
-                from = next.map(Some);
-                for (page, _) in fields {
-                    if missing.remove(&key_of(&page)).is_some_and(|views| views > 0) {
-                        self.suspect(Suspicion::Page(bucket, page));
-                    }
+            self.each_page(*part, |auditor, page, _| {
+                if missing.remove(&key_of(&page)).is_some_and(|views| views > 0) {
+                    auditor.suspect(Suspicion::Page(bucket, page));
                 }
-            }
+            })
+            .await?;
         }
         Ok(())
     }
 
-    async fn page_step(
+    /// Tells the fields of a bucket's pages.
+    async fn each_page(
         &mut self,
         bucket: Bucket,
-        from: Option<String>,
-    ) -> Result<(Vec<(String, String)>, Option<String>), StoreError> {
-        let hash = self.hash(bucket, HashKind::Pages);
-        match self.dump.scan(&hash, from).await {
-            Err(StoreError::Refused(fault)) => {
-                self.tell(&hash.name, "hash", "a hash of pages", &*fault);
-                Ok((Vec::new(), None))
-            }
-            step => step,
+        mut told: impl FnMut(&mut Self, String, String) + Send,
+    ) -> Result<(), StoreError> {
+        let (dump, hash) = (self.dump, self.hash(bucket, HashKind::Pages));
+        let read = dump.each(&hash, |page, value| told(self, page, value)).await;
+        if let Err(StoreError::Refused(fault)) = &read {
+            self.tell(&hash.name, "hash", "a hash of pages", &**fault);
+            return Ok(());
         }
+        read
     }
 
-    fn page_sum(&mut self, bucket: Bucket, page: &str, value: &str) -> u64 {
-        let hash = self.hash(bucket, HashKind::Pages);
+    fn page_sum(&mut self, hash: &str, page: &str, value: &str) -> u64 {
         if page.starts_with('#') {
-            self.check_marker(&hash.name, page, value);
+            self.check_marker(hash, page, value);
             return 0;
         }
         part::sum(value).unwrap_or_else(|| {
-            self.tell(&hash.name, page, "a plain number", value);
+            self.tell(hash, page, "a plain number", value);
             0
         })
     }
@@ -134,18 +123,13 @@ impl<D: Dump> Auditor<'_, D> {
     pub(super) async fn confirm_pages(&mut self, bucket: Bucket) -> Result<Option<Disagreement>, StoreError> {
         let hash = [self.hash(bucket, HashKind::Sums)];
         let before = self.dump.field(&hash, "views").await?.pop().flatten();
-        let mut total = 0u64;
-        let mut seen = HashSet::with_capacity(STEP);
-        let mut from = Some(None);
-        while let Some(cursor) = from {
-            let (fields, next) = self.page_step(bucket, cursor).await?;
-            from = next.map(Some);
-            for (page, value) in fields {
-                if !page.starts_with(['#', '+']) && seen.insert(key_of(&page)) {
-                    total = total.saturating_add(part::sum(&value).unwrap_or(0));
-                }
+        let (mut total, mut seen) = (0u64, HashSet::with_capacity(STEP));
+        self.each_page(bucket, |_, page, value| {
+            if !page.starts_with(['#', '+']) && seen.insert(key_of(&page)) {
+                total = total.saturating_add(part::sum(&value).unwrap_or(0));
             }
-        }
+        })
+        .await?;
         let after = self.dump.field(&hash, "views").await?.pop().flatten();
         let number = |views: &Option<String>| views.as_deref().and_then(part::sum).unwrap_or(0);
         let disagrees = !(number(&before)..=number(&after)).contains(&total);

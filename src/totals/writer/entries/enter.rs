@@ -3,18 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use chrono::NaiveDate;
-
-use super::names::{Name, Reading, known};
+use super::names::Name;
 use super::record::{self, Audit, Record};
-use super::weigh::{Names, Weighed, by_name};
-use crate::sites::{Site, SiteKey};
+use super::weigh::{Names, Weighed};
+use crate::sites::SiteKey;
 use crate::totals::batch::Frozen;
 use crate::totals::batch::entry::Entered;
-use crate::totals::batch::part::{HashKind, Stamp};
+use crate::totals::batch::part::Stamp;
 use crate::totals::delivery::Reason;
 use crate::totals::store::contract::Store;
-use crate::totals::writer::rows::{Entering, EntryReason, MAX_ROWS};
+use crate::totals::writer::rows::{Entering, Intent, MAX_ROWS};
 use crate::totals::writer::turn::Writer;
 
 /// How far back rows may speak of: all days since then are read for each of them.
@@ -30,21 +28,12 @@ impl<S: Store> Writer<S> {
         if rows.len() > MAX_ROWS {
             return Err(format!("{} rows; give at most {MAX_ROWS} at a time", rows.len()).into());
         }
-        let day = |day: &String| day.parse().map_err(|_| format!("--as-of {day:?} is no day"));
-        let as_of = entering.as_of.as_ref().map(day).transpose()?;
-        let sites = self.delivery.sites.clone();
-        let now_ms = self.shared.clock.now().unix_ms;
-        let reading = Reading { sites: &sites, now_ms, as_of, rolls_up: entering.rolls_up };
-        let (mut names, mut faults) = by_name(rows, entering.adds, |row| {
-            let (site, name) = reading.name(row)?;
-            // A day of logs is entered once, and its pages count in the longer buckets.
-            let fault = self.not_pruned(&site, &name, as_of).filter(|_| entering.day.is_none());
-            fault.map_or(Ok(name), Err)
-        });
+        let (mut names, mut faults) = self.by_name(&entering);
         let of_sites: BTreeSet<SiteKey> = names.keys().map(|name| name.hash.site.clone()).collect();
-        let is_known =
-            |site: &SiteKey, day: NaiveDate| (0..=AS_OF_DAYS).contains(&(self.today(site) - day).num_days());
-        if let Some(site) = of_sites.iter().find(|site| as_of.is_some_and(|day| !is_known(site, day))) {
+        let ago = |site: &SiteKey, day: chrono::NaiveDate| (self.today(site) - day).num_days();
+        if let Some(day) = entering.as_of
+            && let Some(site) = of_sites.iter().find(|site| !(0..=AS_OF_DAYS).contains(&ago(site, day)))
+        {
             let fault = "lies in the future, or more than 400 days back";
             return Err(format!("--as-of {fault}, of site {site}").into());
         }
@@ -54,7 +43,7 @@ impl<S: Store> Writer<S> {
         let audits = self.look_at(of_sites).await?;
         self.add_longer(&mut names);
         let rises = entering.adds && entering.rolls_up;
-        self.weigh(&mut names, as_of.filter(|_| !entering.adds), rises).await?;
+        self.weigh(&mut names, entering.as_of.filter(|_| !entering.adds), rises).await?;
         if let Some(day) = entering.day
             && let Some(why) = self.covered(&names, day, &of_days(&audits)).await?
         {
@@ -62,8 +51,8 @@ impl<S: Store> Writer<S> {
         }
         let order = order_of(&entering);
         let is_same = |record: &Record| {
-            !record.reason.digest.is_empty()
-                && record.reason.digest == entering.reason.digest
+            !record.intent.digest.is_empty()
+                && record.intent.digest == entering.intent.digest
                 && record.order == order
         };
         let same = stamps(&audits, is_same);
@@ -71,7 +60,7 @@ impl<S: Store> Writer<S> {
         if !faults.is_empty() {
             return Err(listed(&mut faults).into());
         }
-        if entering.day.is_some() && entering.dry_run {
+        if entering.day.is_some() && entering.intent.dry_run {
             return Ok("would be entered: nothing is counted of it".to_owned());
         }
         names.retain(|_, weighed| weighed.row.is_some() || weighed.becomes != weighed.entered);
@@ -81,17 +70,12 @@ impl<S: Store> Writer<S> {
                 "nothing changes: the same was entered as {number}; to enter it anew, undo that first"
             ));
         }
-        self.commit(names, audits, (&order, entering.day), entering.reason, entering.dry_run).await
+        let record = Record { order, intent: entering.intent, day: entering.day, ..Record::default() };
+        self.commit(names, audits, record).await
     }
 
     /// Enters what was there before an entry, where what it entered is there still.
-    pub async fn undo(
-        &mut self,
-        site: Option<&str>,
-        number: u64,
-        reason: EntryReason,
-        dry_run: bool,
-    ) -> Result<String, Reason> {
+    pub async fn undo(&mut self, site: Option<&str>, number: u64, intent: Intent) -> Result<String, Reason> {
         let [site] =
             self.named(site)?.try_into().map_err(|_| "several sites have entries: name one with --site")?;
         let audits = self.look_at([site.clone()].into()).await?;
@@ -128,9 +112,10 @@ impl<S: Store> Writer<S> {
             if let Some(why) = self.opening(&names, &of_days(&audits)).await? {
                 return Err(why.into());
             }
-            self.roll_up(&mut names, &risen, false);
+            self.roll_up(&mut names, &risen);
         }
-        self.commit(names, audits, (&format!("undo {number}"), day), reason, dry_run).await
+        let record = Record { order: format!("undo {number}"), intent, day, ..Record::default() };
+        self.commit(names, audits, record).await
     }
 
     /// Lists the entries of sites, or what one of them changed.
@@ -140,15 +125,12 @@ impl<S: Store> Writer<S> {
         for (site, audit) in &audits {
             for (stamp, record) in audit.iter().filter(|(stamp, _)| number.is_none_or(|n| n == stamp.number))
             {
-                let Record { at, order, reason, values, .. } = record;
-                let EntryReason { who, source, digest, why } = reason;
+                let Record { at, order, values, intent: Intent { who, source, digest, why, .. }, .. } =
+                    record;
                 let number = stamp.number;
                 let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-                let what: Vec<&str> = [order, source, digest]
-                    .into_iter()
-                    .map(|text| text.as_str())
-                    .filter(|t| !t.is_empty())
-                    .collect();
+                let mut what = [order, source, digest].map(String::as_str).to_vec();
+                what.retain(|text| !text.is_empty());
                 writeln!(said, "{site} {number}  {at}  {who}  {}  {values} values{why}", what.join(" "))?;
             }
             let Some(number) = number else { continue };
@@ -162,23 +144,10 @@ impl<S: Store> Writer<S> {
         Ok(if said.is_empty() { "nothing was entered".to_owned() } else { said })
     }
 
-    /// What is wrong with a row that speaks of views of pages by day which are not kept.
-    fn not_pruned(&self, site: &Site, name: &Name, as_of: Option<NaiveDate>) -> Option<String> {
-        let since = self.delivery.pages_since(site, self.config.page_days);
-        let days = name.hash.prunes_with().and(name.hash.bucket.days());
-        let is_old = |day: NaiveDate| name.hash.kind == HashKind::Pages && day < since;
-        let remedy = match (days, as_of) {
-            (Some((first, _)), _) if is_old(first) => "give the page's month",
-            (_, Some(day)) if is_old(day) => "give a later --as-of",
-            _ => return None,
-        };
-        Some(format!("views of pages are kept by day from {since} on (totals.page_days): {remedy}"))
-    }
-
     /// The sites of an order: one by its key, or all.
     pub(super) fn named(&self, site: Option<&str>) -> Result<Vec<SiteKey>, String> {
         match site {
-            Some(key) => Ok(vec![known(&self.delivery.sites, key)?.key.clone()]),
+            Some(key) => Ok(vec![self.delivery.sites.configured(key)?.key.clone()]),
             None => Ok(self.delivery.sites.iter().map(|site| site.key.clone()).collect()),
         }
     }
@@ -204,16 +173,14 @@ impl<S: Store> Writer<S> {
     /// Has names become what they are to.
     async fn commit(
         &mut self,
-        names: Names,
+        mut names: Names,
         audits: BTreeMap<SiteKey, Audit>,
-        (order, day): (&str, Option<NaiveDate>),
-        reason: EntryReason,
-        dry_run: bool,
+        record: Record,
     ) -> Result<String, Reason> {
+        let dry_run = record.intent.dry_run;
         let (mut said, mut entries) = (String::new(), Vec::new());
         for (site, audit) in audits {
-            let of_site = names.iter().filter(|(name, _)| name.hash.site == site);
-            let names: Names = of_site.map(|(name, weighed)| (name.clone(), weighed.clone())).collect();
+            let names: Names = names.extract_if(.., |name, _| name.hash.site == site).collect();
             if dry_run {
                 said += &told(&names);
             }
@@ -221,10 +188,10 @@ impl<S: Store> Writer<S> {
                 continue;
             }
             let stamps = names.values().flat_map(|weighed| &weighed.stamp).chain(audit.keys());
-            let values = names.len();
-            let (stamp, record) = self.record(&site, stamps, (order, day), reason.clone(), values).await?;
+            let record = Record { values: names.len(), ..record.clone() };
+            let (stamp, record) = self.number(&site, stamps, record).await?;
             entries.extend(record::entered(&site, &stamp, &record, &names));
-            writeln!(said, "{site}: {values} values are entered, as {}", stamp.number)?;
+            writeln!(said, "{site}: {} values are entered, as {}", record.values, stamp.number)?;
         }
         if dry_run {
             return Ok(said + "nothing is entered: this is a dry run");
@@ -232,21 +199,19 @@ impl<S: Store> Writer<S> {
         if entries.is_empty() { Ok("nothing changes".to_owned()) } else { self.put(entries, said).await }
     }
 
-    /// The stamp and the record of an entry that is later than others.
-    pub(super) async fn record(
+    /// An entry's stamp, later than others, and its record with the time.
+    pub(super) async fn number(
         &self,
         site: &SiteKey,
         others: impl Iterator<Item = &Stamp>,
-        (order, day): (&str, Option<NaiveDate>),
-        reason: EntryReason,
-        values: usize,
+        record: Record,
     ) -> Result<(Stamp, Record), Reason> {
         let after = others.map(|stamp| stamp.number).max().unwrap_or_default();
         let number = self.delivery.store.next_entry(site, after).await?;
         let now_ms = self.shared.clock.now().unix_ms;
         let at = self.delivery.sites.known(site).map(|site| site.calendar.rfc3339(now_ms));
         let stamp = Stamp { number, writer: self.delivery.identity.writer.0.clone() };
-        Ok((stamp, Record { at: at.unwrap_or_default(), order: order.to_owned(), reason, values, day }))
+        Ok((stamp, Record { at: at.unwrap_or_default(), ..record }))
     }
 
     /// Puts into the outbox what is entered, and brings it to the store.
@@ -291,7 +256,7 @@ fn order_of(entering: &Entering) -> String {
     if let Some(day) = entering.day {
         return format!("backfill {day}");
     }
-    if entering.reason.source.is_empty() {
+    if entering.intent.source.is_empty() {
         return "adjust".to_owned();
     }
     let as_of = entering.as_of.as_ref().map(|day| format!(" --as-of {day}")).unwrap_or_default();
@@ -301,14 +266,11 @@ fn order_of(entering: &Entering) -> String {
 
 fn told(names: &Names) -> String {
     let line = |(name, weighed): (&Name, &Weighed)| {
-        let Weighed { row, counted, entered, becomes, .. } = weighed;
-        let is_counted = row.is_some() || *counted > 0;
-        let shown = if is_counted { format!(", shows {}", counted + becomes) } else { String::new() };
+        let Weighed { entered, becomes, .. } = weighed;
+        let shown = weighed.shown().map_or_else(String::new, |shown| format!(", shows {shown}"));
         format!("{}: {becomes} is entered, {entered} was{shown}\n", name.told())
     };
-    let more = names.len().saturating_sub(MOST_TOLD);
-    let lines: String = names.iter().take(MOST_TOLD).map(line).collect();
-    if more > 0 { format!("{lines}and {more} more\n") } else { lines }
+    some(names.iter().map(line), "")
 }
 
 /// Faults in order of their lines.
@@ -318,8 +280,12 @@ pub fn listed(faults: &mut [(usize, String)]) -> String {
         0 => format!("{fault}\n"),
         line => format!("line {line}: {fault}\n"),
     };
-    let more = faults.len().saturating_sub(MOST_TOLD);
-    let lines: String = faults.iter().take(MOST_TOLD).map(line).collect();
-    let more = if more > 0 { format!("and {more} more faults\n") } else { String::new() };
-    format!("{lines}{more}nothing is entered")
+    some(faults.iter().map(line), " faults") + "nothing is entered"
+}
+
+/// The first lines, and how many more there are.
+fn some(lines: impl ExactSizeIterator<Item = String>, what: &str) -> String {
+    let more = lines.len().saturating_sub(MOST_TOLD);
+    let lines: String = lines.take(MOST_TOLD).collect();
+    if more > 0 { format!("{lines}and {more} more{what}\n") } else { lines }
 }

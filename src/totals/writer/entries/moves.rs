@@ -7,21 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use chrono::{Days, NaiveDate};
-
 use super::enter::{MOST_TOLD, listed};
-use super::names::{known, longer, no_page};
-use super::record;
+use super::names::no_page;
+use super::record::{self, Record};
 use super::weigh::Names;
 use crate::calendar::Bucket;
 use crate::ingest::{OTHER, named_page};
 use crate::sites::{Aliases, MAX_MOVED, Moved, Site, SiteKey};
-use crate::totals::batch::part::{HashKind, HashName, MAX_FIELDS, Sums, field_beside};
+use crate::totals::batch::part::{HashKind, HashName, Sums, field_beside};
 use crate::totals::delivery::Reason;
 use crate::totals::delivery::apply::FlushError;
-use crate::totals::store::contract::{Query, Store, StoreError};
+use crate::totals::store::contract::{Fold, Query, Store, StoreError};
 use crate::totals::writer::reads::Bears;
-use crate::totals::writer::rows::{EntryReason, Move, Moving};
+use crate::totals::writer::rows::{Intent, Move, Moving};
 use crate::totals::writer::turn::Writer;
 
 fn aliases(site: &SiteKey) -> HashName {
@@ -35,8 +33,7 @@ impl<S: Store> Writer<S> {
         let found = self.delivery.store.read(&self.delivery.identity.writer, vec![query]).await?;
         let Some(found) = found.into_iter().next() else { return Ok(Bears::new()) };
         let registered = self.delivery.sites.get(site.as_str());
-        let known = |site: &Site| site.pages.aliases.as_ref().map_or(0, |aliases| aliases.revision);
-        if registered.is_some_and(|site| known(site) != found.revision) {
+        if registered.is_some_and(|site| site.pages.aliases.revision != found.revision) {
             let aliases = Aliases::new(&self.moved(site).await?, found.revision);
             let sites = Arc::new(self.delivery.sites.with_aliases(site, aliases));
             self.delivery.sites = sites.clone();
@@ -52,10 +49,8 @@ impl<S: Store> Writer<S> {
         let known = self.moves.entry(site.clone()).or_default();
         record::registers(&self.delivery.store.dump().await?, &aliases(site), |field, entry| {
             let has_room = |page: &&str| known.len() < MAX_MOVED || known.contains_key(*page);
-            let Some(page) = field.strip_prefix('+').filter(has_room) else { return };
-            let held = known.entry(page.into()).or_insert_with(|| entry.clone());
-            if held.stamp < entry.stamp {
-                *held = entry;
+            if let Some(page) = field.strip_prefix('+').filter(has_room) {
+                entry.put(known, &page.into());
             }
         })
         .await?;
@@ -69,9 +64,8 @@ impl<S: Store> Writer<S> {
             return Ok(());
         }
         for site in self.delivery.sites.iter().cloned().collect::<Vec<_>>() {
-            let aliases = site.pages.aliases.as_ref().filter(|_| !self.delivery.is_held(&site.key));
-            let erased = aliases.map_or(&[][..], |aliases| aliases.beside(OTHER));
-            if !erased.is_empty() {
+            let erased = site.pages.aliases.beside(OTHER);
+            if !erased.is_empty() && !self.delivery.is_held(&site.key) {
                 let folded = self.fold_site(&site, erased).await;
                 self.delivery.or_held(&site.key, folded.map_err(FlushError::Store))?;
                 self.shared.tally().forget_past_of(&site.key);
@@ -83,44 +77,27 @@ impl<S: Store> Writer<S> {
     async fn fold_site(&self, site: &Site, erased: &[Arc<str>]) -> Result<(), StoreError> {
         let dump = self.delivery.store.dump().await?;
         let days = record::read(&dump, &site.key).await?.into_values().filter_map(|record| record.day);
-        let (mut hashes, mut audits) = (self.hashes_of_pages(site), Vec::new());
+        let (longer, days_of_pages) = self.delivery.hashes_of_pages(site);
+        let (mut hashes, mut audits) =
+            (BTreeSet::from_iter(longer.into_iter().chain(days_of_pages)), Vec::new());
         for bucket in [Bucket::All].into_iter().chain(days.map(Bucket::Day)) {
             let audit = HashName::new(&site.key, bucket, HashKind::Entries);
-            let places = record::places_of(&dump, &audit, erased).await?;
+            let fields = record::places_of(&dump, &audit, erased).await?;
             // Entered of a time before the first view, too.
-            hashes.extend(places.iter().filter_map(|at| HashName::parse(&site.key, at.split(' ').nth(1)?)));
-            audits.push((audit, places));
+            hashes.extend(fields.iter().filter_map(|at| HashName::parse(&site.key, at.split(' ').nth(1)?)));
+            audits.push(Fold { hashes: vec![audit], fields, ..Fold::default() });
         }
-        let (hashes, store) = (Vec::from_iter(hashes), &self.delivery.store);
-        let fields: Vec<_> = erased.iter().flat_map(|page| [page.clone(), field_beside(page)]).collect();
-        for some in fields.chunks(MAX_FIELDS) {
-            store.erase(hashes.clone(), some.to_vec()).await?;
-        }
-        for (audit, places) in audits {
-            for some in places.chunks(MAX_FIELDS) {
-                store.erase(vec![audit.clone()], some.to_vec()).await?;
-            }
+        let fields = erased.iter().flat_map(|page| [page.clone(), field_beside(page)]).collect();
+        let pages = Fold { hashes: hashes.into_iter().collect(), fields, ..Fold::default() };
+        for fold in [pages].iter().chain(&audits) {
+            self.delivery.fold_fields(fold).await?;
         }
         Ok(())
     }
 
-    /// The hashes of a site's pages by the calendar, as far as they are kept.
-    fn hashes_of_pages(&self, site: &Site) -> BTreeSet<HashName> {
-        let today = self.today(&site.key);
-        let since = self.delivery.since.get(&site.key).copied().unwrap_or(today);
-        let pruned = self.delivery.pruned.get(&site.key).copied().unwrap_or(NaiveDate::MIN);
-        let mut buckets = BTreeSet::new();
-        // Views may be of some days before, which waited elsewhere, and of another instance's tomorrow.
-        for day in (since - Days::new(31)).iter_days().take_while(|day| *day <= today + Days::new(1)) {
-            buckets.extend((day >= pruned).then_some(Bucket::Day(day)));
-            buckets.extend(longer(&site.calendar, Bucket::Day(day)));
-        }
-        buckets.into_iter().map(|bucket| HashName::new(&site.key, bucket, HashKind::Pages)).collect()
-    }
-
     /// Shows pages as others, all that are named or, where anything is wrong with them, none.
     pub async fn move_pages(&mut self, moving: Moving) -> Result<String, Reason> {
-        let site = known(&self.delivery.sites, &moving.site)?.clone();
+        let site = self.delivery.sites.configured(&moving.site)?.clone();
         let audits = self.look_at([site.key.clone()].into()).await?;
         let mut moved = self.moved(&site.key).await?;
         let (mut steps, mut faults) = (BTreeMap::new(), Vec::new());
@@ -132,11 +109,10 @@ impl<S: Store> Writer<S> {
         }
         let after = Aliases::new(&moved, 0);
         let to = |page: &Arc<str>| moved.get(page).cloned().unwrap_or_default();
-        let before = site.pages.aliases.clone().unwrap_or_default();
         // What leads to a page that is erased now is erased with it.
         let is_astray = |page: &Arc<str>| match (steps.contains_key(page), after.shown_as(page)) {
             (is_new, Some(end)) => is_new && **end == *OTHER && *to(page) != *OTHER,
-            (is_new, None) => !to(page).is_empty() && (is_new || before.shown_as(page).is_some()),
+            (is_new, None) => !to(page).is_empty() && (is_new || site.pages.aliases.shown_as(page).is_some()),
         };
         let as_what = "itself, as a page that was erased, or over more than 16 moves";
         let line = |page| steps.get(page).copied().unwrap_or_default();
@@ -161,13 +137,14 @@ impl<S: Store> Writer<S> {
         if steps.is_empty() {
             return Ok(order.to_owned());
         }
-        if moving.dry_run {
+        if moving.intent.dry_run {
             return Ok(said + "nothing is changed: this is a dry run");
         }
         let fields: Vec<_> = steps.keys().map(|page| (field_beside(page), to(page))).collect();
         let stamps = audits.values().flat_map(|audit| audit.keys());
-        let (stamp, record) =
-            self.record(&site.key, stamps, (order, None), moving.reason, fields.len()).await?;
+        let (intent, values) = (moving.intent, fields.len());
+        let record = Record { order: order.to_owned(), intent, values, ..Record::default() };
+        let (stamp, record) = self.number(&site.key, stamps, record).await?;
         // First of all: who sees that something was entered finds it.
         let mut entries = record::in_parts(&aliases(&site.key), &stamp, &fields);
         entries.extend(record::entered(&site.key, &stamp, &record, &Names::new()));
@@ -182,23 +159,19 @@ impl<S: Store> Writer<S> {
     }
 
     /// Removes everything that is stored of a site, which begins anew with the next view.
-    pub async fn erase_site(
-        &mut self,
-        site: &str,
-        dry_run: bool,
-        reason: EntryReason,
-    ) -> Result<String, Reason> {
-        let key = known(&self.delivery.sites, site)?.key.clone();
+    pub async fn erase_site(&mut self, site: &str, intent: Intent) -> Result<String, Reason> {
+        let key = self.delivery.sites.configured(site)?.key.clone();
         self.look_at([key.clone()].into()).await?;
         let (sums, _) = self.reader().sums(&key, &[Bucket::All]).await?;
         let Sums { views, visits } = sums.first().map(|sums| sums.value).unwrap_or_default();
         let said = format!("{key}: {views} views and {visits} visits of all time");
-        if dry_run {
+        if intent.dry_run {
             return Ok(format!("{said} would be erased: this is a dry run"));
         }
         self.delivery.erase_site(&key).await?;
         self.go_on(Ok(String::new()), false).await?;
-        let (stamp, record) = self.record(&key, [].iter(), ("erase", None), reason, 0).await?;
+        let record = Record { order: "erase".to_owned(), intent, ..Record::default() };
+        let (stamp, record) = self.number(&key, [].iter(), record).await?;
         let entries = record::entered(&key, &stamp, &record, &Names::new());
         let said = self.put(entries, format!("{said} are erased")).await?;
         Ok(format!(

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate, NaiveTime};
+use chrono::{Datelike, NaiveTime};
 
 use crate::calendar::{Bucket, Calendar, Period};
 use crate::ingest::{OTHER, read_page, shown_as};
-use crate::sites::{Site, Sites};
 use crate::totals::batch::entry::Total;
-use crate::totals::batch::part::{HashKind, HashName};
-use crate::totals::writer::rows::Row;
+use crate::totals::batch::part::{HashKind, HashName, MAX_SUM};
+use crate::totals::store::contract::Store;
+use crate::totals::writer::rows::{Entering, Row};
+use crate::totals::writer::turn::Writer;
 
 /// The place of an entry: a field of a hash, without the `+`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,24 +32,22 @@ impl Name {
     }
 }
 
-/// When rows are read.
-pub struct Reading<'a> {
-    pub sites: &'a Sites,
-    pub now_ms: i64,
-    /// The day that they speak of, if it is not now.
-    pub as_of: Option<NaiveDate>,
-    /// They are of days alone.
-    pub rolls_up: bool,
-}
+/// What is wrong, by lines.
+pub type Faults = Vec<(usize, String)>;
 
-impl Reading<'_> {
-    /// The site and the name that a row is of, or what is wrong with it.
-    pub fn name(&self, row: &Row) -> Result<(Arc<Site>, Name), String> {
-        let site = known(self.sites, &row.site)?.clone();
+impl<S: Store> Writer<S> {
+    /// The name that a row is of, or what is wrong with it.
+    pub(super) fn name(&self, row: &Row, entering: &Entering) -> Result<Name, String> {
+        if row.value.unsigned_abs() > MAX_SUM || row.value < 0 && !entering.adds {
+            return Err(format!("no bucket shows {}", row.value));
+        }
+        let site = self.delivery.sites.configured(&row.site)?;
         let total = word(&Total::WORDS, &row.total, "total")?;
         let period = word(&Period::WORDS, &row.period, "period")?;
-        let bucket = self.bucket(&site.calendar, period, &row.bucket)?;
-        if self.rolls_up && period != Period::Day {
+        let now_ms = self.shared.clock.now().unix_ms;
+        let from_ms = entering.as_of.map_or(now_ms, |day| site.calendar.day_begins_ms(day));
+        let bucket = bucket(&site.calendar, from_ms, period, &row.bucket)?;
+        if entering.rolls_up && period != Period::Day {
             return Err(format!("a {} beside days that are rolled up into it", period.word()));
         }
         if period == Period::Hour && (total == Total::Visitors || !row.page.is_empty()) {
@@ -61,39 +60,59 @@ impl Reading<'_> {
             _ if total != Total::Views => return Err(format!("a page has views, no {}", total.word())),
             OTHER => (HashKind::Pages, OTHER.into()),
             page => {
-                let page = read_page(&site, page).map_err(|_| no_page(page))?;
-                if shown_as(&site, &page).is_some() {
+                let page = read_page(site, page).map_err(|_| no_page(page))?;
+                if shown_as(site, &page).is_some() {
                     return Err(format!("{} was erased", page.as_str()));
                 }
                 (HashKind::Pages, page.as_str().into())
             }
         };
         let hash = HashName::new(&site.key, bucket, kind);
-        Ok((site, Name { hash, field }))
+        // A day of logs is entered once, and its pages count in the longer buckets.
+        if kind == HashKind::Pages && entering.day.is_none() {
+            let since = self.delivery.pages_since(site, self.config.page_days);
+            let remedy = match hash.prunes_with().and(bucket.days()) {
+                Some((first, _)) if first < since => "give the page's month",
+                _ if entering.as_of.is_some_and(|day| day < since) => "give a later --as-of",
+                _ => return Ok(Name { hash, field }),
+            };
+            let kept = format!("views of pages are kept by day from {since} on (totals.page_days)");
+            return Err(format!("{kept}: {remedy}"));
+        }
+        Ok(Name { hash, field })
     }
 
-    fn bucket(&self, calendar: &Calendar, period: Period, said: &str) -> Result<Bucket, String> {
-        let from_ms = self.as_of.map_or(self.now_ms, |day| calendar.day_begins_ms(day));
-        let hour = calendar.span(from_ms).hour;
-        let current = hour.bucket(period);
-        if said == "current" || (said.is_empty() && period == Period::All) {
-            return Ok(current);
-        }
-        let no_bucket = || format!("{said:?} is no {}: the current one is {current}", period.word());
-        let bucket: Bucket = said.parse().map_err(|_| no_bucket())?;
-        if bucket.period() != period || !exists(calendar, bucket) {
-            return Err(no_bucket());
-        }
-        match bucket.days() {
-            Some((first, _)) if first > hour.day => Err(format!("{bucket} begins after {}", hour.day)),
-            _ => Ok(bucket),
-        }
+    /// The names of the longer buckets that hold all of one.
+    pub(super) fn longer(&self, name: &Name) -> Vec<Name> {
+        let site = self.delivery.sites.known(&name.hash.site);
+        let buckets = site.map(|site| site.calendar.longer(name.hash.bucket)).unwrap_or_default();
+        buckets.into_iter().map(|bucket| name.of(bucket)).collect()
+    }
+
+    /// The names of the buckets that one is made of.
+    pub(super) fn parts(&self, name: &Name) -> Vec<Name> {
+        let buckets = match name.hash.bucket {
+            Bucket::All => (1990..=self.today(&name.hash.site).year()).map(Bucket::Year).collect(),
+            bucket => bucket.parts(),
+        };
+        buckets.into_iter().map(|bucket| name.of(bucket)).collect()
     }
 }
 
-/// The site of a key.
-pub fn known<'a>(sites: &'a Sites, key: &str) -> Result<&'a Arc<Site>, String> {
-    sites.get(key).ok_or_else(|| format!("site {key:?} is not configured: the sites are {}", sites.keys()))
+fn bucket(calendar: &Calendar, from_ms: i64, period: Period, said: &str) -> Result<Bucket, String> {
+    let hour = calendar.span(from_ms).hour;
+    let current = hour.bucket(period);
+    if said == "current" || (said.is_empty() && period == Period::All) {
+        return Ok(current);
+    }
+    let is_one = |bucket: &Bucket| bucket.period() == period && exists(calendar, *bucket);
+    let bucket = said.parse().ok().filter(is_one);
+    let bucket =
+        bucket.ok_or_else(|| format!("{said:?} is no {}: the current one is {current}", period.word()))?;
+    match bucket.days() {
+        Some((first, _)) if first > hour.day => Err(format!("{bucket} begins after {}", hour.day)),
+        _ => Ok(bucket),
+    }
 }
 
 /// What is said of a text that names no page.
@@ -119,37 +138,5 @@ fn exists(calendar: &Calendar, bucket: Bucket) -> bool {
             [at_ms, ends_ms].into_iter().any(|at_ms| calendar.span(at_ms).hour.bucket(Period::Hour) == bucket)
         }
         _ => true,
-    }
-}
-
-/// The buckets that a day lies in, or that hold all of a longer bucket.
-pub fn longer(calendar: &Calendar, bucket: Bucket) -> Vec<Bucket> {
-    match bucket {
-        Bucket::Day(day) => {
-            let month = Bucket::Month(day.year(), day.month() as u8);
-            vec![Bucket::Week(calendar.week_of(day)), month, Bucket::Year(day.year()), Bucket::All]
-        }
-        Bucket::Month(year, _) => vec![Bucket::Year(year), Bucket::All],
-        Bucket::Week(_) | Bucket::Year(_) => vec![Bucket::All],
-        Bucket::Hour(..) | Bucket::All => Vec::new(),
-    }
-}
-
-/// The buckets whose sums make up what is counted of a name: of a page's week and year no sum of its own is kept.
-pub fn parts(name: &Name) -> Vec<Bucket> {
-    match name.hash.bucket {
-        bucket @ (Bucket::Week(_) | Bucket::Year(_)) if name.hash.kind == HashKind::Pages => within(bucket),
-        bucket => vec![bucket],
-    }
-}
-
-/// The buckets that a week, a month or a year is made of.
-pub fn within(bucket: Bucket) -> Vec<Bucket> {
-    match bucket {
-        Bucket::Year(year) => (1..=12).map(|month| Bucket::Month(year, month)).collect(),
-        bucket => {
-            let (first, last) = bucket.days().unwrap_or_default();
-            first.iter_days().take_while(|day| *day <= last).map(Bucket::Day).collect()
-        }
     }
 }

@@ -21,18 +21,18 @@ use crate::sites::SiteKey;
 use crate::totals::batch::entry::Entered;
 use crate::totals::batch::part::{ByField, Entry, HashKind, HashName, MAX_FIELDS, Stamp, field_beside};
 use crate::totals::store::contract::StoreError;
-use crate::totals::store::dump::{Dump, StoredName};
-use crate::totals::writer::rows::EntryReason;
+use crate::totals::store::dump::Dump;
+use crate::totals::writer::rows::Intent;
 
 /// What is known of an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// RFC 3339, in the site's zone.
     pub at: String,
     /// What was ordered: `import`, `import --add`, `undo 7`.
     pub order: String,
     #[serde(flatten)]
-    pub reason: EntryReason,
+    pub intent: Intent,
     /// How many values it changed.
     pub values: usize,
     /// The day that it entered as a whole.
@@ -82,44 +82,19 @@ pub fn in_parts(hash: &HashName, stamp: &Stamp, fields: &ByField<Arc<str>>) -> V
 pub async fn registers(
     dump: &impl Dump,
     hash: &HashName,
-    mut told: impl FnMut(&str, Entry),
+    mut told: impl FnMut(&str, Entry) + Send,
 ) -> Result<(), StoreError> {
-    let (hash, mut from) = (StoredName::from(hash), Some(None));
-    while let Some(cursor) = from {
-        let (fields, next) = dump.scan(&hash, cursor).await?;
-        from = next.map(Some);
-        for (field, value) in fields {
-            if let Ok(entry) = value.parse() {
-                told(&field, entry);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Reads the audit of a site: of each entry its record, and beside places what was there before and after.
-async fn each(
-    dump: &impl Dump,
-    site: &SiteKey,
-    day: Option<NaiveDate>,
-    mut told: impl FnMut(&Stamp, Option<&str>, &str),
-) -> Result<(), StoreError> {
-    registers(dump, &audit(site, day), |field, Entry { text, stamp }| {
-        match field.strip_prefix(&*field_of(&stamp)) {
-            Some("") => told(&stamp, None, &text),
-            Some(place) => told(&stamp, place.strip_prefix(' '), &text),
-            None => {}
-        }
-    })
-    .await
+    let told =
+        |field: String, value: String| value.parse().map(|entry| told(&field, entry)).unwrap_or_default();
+    dump.each(&hash.into(), told).await
 }
 
 /// Reads the audit of a site.
 pub async fn read(dump: &impl Dump, site: &SiteKey) -> Result<Audit, StoreError> {
     let mut records = Audit::new();
-    each(dump, site, None, |stamp, place, text| {
-        if let (None, Ok(record)) = (place, serde_json::from_str(text)) {
-            records.insert(stamp.clone(), record);
+    registers(dump, &audit(site, None), |field, Entry { text, stamp }| {
+        if let (false, Ok(record)) = (field.contains(' '), serde_json::from_str(&text)) {
+            records.insert(stamp, record);
         }
     })
     .await?;
@@ -148,10 +123,10 @@ pub async fn changes(
     of: &Stamp,
     day: Option<NaiveDate>,
 ) -> Result<BTreeMap<Name, (i64, i64)>, StoreError> {
-    let mut changes = BTreeMap::new();
-    each(dump, site, day, |stamp, place, text| {
+    let (mut changes, entry) = (BTreeMap::new(), format!("{} ", field_of(of)));
+    registers(dump, &audit(site, day), |field, Entry { text, .. }| {
         let change = || {
-            let (hash, field) = place.filter(|_| stamp == of)?.split_once(' ')?;
+            let (hash, field) = field.strip_prefix(&entry)?.split_once(' ')?;
             let (before, after) = text.split_once(' ')?;
             let name = Name { hash: HashName::parse(site, hash)?, field: field.into() };
             Some((name, (before.parse().ok()?, after.parse().ok()?)))

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::{Datelike, NaiveDate};
+use chrono::NaiveDate;
 
-use super::names::{Name, longer, parts, within};
+use super::names::{Faults, Name};
 use crate::calendar::{Bucket, Period};
 use crate::sites::SiteKey;
 use crate::totals::batch::entry::Total;
 use crate::totals::batch::part::{HashKind, HashName, MAX_FIELDS, MAX_SUM, Stamp};
 use crate::totals::delivery::Reason;
 use crate::totals::store::contract::{Query, Store};
-use crate::totals::writer::rows::{Entering, Row};
+use crate::totals::writer::rows::Entering;
 use crate::totals::writer::turn::Writer;
 
 /// Hashes read in one call of the store.
@@ -23,8 +23,8 @@ const QUERIES: usize = 100;
 pub struct Weighed {
     /// The row that says so, and its value; none of a name that is only looked at, or that rows add to.
     pub row: Option<(usize, i64)>,
-    /// What was counted of it, before the day that rows speak of.
-    pub counted: i64,
+    /// What was counted of it, before the day that rows speak of; none where that is not looked at.
+    pub counted: Option<i64>,
     /// What is entered.
     pub entered: i64,
     /// By which entry.
@@ -34,139 +34,121 @@ pub struct Weighed {
 }
 
 impl Weighed {
-    /// Why it cannot become what it is to: what it shows is known where it was counted.
-    fn fault(&self, name: &Name, is_counted: bool) -> Option<String> {
-        let shown = self.counted + self.becomes;
-        let is_possible = !is_counted || (0..=MAX_SUM as i64).contains(&shown);
-        (!is_possible || self.becomes.unsigned_abs() > MAX_SUM)
-            .then(|| format!("{} would show {shown}", name.told()))
+    /// What it is to show, where that is known.
+    pub fn shown(&self) -> Option<i64> {
+        self.counted.map(|counted| counted + self.becomes)
+    }
+
+    /// Why it cannot become what it is to.
+    fn fault(&self, name: &Name) -> Option<String> {
+        let shown = self.shown().unwrap_or(self.becomes.abs());
+        let is_possible = (0..=MAX_SUM as i64).contains(&shown) && self.becomes.unsigned_abs() <= MAX_SUM;
+        (!is_possible).then(|| format!("{} would show {shown}", name.told()))
     }
 }
 
 /// Names, each once.
 pub type Names = BTreeMap<Name, Weighed>;
 
-/// A question for a field: for which name, and how often what was counted there counts.
-struct Ask {
-    field: Arc<str>,
-    name: Name,
-    times: i64,
-}
-
 impl<S: Store> Writer<S> {
-    /// Reads what is counted before a day of names that have rows, or of `all`, and what is entered.
+    /// Rows by the names that they are of: of each the last, or the sum of all where they add.
+    pub(super) fn by_name(&self, entering: &Entering) -> (Names, Faults) {
+        let (mut names, mut faults) = (Names::new(), Faults::new());
+        for row in &entering.rows.0 {
+            match self.name(row, entering) {
+                Ok(name) => {
+                    let of_name = &mut names.entry(name).or_default().row;
+                    let before = of_name.filter(|_| entering.adds).map_or(0, |(_, value)| value);
+                    *of_name = Some((row.line, before.saturating_add(row.value)));
+                }
+                Err(fault) => faults.push((row.line, fault)),
+            }
+        }
+        (names, faults)
+    }
+
+    /// Reads what is entered of names, and what is counted before a day of those that have rows, or of `all`.
     pub(super) async fn weigh(
         &mut self,
         names: &mut Names,
         as_of: Option<NaiveDate>,
         all: bool,
     ) -> Result<(), Reason> {
-        let mut rest = std::mem::take(names).into_iter().peekable();
-        // Of each a field of every day since then may be asked for.
-        while rest.peek().is_some() {
-            let mut some: Names = rest.by_ref().take(MAX_FIELDS).collect();
-            self.weigh_some(&mut some, as_of, all).await?;
-            names.extend(some);
+        let mut by_hash = BTreeMap::<&HashName, Vec<(&Arc<str>, &mut Weighed)>>::new();
+        for (name, weighed) in names.iter_mut() {
+            weighed.counted = (all || weighed.row.is_some()).then_some(0);
+            by_hash.entry(&name.hash).or_default().push((&name.field, weighed));
+        }
+        for (hash, mut fields) in by_hash {
+            for some in fields.chunks_mut(MAX_FIELDS) {
+                self.weigh_fields(hash, some, as_of).await?;
+            }
         }
         Ok(())
     }
 
-    async fn weigh_some(
+    async fn weigh_fields(
         &mut self,
-        names: &mut Names,
+        hash: &HashName,
+        names: &mut [(&Arc<str>, &mut Weighed)],
         as_of: Option<NaiveDate>,
-        all: bool,
     ) -> Result<(), Reason> {
-        let (mut asks, mut days) = (BTreeMap::<HashName, Vec<Ask>>::new(), BTreeMap::<_, Vec<Name>>::new());
-        for (name, weighed) in names.iter() {
-            let site = self.delivery.sites.known(&name.hash.site);
-            let aliases = site.and_then(|site| site.pages.aliases.as_ref());
-            let mut ask = |bucket, times| {
-                let hash = HashName { bucket, ..name.hash.clone() };
-                let beside = aliases.filter(|_| hash.kind == HashKind::Pages);
-                let beside = beside.map_or(&[][..], |aliases| aliases.beside(&name.field));
-                let fields = [&name.field].into_iter().chain(beside).cloned();
-                let ask = |field| Ask { field, name: name.clone(), times };
-                asks.entry(hash).or_default().extend(fields.map(ask));
-            };
-            let (first, last) = name.hash.bucket.days().unwrap_or((NaiveDate::MIN, NaiveDate::MAX));
-            let is_counted = (all || weighed.row.is_some()) && as_of.is_none_or(|day| first < day);
-            let today = self.today(&name.hash.site);
-            if &*name.field == Total::Visitors.word() {
-                ask(name.hash.bucket, 0);
-                let since = self.delivery.since.get(&name.hash.site).copied().unwrap_or(today);
+        let (first, last) = hash.bucket.days().unwrap_or((NaiveDate::MIN, NaiveDate::MAX));
+        let today = self.today(&hash.site);
+        // How often what is counted in a hash counts.
+        let mut times = BTreeMap::from([(hash.clone(), 0)]);
+        if as_of.is_none_or(|day| first < day) && names.iter().any(|(_, weighed)| weighed.counted.is_some()) {
+            hash.summed().into_iter().for_each(|hash| *times.entry(hash).or_default() += 1);
+            let after = as_of.into_iter().flat_map(|day| day.iter_days());
+            for day in after.take_while(|day| *day <= today.min(last)).map(Bucket::Day) {
+                *times.entry(HashName { bucket: day, ..hash.clone() }).or_default() -= 1;
+            }
+            let visitors = names.iter_mut().find(|(field, _)| ***field == *Total::Visitors.word());
+            if let Some(counted) = visitors.and_then(|(_, weighed)| weighed.counted.as_mut()) {
+                let since = self.delivery.since.get(&hash.site).copied().unwrap_or(today);
                 let until = as_of.and_then(|day| day.pred_opt()).unwrap_or(today).min(today).min(last);
-                let counted = first.max(since).iter_days().take_while(|day| is_counted && *day <= until);
-                counted.for_each(|day| {
-                    let sketch = HashName::new(&name.hash.site, Bucket::Day(day), HashKind::Visitors);
-                    days.entry(sketch).or_default().push(name.clone());
-                });
-                continue;
-            }
-            let parts = parts(name);
-            ask(name.hash.bucket, i64::from(is_counted && parts == [name.hash.bucket]));
-            if !is_counted {
-                continue;
-            }
-            parts.into_iter().filter(|part| *part != name.hash.bucket).for_each(|part| ask(part, 1));
-            if let Some(day) = as_of {
-                let after = day.iter_days().take_while(|day| *day <= today.min(last));
-                after.for_each(|day| ask(Bucket::Day(day), -1));
+                let days = first.max(since).iter_days().take_while(|day| *day <= until);
+                let sketch = |day| HashName::new(&hash.site, Bucket::Day(day), HashKind::Visitors);
+                let sketches = self.delivery.store.visitors(days.map(sketch).collect()).await?;
+                *counted += sketches.iter().sum::<u64>() as i64;
             }
         }
-        self.read_asked(asks, names).await?;
-        let days: Vec<(HashName, Vec<Name>)> = days.into_iter().collect();
-        for some in days.chunks(MAX_FIELDS) {
-            let sketches = some.iter().map(|(sketch, _)| sketch.clone()).collect();
-            for ((_, of), visitors) in some.iter().zip(self.delivery.store.visitors(sketches).await?) {
-                for name in of {
-                    names.entry(name.clone()).or_default().counted += visitors as i64;
-                }
-            }
+        let site = self.delivery.sites.known(&hash.site);
+        let aliases = site.map(|site| site.pages.aliases.clone()).unwrap_or_default();
+        let mut fields = Vec::new();
+        for (at, (field, _)) in names.iter().enumerate() {
+            let beside = if hash.kind == HashKind::Pages { aliases.beside(field) } else { &[] };
+            fields.extend([*field].into_iter().chain(beside).map(|field| (at, field.clone())));
         }
-        Ok(())
-    }
-
-    async fn read_asked(
-        &mut self,
-        asks: BTreeMap<HashName, Vec<Ask>>,
-        names: &mut Names,
-    ) -> Result<(), Reason> {
-        let mut queries = Vec::new();
-        for (hash, asks) in &asks {
-            queries.extend(asks.chunks(MAX_FIELDS).map(|some| (hash, some)));
-        }
-        for some in queries.chunks(QUERIES) {
-            let query = |(hash, asks): &(&HashName, &[Ask])| Query {
-                hash: HashName::clone(hash),
-                fields: asks.iter().map(|ask| ask.field.clone()).collect(),
-            };
-            let found =
-                self.delivery.store.read(&self.delivery.identity.writer, some.iter().map(query).collect());
-            let found = found.await?;
-            let bears =
-                some.iter().zip(&found).map(|((hash, _), found)| (HashName::clone(hash), found.marker));
-            let bears: Vec<_> = bears.collect();
-            if !self.delivery.check(&bears).await? {
+        let times: Vec<(HashName, i64)> = times.into_iter().collect();
+        for some in times.chunks(QUERIES) {
+            let fields_of = || fields.iter().map(|(_, field)| field.clone()).collect();
+            let queries =
+                some.iter().map(|(hash, _)| Query { hash: hash.clone(), fields: fields_of() }).collect();
+            let found = self.delivery.store.read(&self.delivery.identity.writer, queries).await?;
+            let bears = some.iter().zip(&found).map(|((hash, _), found)| (hash.clone(), found.marker));
+            if !self.delivery.check(&bears.collect::<Vec<_>>()).await? {
                 return Err("the store went back in time, and is being healed; try again".into());
             }
-            for ((hash, asks), found) in some.iter().zip(found) {
-                for (ask, (sum, entry)) in asks.iter().zip(found.sums.into_iter().zip(found.entries)) {
-                    let weighed = names.entry(ask.name.clone()).or_default();
-                    weighed.counted += ask.times * sum.unwrap_or_default() as i64;
-                    let Some(entry) = entry.filter(|_| **hash == ask.name.hash) else { continue };
-                    let amount = entry.amount().unwrap_or_default();
-                    if ask.field == ask.name.field {
-                        (weighed.entered, weighed.stamp) = (amount, Some(entry.stamp));
-                    } else {
-                        // Of a page that is shown as this one.
-                        weighed.counted += amount;
+            for ((part, times), found) in some.iter().zip(found) {
+                for ((at, field), (sum, entry)) in
+                    fields.iter().zip(found.sums.into_iter().zip(found.entries))
+                {
+                    let (own, weighed) = &mut names[*at];
+                    let mut counted = times * sum.unwrap_or_default() as i64;
+                    if let Some(entry) = entry.filter(|_| part == hash) {
+                        let amount = entry.amount();
+                        if field == *own {
+                            (weighed.entered, weighed.becomes) = (amount, amount);
+                            weighed.stamp = Some(entry.stamp);
+                        } else {
+                            // Of a page that is shown as this one.
+                            counted += amount;
+                        }
                     }
+                    weighed.counted = weighed.counted.map(|before| before + counted);
                 }
             }
-        }
-        for weighed in names.values_mut() {
-            weighed.becomes = weighed.entered;
         }
         Ok(())
     }
@@ -178,24 +160,15 @@ impl<S: Store> Writer<S> {
         site.map_or(NaiveDate::MIN, |site| site.calendar.span(now_ms).hour.day)
     }
 
-    /// The names that are longer than these, to be looked at beside them.
+    /// Adds the names that are longer than these, to be looked at beside them.
     pub(super) fn add_longer(&self, names: &mut Names) {
-        let mut more = BTreeSet::new();
-        for name in names.keys() {
-            let Some(site) = self.delivery.sites.known(&name.hash.site) else { continue };
-            more.extend(longer(&site.calendar, name.hash.bucket).into_iter().map(|bucket| name.of(bucket)));
-        }
-        more.into_iter().for_each(|name| _ = names.entry(name).or_default());
+        let longer: Vec<Name> = names.keys().flat_map(|name| self.longer(name)).collect();
+        longer.into_iter().for_each(|name| _ = names.entry(name).or_default());
     }
 
     /// Has names become what rows say; those that one of these entries named last stay as they are. What is wrong
     /// with it, by lines.
-    pub(super) fn decide(
-        &self,
-        names: &mut Names,
-        entering: &Entering,
-        same: &BTreeSet<Stamp>,
-    ) -> Vec<(usize, String)> {
+    pub(super) fn decide(&self, names: &mut Names, entering: &Entering, same: &BTreeSet<Stamp>) -> Faults {
         let (mut faults, mut risen) = (Vec::new(), Vec::new());
         for (name, weighed) in names.iter_mut() {
             let Some((line, value)) = weighed.row else { continue };
@@ -203,41 +176,32 @@ impl<S: Store> Writer<S> {
                 weighed.row = None;
                 continue;
             }
-            let before = weighed.entered;
-            weighed.becomes = if entering.adds { before + value } else { value - weighed.counted };
-            faults.extend(weighed.fault(name, true).map(|fault| (line, fault)));
-            risen.push((name.clone(), line, weighed.becomes - before));
+            let kept = if entering.adds { weighed.entered } else { -weighed.counted.unwrap_or_default() };
+            weighed.becomes = kept + value;
+            faults.extend(weighed.fault(name).map(|fault| (line, fault)));
+            risen.push((name.clone(), line, weighed.becomes - weighed.entered));
         }
         if entering.rolls_up {
-            faults.extend(self.roll_up(names, &risen, entering.adds));
+            faults.extend(self.roll_up(names, &risen));
         }
-        let is_compared = |_: &&(Name, usize, i64)| !(entering.is_part && entering.dry_run);
+        let is_compared = |_: &&(Name, usize, i64)| !(entering.is_part && entering.intent.dry_run);
         for (name, line, _) in risen.iter().filter(is_compared) {
             faults.extend(self.not_nested(names, name).map(|fault| (*line, fault)));
         }
         faults
     }
 
-    /// Adds to the longer buckets of days what they rise by. What is wrong with it, by lines; what they show is known
-    /// where it `is_counted`.
-    pub(super) fn roll_up(
-        &self,
-        names: &mut Names,
-        risen: &[(Name, usize, i64)],
-        is_counted: bool,
-    ) -> Vec<(usize, String)> {
-        let longer_than = |name: &Name| {
-            let site = self.delivery.sites.known(&name.hash.site);
-            site.map_or(Vec::new(), |site| longer(&site.calendar, name.hash.bucket))
-        };
+    /// Adds to the longer buckets of days what they rise by. What is wrong with it, by lines.
+    pub(super) fn roll_up(&self, names: &mut Names, risen: &[(Name, usize, i64)]) -> Faults {
         for (name, _, rise) in risen {
-            for longer in longer_than(name) {
-                names.entry(name.of(longer)).or_default().becomes += rise;
+            for longer in self.longer(name) {
+                names.entry(longer).or_default().becomes += rise;
             }
         }
         let fault = |(name, line, _): &(Name, usize, i64)| {
-            let of = |longer| names.get(&name.of(longer))?.fault(&name.of(longer), is_counted);
-            Some((*line, longer_than(name).into_iter().find_map(of)?))
+            let fault =
+                self.longer(name).into_iter().find_map(|longer| names.get(&longer)?.fault(&longer))?;
+            Some((*line, fault))
         };
         risen.iter().filter_map(fault).collect()
     }
@@ -254,9 +218,10 @@ impl<S: Store> Writer<S> {
         if of_day().any(|(name, _)| self.today(&name.hash.site) <= day) {
             return Ok(Some("it is not over".to_owned()));
         }
-        if of_day().any(|(_, weighed)| weighed.counted > 0) {
+        let counted = |weighed: &Weighed| weighed.counted.unwrap_or_default();
+        if of_day().any(|(_, weighed)| counted(weighed) > 0) {
             let of_site = of_day().filter(|(name, _)| name.hash.kind == HashKind::Sums);
-            let counted = of_site.map(|(name, weighed)| format!("{} {}", weighed.counted, name.field));
+            let counted = of_site.map(|(name, weighed)| format!("{} {}", counted(weighed), name.field));
             return Ok(Some(format!("beacons counted {}", counted.collect::<Vec<_>>().join(", "))));
         }
         let entry = of_day()
@@ -276,23 +241,20 @@ impl<S: Store> Writer<S> {
         days: &BTreeSet<Stamp>,
     ) -> Result<Option<String>, Reason> {
         let is_of_day = |stamp: &Option<Stamp>| stamp.as_ref().is_none_or(|stamp| days.contains(stamp));
-        for (name, weighed) in names.iter().filter(|(_, weighed)| !is_of_day(&weighed.stamp)) {
-            let parts = match name.hash.bucket {
-                Bucket::Day(_) => continue,
-                Bucket::All => (1990..=self.today(&name.hash.site).year()).map(Bucket::Year).collect(),
-                bucket => within(bucket),
-            };
-            let mut parts: Names =
-                parts.into_iter().map(|part| (name.of(part), Weighed::default())).collect();
+        let others: Vec<_> = names.iter().filter(|(_, weighed)| !is_of_day(&weighed.stamp)).collect();
+        for some in others.chunks(MAX_FIELDS) {
+            let parts = some.iter().flat_map(|(name, _)| self.parts(name));
+            let mut parts: Names = parts.map(|part| (part, Weighed::default())).collect();
             self.weigh(&mut parts, None, false).await?;
-            let (of_bucket, of_parts) =
-                (weighed.entered, parts.values().map(|part| part.entered).sum::<i64>());
-            if of_bucket > of_parts {
-                return Ok(Some(format!(
-                    "{} has {of_bucket} entered, and what it is made of {of_parts}: the rest may be of this day; \
-                     undo that entry first, and enter it again afterwards",
-                    name.told()
-                )));
+            for (name, Weighed { entered, .. }) in some {
+                let of_parts = self.parts(name).iter().map(|part| parts[part].entered).sum();
+                if *entered > of_parts {
+                    return Ok(Some(format!(
+                        "{} has {entered} entered, and what it is made of {of_parts}: the rest may be of this day; \
+                         undo that entry first, and enter it again afterwards",
+                        name.told()
+                    )));
+                }
             }
         }
         Ok(None)
@@ -300,45 +262,13 @@ impl<S: Store> Writer<S> {
 
     /// What is entered of a week, a month, a year is part of what is entered of the longer buckets.
     fn not_nested(&self, names: &Names, name: &Name) -> Option<String> {
-        let site = self.delivery.sites.known(&name.hash.site)?;
-        let bucket = name.hash.bucket;
-        if bucket.period() == Period::Day {
+        if name.hash.bucket.period() == Period::Day {
             return None;
         }
-        let becomes = names.get(name)?.becomes;
-        let of = |longer: Bucket| names.get(&name.of(longer)).map_or(0, |weighed| weighed.becomes);
-        let longer =
-            longer(&site.calendar, bucket).into_iter().find(|longer| becomes > 0 && becomes > of(*longer))?;
-        Some(format!(
-            "{} would have {becomes} entered, and {longer}, which holds it, only {}",
-            name.told(),
-            of(longer)
-        ))
+        let of = |name: &Name| names.get(name).map_or(0, |weighed| weighed.becomes);
+        let (becomes, longer) = (of(name), self.longer(name));
+        let longer = longer.into_iter().find(|longer| becomes > 0 && becomes > of(longer))?;
+        let (told, bucket, only) = (name.told(), longer.hash.bucket, of(&longer));
+        Some(format!("{told} would have {becomes} entered, and {bucket}, which holds it, only {only}"))
     }
-}
-
-/// Rows by the names that they are of: the last of each, or the sum of all where they add. What is wrong with rows,
-/// by lines.
-pub fn by_name(
-    rows: &[Row],
-    adds: bool,
-    name_of: impl Fn(&Row) -> Result<Name, String>,
-) -> (Names, Vec<(usize, String)>) {
-    let (mut names, mut faults) = (Names::new(), Vec::new());
-    for row in rows {
-        let is_possible = row.value.unsigned_abs() <= MAX_SUM && (adds || row.value >= 0);
-        let name = match name_of(row) {
-            _ if !is_possible => Err(format!("no bucket shows {}", row.value)),
-            name => name,
-        };
-        match name {
-            Ok(name) => {
-                let weighed = names.entry(name).or_default();
-                let before = weighed.row.filter(|_| adds).map_or(0, |(_, value)| value);
-                weighed.row = Some((row.line, before.saturating_add(row.value)));
-            }
-            Err(fault) => faults.push((row.line, fault)),
-        }
-    }
-    (names, faults)
 }
