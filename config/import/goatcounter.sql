@@ -2,8 +2,9 @@
 --
 --   gunzip goatcounter-export.csv.gz
 --   sqlite3 -tabs :memory: '.import --csv goatcounter-export.csv hits' '.read goatcounter.sql' > days.csv
---   footfall import days.csv --site KEY --roll-up
+--   footfall import days.csv --site KEY --add --roll-up
 --
+-- --add, because a page may stand in it in several ways, as /a and /a/.
 -- A session of GoatCounter is a visit, and a visitor of each day that it reaches into. Robots and events are left out.
 CREATE VIEW views AS
 SELECT *, date("Date", '+7 hours') AS day FROM hits WHERE Bot = '0' AND Event = 'false';

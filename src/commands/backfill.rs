@@ -1,9 +1,10 @@
 //! `backfill`: what access logs say of the time before footfall.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use chrono::NaiveDate;
+use indicatif::ProgressBar;
 
 use super::entries::Correction;
 use super::outcome::{Failure, Outcome};
@@ -14,6 +15,9 @@ use crate::logs::{Day, Past, Rest, Source};
 use crate::random;
 use crate::sessions;
 use crate::totals::{Entering, Intent, MAX_ROWS, Order, Row, Rows};
+
+/// A first day that begins so late may have begun in a log that is not there.
+const LATE_MS: i64 = 3_600_000;
 
 /// Which logs to count, and of which site.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -31,10 +35,7 @@ pub struct Backfill {
 /// Has each day that logs tell entered, where nothing covers it. What is left out of the logs, and why.
 pub fn run(config: &Config, asked: &Backfill) -> Outcome {
     let site = config.sites.configured(&asked.of.site).map_err(Failure::Refused)?;
-    let mut names = HashSet::new();
-    if let Some(name) = asked.logs.iter().find(|name| !names.insert(*name)) {
-        return Err(Failure::Refused(format!("{name} is given twice, and would be counted twice")));
-    }
+    refuse_copies(&asked.logs)?;
     let progress = input::progress();
     let open = |name: &String| {
         let source = input::open(name, &progress).and_then(|input| Source::of(name, input));
@@ -45,8 +46,15 @@ pub fn run(config: &Config, asked: &Backfill) -> Outcome {
     let max_pages = config.sessions.max_pages.min(MAX_ROWS - 4);
     let sessions = sessions::Config { max_pages, ..config.sessions.clone() };
     let mut past = Past::new(site, sessions, logs, asked.until, Clock::system().now(), random::bytes())?;
+    let mut is_first = true;
     while let Some(day) = past.next_day()? {
-        let Day { day: date, views, visits, visitors, pages } = &day;
+        let Day { day: date, first_ms, views, visits, visitors, pages } = &day;
+        if std::mem::take(&mut is_first) && first_ms - site.calendar.day_begins_ms(*date) > LATE_MS {
+            let first = site.calendar.rfc3339(*first_ms);
+            let warning =
+                format!("warning: the first view of {date} is of {first}: are there logs of before?");
+            progress.suspend(|| writeln!(io::stdout(), "{warning}"))?;
+        }
         progress.set_message(date.to_string());
         let pages = pages.len();
         let told = format!("{date}: {views} views, {visits} visits, {visitors} visitors, {pages} pages");
@@ -67,9 +75,25 @@ pub fn run(config: &Config, asked: &Backfill) -> Outcome {
     Ok(said)
 }
 
+/// Refuses a log that is given twice, though it be by another name, a copy or compressed.
+fn refuse_copies(logs: &[String]) -> Result<(), Failure> {
+    let mut beginnings = HashMap::new();
+    for name in logs.iter().filter(|name| *name != "-") {
+        let source = input::open(name, &ProgressBar::hidden()).and_then(|input| Source::of(name, input));
+        let Some(beginning) = source.map(Source::beginning).ok().filter(|text| !text.is_empty()) else {
+            continue;
+        };
+        if let Some(same) = beginnings.insert(beginning, name) {
+            let why = format!("{name} begins as {same} does: it would be counted twice");
+            return Err(Failure::Refused(why));
+        }
+    }
+    Ok(())
+}
+
 impl Backfill {
     /// What of a day shall be shown.
-    fn entering(&self, Day { day, views, visits, visitors, pages }: Day) -> Entering {
+    fn entering(&self, Day { day, views, visits, visitors, pages, .. }: Day) -> Entering {
         let row = |total: &str, page: &str, value: u64| Row {
             line: 0,
             site: self.of.site.clone(),

@@ -13,13 +13,20 @@ use super::order;
 use super::outcome::{Failure, Outcome};
 use crate::calendar::Period;
 use crate::config::Config;
-use crate::totals::{Entering, Intent, Order, Rows};
+use crate::totals::{Entering, Intent, Order, Row, Rows};
 
-/// The longest file, bytes.
-const MAX_FILE: u64 = 1 << 30;
+/// The longest file, bytes. Its rows are in memory.
+const MAX_FILE: u64 = 256 << 20;
 
-/// Rows that go with one order. A longer file becomes several entries.
+/// Rows that go with one order, and their bytes. A longer file becomes several entries.
 const ROWS_AT_A_TIME: usize = 100_000;
+const BYTES_AT_A_TIME: usize = 16 << 20;
+
+/// What a row takes beside its page.
+const ROW_BYTES: usize = 100;
+
+/// How an order ends that is refused for its rows.
+const NOTHING: &str = "nothing is entered";
 
 /// What to enter, and how.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -50,17 +57,89 @@ pub fn run(config: &Config, import: Import) -> Outcome {
     let source = input::file_name(&path.to_string());
     let intent = Intent { source, digest: digest(&bytes), ..intent };
     let entering = Entering { as_of, adds, rolls_up, intent, ..Entering::default() };
-    let order = |entering| order::carry_out(config, &Order::Enter(entering));
-    let (at_a_time, faults, progress) = (ROWS_AT_A_TIME, String::new(), ProgressBar::new_spinner());
-    let outcome =
-        Importer { order, at_a_time, entering, site, bytes, faults, progress: progress.clone() }.run();
+    let (rows, faults) = rows_of(&bytes, site.as_deref())?;
+    let parts = parts(rows, ROWS_AT_A_TIME, BYTES_AT_A_TIME);
+    let progress = ProgressBar::new(2 * parts.len() as u64);
+    let outcome = enter(&entering, parts, faults, |entering| {
+        progress.inc(1);
+        order::carry_out(config, &Order::Enter(entering))
+    });
     progress.finish_and_clear();
     outcome
 }
 
-fn text(failure: Failure) -> String {
-    let (Failure::Refused(text) | Failure::Undone(text) | Failure::No(text)) = failure;
-    text
+/// Reads all rows, in the order in which they are entered: those of the site before those of its pages, of each the
+/// longest buckets first; and what is wrong with others.
+fn rows_of(bytes: &[u8], site: Option<&str>) -> Result<(Vec<Row>, Vec<String>), Failure> {
+    let (mut rows, mut faults) = (Vec::new(), Vec::new());
+    rows::read(bytes, site, |line, row| match row {
+        Ok(row) => rows.push(row),
+        Err(fault) => faults.push(format!("line {line}: {fault}\n")),
+    })?;
+    let length = |row: &Row| Period::WORDS.iter().position(|(word, _)| *word == row.period);
+    rows.sort_by(|a, b| (&a.site, &a.page, length(b)).cmp(&(&b.site, &b.page, length(a))));
+    Ok((rows, faults))
+}
+
+/// Cuts rows into parts, but not between longer buckets of one name: what is entered of these is compared.
+fn parts(rows: Vec<Row>, most: usize, most_bytes: usize) -> Vec<Vec<Row>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<Row>>::new(), 0);
+    for row in rows {
+        let is_apart = |last: &Row| {
+            (&last.site, &last.page) != (&row.site, &row.page) || ["day", "hour"].contains(&&*row.period)
+        };
+        let full = parts.last().filter(|part| part.len() >= most || bytes >= most_bytes);
+        if parts.is_empty() || full.and_then(|part| part.last()).is_some_and(is_apart) {
+            parts.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += row.page.len() + ROW_BYTES;
+        parts.last_mut().into_iter().for_each(|part| part.push(row.clone()));
+    }
+    parts
+}
+
+/// Has all parts entered or, where anything is wrong with one, none.
+fn enter(
+    entering: &Entering,
+    parts: Vec<Vec<Row>>,
+    mut faults: Vec<String>,
+    mut order: impl FnMut(Entering) -> Outcome,
+) -> Outcome {
+    let number = parts.len();
+    let part = |(rows, part): (Vec<Row>, usize)| {
+        let mut entering = Entering { rows: Rows(rows), ..entering.clone() };
+        entering.intent.digest += &if number > 1 { format!("/{part}") } else { String::new() };
+        entering
+    };
+    let parts: Vec<Entering> = parts.into_iter().zip(1..).map(part).collect();
+    let mut said = String::new();
+    for part in &parts {
+        let intent = Intent { dry_run: true, ..part.intent.clone() };
+        match order(Entering { intent, ..part.clone() }) {
+            Ok(done) => said += &done,
+            Err(Failure::Undone(why)) => match why.trim_end().strip_suffix(NOTHING) {
+                Some(of_part) => faults.push(of_part.to_owned()),
+                None => return Err(why.into()),
+            },
+            Err(other) => return Err(other),
+        }
+    }
+    if !faults.is_empty() {
+        return Err((faults.concat() + NOTHING).into());
+    }
+    if parts.is_empty() {
+        return Err(format!("{} has no rows", entering.intent.source).into());
+    }
+    if entering.intent.dry_run {
+        return Ok(said);
+    }
+    match parts.into_iter().map(order).collect() {
+        Err(Failure::Undone(why)) if number > 1 => {
+            Err(format!("{why}; give the file again, and it goes on from here").into())
+        }
+        entered => entered,
+    }
 }
 
 /// The bytes of a file, or of the standard input.
@@ -68,139 +147,77 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let input = input::open(&path.to_string_lossy(), &ProgressBar::hidden())?;
     let is_long = input.take(MAX_FILE + 1).read_to_end(&mut bytes)? as u64 > MAX_FILE;
-    if is_long { Err(io::Error::other("longer than 1 GiB: give it in several files")) } else { Ok(bytes) }
-}
-
-/// A file on its way into the store.
-struct Importer<F> {
-    /// Has some of them entered.
-    order: F,
-    at_a_time: usize,
-    /// What an order is, but for its rows.
-    entering: Entering,
-    site: Option<String>,
-    bytes: Vec<u8>,
-    /// Lines that are no rows.
-    faults: String,
-    progress: ProgressBar,
-}
-
-impl<F: FnMut(Entering) -> Outcome> Importer<F> {
-    /// Has all rows entered or, where anything is wrong, none.
-    fn run(mut self) -> Outcome {
-        // All of it is tried first: what one order would refuse shall not follow on what others entered.
-        let tried = self.pass(true, None);
-        let faults = &self.faults;
-        if !faults.is_empty() {
-            let others = tried.map_or_else(text, |_| "nothing is entered".to_owned());
-            return Err(format!("{faults}{others}").into());
-        }
-        let tried = tried?;
-        if tried.is_empty() {
-            return Err(format!("{} has no rows", self.entering.intent.source).into());
-        }
-        match &self.entering {
-            entering if entering.intent.dry_run => Ok(tried),
-            entering if !entering.is_part => self.pass(false, None),
-            _ => {
-                // What is entered of a month is part of what is entered of its year.
-                let longest_first = Period::WORDS.iter().rev();
-                let entered = longest_first.map(|(_, period)| self.pass(false, Some(*period)));
-                let goes_on = "longer buckets are entered: the file again goes on from here";
-                let entered: Result<String, Failure> = entered.collect();
-                entered.map_err(|why| format!("{}; {goes_on}", text(why)).into())
-            }
-        }
-    }
-
-    /// Reads the file and orders its rows, or those of a period. What was done.
-    fn pass(&mut self, dry_run: bool, of: Option<Period>) -> Outcome {
-        let Importer { order, at_a_time, entering, site, bytes, faults, progress } = self;
-        let (mut rows, mut said) = (Vec::new(), String::new());
-        let mut order = |rows, entering: &Entering| {
-            let intent = Intent { dry_run, ..entering.intent.clone() };
-            order(Entering { rows: Rows(rows), intent, ..entering.clone() })
-        };
-        rows::read(bytes.as_slice(), site.as_deref(), |line, row| {
-            match row {
-                Err(fault) => *faults += &format!("line {line}: {fault}\n"),
-                Ok(row) if of.is_some_and(|of| of.word() != row.period) => {}
-                Ok(row) if rows.len() < *at_a_time => rows.push(row),
-                Ok(_) if entering.adds => {
-                    return Err(format!("with --add a file has at most {at_a_time} rows").into());
-                }
-                Ok(row) => {
-                    entering.is_part = true;
-                    said += &order(std::mem::replace(&mut rows, vec![row]), entering)?;
-                    let what = of.map_or("checked", Period::word);
-                    progress.set_message(format!("{what} up to line {line}"));
-                }
-            }
-            Ok(())
-        })?;
-        if !rows.is_empty() {
-            said += &order(rows, entering)?;
-        }
-        Ok(said)
-    }
+    if is_long { Err(io::Error::other("longer than 256 MiB: give it in several files")) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The orders that a file becomes, two rows at a time: which lines, whether on trial, whether a part.
-    fn orders(text: &str, adds: bool, answer: impl Fn(&Entering) -> Outcome) -> (Outcome, Vec<String>) {
+    /// The orders that a file becomes, two rows at a time: which lines, and of what digest.
+    fn orders(
+        text: &str,
+        dry_run: bool,
+        answer: impl Fn(&Entering) -> Outcome,
+    ) -> (Result<String, String>, Vec<String>) {
         let mut orders = Vec::new();
-        let order = |entering: Entering| {
+        let mut entering = Entering::default();
+        entering.intent.dry_run = dry_run;
+        (entering.intent.source, entering.intent.digest) = ("past.csv".to_owned(), "d".to_owned());
+        let (rows, faults) = rows_of(text.as_bytes(), Some("demo")).unwrap();
+        let said = enter(&entering, parts(rows, 2, 1 << 20), faults, |entering| {
             let lines: Vec<usize> = entering.rows.0.iter().map(|row| row.line).collect();
-            orders.push(format!("{lines:?} {} {}", entering.intent.dry_run, entering.is_part));
+            let trial = if entering.intent.dry_run { "tried" } else { "entered" };
+            orders.push(format!("{lines:?} {} {trial}", entering.intent.digest));
             answer(&entering)
+        });
+        let text = |failure| match failure {
+            Failure::Refused(text) | Failure::Undone(text) | Failure::No(text) => text,
         };
-        let progress = ProgressBar::hidden();
-        let entering = Entering { adds, ..Entering::default() };
-        let (site, bytes) = (Some("demo".to_owned()), text.as_bytes().to_vec());
-        let importer =
-            Importer { order, at_a_time: 2, entering, site, bytes, faults: String::new(), progress };
-        (importer.run(), orders)
+        (said.map_err(text), orders)
     }
 
     fn done(_: &Entering) -> Outcome {
         Ok("done\n".to_owned())
     }
 
-    const LONG: &str = "total,period,bucket,value\nvisits,day,2020-01-01,1\nvisits,year,2020,1\nvisits,all,,1\n\
-                        visits,day,2020-01-02,1\nvisits,day,2020-01-03,1\n";
+    const LONG: &str = "total,period,bucket,page,value\nvisits,day,2020-01-01,,1\nvisits,year,2020,,1\n\
+                        visits,all,,,1\nvisits,month,2020-01,,1\nviews,all,,/b,1\nviews,all,,/a,1\nviews,year,2020,/a,1\n";
 
     #[test]
-    fn a_long_file_is_tried_as_a_whole_and_entered_from_its_longest_buckets_on() {
+    fn a_long_file_is_tried_as_a_whole_and_cut_where_buckets_are_not_compared() {
         let (said, of) = orders(LONG, false, done);
-        assert_eq!(said.unwrap(), "done\n".repeat(4));
-        let tried = ["[2, 3] true true", "[4, 5] true true", "[6] true true"];
-        let entered = ["[4] false true", "[3] false true", "[2, 5] false true", "[6] false true"];
-        assert_eq!(of, [&tried[..], &entered[..]].concat());
-        let (said, of) = orders("total,period,value\nvisits,all,1\n", false, done);
-        assert_eq!((said.unwrap(), of.len()), ("done\n".to_owned(), 2));
+        assert_eq!(said, Ok("done\n".repeat(3)));
+        let cut = ["[4, 3, 5] d/1", "[2, 7, 8] d/2", "[6] d/3"];
+        let tried = cut.map(|part| format!("{part} tried"));
+        assert_eq!(of, [tried.clone(), cut.map(|part| format!("{part} entered"))].concat());
+        assert_eq!(orders(LONG, true, done).1, tried);
+        let (_, of) = orders("total,period,value\nvisits,all,1\n", false, done);
+        assert_eq!(of, ["[2] d tried", "[2] d entered"]);
+        let rows = rows_of(LONG.as_bytes(), Some("demo")).unwrap().0;
+        assert_eq!(parts(rows.clone(), 100, 1).len(), 4, "as soon as they are so many bytes");
+        assert_eq!(parts(rows, 100, 1 << 20).len(), 1);
     }
 
     #[test]
     fn nothing_is_entered_where_anything_is_wrong() {
-        let refuses_line_5 = |entering: &Entering| match entering.rows.0.iter().any(|row| row.line == 5) {
-            true => Err("line 5: x\nnothing is entered".to_owned().into()),
-            false => done(entering),
+        let refuses = |lines: &'static [usize]| {
+            move |entering: &Entering| match entering.rows.0.iter().find(|row| lines.contains(&row.line)) {
+                Some(row) => Err(format!("line {}: x\nnothing is entered\n", row.line).into()),
+                None => done(entering),
+            }
         };
-        let refused = |text: &str, add, of_orders| {
-            let (said, of) = orders(text, add, refuses_line_5);
-            assert!(of.iter().all(|order| order.contains(" true ")), "{of:?}");
+        let refused = |text: &str, lines, of_orders| {
+            let (said, of) = orders(text, false, refuses(lines));
+            assert!(of.iter().all(|order| order.ends_with("tried")), "{of:?}");
             assert_eq!(of.len(), of_orders);
-            super::text(said.unwrap_err())
+            said.unwrap_err()
         };
-        assert_eq!(refused(LONG, false, 2), "line 5: x\nnothing is entered");
-        let faulty = LONG.replace("2020,1", "2020,x");
-        assert!(refused(&faulty, false, 2).starts_with("line 3: value \"x\""));
-        assert!(refused(&faulty, false, 2).ends_with("line 5: x\nnothing is entered"));
-        assert!(refused(LONG, true, 0).contains("at most 2 rows"));
-        assert!(refused("total,period,value\n", false, 0).contains("no rows"));
+        assert_eq!(refused(LONG, &[5, 6], 3), "line 5: x\nline 6: x\nnothing is entered");
+        let faulty = refused(&LONG.replace("2020,,1", "2020,,x"), &[6], 3);
+        assert!(faulty.starts_with("line 3: value \"x\""), "{faulty}");
+        assert!(faulty.ends_with("line 6: x\nnothing is entered"), "{faulty}");
+        assert_eq!(refused("total,period,value\n", &[], 0), "past.csv has no rows");
     }
 
     #[test]
@@ -209,9 +226,6 @@ mod tests {
             2 if !entering.intent.dry_run => Err("it stops".to_owned().into()),
             _ => done(entering),
         });
-        assert_eq!(
-            text(said.unwrap_err()),
-            "it stops; longer buckets are entered: the file again goes on from here"
-        );
+        assert_eq!(said.unwrap_err(), "it stops; give the file again, and it goes on from here");
     }
 }

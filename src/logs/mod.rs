@@ -54,6 +54,8 @@ const SHOWN: usize = 5;
 pub struct Day {
     /// The day.
     pub day: NaiveDate,
+    /// When its first view was, Unix milliseconds.
+    pub first_ms: i64,
     /// Views of pages.
     pub views: u64,
     /// Sessions that began.
@@ -119,6 +121,7 @@ struct Waiting {
 /// The sums of a day that is open.
 #[derive(Default)]
 struct Sums {
+    first_ms: Option<i64>,
     views: u64,
     visits: u64,
     visitors: Sketch,
@@ -279,6 +282,7 @@ impl Waiting {
 
 impl Sums {
     fn count(&mut self, view: Beacon, is_visit: bool, max_pages: usize) {
+        self.first_ms = Some(self.first_ms.map_or(view.at.unix_ms, |first| first.min(view.at.unix_ms)));
         self.views += 1;
         self.visits += u64::from(is_visit);
         view.visitor.into_iter().for_each(|visitor| _ = self.visitors.insert(visitor.today.0));
@@ -291,7 +295,8 @@ impl Sums {
         let pages = self.pages.into_values().map(|(page, views)| (page.as_str().into(), views));
         let mut pages: Vec<(Box<str>, u64)> = pages.collect();
         pages.sort_unstable();
-        Day { day, views: self.views, visits: self.visits, visitors: self.visitors.estimate(), pages }
+        let (first_ms, visitors) = (self.first_ms.unwrap_or_default(), self.visitors.estimate());
+        Day { day, first_ms, views: self.views, visits: self.visits, visitors, pages }
     }
 }
 

@@ -9,6 +9,9 @@ const MAX_LINE: u64 = 64 << 10;
 
 const BUFFER: usize = 64 << 10;
 
+/// How much of a log's text tells it apart from others, bytes.
+const BEGINNING: u64 = 4096;
+
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// A log, and how far it is read.
@@ -32,6 +35,14 @@ impl Source {
             Box::new(input)
         };
         Ok(Source { name: name.to_owned(), input, line: Vec::new(), number: 0 })
+    }
+
+    /// The first of its text, as far as it can be read.
+    pub fn beginning(self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // What cannot be read is told when the log is.
+        self.input.take(BEGINNING).read_to_end(&mut text).ok();
+        text
     }
 
     /// The next line, cut where it is too long; none at the end.

@@ -178,6 +178,7 @@ impl Seen {
 
 #[derive(Default)]
 struct Plain {
+    first_s: i64,
     views: u64,
     visits: u64,
     visitors: BTreeSet<(u8, u8)>,
@@ -202,6 +203,7 @@ fn model(
         let visitor = (view.client, view.agent);
         let last = alive.insert(visitor, view.at_s);
         let sums = days.entry(day(view.at_s)).or_default();
+        sums.first_s = if sums.views == 0 { view.at_s } else { sums.first_s.min(view.at_s) };
         sums.views += 1;
         sums.visits += u64::from(last.is_none_or(|last| view.at_s - last > TIMEOUT_S));
         sums.visitors.insert(visitor);
@@ -210,9 +212,9 @@ fn model(
     let latest = seen.last().map(|view| day(view.at_s)).unwrap();
     let is_closed = |day: &NaiveDate| until.map_or(*day < latest, |until| *day <= until);
     let counted = days.into_iter().filter(|(day, _)| is_closed(day));
-    let counted = counted.map(|(day, Plain { views, visits, visitors, pages })| {
+    let counted = counted.map(|(day, Plain { first_s, views, visits, visitors, pages })| {
         let (visitors, pages) = (visitors.len() as u64, pages.into_iter().collect());
-        Day { day, views, visits, visitors, pages }
+        Day { day, first_ms: first_s * 1000, views, visits, visitors, pages }
     });
     counted.collect()
 }
@@ -305,7 +307,10 @@ fn every_line_is_counted_or_left_out_for_a_reason() {
     let (days, lines) = read_text(&text.concat());
     let pages = [("/a.b/css", 1), ("/tin", 5), ("/version-2.0", 1)];
     let pages = pages.map(|(page, views)| (page.into(), views)).to_vec();
-    assert_eq!(days, [Day { day: day("2026-11-23"), views: 7, visits: 3, visitors: 3, pages }]);
+    assert_eq!(
+        days,
+        [Day { day: day("2026-11-23"), first_ms: days[0].first_ms, views: 7, visits: 3, visitors: 3, pages }]
+    );
     let expected = [
         ("absurd-time", 1),
         ("asset", 3),

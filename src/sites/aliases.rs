@@ -43,6 +43,11 @@ impl Aliases {
         self.shown_as.get(page)
     }
 
+    /// Whether pages are shown as by others.
+    pub fn shows_as(&self, others: &Aliases) -> bool {
+        self.shown_as == others.shown_as
+    }
+
     /// The pages that are shown as one.
     pub fn beside(&self, page: &str) -> &[Arc<str>] {
         self.beside.get(page).map_or(&[], Vec::as_slice)

@@ -11,7 +11,7 @@ use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::{Sessions, Sighting};
-use crate::sites::{Registry, SiteId, SiteKey, Sites};
+use crate::sites::{Aliases, Registry, SiteId, SiteKey, Sites};
 use crate::totals::batch::Batch;
 use crate::totals::delivery::Parts;
 use crate::totals::delivery::identity::Identity;
@@ -79,6 +79,11 @@ pub fn read_back(
             found.tally.note_day(&hash.site, day);
         }
     }
+    for (site, moved) in &found.checkpoint.moves {
+        let moved = moved.iter().map(|(page, entry)| (page.clone(), entry.text.clone())).collect();
+        let aliases = Aliases::new(&moved, 0);
+        sites.rcu(|sites| Arc::new(sites.with_aliases(site, aliases.clone())));
+    }
     let Recovered { tally, ids, checkpoint, reach: frozen_to, views, .. } = found;
     tracing::info!(views, batches = outbox.waiting(), sessions = sessions.held(), "recovered");
 
@@ -110,9 +115,9 @@ pub fn read_back(
         serves: AtomicBool::new(false),
         store: StoreStatus::default(),
     });
-    let last_parts = checkpoint.last_parts;
+    let Checkpoint { last_parts, moves, .. } = checkpoint;
     let parts = Parts { dir, identity, outbox, last_parts, salts, sites, clock, metrics, losses };
-    Ok(Start { config, shared, sessions, parts, frozen_to })
+    Ok(Start { config, shared, sessions, parts, frozen_to, moves })
 }
 
 /// A checkpoint that cannot be read is left out: what it costs is said in its module.
@@ -150,7 +155,7 @@ struct Recovered<'a> {
 impl Recovered<'_> {
     fn restore_checkpoint(&mut self, identity: &Identity, kind: &str) {
         // Figures of a data set in whose place another was accepted since are not those of the store.
-        let Checkpoint { sites, figures, pages, .. } = &mut self.checkpoint;
+        let Checkpoint { sites, figures, pages, moves, .. } = &mut self.checkpoint;
         let replaced = |(site, stored): &(usize, Stored)| {
             let accepted = sites.get(*site).and_then(|key| identity.dataset_of(kind, key));
             let (read, accepted) = (stored.dataset.as_ref()?, &accepted?.id);
@@ -159,6 +164,7 @@ impl Recovered<'_> {
         let replaced: Vec<usize> = figures.iter().filter_map(replaced).collect();
         figures.retain(|(site, _)| !replaced.contains(site));
         pages.retain(|known| !replaced.contains(&known.site));
+        replaced.iter().filter_map(|site| sites.get(*site)).for_each(|key| _ = moves.remove(key));
         let Recovered { tally, checkpoint, now, .. } = self;
         self.sites.iter().for_each(|site| _ = tally.place(site, *now));
         let (written_ms, elapsed_ms) = (checkpoint.written.at.unix_ms, self.elapsed_ms);

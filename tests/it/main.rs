@@ -41,6 +41,7 @@ mod store {
     mod orders;
     mod recipes;
     mod retention;
+    mod rows;
     mod settings;
     mod writers;
 }

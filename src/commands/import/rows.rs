@@ -17,11 +17,11 @@ type Cells = [String; COLUMNS.len()];
 /// Reads a file's rows one after another, and what is wrong with lines; rows that name no site are of `site`.
 ///
 /// # Errors
-/// It cannot be read or is no text, or `each` says so.
+/// It cannot be read, or is no text.
 pub fn read(
     input: impl BufRead,
     site: Option<&str>,
-    mut each: impl FnMut(usize, Result<Row, String>) -> Result<(), Failure>,
+    mut each: impl FnMut(usize, Result<Row, String>),
 ) -> Result<(), Failure> {
     let (mut form, mut separator) = (None, None);
     for numbered in lines(input) {
@@ -35,7 +35,10 @@ pub fn read(
                     continue;
                 }
                 match Form::of(&text, separator) {
-                    Err(fault) => return each(line, Err(fault)),
+                    Err(fault) => {
+                        each(line, Err(fault));
+                        return Ok(());
+                    }
                     Ok((of, is_head)) => {
                         let form = form.insert(of);
                         if is_head {
@@ -47,8 +50,8 @@ pub fn read(
             }
         };
         match form.rows(&text) {
-            Err(fault) => each(line, Err(fault))?,
-            Ok(rows) => rows.into_iter().try_for_each(|cells| each(line, row(line, cells, site)))?,
+            Err(fault) => each(line, Err(fault)),
+            Ok(rows) => rows.into_iter().for_each(|cells| each(line, row(line, cells, site))),
         }
     }
     Ok(())
@@ -64,7 +67,12 @@ pub fn lines(input: impl BufRead) -> impl Iterator<Item = Result<(usize, String)
             }
             _ => Failure::from(error),
         })?;
-        Ok((at + 1, text.trim_start_matches('\u{feff}').trim_end_matches('\r').to_owned()))
+        let text = text.trim_start_matches('\u{feff}').trim_end_matches('\r');
+        if text.contains('\r') {
+            let fault = "has a carriage return in it: save it with the line ends of Windows or of Unix";
+            return Err(format!("line {} {fault}", at + 1).into());
+        }
+        Ok((at + 1, text.to_owned()))
     });
     numbered.filter(|line| line.as_ref().map_or(true, |(_, text)| !text.trim().is_empty()))
 }
@@ -148,7 +156,10 @@ impl Form {
         if names.iter().all(|name| column(name).is_err()) {
             return Ok((Form::Csv(separator, (0..6).collect()), false));
         }
-        let columns = names.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        let columns: Vec<usize> = names.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        if let Some(at) = (0..columns.len()).find(|at| columns[..*at].contains(&columns[*at])) {
+            return Err(format!("column {} is there twice", names[at]));
+        }
         let missing = ["total", "period", "value"].into_iter().find(|name| names.iter().all(|n| n != name));
         missing.map_or(Ok((Form::Csv(separator, columns), true)), |name| {
             Err(format!("column {name} is missing"))
@@ -178,12 +189,9 @@ mod tests {
 
     fn all(bytes: &[u8], site: Option<&str>) -> Result<(Vec<Row>, Faults), Failure> {
         let (mut rows, mut faults) = (Vec::new(), Vec::new());
-        read(bytes, site, |line, row| {
-            match row {
-                Ok(row) => rows.push(row),
-                Err(fault) => faults.push((line, fault)),
-            }
-            Ok(())
+        read(bytes, site, |line, row| match row {
+            Ok(row) => rows.push(row),
+            Err(fault) => faults.push((line, fault)),
         })?;
         Ok((rows, faults))
     }
@@ -242,5 +250,17 @@ mod tests {
         fn no_text_makes_it_panic(text in "[\\[{\",;\n\\]}a1:é-]{0,60}") {
             let _ = all(text.as_bytes(), None);
         }
+    }
+
+    #[test]
+    fn line_ends_of_old_machines_and_columns_that_are_there_twice_are_refused() {
+        let text = |failure| match failure {
+            Failure::Refused(text) | Failure::Undone(text) | Failure::No(text) => text,
+        };
+        let said =
+            all(format!("{HEAD}demo,views,all,,,1\rdemo,views,all,,,2\r").as_bytes(), None).unwrap_err();
+        assert!(text(said).starts_with("line 2 has a carriage return in it"));
+        let (rows, faults) = all(b"total,period,value,value\nviews,all,1,2\n", Some("demo")).unwrap();
+        assert_eq!((rows.len(), faults), (0, vec![(1, "column value is there twice".to_owned())]));
     }
 }

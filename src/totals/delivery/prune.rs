@@ -26,6 +26,9 @@ const FIELDS_AT_A_TIME: usize = 50;
 /// So long before the first day of a site views may have been counted, which waited elsewhere.
 const BEFORE_SINCE: Days = Days::new(31);
 
+/// So many days of pages may have been kept before the setting was made lower.
+const MAX_KEPT: u64 = 400;
+
 impl<S: Store> Delivery<S> {
     /// Removes some pages of the first site that has older ones than of so many days.
     ///
@@ -35,7 +38,8 @@ impl<S: Store> Delivery<S> {
         for site in self.not_held() {
             let Some(since) = self.since.get(&site.key).copied() else { continue };
             let held = self.pruned.get(&site.key).copied();
-            let from = held.unwrap_or(since - BEFORE_SINCE);
+            // Before its first day nothing of a page that is older than that was entered either.
+            let from = held.unwrap_or(since - BEFORE_SINCE - Days::new(page_days.max(MAX_KEPT)));
             let until = self.pages_since(&site, page_days);
             if from >= until {
                 continue;
@@ -108,12 +112,13 @@ impl<S: Store> Delivery<S> {
         (longer.into_iter().rev().map(hash).collect(), days)
     }
 
-    /// Makes fields part of `(other)`, some at a time.
-    pub async fn fold_fields(&self, fold: &Fold) -> Result<(), StoreError> {
+    /// Makes fields part of `(other)`, some at a time. How many were there.
+    pub async fn fold_fields(&self, fold: &Fold) -> Result<u64, StoreError> {
+        let mut folded = 0;
         for some in fold.fields.chunks(FIELDS_AT_A_TIME) {
-            self.store.fold(Fold { fields: some.to_vec(), ..fold.clone() }).await?;
+            folded += self.store.fold(Fold { fields: some.to_vec(), ..fold.clone() }).await?;
         }
-        Ok(())
+        Ok(folded)
     }
 
     /// The first day of which a site's pages are kept, where those of so many days are.

@@ -190,7 +190,7 @@ impl Process {
         let sessions = Arc::new(Sessions::new(table, sites.load().room(), metrics.clone(), clock.now()));
         let (config, table) = (config.clone(), sessions.clone());
         let start = read_back(config, dir, clock.clone(), sites, table, metrics.clone())?;
-        let Start { config, shared, sessions, parts, frozen_to } = start;
+        let Start { config, shared, sessions, parts, frozen_to, moves } = start;
         let (mailbox, _) = Mailbox::new(watch::channel(()).1, &shared.sites.load());
         let totals = Arc::new(Totals {
             shared: shared.clone(),
@@ -201,7 +201,7 @@ impl Process {
         let at_start = places.iter().map(|site| totals.look(*site, clock.now()).figures()).collect();
         let dir = parts.dir.clone();
         let delivery = Delivery::new(parts, store().await)?;
-        let mut writer = Writer::new(shared, sessions.clone(), dir, config, delivery, frozen_to);
+        let mut writer = Writer::new(shared, sessions.clone(), dir, config, delivery, frozen_to, moves);
         writer.begin(patience).await;
         let committing = tokio::spawn({
             let totals = totals.clone();

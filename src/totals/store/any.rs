@@ -130,7 +130,7 @@ impl Store for AnyStore {
         Attach: note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         Apply: apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         Apply: remove(site: &SiteKey) -> ();
-        Apply: next_entry(site: &SiteKey, after: u64) -> u64;
+        Apply: next_entry(site: &SiteKey, known: u64) -> Option<u64>;
         Apply: prune(site: &SiteKey, held: Option<NaiveDate>, days: Range<NaiveDate>) -> Option<NaiveDate>;
         Apply: fold(fold: Fold) -> u64;
         Read: read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;

@@ -285,9 +285,10 @@ pub trait Store: Send + Sync + 'static {
     /// Reads sums, each hash at one instant. The answers are in the order of the queries.
     fn read(&self, writer: &WriterId, queries: Vec<Query>) -> impl Reply<Vec<Found>>;
 
-    /// Counts an entry of a site. Its number is above `after`, and above every one that was answered before, as far as
-    /// the store did not go back.
-    fn next_entry(&self, site: &SiteKey, after: u64) -> impl Reply<u64>;
+    /// Counts an entry of a site. Its number is above `known`, that of the last entry whose writing was seen, and above
+    /// every one that was answered before, as far as the store did not go back. None where another writer was answered
+    /// a later number just now: what it enters is to be seen first.
+    fn next_entry(&self, site: &SiteKey, known: u64) -> impl Reply<Option<u64>>;
 
     /// Removes all that is stored of a site, its data set first. It may be done again at any time.
     fn remove(&self, site: &SiteKey) -> impl Reply<()>;

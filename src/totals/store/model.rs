@@ -417,12 +417,12 @@ impl Store for Model {
         .await
     }
 
-    async fn next_entry(&self, site: &SiteKey, after: u64) -> Result<u64, StoreError> {
+    async fn next_entry(&self, site: &SiteKey, known: u64) -> Result<Option<u64>, StoreError> {
         let site = site.clone();
         self.call(move |data| {
             let number = data.numbers.entry(site).or_default();
-            *number = after.max(*number) + 1;
-            *number
+            *number = known.max(*number) + 1;
+            Some(*number)
         })
         .await
     }

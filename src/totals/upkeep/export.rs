@@ -146,7 +146,10 @@ impl Rows {
         match self.format {
             Format::Csv => {
                 let quote = if page.is_empty() { "" } else { "\"" };
-                let page = format!("{quote}{}{quote}", page.replace('"', "\"\""));
+                // White space at the end of a cell is nobody's: it is written as in a URL.
+                let (page, end) = page.split_at(page.trim_end().len());
+                let end: String = end.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                let page = format!("{quote}{}{end}{quote}", page.replace('"', "\"\""));
                 writeln!(self.out, "{site},{total},{period},{bucket},{page},{value},{entered}")?;
             }
             Format::Jsonl => {

@@ -15,12 +15,13 @@
 //!            4 × earlier visitors varint, sketch: length varint and bytes, 5 × revision varint,
 //!            data set text) …
 //!          · pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
+//!          · moves, (site text, page text, text of the entry in `aliases`) …
 //! list     (count varint, so many items) … · 0
 //! ```
 //!
 //! It is written piece by piece: what is copied is never in memory as a whole. In format 1, of version 0.1.0, the
 //! checksum stood before the body, a list had one count and no 0 at its end, and there were no uptime, no held sites,
-//! no sites of ids, no revisions and no data sets.
+//! no sites of ids, no revisions, no data sets and no moves.
 //!
 //! It is replaced whole. A missing one costs presence and the last known figures, never a count: batches
 //! and journal are complete without it.
@@ -33,7 +34,7 @@ use crate::clock::{Moment, Stamp};
 use crate::ingest::VisitorId;
 use crate::sessions::{Export, Exported};
 use crate::sites::{SiteId, SiteKey};
-use crate::totals::batch::part::{HashName, LastParts, MAX_SEQUENCE, PartId, Sums};
+use crate::totals::batch::part::{Entry, HashName, LastParts, MAX_SEQUENCE, PartId, Sums};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 use crate::totals::disk::frame::Position;
@@ -58,6 +59,9 @@ pub struct KnownPage {
     pub figures: PerPeriod<Revised<u64>>,
 }
 
+/// By sites, what their pages moved to.
+pub type Moves = BTreeMap<SiteKey, BTreeMap<Arc<str>, Entry>>;
+
 /// What the file holds. Sites are named by their place in `sites`, which is that of their [`SiteId`] when it is
 /// written; on reading, translate with [`Checkpoint::places`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,7 @@ pub struct Checkpoint {
     pub ids: Generations,
     pub figures: Vec<(usize, Stored)>,
     pub pages: Vec<KnownPage>,
+    pub moves: Moves,
 }
 
 /// Begins the bytes of a checkpoint: all before the lists.
@@ -138,6 +143,15 @@ pub fn put_page(out: &mut impl Put, known: &KnownPage) {
     put_revisions(out, known.figures);
 }
 
+/// Writes what the pages of a site moved to.
+pub fn put_moves(out: &mut impl Put, (site, moved): (&SiteKey, &BTreeMap<Arc<str>, Entry>)) {
+    put_some(out, moved, |out, (page, entry)| {
+        for text in [site.as_str(), page, &entry.to_string()] {
+            out.put_text(text);
+        }
+    });
+}
+
 impl Checkpoint {
     /// Reads the file.
     ///
@@ -192,6 +206,7 @@ impl Checkpoint {
                 let (page, views) = (take.text()?.into(), five(|| take.sum())?);
                 Ok(KnownPage { site, hour, page, figures: take_revisions(take, views, is_first)? })
             })?,
+            moves: if is_first { Moves::new() } else { take_moves(take)? },
         };
         take.end()?;
         Ok(checkpoint)
@@ -243,6 +258,16 @@ fn take_last_part(take: &mut Take<'_>) -> Result<(HashName, PartId), Damaged> {
     let hash =
         HashName::parse(&site_key(take.text()?)?, take.text()?).ok_or(Damaged("the name of a hash"))?;
     Ok((hash, PartId::take(take)?.ok_or(Damaged("a hash without a part"))?))
+}
+
+fn take_moves(take: &mut Take<'_>) -> Result<Moves, Damaged> {
+    let mut moves = Moves::new();
+    take_list(take, false, 3, |take| {
+        let (site, page) = (site_key(take.text()?)?, take.text()?.into());
+        moves.entry(site).or_default().insert(page, take.text()?.parse()?);
+        Ok(())
+    })?;
+    Ok(moves)
 }
 
 const BEGUN: u8 = 1;

@@ -7,7 +7,9 @@
 //! To add one: a variant of [`Order`], whose fields are its JSON, and an arm in [`Writer::obey`].
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use super::entries::Meanwhile;
 use super::mailbox::{Order, OrderRequest};
 use super::reads::ClosedDays;
 use super::turn::Writer;
@@ -32,15 +34,32 @@ impl<S: Store> Writer<S> {
             Order::Retire { writer, force } => {
                 return self.begin_retiring(WriterId(writer.into()), force, done).await;
             }
-            Order::Enter(entering) => self.enter(entering).await,
-            Order::Undo { site, number, intent } => self.undo(site.as_deref(), number, intent).await,
+            Order::Enter(entering) => self.in_turn(async |writer| writer.enter(&entering).await).await,
+            Order::Undo { site, number, intent } => {
+                let site = site.as_deref();
+                self.in_turn(async |writer| writer.undo(site, number, intent.clone()).await).await
+            }
             Order::Entries { site, number } => self.entries(site.as_deref(), number).await,
-            Order::Move(moving) => self.move_pages(moving).await,
+            Order::Move(moving) => self.in_turn(async |writer| writer.move_pages(&moving).await).await,
             Order::EraseSite { site, intent } => self.erase_site(&site, intent).await,
             Order::Moves { site } => self.moves(site.as_deref()).await,
             Order::Job(job) => return self.begin_job(job, done).await,
         };
         OrderRequest::answer(done, answer.map_err(|reason| reason.to_string()));
+    }
+
+    /// Enters something that follows from what was entered before; anew where another instance entered something
+    /// meanwhile. Its number is waited for as long as the store does.
+    async fn in_turn(
+        &mut self,
+        enters: impl AsyncFn(&mut Self) -> Result<String, Reason>,
+    ) -> Result<String, Reason> {
+        loop {
+            match enters(self).await {
+                Err(why) if why.is::<Meanwhile>() => tokio::time::sleep(Duration::from_millis(100)).await,
+                said => return said,
+            }
+        }
     }
 
     /// Brings the store up to date after a decision, and adds how that went.

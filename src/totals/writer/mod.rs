@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use self::checkpoint::Moves;
 use self::config::Config;
 use self::mailbox::{Inbox, Mailbox, Message};
 use self::status::Shared;
@@ -52,6 +53,8 @@ pub struct Start {
     pub parts: Parts,
     /// Up to where the journal is in batches.
     pub frozen_to: Position,
+    /// What pages moved to.
+    pub moves: Moves,
 }
 
 /// Starts the writer, which opens the store. It has had a chance to answer when this returns.
@@ -98,11 +101,11 @@ impl Start {
 
     /// A writer whose store has had a chance to answer.
     async fn begin<S: Store>(self, store: S) -> Result<Writer<S>, OpenError> {
-        let Start { config, shared, sessions, parts, frozen_to } = self;
+        let Start { config, shared, sessions, parts, frozen_to, moves } = self;
         let dir = parts.dir.clone();
         let delivery = Delivery::new(parts, store)
             .map_err(|error| OpenError::Files("cannot be written".to_owned(), error))?;
-        let mut writer = Writer::new(shared, sessions, dir, config, delivery, frozen_to);
+        let mut writer = Writer::new(shared, sessions, dir, config, delivery, frozen_to, moves);
         writer.begin(STORE_PATIENCE).await;
         Ok(writer)
     }

@@ -22,9 +22,6 @@ pub struct Entering {
     pub rolls_up: bool,
     /// Rows are all that is known of this civil day. They are entered where neither beacons nor an entry cover it.
     pub day: Option<NaiveDate>,
-    /// Other rows of the same file are entered before: what these alone would show is not compared with longer buckets
-    /// where it is only said what would be done.
-    pub is_part: bool,
     /// How, by whom and why.
     pub intent: Intent,
 }
@@ -42,7 +39,7 @@ pub struct Intent {
     /// What it comes from: a file's name; empty where it is of no file.
     #[arg(skip)]
     pub source: String,
-    /// The digest of that. What it named once it does not change again.
+    /// The digest of that, of a part of it with its number. What it named once it does not change again.
     #[arg(skip)]
     pub digest: String,
     /// The reason, for the list of entries

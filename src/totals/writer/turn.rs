@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use tokio::time::Instant;
 
-use super::checkpoint::{self, KnownPage};
+use super::checkpoint::{self, KnownPage, Moves};
 use super::config::Config;
 use super::reads::{Bears, ClosedDays, Reader};
 use super::status::{Shared, Troubled};
@@ -22,7 +22,7 @@ use crate::metrics::{Bound, DataFile, Part};
 use crate::sessions::Sessions;
 use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::entry::Entered;
-use crate::totals::batch::part::{Entry, HashKind, Sums};
+use crate::totals::batch::part::{HashKind, Sums};
 use crate::totals::batch::{Batch, SiteSums};
 use crate::totals::delivery::Delivery;
 use crate::totals::delivery::apply::FlushError;
@@ -88,7 +88,7 @@ pub struct Writer<S> {
     /// Pages of which something was entered, or of which what moved was counted: they are to be read again.
     pub entered: BTreeSet<(SiteKey, Arc<str>)>,
     /// What pages of each site moved to.
-    pub moves: HashMap<SiteKey, BTreeMap<Arc<str>, Entry>>,
+    pub moves: Moves,
     /// Batches wait, and nothing keeps them from being brought.
     pub more_waits: bool,
     /// Held by whoever copies the whole store.
@@ -96,7 +96,8 @@ pub struct Writer<S> {
 }
 
 impl<S: Store> Writer<S> {
-    /// A writer that has read back what the last one left: the journal is in batches up to `frozen_to`.
+    /// A writer that has read back what the last one left: the journal is in batches up to `frozen_to`, and pages
+    /// are shown as they moved.
     pub fn new(
         shared: Arc<Shared>,
         sessions: Arc<Sessions>,
@@ -104,6 +105,7 @@ impl<S: Store> Writer<S> {
         config: Config,
         delivery: Delivery<S>,
         frozen_to: Position,
+        moves: Moves,
     ) -> Self {
         Writer {
             shared,
@@ -122,7 +124,7 @@ impl<S: Store> Writer<S> {
             walks: Walks::default(),
             checkpoint_at: None,
             entered: BTreeSet::new(),
-            moves: HashMap::new(),
+            moves,
             more_waits: false,
             copying: Weak::new(),
         }
@@ -489,6 +491,8 @@ impl<S: Store> Writer<S> {
         for (site, _) in sites.iter().filter(|_| self.delivery.store.is_shared()) {
             self.put_known_pages(out, *site);
         }
+        checkpoint::end_list(out);
+        self.moves.iter().for_each(|of_site| checkpoint::put_moves(out, of_site));
         checkpoint::end_list(out);
         // The group that was open and the one that was being written: when both have ended, every view
         // that was copied is either written or known to be undone.

@@ -99,3 +99,29 @@ fn two_services_that_import_at_once_show_the_same_in_the_end() {
         });
     }
 }
+
+/// What one adds to a month does not take the place of what the other adds to it at the same time.
+#[test]
+fn two_services_that_enter_days_of_one_month_at_once_lose_none() {
+    let _turn = my_turn();
+    let redis = RedisServer::lasting();
+    let setup = Setup::default().store(&redis.url());
+    let services = [Service::start(setup.clone()), Service::start(setup)];
+    let last = number("FOOTFALL_IMPORTS", 10).min(15);
+    thread::scope(|scope| {
+        for (service, first) in services.iter().zip(1..) {
+            scope.spawn(move || {
+                for day in (first..=2 * last).step_by(2) {
+                    let row = format!("total,period,bucket,value\nviews,day,2020-03-{day:02},{day}\n");
+                    service.write("rows.csv", &row);
+                    service.ordered(&["import", "rows.csv", "--site", SITE, "--roll-up"]);
+                }
+            });
+        }
+    });
+    for service in &services {
+        until("all days are in the sum of all", || {
+            service.counters(SITE)["views"]["all"] == (1..=2 * last).sum::<u64>()
+        });
+    }
+}

@@ -139,6 +139,33 @@ fn an_erased_page_is_shown_with_nothing_and_counted_for_other() {
 }
 
 #[test]
+fn pages_are_shown_as_they_moved_at_a_start_while_the_store_is_away() {
+    let mut redis = RedisServer::lasting();
+    let mut app = TestApp::start(Setup::default().store(&redis.url()));
+    app.compares_pages = false;
+    app.until_stale(false);
+    app.read(3);
+    app.take(&view("/b").by(7));
+    app.take(&view("/c").by(8));
+    ordered(&app, &move_of(&["/a", "/b"]));
+    ordered(&app, &["erase", "--site", SITE, "--page", "/c"]);
+    assert_eq!(views(&app, PAGES), [4, 4, 0]);
+    app.restart_after(Duration::from_secs(1));
+    redis.kill();
+    app.restart_after(Duration::from_secs(1));
+    app.until_stale(true);
+    assert_eq!(app.page("/a"), app.page("/b"));
+    assert_eq!(app.page("/b")["views"]["all"], 4);
+    for page in ["/a", "/c"] {
+        app.take(&view(page).by(9));
+    }
+    assert_eq!(app.page("/b")["views"]["all"], 5, "they are counted so, too");
+    redis.restart();
+    app.until_stale(false);
+    assert_eq!(views(&app, PAGES), [5, 5, 0]);
+}
+
+#[test]
 fn a_list_of_pages_moves_as_a_whole_or_not_at_all() {
     let mut service = Service::start(Setup::default());
     service.read(2);

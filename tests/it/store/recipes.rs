@@ -71,7 +71,7 @@ fn wp_postviews_shows_the_same_as_before() {
 fn goatcounters_export_becomes_days() {
     let load = format!(".import --csv {} hits", fixture("goatcounter.csv").display());
     let rows = sqlite([load, format!(".read {}", recipe("goatcounter.sql").display())]);
-    let app = imported(&rows, &["--roll-up"]);
+    let app = imported(&rows, &["--add", "--roll-up"]);
     let shown = app.counters();
     assert_eq!([&shown["views"]["all"], &shown["visits"]["week"], &shown["visitors"]["all"]], [4, 2, 3]);
     assert_eq!([views(&app, "/tin/1.html"), views(&app, "/tin/2.html")], [2, 2]);

@@ -138,17 +138,9 @@ fn pages_that_hardly_anybody_read_are_folded_once_nobody_does() {
 }
 
 #[test]
-fn a_row_of_a_page_and_a_day_that_is_not_kept_is_refused() {
+fn pages_cannot_be_told_as_of_a_day_that_is_not_kept() {
     let app = TestApp::start(setup("embedded"));
     app.until_stale(false);
-    let file = app.write("rows.csv", "total,period,bucket,page,value\nviews,day,2023-09-07,/a,5\nviews,week,2023-W36,/a,5\nviews,day,2023-09-07,,5\n");
-    let (code, said) = app.order(&["import", &file, "--site", SITE]);
-    for line in ["line 2", "line 3"] {
-        let fault =
-            "views of pages are kept by day from 2023-09-08 on (totals.page_days): give the page's month";
-        assert!(code == 1 && said.contains(&format!("{line}: {fault}")), "{said}");
-    }
-    assert!(!said.contains("line 4") && said.contains("nothing is entered"), "{said}");
     let file = app.write(
         "month.csv",
         "total,period,bucket,page,value\nviews,month,2023-09,/a,5\nviews,year,2023,/a,5\nviews,all,,/a,5\n",

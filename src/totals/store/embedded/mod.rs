@@ -231,15 +231,15 @@ impl Store for Embedded {
         .await
     }
 
-    async fn next_entry(&self, site: &SiteKey, after: u64) -> Result<u64, StoreError> {
+    async fn next_entry(&self, site: &SiteKey, known: u64) -> Result<Option<u64>, StoreError> {
         let key = key(site, "entry");
         write(&self.0, move |tx| {
             let mut meta = tx.open_table(META)?;
             let held = text_of(&meta, &key)?.unwrap_or_else(|| "0".to_owned());
             let held = part::sequence(&held).ok_or_else(|| damaged("entry", &held))?;
-            let number = after.max(held) + 1;
+            let number = known.max(held) + 1;
             meta.insert(key.as_str(), number.to_string().as_str())?;
-            Ok(number)
+            Ok(Some(number))
         })
         .await
     }

@@ -310,11 +310,14 @@ impl Store for Redis {
         Ok(found)
     }
 
-    async fn next_entry(&self, site: &SiteKey, after: u64) -> Result<u64, StoreError> {
+    async fn next_entry(&self, site: &SiteKey, known: u64) -> Result<Option<u64>, StoreError> {
         let mut call = redis::cmd("EVAL");
-        call.arg(include_str!("entry.lua")).arg(1).arg(key(site, "meta")).arg(after);
+        call.arg(include_str!("entry.lua")).arg(1).arg(key(site, "meta")).arg(known);
         let told: String = self.connection.only(&call).await?;
-        let number = part::sequence(&told).filter(|number| *number > after);
+        if told == "0" {
+            return Ok(None);
+        }
+        let number = part::sequence(&told).filter(|number| *number > known).map(Some);
         number.ok_or_else(|| StoreError::refused(format!("{}: entry is {told:?}", key(site, "meta"))))
     }
 

@@ -35,6 +35,20 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>, said: &str) {
 }
 
 #[tokio::test]
+async fn an_entry_waits_for_one_that_was_counted_just_now() {
+    let server = RedisServer::start();
+    let (store, mut redis) = (open(&config(&server.url())).await, server.client());
+    let next = async |known| store.next_entry(&site(), known).await.unwrap();
+    assert_eq!([next(0).await, next(0).await, next(1).await], [Some(1), None, Some(2)]);
+    // It does not come any more.
+    redis.ask(&[b"HINCRBY", b"footfall:{demo}:meta", b"entry_ms", b"-2000"]);
+    assert_eq!(next(1).await, Some(3));
+    // The clock was set back.
+    redis.ask(&[b"HINCRBY", b"footfall:{demo}:meta", b"entry_ms", b"600000"]);
+    assert_eq!(next(2).await, Some(4));
+}
+
+#[tokio::test]
 async fn keys_are_as_people_read_them() {
     let server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = open(&config(&server.url())).await;

@@ -71,7 +71,7 @@ impl Store for TestStore {
         note_calendar(calendar: &str, at: &str, week: HashName, days: Vec<HashName>) -> Option<String>;
         apply(writer: &WriterId, parts: Vec<Part>, sketches: Vec<SketchPart>) -> Vec<Outcome>;
         remove(site: &SiteKey) -> ();
-        next_entry(site: &SiteKey, after: u64) -> u64;
+        next_entry(site: &SiteKey, known: u64) -> Option<u64>;
         prune(site: &SiteKey, held: Option<NaiveDate>, days: Range<NaiveDate>) -> Option<NaiveDate>;
         fold(fold: Fold) -> u64;
         read(writer: &WriterId, queries: Vec<Query>) -> Vec<Found>;

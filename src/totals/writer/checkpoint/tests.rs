@@ -59,6 +59,15 @@ fn any_last_part() -> impl Strategy<Value = (HashName, PartId)> {
     )
 }
 
+fn any_move() -> impl Strategy<Value = (SiteKey, Arc<str>, Entry)> {
+    (any_key(), "/.{0,20}", "(/.{0,20})?", any_sum(), "[0-9a-f]{16}").prop_map(
+        |(site, page, to, number, writer)| {
+            let stamp = crate::totals::batch::part::Stamp { number, writer: writer.into() };
+            (site, page.into(), Entry { text: to.into(), stamp })
+        },
+    )
+}
+
 fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
     let ids = || prop::collection::vec((any::<u64>(), any::<u16>().prop_map(SiteId)), 0..4);
     let online = prop::collection::vec((any::<u16>(), ".{0,20}"), 0..4);
@@ -69,25 +78,32 @@ fn any_checkpoint() -> impl Strategy<Value = Checkpoint> {
         (online, prop::collection::vec(any_session(), 0..4)),
         [ids(), ids()],
         prop::collection::vec((0..9usize, any_stored()), 0..2),
-        prop::collection::vec(any_page(), 0..4),
+        (prop::collection::vec(any_page(), 0..4), prop::collection::vec(any_move(), 0..4)),
     )
-        .prop_map(|(numbers, last_parts, (sites, held), (online, sessions), ids, figures, pages)| {
-            let (unix_ms, segment, offset, applied) = numbers;
-            let at = Moment { unix_ms, uptime_ms: segment };
-            let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
-            Checkpoint {
-                written: Stamp { at, boot: offset.into() },
-                position: Position { segment, offset },
-                applied,
-                held,
-                last_parts: last_parts.into_iter().collect(),
-                sites,
-                sessions: Export { pages: online, sessions },
-                ids,
-                figures,
-                pages,
-            }
-        })
+        .prop_map(
+            |(numbers, last_parts, (sites, held), (online, sessions), ids, figures, (pages, moved))| {
+                let mut moves = Moves::new();
+                moved
+                    .into_iter()
+                    .for_each(|(site, page, to)| _ = moves.entry(site).or_default().insert(page, to));
+                let (unix_ms, segment, offset, applied) = numbers;
+                let at = Moment { unix_ms, uptime_ms: segment };
+                let online = online.into_iter().map(|(site, text)| (SiteId(site), text.into())).collect();
+                Checkpoint {
+                    written: Stamp { at, boot: offset.into() },
+                    position: Position { segment, offset },
+                    applied,
+                    held,
+                    last_parts: last_parts.into_iter().collect(),
+                    sites,
+                    sessions: Export { pages: online, sessions },
+                    ids,
+                    figures,
+                    pages,
+                    moves,
+                }
+            },
+        )
 }
 
 /// The file of a body, whatever it is: a checksum alone keeps nothing out that a bug wrote.
@@ -127,6 +143,8 @@ fn encoded(checkpoint: &Checkpoint, at_a_time: usize) -> Vec<u8> {
     of.ids.iter().for_each(|ids| list(out, ids, at_a_time, put_id));
     list(out, &of.figures, at_a_time, put_figures);
     list(out, &of.pages, at_a_time, put_page);
+    of.moves.iter().for_each(|of_site| put_moves(out, of_site));
+    end_list(out);
     sealed(&out[MAGIC.len()..])
 }
 

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use chrono::NaiveDate;
+
 use super::names::Name;
 use super::record::{self, Audit, Record};
-use super::weigh::{Names, Weighed};
+use super::weigh::{Names, Read, Weighed};
 use crate::sites::SiteKey;
 use crate::totals::batch::Frozen;
 use crate::totals::batch::entry::Entered;
@@ -21,16 +23,21 @@ const AS_OF_DAYS: i64 = 400;
 /// The most values, and the most faults, that are told one by one.
 pub const MOST_TOLD: usize = 200;
 
+/// Another instance was answered a number just now: what it enters is to be seen first.
+#[derive(Debug, thiserror::Error)]
+#[error("another instance is entering something")]
+pub struct Meanwhile;
+
 impl<S: Store> Writer<S> {
     /// Enters what rows say, all of it or, where anything is wrong with them, nothing.
-    pub async fn enter(&mut self, entering: Entering) -> Result<String, Reason> {
+    pub async fn enter(&mut self, entering: &Entering) -> Result<String, Reason> {
         let rows = &entering.rows.0;
         if rows.len() > MAX_ROWS {
             return Err(format!("{} rows; give at most {MAX_ROWS} at a time", rows.len()).into());
         }
-        let (mut names, mut faults) = self.by_name(&entering);
+        let Read { mut names, mut faults, not_kept } = self.by_name(entering);
         let of_sites: BTreeSet<SiteKey> = names.keys().map(|name| name.hash.site.clone()).collect();
-        let ago = |site: &SiteKey, day: chrono::NaiveDate| (self.today(site) - day).num_days();
+        let ago = |site: &SiteKey, day: NaiveDate| (self.today(site) - day).num_days();
         if let Some(day) = entering.as_of
             && let Some(site) = of_sites.iter().find(|site| !(0..=AS_OF_DAYS).contains(&ago(site, day)))
         {
@@ -41,6 +48,20 @@ impl<S: Store> Writer<S> {
             return Err(listed(&mut faults).into());
         }
         let audits = self.look_at(of_sites).await?;
+        let order = order_of(entering);
+        let is_same = |record: &Record| {
+            !record.intent.digest.is_empty()
+                && record.intent.digest == entering.intent.digest
+                && record.order == order
+        };
+        let same = stamps(&audits, is_same);
+        // What was added does not show in what is entered last.
+        if (entering.adds || entering.rolls_up)
+            && entering.day.is_none()
+            && let Some(stamp) = same.last()
+        {
+            return Ok(nothing_changes(stamp));
+        }
         self.add_longer(&mut names);
         let rises = entering.adds && entering.rolls_up;
         self.weigh(&mut names, entering.as_of.filter(|_| !entering.adds), rises).await?;
@@ -49,14 +70,8 @@ impl<S: Store> Writer<S> {
         {
             return Ok(format!("left out: {why}"));
         }
-        let order = order_of(&entering);
-        let is_same = |record: &Record| {
-            !record.intent.digest.is_empty()
-                && record.intent.digest == entering.intent.digest
-                && record.order == order
-        };
-        let same = stamps(&audits, is_same);
-        let mut faults = self.decide(&mut names, &entering, &same);
+        let mut faults = self.decide(&mut names, entering, &same);
+        faults.extend(self.not_nested(&names).await?);
         if !faults.is_empty() {
             return Err(listed(&mut faults).into());
         }
@@ -65,40 +80,47 @@ impl<S: Store> Writer<S> {
         }
         names.retain(|_, weighed| weighed.row.is_some() || weighed.becomes != weighed.entered);
         if let (true, Some(stamp)) = (names.is_empty(), same.last()) {
-            let number = stamp.number;
-            return Ok(format!(
-                "nothing changes: the same was entered as {number}; to enter it anew, undo that first"
-            ));
+            return Ok(nothing_changes(stamp));
         }
-        let record = Record { order, intent: entering.intent, day: entering.day, ..Record::default() };
-        self.commit(names, audits, record).await
+        let intent = entering.intent.clone();
+        let record = Record { order, intent, day: entering.day, ..Record::default() };
+        let said = self.commit(names, audits, record).await?;
+        Ok(match not_kept {
+            0 => said,
+            rows => format!(
+                "left out: {rows} rows of pages by day or week before totals.page_days; give their months\n{said}"
+            ),
+        })
     }
 
     /// Enters what was there before an entry, where what it entered is there still.
     pub async fn undo(&mut self, site: Option<&str>, number: u64, intent: Intent) -> Result<String, Reason> {
-        let [site] =
-            self.named(site)?.try_into().map_err(|_| "several sites have entries: name one with --site")?;
-        let audits = self.look_at([site.clone()].into()).await?;
+        let audits = self.look_at(self.named(site)?.into_iter().collect()).await?;
+        let mut have = audits.iter().filter(|(site, _)| one(&audits, site, number).is_ok());
+        let site = match (have.next(), have.next()) {
+            (Some((site, _)), None) => site.clone(),
+            (None, _) => return Err(no_entry(number).into()),
+            _ => return Err(format!("several sites have an entry {number}: name one with --site").into()),
+        };
+        let audits = BTreeMap::from_iter(audits.into_iter().filter(|(of, _)| *of == site));
         let (stamp, Record { day, .. }) = one(&audits, &site, number)?;
         let changes = record::changes(&self.delivery.store.dump().await?, &site, stamp, *day).await?;
         if changes.is_empty() {
-            return Err(format!(
-                "{number} entered no values: pages are moved back with `footfall pages move --undo`"
-            )
-            .into());
+            let why = "pages are moved back with `footfall pages move --undo`, and an erased site is gone";
+            return Err(format!("{number} entered no values: {why}").into());
         }
         let of = |name: &Name| (name.clone(), Weighed::default());
         let mut names: Names = changes.keys().map(of).collect();
-        if day.is_some() {
-            self.add_longer(&mut names);
-        }
-        let pruned = self.delivery.pruned.get(&site).copied();
-        // What was entered of these is gone, and stays so.
-        names.retain(|name, _| !name.hash.is_pruned(pruned.as_ref()));
+        self.add_longer(&mut names);
         self.weigh(&mut names, None, false).await?;
+        let since = self.pages_since(&site);
         let mut risen = Vec::new();
         for (name, (before, after)) in changes {
             if let Some(weighed) = names.get_mut(&name) {
+                // What was entered of these is gone, and stays so.
+                if name.hash.is_pruned(Some(&since)) {
+                    weighed.entered = after;
+                }
                 if weighed.entered != after {
                     let (name, later) = (name.told(), weighed.stamp.as_ref().map_or(0, |stamp| stamp.number));
                     return Err(format!("{name} was entered anew as {later}: undo that first").into());
@@ -114,6 +136,11 @@ impl<S: Store> Writer<S> {
             }
             self.roll_up(&mut names, &risen);
         }
+        let mut faults = self.not_nested(&names).await?;
+        if !faults.is_empty() {
+            return Err(listed(&mut faults).into());
+        }
+        names.retain(|_, weighed| weighed.becomes != weighed.entered);
         let record = Record { order: format!("undo {number}"), intent, day, ..Record::default() };
         self.commit(names, audits, record).await
     }
@@ -133,15 +160,20 @@ impl<S: Store> Writer<S> {
                 what.retain(|text| !text.is_empty());
                 writeln!(said, "{site} {number}  {at}  {who}  {}  {values} values{why}", what.join(" "))?;
             }
-            let Some(number) = number else { continue };
-            let (stamp, record) = one(&audits, site, number)?;
+            let Some((stamp, record)) = number.and_then(|number| one(&audits, site, number).ok()) else {
+                continue;
+            };
             let changes =
                 record::changes(&self.delivery.store.dump().await?, site, stamp, record.day).await?;
             for (name, (before, after)) in changes {
                 writeln!(said, "  {} {before} became {after}", name.told())?;
             }
         }
-        Ok(if said.is_empty() { "nothing was entered".to_owned() } else { said })
+        match number {
+            Some(number) if said.is_empty() => Err(no_entry(number).into()),
+            _ if said.is_empty() => Ok("nothing was entered".to_owned()),
+            _ => Ok(said),
+        }
     }
 
     /// The sites of an order: one by its key, or all.
@@ -190,7 +222,8 @@ impl<S: Store> Writer<S> {
             let stamps = names.values().flat_map(|weighed| &weighed.stamp).chain(audit.keys());
             let record = Record { values: names.len(), ..record.clone() };
             let (stamp, record) = self.number(&site, stamps, record).await?;
-            entries.extend(record::entered(&site, &stamp, &record, &names));
+            let since = self.pages_since(&site);
+            entries.extend(record::entered(&site, &stamp, &record, &names, since));
             writeln!(said, "{site}: {} values are entered, as {}", record.values, stamp.number)?;
         }
         if dry_run {
@@ -207,11 +240,22 @@ impl<S: Store> Writer<S> {
         record: Record,
     ) -> Result<(Stamp, Record), Reason> {
         let after = others.map(|stamp| stamp.number).max().unwrap_or_default();
-        let number = self.delivery.store.next_entry(site, after).await?;
+        let number = self.delivery.store.next_entry(site, after).await?.ok_or(Meanwhile)?;
         let now_ms = self.shared.clock.now().unix_ms;
         let at = self.delivery.sites.known(site).map(|site| site.calendar.rfc3339(now_ms));
         let stamp = Stamp { number, writer: self.delivery.identity.writer.0.clone() };
-        Ok((stamp, Record { at: at.unwrap_or_default(), ..record }))
+        let mut intent = record.intent;
+        for text in [&mut intent.who, &mut intent.source, &mut intent.why] {
+            // They are shown on terminals.
+            *text = text.replace(char::is_control, " ");
+        }
+        Ok((stamp, Record { at: at.unwrap_or_default(), intent, ..record }))
+    }
+
+    /// The first day of which pages of a site are kept by day.
+    fn pages_since(&self, site: &SiteKey) -> NaiveDate {
+        let site = self.delivery.sites.known(site);
+        site.map_or(NaiveDate::MIN, |site| self.delivery.pages_since(site, self.config.page_days))
     }
 
     /// Puts into the outbox what is entered, and brings it to the store.
@@ -228,9 +272,20 @@ impl<S: Store> Writer<S> {
     }
 }
 
-/// The stamps of some entries.
+/// The stamps of some entries that stand: they were not undone, or that was undone itself.
 fn stamps(audits: &BTreeMap<SiteKey, Audit>, is: impl Fn(&Record) -> bool) -> BTreeSet<Stamp> {
-    audits.values().flatten().filter(|(_, record)| is(record)).map(|(stamp, _)| stamp.clone()).collect()
+    let mut stamps = BTreeSet::new();
+    for audit in audits.values() {
+        let mut undone = BTreeSet::new();
+        for (stamp, record) in audit.iter().rev() {
+            if undone.contains(&stamp.number) {
+                continue;
+            }
+            undone.extend(record.order.strip_prefix("undo ").and_then(|number| number.parse::<u64>().ok()));
+            stamps.extend(is(record).then(|| stamp.clone()));
+        }
+    }
+    stamps
 }
 
 /// Those of days that were entered as a whole.
@@ -245,10 +300,16 @@ fn one<'a>(
     number: u64,
 ) -> Result<(&'a Stamp, &'a Record), String> {
     let audit = audits.get(site).into_iter().flatten();
-    audit
-        .rev()
-        .find(|(stamp, _)| stamp.number == number)
-        .ok_or_else(|| format!("site {site} has no entry {number}"))
+    audit.rev().find(|(stamp, _)| stamp.number == number).ok_or_else(|| no_entry(number))
+}
+
+fn no_entry(number: u64) -> String {
+    format!("there is no entry {number}")
+}
+
+fn nothing_changes(stamp: &Stamp) -> String {
+    let number = stamp.number;
+    format!("nothing changes: the same was entered as {number}; to enter it anew, undo that first")
 }
 
 /// How an entry was ordered: the same rows ordered otherwise are another entry.

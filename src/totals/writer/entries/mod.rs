@@ -17,3 +17,5 @@ mod moves;
 mod names;
 mod record;
 mod weigh;
+
+pub use enter::Meanwhile;

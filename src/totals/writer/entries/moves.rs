@@ -11,6 +11,8 @@ use super::enter::{MOST_TOLD, listed};
 use super::names::no_page;
 use super::record::{self, Record};
 use super::weigh::Names;
+use chrono::NaiveDate;
+
 use crate::calendar::Bucket;
 use crate::ingest::{OTHER, named_page};
 use crate::sites::{Aliases, MAX_MOVED, Moved, Site, SiteKey};
@@ -33,12 +35,16 @@ impl<S: Store> Writer<S> {
         let found = self.delivery.store.read(&self.delivery.identity.writer, vec![query]).await?;
         let Some(found) = found.into_iter().next() else { return Ok(Bears::new()) };
         let registered = self.delivery.sites.get(site.as_str());
-        if registered.is_some_and(|site| site.pages.aliases.revision != found.revision) {
+        let known = registered.map(|site| site.pages.aliases.clone());
+        if let Some(known) = known.filter(|known| known.revision != found.revision) {
             let aliases = Aliases::new(&self.moved(site).await?, found.revision);
+            let is_new = !known.shows_as(&aliases);
             let sites = Arc::new(self.delivery.sites.with_aliases(site, aliases));
             self.delivery.sites = sites.clone();
             self.shared.sites.store(sites);
-            self.shared.tally().forget_past_of(site);
+            if is_new {
+                self.shared.tally().forget_past_of(site);
+            }
             self.delivery.may_be_back = true;
         }
         Ok(vec![(aliases(site), found.marker)])
@@ -67,14 +73,16 @@ impl<S: Store> Writer<S> {
             let erased = site.pages.aliases.beside(OTHER);
             if !erased.is_empty() && !self.delivery.is_held(&site.key) {
                 let folded = self.fold_site(&site, erased).await;
-                self.delivery.or_held(&site.key, folded.map_err(FlushError::Store))?;
-                self.shared.tally().forget_past_of(&site.key);
+                let folded = self.delivery.or_held(&site.key, folded.map_err(FlushError::Store))?;
+                if folded.is_some_and(|folded| folded > 0) {
+                    self.shared.tally().forget_past_of(&site.key);
+                }
             }
         }
         Ok(())
     }
 
-    async fn fold_site(&self, site: &Site, erased: &[Arc<str>]) -> Result<(), StoreError> {
+    async fn fold_site(&self, site: &Site, erased: &[Arc<str>]) -> Result<u64, StoreError> {
         let dump = self.delivery.store.dump().await?;
         let days = record::read(&dump, &site.key).await?.into_values().filter_map(|record| record.day);
         let (longer, days_of_pages) = self.delivery.hashes_of_pages(site);
@@ -89,14 +97,15 @@ impl<S: Store> Writer<S> {
         }
         let fields = erased.iter().flat_map(|page| [page.clone(), field_beside(page)]).collect();
         let pages = Fold { hashes: hashes.into_iter().collect(), fields, ..Fold::default() };
+        let mut folded = 0;
         for fold in [pages].iter().chain(&audits) {
-            self.delivery.fold_fields(fold).await?;
+            folded += self.delivery.fold_fields(fold).await?;
         }
-        Ok(())
+        Ok(folded)
     }
 
     /// Shows pages as others, all that are named or, where anything is wrong with them, none.
-    pub async fn move_pages(&mut self, moving: Moving) -> Result<String, Reason> {
+    pub async fn move_pages(&mut self, moving: &Moving) -> Result<String, Reason> {
         let site = self.delivery.sites.configured(&moving.site)?.clone();
         let audits = self.look_at([site.key.clone()].into()).await?;
         let mut moved = self.moved(&site.key).await?;
@@ -128,7 +137,7 @@ impl<S: Store> Writer<S> {
         for page in steps.keys().take(MOST_TOLD) {
             let as_what = match &*to(page) {
                 "" => ("pages move --undo", "itself".to_owned()),
-                OTHER => ("erase", self.what_goes(&site.key, page).await?),
+                OTHER => ("erase", self.what_goes(&site, page).await?),
                 to => ("pages move", to.to_owned()),
             };
             order = as_what.0;
@@ -142,12 +151,12 @@ impl<S: Store> Writer<S> {
         }
         let fields: Vec<_> = steps.keys().map(|page| (field_beside(page), to(page))).collect();
         let stamps = audits.values().flat_map(|audit| audit.keys());
-        let (intent, values) = (moving.intent, fields.len());
+        let (intent, values) = (moving.intent.clone(), fields.len());
         let record = Record { order: order.to_owned(), intent, values, ..Record::default() };
         let (stamp, record) = self.number(&site.key, stamps, record).await?;
         // First of all: who sees that something was entered finds it.
         let mut entries = record::in_parts(&aliases(&site.key), &stamp, &fields);
-        entries.extend(record::entered(&site.key, &stamp, &record, &Names::new()));
+        entries.extend(record::entered(&site.key, &stamp, &record, &Names::new(), NaiveDate::MIN));
         let said = self.put(entries, said).await?;
         Ok(match order {
             "erase" => format!(
@@ -172,7 +181,7 @@ impl<S: Store> Writer<S> {
         self.go_on(Ok(String::new()), false).await?;
         let record = Record { order: "erase".to_owned(), intent, ..Record::default() };
         let (stamp, record) = self.number(&key, [].iter(), record).await?;
-        let entries = record::entered(&key, &stamp, &record, &Names::new());
+        let entries = record::entered(&key, &stamp, &record, &Names::new(), NaiveDate::MIN);
         let said = self.put(entries, format!("{said} are erased")).await?;
         Ok(format!(
             "{said}\nthey remain {}; another instance on this store holds the site until `footfall store accept-empty`",
@@ -189,13 +198,20 @@ impl<S: Store> Writer<S> {
         )
     }
 
-    /// What is said of a page that is erased.
-    async fn what_goes(&self, site: &SiteKey, page: &Arc<str>) -> Result<String, StoreError> {
-        let hash = HashName::new(site, Bucket::All, HashKind::Pages);
-        let query = vec![Query { hash, fields: vec![page.clone()] }];
-        let found = self.delivery.store.read(&self.delivery.identity.writer, query).await?;
-        let views = found.iter().find_map(|found| *found.sums.first()?).unwrap_or_default();
-        Ok(format!("nothing: its {views} views become part of (other)"))
+    /// What is said of a page that is erased, with those that are shown as it.
+    async fn what_goes(&self, site: &Site, page: &Arc<str>) -> Result<String, StoreError> {
+        let hash = HashName::new(&site.key, Bucket::All, HashKind::Pages);
+        let beside = site.pages.aliases.beside(page);
+        let fields: Vec<Arc<str>> = [page].into_iter().chain(beside).cloned().collect();
+        let also: String = fields[1..].iter().map(|name| format!(" and of {name}")).collect();
+        let found =
+            self.delivery.store.read(&self.delivery.identity.writer, vec![Query { hash, fields }]).await?;
+        let counted: u64 = found.iter().flat_map(|found| found.sums.iter().flatten()).sum();
+        let entries = found.iter().flat_map(|found| found.entries.iter().flatten());
+        let entered: i64 = entries.map(|entry| entry.amount()).sum();
+        let gone =
+            if entered == 0 { String::new() } else { format!(", and {entered} entered ones are gone") };
+        Ok(format!("nothing: its {counted} views{also} become part of (other){gone}"))
     }
 
     /// Lists the pages that are shown as others.

@@ -12,6 +12,9 @@ use crate::totals::store::contract::Store;
 use crate::totals::writer::rows::{Entering, Row};
 use crate::totals::writer::turn::Writer;
 
+/// No page of the web was counted before.
+pub const FIRST_YEAR: i32 = 1990;
+
 /// The place of an entry: a field of a hash, without the `+`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name {
@@ -36,8 +39,8 @@ impl Name {
 pub type Faults = Vec<(usize, String)>;
 
 impl<S: Store> Writer<S> {
-    /// The name that a row is of, or what is wrong with it.
-    pub(super) fn name(&self, row: &Row, entering: &Entering) -> Result<Name, String> {
+    /// The name that a row is of, or what is wrong with it; none where what it is of is not kept any more.
+    pub(super) fn name(&self, row: &Row, entering: &Entering) -> Result<Option<Name>, String> {
         if row.value.unsigned_abs() > MAX_SUM || row.value < 0 && !entering.adds {
             return Err(format!("no bucket shows {}", row.value));
         }
@@ -61,25 +64,22 @@ impl<S: Store> Writer<S> {
             OTHER => (HashKind::Pages, OTHER.into()),
             page => {
                 let page = read_page(site, page).map_err(|_| no_page(page))?;
-                if shown_as(site, &page).is_some() {
-                    return Err(format!("{} was erased", page.as_str()));
+                match shown_as(site, &page) {
+                    None => (HashKind::Pages, page.as_str().into()),
+                    Some(other) if entering.day.is_some() => (HashKind::Pages, other.as_str().into()),
+                    Some(_) => return Err(format!("{} was erased", page.as_str())),
                 }
-                (HashKind::Pages, page.as_str().into())
             }
         };
         let hash = HashName::new(&site.key, bucket, kind);
-        // A day of logs is entered once, and its pages count in the longer buckets.
-        if kind == HashKind::Pages && entering.day.is_none() {
-            let since = self.delivery.pages_since(site, self.config.page_days);
-            let remedy = match hash.prunes_with().and(bucket.days()) {
-                Some((first, _)) if first < since => "give the page's month",
-                _ if entering.as_of.is_some_and(|day| day < since) => "give a later --as-of",
-                _ => return Ok(Name { hash, field }),
-            };
+        let since = self.delivery.pages_since(site, self.config.page_days);
+        if kind == HashKind::Pages && entering.as_of.is_some_and(|day| day < since) {
             let kept = format!("views of pages are kept by day from {since} on (totals.page_days)");
-            return Err(format!("{kept}: {remedy}"));
+            return Err(format!("{kept}: give a later --as-of"));
         }
-        Ok(Name { hash, field })
+        // Where days are rolled up they count in the longer buckets.
+        let is_of_use = entering.rolls_up || !hash.is_pruned(Some(&since));
+        Ok(is_of_use.then_some(Name { hash, field }))
     }
 
     /// The names of the longer buckets that hold all of one.
@@ -92,7 +92,7 @@ impl<S: Store> Writer<S> {
     /// The names of the buckets that one is made of.
     pub(super) fn parts(&self, name: &Name) -> Vec<Name> {
         let buckets = match name.hash.bucket {
-            Bucket::All => (1990..=self.today(&name.hash.site).year()).map(Bucket::Year).collect(),
+            Bucket::All => (FIRST_YEAR..=self.today(&name.hash.site).year()).map(Bucket::Year).collect(),
             bucket => bucket.parts(),
         };
         buckets.into_iter().map(|bucket| name.of(bucket)).collect()
@@ -110,6 +110,7 @@ fn bucket(calendar: &Calendar, from_ms: i64, period: Period, said: &str) -> Resu
     let bucket =
         bucket.ok_or_else(|| format!("{said:?} is no {}: the current one is {current}", period.word()))?;
     match bucket.days() {
+        Some((first, _)) if first.year() < FIRST_YEAR => Err(format!("{bucket} begins before {FIRST_YEAR}")),
         Some((first, _)) if first > hour.day => Err(format!("{bucket} begins after {}", hour.day)),
         _ => Ok(bucket),
     }

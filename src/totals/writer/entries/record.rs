@@ -52,15 +52,23 @@ fn field_of(stamp: &Stamp) -> Arc<str> {
 }
 
 /// What is entered under a stamp, with its record, as it goes into a batch. The hash of all time is always among
-/// it: by its revision other instances see that they must read the site again.
-pub fn entered(site: &SiteKey, stamp: &Stamp, record: &Record, names: &Names) -> Vec<Entered> {
+/// it: by its revision other instances see that they must read the site again. Pages by day are kept `since` a day.
+pub fn entered(
+    site: &SiteKey,
+    stamp: &Stamp,
+    record: &Record,
+    names: &Names,
+    since: NaiveDate,
+) -> Vec<Entered> {
     let all = HashName::new(site, Bucket::All, HashKind::Sums);
     let mut hashes = BTreeMap::<HashName, ByField<Arc<str>>>::from([(all, Vec::new())]);
     let json = serde_json::to_string(record).unwrap_or_default();
     let mut places = Vec::new();
     for (Name { hash, field }, Weighed { entered, becomes, .. }) in names {
-        let value = becomes.to_string().into();
-        hashes.entry(hash.clone()).or_default().push((field_beside(field), value));
+        if !hash.is_pruned(Some(&since)) {
+            let value = becomes.to_string().into();
+            hashes.entry(hash.clone()).or_default().push((field_beside(field), value));
+        }
         if record.day.is_none_or(|day| hash.bucket == Bucket::Day(day)) {
             let place = format!("{} {hash} {field}", field_of(stamp)).into();
             places.push((place, format!("{entered} {becomes}").into()));

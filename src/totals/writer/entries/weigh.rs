@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use foldhash::{HashMap, HashMapExt};
 
-use super::names::{Faults, Name};
+use super::names::{FIRST_YEAR, Faults, Name};
 use crate::calendar::{Bucket, Period};
 use crate::sites::SiteKey;
 use crate::totals::batch::entry::Total;
 use crate::totals::batch::part::{HashKind, HashName, MAX_FIELDS, MAX_SUM, Stamp};
 use crate::totals::delivery::Reason;
 use crate::totals::store::contract::{Query, Store};
-use crate::totals::writer::rows::Entering;
+use crate::totals::writer::rows::{Entering, Row};
 use crate::totals::writer::turn::Writer;
 
 /// Hashes read in one call of the store.
@@ -50,21 +51,48 @@ impl Weighed {
 /// Names, each once.
 pub type Names = BTreeMap<Name, Weighed>;
 
+/// What rows say.
+#[derive(Default)]
+pub struct Read {
+    /// By the names that they are of.
+    pub names: Names,
+    /// What is wrong with others.
+    pub faults: Faults,
+    /// How many are of days of pages that are not kept any more.
+    pub not_kept: usize,
+}
+
 impl<S: Store> Writer<S> {
     /// Rows by the names that they are of: of each the last, or the sum of all where they add.
-    pub(super) fn by_name(&self, entering: &Entering) -> (Names, Faults) {
-        let (mut names, mut faults) = (Names::new(), Faults::new());
+    pub(super) fn by_name(&self, entering: &Entering) -> Read {
+        let (mut read, mut spelled) = (Read::default(), HashMap::new());
+        // Logs may name a page as it was before it moved, too.
+        let adds = entering.adds || entering.day.is_some();
         for row in &entering.rows.0 {
-            match self.name(row, entering) {
-                Ok(name) => {
-                    let of_name = &mut names.entry(name).or_default().row;
-                    let before = of_name.filter(|_| entering.adds).map_or(0, |(_, value)| value);
-                    *of_name = Some((row.line, before.saturating_add(row.value)));
+            let name = match self.name(row, entering) {
+                Ok(Some(name)) => name,
+                Ok(None) => {
+                    read.not_kept += 1;
+                    continue;
                 }
-                Err(fault) => faults.push((row.line, fault)),
+                Err(fault) => {
+                    read.faults.push((row.line, fault));
+                    continue;
+                }
+            };
+            if !adds && !row.page.is_empty() {
+                let Row { line, page, .. } = *spelled.entry(name.clone()).or_insert(row);
+                if *page != row.page {
+                    let fault = format!("{} is the same page as {page} in line {line}", row.page);
+                    let remedy = "give one row with the sum of both, or have all rows added with --add";
+                    read.faults.push((row.line, format!("{fault}: {remedy}")));
+                }
             }
+            let of_name = &mut read.names.entry(name).or_default().row;
+            let before = of_name.filter(|_| adds).map_or(0, |(_, value)| value);
+            *of_name = Some((row.line, before.saturating_add(row.value)));
         }
-        (names, faults)
+        read
     }
 
     /// Reads what is entered of names, and what is counted before a day of those that have rows, or of `all`.
@@ -184,10 +212,6 @@ impl<S: Store> Writer<S> {
         if entering.rolls_up {
             faults.extend(self.roll_up(names, &risen));
         }
-        let is_compared = |_: &&(Name, usize, i64)| !(entering.is_part && entering.intent.dry_run);
-        for (name, line, _) in risen.iter().filter(is_compared) {
-            faults.extend(self.not_nested(names, name).map(|fault| (*line, fault)));
-        }
         faults
     }
 
@@ -260,15 +284,50 @@ impl<S: Store> Writer<S> {
         Ok(None)
     }
 
-    /// What is entered of a week, a month, a year is part of what is entered of the longer buckets.
-    fn not_nested(&self, names: &Names, name: &Name) -> Option<String> {
-        if name.hash.bucket.period() == Period::Day {
-            return None;
+    /// What of names would not nest any more, by lines: what is entered of a week, a month, a year is part of what is
+    /// entered of the buckets that hold it.
+    pub(super) async fn not_nested(&mut self, names: &Names) -> Result<Vec<(usize, String)>, Reason> {
+        let changed = names.iter().filter(|(_, weighed)| weighed.becomes != weighed.entered);
+        let lowered = changed.clone().filter(|(_, weighed)| weighed.becomes < weighed.entered);
+        let mut parts: Names = lowered
+            .flat_map(|(name, _)| self.compared_with(name))
+            .map(|part| (part, Weighed::default()))
+            .collect();
+        self.weigh(&mut parts, None, false).await?;
+        let becomes = |name: &Name| names.get(name).or_else(|| parts.get(name)).map_or(0, |of| of.becomes);
+        let fault = |part: &Name, whole: &Name| {
+            let (of_part, of_whole) = (becomes(part), becomes(whole));
+            (of_part > of_whole.max(0)).then(|| {
+                let (told, bucket) = (part.told(), whole.hash.bucket);
+                format!("{told} would have {of_part} entered, and {bucket}, which holds it, only {of_whole}")
+            })
+        };
+        let mut faults = Vec::new();
+        for (name, weighed) in changed {
+            let is_day = name.hash.bucket.period() == Period::Day;
+            let holding = if is_day { Vec::new() } else { self.longer(name) };
+            let held = if weighed.becomes < weighed.entered { self.compared_with(name) } else { Vec::new() };
+            let above = holding.iter().find_map(|whole| fault(name, whole));
+            let found = above.or_else(|| held.iter().find_map(|part| fault(part, name)));
+            faults.extend(found.map(|fault| (weighed.row.map_or(0, |(line, _)| line), fault)));
         }
-        let of = |name: &Name| names.get(name).map_or(0, |weighed| weighed.becomes);
-        let (becomes, longer) = (of(name), self.longer(name));
-        let longer = longer.into_iter().find(|longer| becomes > 0 && becomes > of(longer))?;
-        let (told, bucket, only) = (name.told(), longer.hash.bucket, of(&longer));
-        Some(format!("{told} would have {becomes} entered, and {bucket}, which holds it, only {only}"))
+        Ok(faults)
+    }
+
+    /// The names of which no more may be entered than of one that holds them.
+    fn compared_with(&self, name: &Name) -> Vec<Name> {
+        let mut parts = match name.hash.bucket {
+            Bucket::Year(_) | Bucket::All => self.parts(name),
+            _ => Vec::new(),
+        };
+        let site = self.delivery.sites.known(&name.hash.site);
+        // Of pages these would be some thousand fields for each.
+        if let (Bucket::All, HashKind::Sums, Some(site)) = (name.hash.bucket, name.hash.kind, site) {
+            let first = NaiveDate::from_ymd_opt(FIRST_YEAR, 1, 1).unwrap_or_default();
+            let today = self.today(&name.hash.site);
+            let weeks = first.iter_weeks().take_while(|day| *day <= today);
+            parts.extend(weeks.map(|day| name.of(Bucket::Week(site.calendar.week_of(day)))));
+        }
+        parts
     }
 }
