@@ -5,7 +5,7 @@
 mod aliases;
 mod shares;
 
-pub use aliases::{Aliases, MAX_MOVED, Moved};
+pub use aliases::{Aliases, MAX_ERASED, MAX_MOVED, Moved};
 pub use shares::Shares;
 
 use foldhash::HashMap;

@@ -8,6 +8,9 @@ use foldhash::HashMap;
 /// Most pages of a site that are or were shown as others.
 pub const MAX_MOVED: usize = 10_000;
 
+/// Most pages that may be erased beyond those.
+pub const MAX_ERASED: usize = 10_000;
+
 /// The most moves from a page to the one that it is shown as.
 const MAX_STEPS: usize = 16;
 

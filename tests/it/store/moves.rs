@@ -211,6 +211,13 @@ fn a_list_of_pages_moves_as_a_whole_or_not_at_all() {
     service.take(&view("/old/499"));
     assert_eq!(service.page(SITE, "/new/499"), 1);
     assert_eq!(service.ordered(&["pages", "list", "--site", SITE]).lines().count(), 515);
+    let full: String = (516..10_000).map(|n| format!("/full/{n},/new/{n}\n")).collect();
+    service.write("moved.csv", &full);
+    service.ordered(&move_of(&["--file", "moved.csv"]));
+    let (code, said) = service.order(&move_of(&["/more", "/b"]));
+    assert!(code == 1 && said.contains("more than 10000 pages"), "{said}");
+    service.ordered(&["erase", "--site", SITE, "--page", "/more"]);
+    assert_eq!(service.page(SITE, "/more"), 0);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use chrono::NaiveDate;
 
 use crate::calendar::Bucket;
 use crate::ingest::{OTHER, named_page};
-use crate::sites::{Aliases, MAX_MOVED, Moved, Site, SiteKey};
+use crate::sites::{Aliases, MAX_ERASED, MAX_MOVED, Moved, Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName, Sums, field_beside};
 use crate::totals::delivery::Reason;
 use crate::totals::delivery::apply::FlushError;
@@ -54,7 +54,7 @@ impl<S: Store> Writer<S> {
     async fn moved(&mut self, site: &SiteKey) -> Result<Moved, StoreError> {
         let known = self.moves.entry(site.clone()).or_default();
         record::registers(&self.delivery.store.dump().await?, &aliases(site), |field, entry| {
-            let has_room = |page: &&str| known.len() < MAX_MOVED || known.contains_key(*page);
+            let has_room = |page: &&str| known.len() < MAX_MOVED + MAX_ERASED || known.contains_key(*page);
             if let Some(page) = field.strip_prefix('+').filter(has_room) {
                 entry.put(known, &page.into());
             }
@@ -127,8 +127,11 @@ impl<S: Store> Writer<S> {
         let line = |page| steps.get(page).copied().unwrap_or_default();
         let astray = moved.keys().filter(|page| is_astray(page));
         faults.extend(astray.map(|page| (line(page), format!("{page} would be shown as {as_what}"))));
-        if moved.len() > MAX_MOVED {
-            faults.push((0, format!("more than {MAX_MOVED} pages of site {} would have moved", site.key)));
+        // A full list keeps nobody from having a page erased.
+        let is_erasing = moving.moves.0.iter().all(|row| row.to == OTHER);
+        let most = MAX_MOVED + if is_erasing { MAX_ERASED } else { 0 };
+        if moved.len() > most {
+            faults.push((0, format!("more than {most} pages of site {} would have moved", site.key)));
         }
         if !faults.is_empty() {
             return Err(listed(&mut faults).into());
