@@ -27,7 +27,7 @@ use crate::metrics::{Metrics, Part};
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
-use crate::totals::{Answer, OpenError, Order, Totals};
+use crate::totals::{self, Answer, OpenError, Order, Totals};
 
 /// Sessions that expire before other tasks get their turn.
 const SWEEP_STEP: usize = 500;
@@ -99,6 +99,7 @@ impl App {
         let [public, admin] = bound;
         let public = bind(public, config.serve.listen, "listen")?;
         let admin = bind(admin, config.serve.admin_listen, "admin_listen")?;
+        Totals::check_owner(&config.totals)?;
         let parts = open(&config, clock).await?;
         parts.totals.will_serve();
         let control = match ControlSocket::bind(&config.totals.data_dir) {
@@ -313,6 +314,11 @@ pub async fn run(config: Config, file: Option<PathBuf>, signals: Signals) -> Res
         tracing::warn!(
             "http.max_connections is {connections}, and this process may open {files} files (ulimit -n, \
              LimitNOFILE): further connections are refused before that bound is reached"
+        );
+    }
+    if totals::own_user() == Some(0) {
+        tracing::warn!(
+            "this process runs as root, and needs to be nobody special: give it a user of its own"
         );
     }
     let status = format!("serving pages on http://{}", app.public_addr());

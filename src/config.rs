@@ -6,6 +6,7 @@
 
 mod conflicts;
 mod faults;
+mod files;
 mod settings;
 mod values;
 
@@ -24,16 +25,10 @@ use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, Sit
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
-use settings::{Settings, Value};
+use settings::{AUTO, Settings, Value};
 
 /// The commented defaults.
 pub const DEFAULTS: &str = include_str!("../config/footfall.toml");
-
-/// The files to look for when none is named, in this order.
-const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"];
-
-/// The directory beside the configuration file whose files add sites.
-const SITES_FOLDER: &str = "sites.d";
 
 words! {
     /// How log lines are written.
@@ -100,15 +95,15 @@ impl Config {
         let env = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         let variable = std::env::var_os("FOOTFALL_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let mut files: Vec<(String, String)> = find(named.or(variable.as_deref()))?.into_iter().collect();
+        let mut files: Vec<(String, String)> =
+            files::main(named.or(variable.as_deref()))?.into_iter().collect();
         let mut left_out = Vec::new();
         if let Some((main, _)) = files.first() {
             let paths;
-            (paths, left_out) = sites_beside(Path::new(main))?;
+            (paths, left_out) = files::sites_beside(Path::new(main))?;
             for path in paths {
-                let text = std::fs::read_to_string(&path);
-                let refused = |fault| unreadable(&path, &fault, "let the service read it, or take it away");
-                files.push((path.display().to_string(), text.map_err(refused)?));
+                let text = files::read(&path)?;
+                files.push((path.display().to_string(), text));
             }
         }
         let mut config = Config::load(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), env)?;
@@ -151,51 +146,6 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_toml())
     }
-}
-
-/// Name and text of the configuration file, if there is one; no text where only `sites.d` is there.
-fn find(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
-    let candidates = match named {
-        Some(path) => vec![path],
-        None => FILES.iter().map(Path::new).collect(),
-    };
-    for path in candidates {
-        match std::fs::read_to_string(path) {
-            Ok(text) => return Ok(Some((path.display().to_string(), text))),
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound && named.is_none() => {}
-            Err(fault) => return Err(unreadable(path, &fault, "name a file that the service may read")),
-        }
-    }
-    // Without it there may be sites in files of their own.
-    let beside = FILES.iter().find(|file| Path::new(file).with_file_name(SITES_FOLDER).is_dir());
-    Ok(beside.filter(|_| named.is_none()).map(|file| ((*file).to_owned(), String::new())))
-}
-
-/// The files that add sites, in order of their names; and those that somebody may take for such, as an editor's
-/// copies.
-fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults> {
-    let folder = main.with_file_name(SITES_FOLDER);
-    let listed = std::fs::read_dir(&folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
-    let mut paths: Vec<PathBuf> = match listed {
-        Ok(paths) => paths,
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(fault) => {
-            return Err(unreadable(&folder, &fault, "make it a directory that the service may read"));
-        }
-    };
-    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // Hidden files that are no editor's copies are those of whatever made the directory.
-    let is_other = |name: &str| {
-        name.starts_with("README") || name.starts_with('.') && !name.to_ascii_lowercase().contains(".toml")
-    };
-    paths.retain(|path| !is_other(&name(path)));
-    paths.sort();
-    Ok(paths.into_iter().partition(|path| name(path).ends_with(".toml") && !name(path).starts_with('.')))
-}
-
-fn unreadable(path: &Path, fault: &std::io::Error, remedy: &str) -> Faults {
-    Faults(vec![Fault::new(path.display().to_string(), format!("cannot be read ({fault})"), remedy)])
 }
 
 /// Reads typed values. A refused one becomes a fault and reads as its default, so that all others are read
@@ -333,9 +283,9 @@ impl ConfigReader {
         let url = self.text("store.url", values::store_url);
         let auto = if url == StoreUrl::Embedded { "10s" } else { "1s" };
         let flush_interval = self.text("store.flush_interval", |text| {
-            values::duration(if text == "auto" { auto } else { text }, "100ms", "5m")
+            values::duration(if text == AUTO { auto } else { text }, "100ms", "5m")
         });
-        self.settings.resolve("store.flush_interval", "auto", auto);
+        self.settings.resolve("store.flush_interval", auto);
         let ca_file = self.text("store.tls_ca_file", |text| Ok(text.to_owned()));
         StoreConfig {
             url,

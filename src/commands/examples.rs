@@ -6,7 +6,7 @@ Examples:
   footfall --config /etc/footfall/footfall.toml check-config
   FOOTFALL_STORE__URL=redis://127.0.0.1:6379 footfall
   FOOTFALL_LOG=info,footfall::totals=debug footfall
-  footfall print-config > footfall.toml        start a configuration of your own
+  footfall print-config --defaults > footfall.toml     start a configuration of your own
 
 Variables: FOOTFALL_CONFIG names the configuration file; FOOTFALL_LOG, else RUST_LOG, is the log's level, also by part; every setting is a variable too: FOOTFALL_STORE__URL is store.url.
 
@@ -24,7 +24,7 @@ Example, before a restart:
 pub const PRINT_CONFIG: &str = "\
 Examples:
   footfall print-config                        what differs from the defaults says where it is set
-  footfall print-config > footfall.toml";
+  footfall print-config --defaults > footfall.toml     every key with its explanation, to begin a file of your own";
 
 pub const SNIPPET: &str = "\
 Example:

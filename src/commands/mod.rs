@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULTS};
 use crate::totals::Order;
 pub use outcome::{EXIT_REFUSED, Failure, Outcome, not_printed, print};
 
@@ -49,7 +49,11 @@ pub enum Command {
     CheckConfig,
     /// Print the configuration in force as TOML, secrets hidden
     #[command(after_help = examples::PRINT_CONFIG)]
-    PrintConfig,
+    PrintConfig {
+        /// The commented defaults instead, to begin a file of your own with
+        #[arg(long)]
+        defaults: bool,
+    },
     /// Print what to paste into a site's pages, and the lines of a Content-Security-Policy
     #[command(after_help = examples::SNIPPET)]
     Snippet {
@@ -163,6 +167,7 @@ impl Command {
     pub fn document(&self) -> Option<Outcome> {
         match self {
             Command::Completions { shell } => Some(Ok(documents::completions(Arguments::command(), *shell))),
+            Command::PrintConfig { defaults: true } => Some(Ok(DEFAULTS.to_owned())),
             Command::Man { into } => Some(documents::man(Arguments::command(), into.as_deref())),
             _ => None,
         }
@@ -171,7 +176,7 @@ impl Command {
     /// Whether it may open the totals itself, and so needs a log.
     pub fn is_order(&self) -> bool {
         use Command::{CheckConfig, Healthcheck, PrintConfig, Serve};
-        !matches!(self, Serve | CheckConfig | PrintConfig | Healthcheck)
+        !matches!(self, Serve | CheckConfig | PrintConfig { .. } | Healthcheck)
     }
 
     /// Runs a command. `Serve` and the documents are the caller's, and do nothing here.
@@ -180,7 +185,7 @@ impl Command {
         let done = match self {
             Command::Serve | Command::Completions { .. } | Command::Man { .. } => return Ok(String::new()),
             Command::CheckConfig => return check_config(config),
-            Command::PrintConfig => return Ok(config.to_toml()),
+            Command::PrintConfig { .. } => return Ok(config.to_toml()),
             Command::Snippet { site } => return snippet::run(config, &site),
             Command::Healthcheck => return healthcheck::run(config),
             Command::Verify(asked) => return verify::run(config, &asked),

@@ -57,12 +57,10 @@ pub fn check_dir(dir: &Path) -> Result<(), String> {
             "data_dir {shown} holds no data of footfall ({error}); is it the configuration of the service?"
         )
     })?;
-    // The user of this process is known from /proc only; without it, there is no check.
-    match std::fs::metadata("/proc/self") {
-        Ok(me) if me.uid() != found.uid() => Err(format!(
-            "data_dir {shown} belongs to user {}, this command runs as user {}; run it as the service's user",
+    match totals::own_user() {
+        Some(me) if me != found.uid() => Err(format!(
+            "data_dir {shown} belongs to user {}, this command runs as user {me}; run it as the service's user",
             found.uid(),
-            me.uid()
         )),
         _ => Ok(()),
     }

@@ -26,12 +26,13 @@ pub(super) fn of_addresses(
     let ipv4_in_ipv6 =
         |network: &IpNet| network.contains(&IpAddr::V6(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()));
     let all_ipv4 = IpNet::from(Ipv4Net::default());
-    let trusts_everyone = proxies.trusted.iter().any(|network: &IpNet| network.prefix_len() == 0);
+    // The widest networks that belong to one owner have 8 bits (IPv4) and 7 (those of IPv6 for private use).
+    let is_too_wide = |network: &IpNet| network.prefix_len() < if network.addr().is_ipv4() { 8 } else { 7 };
     [
         (
-            trusts_everyone && !serve.listen.ip().is_loopback(),
-            "trusted_proxies holds every address, while listen is no loopback address: any client can name \
-             any address as its own; name the networks of your proxies",
+            proxies.trusted.iter().any(is_too_wide),
+            "trusted_proxies holds a network of strangers: any client can name any address as its own, also through \
+             a proxy of yours; name the networks of your proxies alone, such as \"10.0.0.0/8\"",
         ),
         (
             proxies.header == ClientHeader::None && changed("trusted_proxies"),

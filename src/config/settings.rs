@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Complaint, Fault, nearest};
+use super::files;
 use super::values::as_written;
-use crate::totals::without_secret;
+use crate::totals::{HIDDEN, without_secret};
 
 /// Begins the name of every variable that is a key.
 const PREFIX: &str = "FOOTFALL_";
@@ -21,6 +23,9 @@ const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];
 
 /// Keys that hold secrets: never shown, and `…_FILE` may name a file that holds them.
 const SECRETS: [&str; 2] = ["store.url", "site.0.newsroom_token"];
+
+/// The word for a value that follows from others.
+pub(super) const AUTO: &str = "auto";
 
 /// Languages whose labels are among the defaults.
 const LANGUAGES: [&str; 2] = ["en", "vi"];
@@ -194,12 +199,12 @@ impl Settings {
         self.is_given(key) && self.value(key) != self.default_value(key)
     }
 
-    /// Replaces a word by its meaning, such as `auto`.
-    pub fn resolve(&mut self, key: &str, word: &str, meaning: &str) {
+    /// Replaces the word `auto` by its meaning.
+    pub fn resolve(&mut self, key: &str, meaning: &str) {
         if let Some(entry) = self.entries.get_mut(key)
-            && entry.value == Value::Text(word.to_owned())
+            && entry.value == Value::Text(AUTO.to_owned())
         {
-            *entry = Entry { value: Value::Text(meaning.to_owned()), place: word.to_owned(), ..*entry };
+            *entry = Entry { value: Value::Text(meaning.to_owned()), place: AUTO.to_owned(), ..*entry };
         }
     }
 
@@ -222,11 +227,13 @@ impl Settings {
                 let header = if site_index(key).is_some() { "[site]" } else { section };
                 text.push_str(&format!("\n[{header}]\n"));
             }
-            text.push_str(&format!("{name} = {}", self.shown(key)));
-            match self.entries.get(key) {
-                Some(entry) if self.is_changed(key) => text.push_str(&format!(" # {}\n", entry.place)),
-                _ => text.push('\n'),
-            }
+            let (value, entry) = (self.shown(key), self.entries.get(key));
+            text.push_str(&match entry.filter(|_| self.is_changed(key)) {
+                // A copy of the line means what this one does, under another store too.
+                Some(entry) if entry.place == AUTO => format!("{name} = \"{AUTO}\" # {value}\n"),
+                Some(entry) => format!("{name} = {value} # {}\n", entry.place),
+                None => format!("{name} = {value}\n"),
+            });
         }
         text
     }
@@ -234,7 +241,11 @@ impl Settings {
     fn shown(&self, key: &str) -> String {
         match self.value(key) {
             Value::Text(url) if key == "store.url" => Value::Text(without_secret(url)).to_string(),
-            Value::Text(secret) if is_secret(key) && !secret.is_empty() => "\"***\"".to_owned(),
+            // A URL with a password where none belongs.
+            Value::Text(url) if url.contains("://") && url.contains('@') => {
+                Value::Text(without_secret(url)).to_string()
+            }
+            Value::Text(secret) if is_secret(key) && !secret.is_empty() => format!("{HIDDEN:?}"),
             value => value.to_string(),
         }
     }
@@ -285,17 +296,17 @@ impl Settings {
     /// Reads a secret from the file that a variable names.
     fn take_secret(&mut self, key: &str, name: &str, path: &str, faults: &mut Vec<Fault>) {
         let mut refuse = |problem: String, remedy: &str| {
-            faults.push(Fault { value: Some(format!("{path:?}")), ..Fault::new(name, problem, remedy) });
+            // What is no path may be the secret itself.
+            let value = path.starts_with(['/', '.']).then(|| format!("{path:?}"));
+            faults.push(Fault { value, ..Fault::new(name, problem, remedy) });
         };
         let beside = self.place(key);
         if beside.starts_with(PREFIX) {
             return refuse(format!("{beside} is set too"), "set one of the two");
         }
-        match std::fs::read_to_string(path) {
+        match files::text(Path::new(path)) {
             Ok(text) => self.take(key, Ok(Value::Text(text.trim().to_owned())), name.to_owned(), faults),
-            Err(fault) => {
-                refuse(format!("cannot be read ({fault})"), "name a file that the service may read")
-            }
+            Err(Complaint { problem, remedy }) => refuse(problem, &remedy),
         }
     }
 
@@ -341,6 +352,22 @@ impl Settings {
         }
     }
 
+    /// Where a key belongs that stands in the wrong section, which the section before it may well be.
+    fn sections_of(&self, key: &str) -> Option<String> {
+        let (_, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let places =
+            self.defaults.keys().filter_map(|known| match known.rsplit_once('.').unwrap_or(("", known)) {
+                ("", known) if known == name => Some("above the first section".to_owned()),
+                ("site.0", known) if known == name => Some("below [[site]]".to_owned()),
+                (section, known) if known == name && !section.starts_with("labels.") => {
+                    Some(format!("below [{section}]"))
+                }
+                _ => None,
+            });
+        let places: Vec<String> = places.collect();
+        (!places.is_empty()).then(|| format!("{name} belongs {}: write it there", places.join(" or ")))
+    }
+
     /// The fault of a key that is not known; its value is not shown, as it may be a secret.
     fn unknown(&self, shown: &str, key: &str, place: String) -> Fault {
         let is_variable = shown != key;
@@ -357,6 +384,8 @@ impl Settings {
             "give the site a key and hosts".into()
         } else if self.is_section(key) {
             format!("it is a section: write its keys under [{key}]")
+        } else if let Some(sections) = self.sections_of(key).filter(|_| !is_variable) {
+            sections
         } else {
             // A variable with one underscore instead of two is one long key.
             let flat = |key: &str| if is_variable { key.replace('.', "_") } else { pattern(key) };

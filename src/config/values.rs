@@ -14,7 +14,7 @@ use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
 use crate::serve::{Names, is_routed};
 use crate::sites::{SiteKey, Token};
-use crate::totals::{StoreUrl, UrlFault};
+use crate::totals::{HIDDEN, StoreUrl, UrlFault};
 
 type Read<T> = Result<T, Complaint>;
 
@@ -132,6 +132,10 @@ pub(super) fn group(text: &str) -> Read<String> {
 pub(super) fn token(text: &str) -> Read<Option<Token>> {
     if text.is_empty() {
         return Ok(None);
+    }
+    if text == HIDDEN {
+        let remedy = "write the text itself, or name its file in the variable …__NEWSROOM_TOKEN_FILE";
+        return Complaint::err("stands where print-config hides a secret", remedy);
     }
     let remedy = "choose a long random text, such as `openssl rand -hex 16` prints";
     or_complaint(Token::new(text), "not 16 or more letters, digits, \"-\", \".\", \"_\" and \"~\"", remedy)

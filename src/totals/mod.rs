@@ -24,6 +24,7 @@ mod tally;
 mod upkeep;
 mod writer;
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -36,7 +37,7 @@ use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::{Bound, Metrics};
 use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
-use disk::dir::DataDir;
+use disk::dir::{DataDir, check_owner, with_remedy};
 use tally::Tally;
 use writer::mailbox::{Absent, Mailbox, Wanted};
 use writer::status::{Shared, is_page_old};
@@ -44,13 +45,13 @@ use writer::status::{Shared, is_page_old};
 pub use batch::part::Sums;
 pub use batch::sketch::Sketch;
 pub use delivery::outbox::OutboxConfig;
-pub use disk::dir::is_in_use;
+pub use disk::dir::{is_in_use, own_user};
 pub use intake::group::Written;
 pub use intake::ids::REMEMBER_MS;
 pub use intake::journal::{JournalConfig, Sync};
 pub use store::check_authorities;
 pub use store::contract::{StoreConfig, StoreError};
-pub use store::url::{StoreUrl, UrlFault, without_secret};
+pub use store::url::{HIDDEN, StoreUrl, UrlFault, without_secret};
 pub use tally::pages::PageFigures;
 pub use tally::recent::Recent;
 pub use tally::running::Figures;
@@ -86,7 +87,7 @@ impl Totals {
     ) -> Result<Arc<Totals>, OpenError> {
         let reloads = config.store.url.kind() == "redis";
         let path = config.data_dir.display().to_string();
-        let files = |error| OpenError::Files(path.clone(), error);
+        let files = |error| OpenError::Files(path.clone(), with_remedy(error, Path::new(&path)));
         let dir = DataDir::open(&config.data_dir).map_err(files)?;
         recovery::check_formats(&config, &dir).map_err(files)?;
         let start =
@@ -94,6 +95,12 @@ impl Totals {
         let shared = start.shared.clone();
         let writer = writer::spawn(start).await?;
         Ok(Arc::new(Totals { shared, sessions, writer, reloads }))
+    }
+
+    /// Refuses a directory in which this process would make files that its owner cannot use.
+    pub fn check_owner(config: &Config) -> Result<(), OpenError> {
+        check_owner(&config.data_dir)
+            .map_err(|error| OpenError::Files(config.data_dir.display().to_string(), error))
     }
 
     /// Says that views are about to be taken.

@@ -10,7 +10,7 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::files::Folder;
@@ -102,6 +102,41 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// The user of this process; none where there is no /proc.
+pub fn own_user() -> Option<u32> {
+    fs::metadata("/proc/self").ok().map(|process| process.uid())
+}
+
+/// Refuses that root makes files which the directory's owner could not use afterwards.
+pub fn check_owner(path: &Path) -> io::Result<()> {
+    match (own_user(), fs::metadata(path)) {
+        (Some(0), Ok(dir)) if dir.uid() != 0 => {
+            let problem = "root would make files that the owner cannot use";
+            Err(with_remedy(io::Error::new(io::ErrorKind::PermissionDenied, problem), path))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The fault of a directory that this user may not use, with what helps.
+pub fn with_remedy(fault: io::Error, path: &Path) -> io::Error {
+    let Some(me) = own_user().filter(|_| fault.kind() == io::ErrorKind::PermissionDenied) else {
+        return fault;
+    };
+    let shown = path.display();
+    let remedy = match fs::metadata(path) {
+        Err(_) => format!("make it for user {me}: install -d -m 700 -o {me} {shown}"),
+        Ok(dir) if dir.uid() == me => format!("what is in it must be user {me}'s: chown -R {me} {shown}"),
+        Ok(dir) => {
+            let owner = dir.uid();
+            format!(
+                "it is user {owner}'s, and this process runs as user {me}: run it as {owner}, or chown -R {me} {shown}"
+            )
+        }
+    };
+    io::Error::new(fault.kind(), format!("{fault}; {remedy}"))
 }
 
 /// Whether a process uses a data directory now.

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+/// What is shown in place of a secret.
+pub const HIDDEN: &str = "***";
+
 /// The name of the embedded store's file in a `data_dir`.
 const FILE: &str = "totals.redb";
 
@@ -75,6 +78,9 @@ impl FromStr for StoreUrl {
             return Ok(StoreUrl::EmbeddedFile(path.into()));
         }
         let fault = |problem: String| Err(UrlFault { problem, remedy: REMEDY });
+        if text.contains(HIDDEN) {
+            return fault(format!("{HIDDEN} stands where print-config hides a secret"));
+        }
         let scheme = text.split("://").next().unwrap_or_default();
         if matches!(scheme, "redis+cluster" | "rediss+cluster" | "redis+sentinel" | "rediss+sentinel") {
             let remedy =
@@ -135,28 +141,37 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// A store's URL with everything hidden that may be a secret: the user, the password, the query.
+/// A URL with everything hidden that may be a secret: the user, the password, the query, what stands where a database
+/// of Redis belongs; all of one that does not parse.
 pub fn without_secret(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // A misspelt URL may hold a password too.
-        return if url.contains(['@', ':']) { "***".into() } else { url.to_owned() };
+        // A misspelt URL may hold a password, or be one.
+        let is_bare = url == "embedded" || url.starts_with("embedded:");
+        return if is_bare || url.is_empty() { url.to_owned() } else { HIDDEN.to_owned() };
     };
-    let hidden = format!("{scheme}://***");
+    let is_scheme = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
+    let hidden = format!("{}://{HIDDEN}", if is_scheme { scheme } else { HIDDEN });
     match Url::parse(url) {
-        Ok(parsed) => {
+        Ok(parsed) if is_scheme => {
             let signed = !parsed.username().is_empty() || parsed.password().is_some();
             // An `@` that does not end a user name: a password with a bare `/` or `#` in it.
             if rest.contains('@') != signed {
                 return hidden;
             }
-            let user = if signed { "***@" } else { "" };
+            let user = if signed { &format!("{HIDDEN}@") } else { "" };
             let host = parsed.host_str().unwrap_or_default();
             let port = parsed.port().map(|port| format!(":{port}")).unwrap_or_default();
-            let query = if parsed.query().is_some() { "?***" } else { "" };
-            format!("{scheme}://{user}{host}{port}{}{query}", parsed.path())
+            let query = if parsed.query().is_some() { &format!("?{HIDDEN}") } else { "" };
+            let is_database = |path: &str| path.bytes().all(|b| b.is_ascii_digit());
+            let path = match parsed.path().strip_prefix('/') {
+                Some(path) if matches!(scheme, "redis" | "rediss") && !is_database(path) => {
+                    &format!("/{HIDDEN}")
+                }
+                _ => parsed.path(),
+            };
+            format!("{scheme}://{user}{host}{port}{path}{query}")
         }
-        Err(_) if rest.contains(['@', '?']) => hidden,
-        Err(_) => url.to_owned(),
+        _ => hidden,
     }
 }
 
@@ -180,6 +195,15 @@ mod tests {
             ("redis+cluster://:secret@a:7000,b:7000", "redis+cluster://***"),
             ("redis:/:secret@cache", "***"),
             (":secret@cache", "***"),
+            // Without the host, or with a sign that does not belong there.
+            ("redis://user:secret", "redis://***"),
+            ("redis://:secret", "redis://***"),
+            ("redis://[secret", "redis://***"),
+            ("redis://cache:6379:secret", "redis://***"),
+            ("redis://cache/secret", "redis://cache/***"),
+            ("sec ret://cache", "***://***"),
+            ("secret", "***"),
+            ("", ""),
         ] {
             assert_eq!(without_secret(url), shown, "{url}");
         }

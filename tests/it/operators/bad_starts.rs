@@ -108,6 +108,13 @@ fn a_secret_that_cannot_be_read() {
         let says = format!("FOOTFALL_STORE__URL_FILE = \"{path}\": cannot be read");
         is_refused(&[("FOOTFALL_STORE__URL_FILE", &path)], &says);
     }
+    // The secret in place of its file.
+    let says = "FOOTFALL_STORE__URL_FILE: cannot be read";
+    is_refused(&[("FOOTFALL_STORE__URL_FILE", "redis://:secret@cache")], says);
+    let file = folder.path().join("url");
+    std::fs::write(&file, utf_16("redis://:secret@cache")).unwrap();
+    let says = format!("FOOTFALL_STORE__URL_FILE = \"{}\": is UTF-16", shown(&file));
+    is_refused(&[("FOOTFALL_STORE__URL_FILE", &shown(&file))], &says);
 }
 
 #[test]
@@ -117,8 +124,69 @@ fn a_file_that_is_no_configuration() {
     std::fs::write(&path, "listen = \"127.0.0.1:0\"\nlisten\n").unwrap();
     let config = shown(&path);
     is_refused(&[("FOOTFALL_CONFIG", &config)], &format!("{config}: not TOML"));
-    std::fs::write(&path, b"\xff\xfe").unwrap();
-    is_refused(&[("FOOTFALL_CONFIG", &config)], &format!("{config}: cannot be read"));
+    std::fs::write(&path, b"listen = \"x\"\ndata_dir = \"\xff\"").unwrap();
+    is_refused(
+        &[("FOOTFALL_CONFIG", &config)],
+        &format!("{config}: is not UTF-8 (line 2); save it as UTF-8"),
+    );
+    let good = "stop_timeout = \"9s\"\n";
+    let without_mark = utf_16(good).split_off(2);
+    for saved in
+        [utf_16(good), without_mark, utf_16(good).chunks(2).flat_map(|two| [two[1], two[0]]).collect()]
+    {
+        std::fs::write(&path, saved).unwrap();
+        is_refused(
+            &[("FOOTFALL_CONFIG", &config)],
+            &format!("{config}: is UTF-16, and not UTF-8; save it as UTF-8"),
+        );
+    }
+    std::fs::write(&path, format!("\u{feff}{good}")).unwrap();
+    let read = footfall(&["print-config"], &[("FOOTFALL_CONFIG", &config)]);
+    assert!(text(&read.stdout).contains("stop_timeout = \"9s\""), "{}", text(&read.stderr));
+}
+
+/// As an editor of Windows saves it.
+fn utf_16(text: &str) -> Vec<u8> {
+    "\u{feff}".chars().chain(text.chars()).flat_map(|c| (c as u16).to_le_bytes()).collect()
+}
+
+#[test]
+fn a_directory_of_somebody_else() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    if std::fs::metadata(folder.path()).unwrap().uid() != 0 {
+        return; // Who is not root cannot make one.
+    }
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    chown(&data, Some(1234), Some(1234)).unwrap();
+    let path = shown(&data);
+    fails(&[("FOOTFALL_DATA_DIR", &path)], &[&path, "root would make files", "user 1234's", "chown -R 0"]);
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing is made in it");
+
+    // Another user, and one whose directory has files of root.
+    let program = folder.path().join("footfall");
+    std::fs::copy(env!("CARGO_BIN_EXE_footfall"), &program).unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let start = |user: u32, data: &Path| {
+        let mut command = std::process::Command::new(&program);
+        command.env_clear().env("FOOTFALL_DATA_DIR", data).uid(user).gid(user).current_dir(folder.path());
+        let ended =
+            command.envs([("FOOTFALL_LISTEN", "127.0.0.1:0"), ("FOOTFALL_ADMIN_LISTEN", "127.0.0.1:0")]);
+        let ended = ended.output().unwrap();
+        assert_eq!(ended.status.code(), Some(1));
+        text(&ended.stderr).to_owned()
+    };
+    std::fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).unwrap();
+    let told = start(1235, &data);
+    assert!(told.contains("it is user 1234's") && told.contains(&format!("chown -R 1235 {path}")), "{told}");
+    std::fs::write(data.join("LOCK"), "").unwrap();
+    std::fs::set_permissions(data.join("LOCK"), PermissionsExt::from_mode(0o600)).unwrap();
+    let told = start(1234, &data);
+    assert!(told.contains(&format!("must be user 1234's: chown -R 1234 {path}")), "{told}");
+    let told = start(1234, &folder.path().join("new"));
+    assert!(told.contains("install -d -m 700 -o 1234"), "{told}");
 }
 
 #[test]
