@@ -33,7 +33,7 @@ pub const DEFAULTS: &str = include_str!("../config/footfall.toml");
 words! {
     /// How log lines are written.
     pub enum LogFormat {
-        /// As text on a terminal, else as JSON.
+        /// As text on a terminal and in the journal of systemd, else as JSON.
         Auto = "auto",
         /// One JSON object a line.
         Json = "json",

@@ -8,9 +8,12 @@ use clap::Parser;
 use footfall::app::{self, Signals};
 use footfall::commands::{self, Arguments, Command, Failure, Outcome};
 use footfall::config::{Config, Log, LogFormat};
-use tracing::Level;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{self, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -98,7 +101,9 @@ fn filter(log: Log) -> Result<Targets, Failure> {
 /// Sends the log, and what a panic says, to the standard error.
 fn start_log(log: Log) -> Result<(), Failure> {
     let filter = filter(log)?;
-    let json = log.format == LogFormat::Json || log.format == LogFormat::Auto && !io::stderr().is_terminal();
+    let (is_journal, is_terminal) = (commands::is_journal(), io::stderr().is_terminal());
+    let json = log.format == LogFormat::Json || log.format == LogFormat::Auto && !is_terminal && !is_journal;
+    let has_colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     // A line that cannot be written (the log's disk is full) is lost. By default that would be reported on the
     // standard error, which is where it could not be written, and panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
@@ -108,7 +113,35 @@ fn start_log(log: Log) -> Result<(), Failure> {
     let log = tracing_subscriber::registry();
     match json {
         true => log.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
-        false => log.with(lines.with_filter(filter)).try_init(),
+        false if is_journal => log.with(lines.event_format(ForTheJournal).with_filter(filter)).try_init(),
+        false => log.with(lines.with_ansi(has_colours).with_filter(filter)).try_init(),
     }
     .map_err(|fault| Failure::Refused(fault.to_string()))
+}
+
+/// Writes each line with its priority, and without the time: the journal has one.
+struct ForTheJournal;
+
+impl<S, N> FormatEvent<S, N> for ForTheJournal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        let mut text = String::new();
+        let plain = format::format().without_time().with_level(false).with_ansi(false);
+        plain.format_event(context, Writer::new(&mut text), event)?;
+        text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+    }
 }

@@ -23,7 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, DEFAULTS};
 use crate::totals::Order;
-pub use outcome::{EXIT_REFUSED, Failure, Outcome, not_printed, print};
+pub use outcome::{EXIT_REFUSED, Failure, Outcome, is_journal, not_printed, print};
 
 /// The command line.
 #[derive(Debug, Parser)]

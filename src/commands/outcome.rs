@@ -1,6 +1,9 @@
 //! How a command ends.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use crate::config::Faults;
@@ -56,9 +59,20 @@ pub fn print(outcome: Outcome) -> ExitCode {
             }
         }
         // If it cannot be printed, nobody can be told.
-        Err(why) => _ = writeln!(io::stderr(), "footfall: {}", why.trim_end()),
+        Err(why) => {
+            let priority = if is_journal() { "<3>" } else { "" };
+            let lines = why.trim_end().replace('\n', &format!("\n{priority}"));
+            _ = writeln!(io::stderr(), "{priority}footfall: {lines}");
+        }
     }
     ExitCode::from(code)
+}
+
+/// Whether the standard error goes to the journal of systemd, which takes a line's priority from its begin.
+pub fn is_journal() -> bool {
+    let stderr = io::stderr().as_fd().try_clone_to_owned().and_then(|copy| File::from(copy).metadata());
+    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    stderr.is_ok_and(|stderr| told == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// Says that the standard output took not all of what was asked for: exit code 1.

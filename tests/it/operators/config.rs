@@ -850,6 +850,45 @@ fn the_log_is_text_on_a_terminal_and_json_elsewhere_and_as_loud_as_the_environme
     assert_eq!(levels(&log_of(terminal, &[("FOOTFALL_LOG__FORMAT", "json")])), ["WARN", "ERROR"]);
 }
 
+#[test]
+fn colours_are_for_terminals_and_the_journal_is_given_priorities() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, other) = (folder.path().join("log"), folder.path().join("other"));
+    std::fs::write(&other, "").unwrap();
+    let (into_file, terminal) =
+        (format!("exec \"$FOOTFALL\" 2> {}", file.display()), "script -qec \"$FOOTFALL\" /dev/null");
+    let written = |variables: &[(&str, &str)]| {
+        std::fs::write(&file, "").unwrap();
+        log_of(&into_file, variables);
+        std::fs::read_to_string(&file).unwrap()
+    };
+    let stream = |file: &Path| {
+        let file = std::fs::metadata(file).unwrap();
+        format!("{}:{}", file.dev(), file.ino())
+    };
+    let as_text = ("FOOTFALL_LOG__FORMAT", "text");
+    std::fs::write(&file, "").unwrap();
+    let (own, others) = (stream(&file), stream(&other));
+    let told = written(&[as_text]);
+    assert!(told.contains(" WARN ") && told.contains("ERROR ") && !told.contains('\u{1b}'), "{told:?}");
+    let colours = log_of(terminal, &[as_text]);
+    assert!(colours.contains('\u{1b}'), "{colours:?}");
+    assert!(log_of(terminal, &[("NO_COLOR", "")]).contains('\u{1b}'));
+    assert!(!log_of(terminal, &[("NO_COLOR", "1")]).contains('\u{1b}'));
+
+    for format in ["auto", "text"] {
+        let told = written(&[("JOURNAL_STREAM", &own), ("FOOTFALL_LOG__FORMAT", format)]);
+        let begin: Vec<&str> = told.lines().map(|line| &line[..12]).collect();
+        assert_eq!(begin, ["<4>footfall:", "<3>footfall:"], "{told:?}");
+    }
+    let refused = written(&[("JOURNAL_STREAM", &own), ("FOOTFALL_LISTEN", "x")]);
+    assert!(refused.lines().count() == 2 && refused.lines().all(|line| line.starts_with("<3>")), "{refused}");
+    // Asked for, or inherited by what writes elsewhere.
+    assert!(written(&[("JOURNAL_STREAM", &own), ("FOOTFALL_LOG__FORMAT", "json")]).starts_with('{'));
+    assert!(written(&[("JOURNAL_STREAM", &others)]).starts_with('{'));
+}
+
 /// Answers one request with the given bytes and hands back what was asked.
 fn answer_once(listener: TcpListener, answer: &'static [u8]) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
