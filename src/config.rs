@@ -89,7 +89,7 @@ impl Config {
 
     /// Reads the configuration of this process: the named file, else the one that `FOOTFALL_CONFIG`
     /// names, else the first that is found, with the files of `sites.d` beside it (or where it would be); and its
-    /// environment.
+    /// environment, over that of the file `environment` beside it, which a service manager gives the service.
     pub fn of_process(named: Option<&Path>) -> Result<Config, Faults> {
         // What is not Unicode is shown as such and refused by the key's own reader.
         let env = std::env::vars_os()
@@ -97,8 +97,9 @@ impl Config {
         let variable = std::env::var_os("FOOTFALL_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let mut files: Vec<(String, String)> =
             files::main(named.or(variable.as_deref()))?.into_iter().collect();
-        let mut left_out = Vec::new();
+        let (mut left_out, mut beside) = (Vec::new(), BTreeMap::new());
         if let Some((main, _)) = files.first() {
+            beside = files::environment_beside(Path::new(main))?;
             let paths;
             (paths, left_out) = files::sites_beside(Path::new(main))?;
             for path in paths {
@@ -106,6 +107,12 @@ impl Config {
                 files.push((path.display().to_string(), text));
             }
         }
+        let own: BTreeMap<String, String> = env.collect();
+        // Of a secret and the name of its file the process has one.
+        let both =
+            |name: &str| [name.to_owned(), format!("{name}_FILE"), name.trim_end_matches("_FILE").to_owned()];
+        beside.retain(|name, _| both(name).iter().all(|name| !own.contains_key(name)));
+        let env = own.into_iter().chain(beside);
         let mut config = Config::load(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), env)?;
         config.warnings.extend(left_out.iter().map(|path| {
             format!(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::order;
-use super::outcome::Outcome;
+use super::outcome::{Failure, Outcome};
 use crate::app;
 use crate::config::Config;
 use crate::totals::{self, Job, Order, StoreUrl, UrlFault, without_secret};
@@ -18,7 +18,11 @@ pub fn backup(config: &Config, into: &Path) -> Outcome {
 
 /// Restores a backup.
 pub fn restore(config: &Config, from: &Path) -> Outcome {
-    Ok(app::alone(totals::restore(&config.totals, from))??)
+    let done = app::alone(totals::restore(&config.totals, from))?;
+    if config.totals.data_dir.exists() {
+        totals::give_to_owner(&config.totals.data_dir)?;
+    }
+    Ok(done?)
 }
 
 /// The store that an argument names. It may hold a password, which `Debug` does not show.
@@ -40,6 +44,12 @@ impl fmt::Debug for NamedStore {
 /// Copies one store into another. The configured one is read by way of the service.
 pub fn migrate(config: &Config, from: &NamedStore, to: &NamedStore, resumes: bool) -> Outcome {
     let (from, to) = (url(config, &from.0)?, url(config, &to.0)?);
+    let file =
+        |url: &StoreUrl| url.file(&config.totals.data_dir).map(|file| file.canonicalize().unwrap_or(file));
+    if from == to || file(&from).is_some() && file(&from) == file(&to) {
+        let place = from.place(&config.totals.data_dir);
+        return Err(Failure::Undone(format!("{place} is source and target: name another target")));
+    }
     if from == config.totals.store.url && config.totals.data_dir.join("writer").exists() {
         return order::carry_out(config, &Order::Job(Job::Migrate { to, resumes }));
     }

@@ -31,7 +31,12 @@ pub fn carry_out(config: &Config, order: &Order) -> Outcome {
             Err(error) => error,
         };
         if !totals::is_in_use(dir) {
-            return Ok(app::obey(config.clone(), order.clone()).map_err(|error| error.to_string())??);
+            if !matches!(order, Order::Refill { .. } | Order::AcceptEmpty { .. }) {
+                check_store(config)?;
+            }
+            let done = app::obey(config.clone(), order.clone());
+            totals::give_to_owner(dir)?;
+            return Ok(done.map_err(|error| error.to_string())??);
         }
         if waited >= PATIENCE {
             let (dir, holder) =
@@ -47,8 +52,21 @@ pub fn carry_out(config: &Config, order: &Order) -> Outcome {
     }
 }
 
-/// Refuses a `data_dir` that holds no data, which would be created, and one of another user, whose service could
-/// not write the files that this command makes.
+/// Refuses settings under which another store than the service's would be acted on.
+pub fn check_store(config: &Config) -> Result<(), String> {
+    match totals::other_kind_in_use(&config.totals) {
+        None => Ok(()),
+        Some(used) => Err(format!(
+            "the service of data_dir {} keeps its totals in the {used} store, and this command was told of {}: give it \
+             the settings of the service, such as FOOTFALL_STORE__URL",
+            config.totals.data_dir.display(),
+            config.totals.store.url
+        )),
+    }
+}
+
+/// Refuses a `data_dir` that holds no data, which would be created, and to anybody but root one of another user, whose
+/// service could not write the files that this command makes.
 pub fn check_dir(dir: &Path) -> Result<(), String> {
     let shown = dir.display();
     let found = std::fs::metadata(dir).and_then(|_| std::fs::metadata(dir.join("writer")));
@@ -58,8 +76,9 @@ pub fn check_dir(dir: &Path) -> Result<(), String> {
         )
     })?;
     match totals::own_user() {
-        Some(me) if me != found.uid() => Err(format!(
-            "data_dir {shown} belongs to user {}, this command runs as user {me}; run it as the service's user",
+        // What root makes is given to the owner.
+        Some(me) if me != found.uid() && me != 0 => Err(format!(
+            "data_dir {shown} belongs to user {}, this command runs as user {me}; run it as that user or as root",
             found.uid(),
         )),
         _ => Ok(()),

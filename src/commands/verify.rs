@@ -38,6 +38,9 @@ fn audit(config: &Config, asked: &Verify) -> Result<Vec<Audit>, Failure> {
     let configured = &config.totals.store.url;
     let url = asked.store.as_ref().map_or_else(|| Ok(configured.clone()), |url| url.parse());
     let url = url.map_err(|fault: UrlFault| fault.to_string())?;
+    if asked.store.is_none() && !totals::is_in_use(&config.totals.data_dir) {
+        order::check_store(config)?;
+    }
     let audits = app::alone(totals::audit_of(&config.totals, &url, asked.site.as_deref()))?;
     if let Some(audits) = audits.map_err(|error| error.to_string())? {
         return Ok(audits);

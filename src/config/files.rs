@@ -1,5 +1,6 @@
 //! The files that a configuration is read from.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,12 @@ use super::faults::{Complaint, Fault, Faults};
 
 /// The files to look for when none is named, in this order.
 const FILES: [&str; 2] = ["config/footfall.toml", "/etc/footfall/footfall.toml"];
+
+/// Begins the name of every variable that is a key.
+pub const PREFIX: &str = "FOOTFALL_";
+
+/// The file of variables beside the configuration file.
+const ENVIRONMENT: &str = "environment";
 
 /// The directory beside the configuration file whose files add sites.
 const SITES_FOLDER: &str = "sites.d";
@@ -49,6 +56,43 @@ pub fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults>
     paths.retain(|path| !is_other(&name(path)));
     paths.sort();
     Ok(paths.into_iter().partition(|path| name(path).ends_with(".toml") && !name(path).starts_with('.')))
+}
+
+/// The variables in the file that a service manager gives the service, as systemd writes them (`EnvironmentFile=`).
+pub fn environment_beside(main: &Path) -> Result<BTreeMap<String, String>, Faults> {
+    let path = main.with_file_name(ENVIRONMENT);
+    let text = match std::fs::read(&path) {
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        // What systemd starts has been given them, and need not be able to read a file of secrets.
+        Err(fault)
+            if fault.kind() == io::ErrorKind::PermissionDenied
+                && std::env::var_os("INVOCATION_ID").is_some() =>
+        {
+            return Ok(BTreeMap::new());
+        }
+        Err(fault) => {
+            return Err(refused(&path, unreadable(&fault, "run this as root, or as a user who may read it")));
+        }
+        Ok(_) => read(&path)?,
+    };
+    let mut variables = BTreeMap::new();
+    for (line, text) in (1..).zip(text.lines()) {
+        let Some((name, value)) = text.trim().split_once('=').filter(|(name, _)| name.starts_with(PREFIX))
+        else {
+            continue;
+        };
+        let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+        let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
+        if value.contains(['"', '\'', '\\']) {
+            let problem = format!("line {line}: a value with quotes in it, or that goes on in the next line");
+            return Err(refused(
+                &path,
+                Complaint { problem, remedy: "write NAME=VALUE, in quotes or not".to_owned() },
+            ));
+        }
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(variables)
 }
 
 /// The text of a file.

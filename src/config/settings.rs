@@ -11,12 +11,9 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Complaint, Fault, nearest};
-use super::files;
+use super::files::{self, PREFIX};
 use super::values::as_written;
 use crate::totals::{HIDDEN, without_secret};
-
-/// Begins the name of every variable that is a key.
-const PREFIX: &str = "FOOTFALL_";
 
 /// Variables that are not keys: they are read elsewhere.
 const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];

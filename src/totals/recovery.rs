@@ -68,7 +68,7 @@ pub fn read_back(
     };
     found.ids.share_among(found.sites.iter().len());
     sessions.share_among(found.sites.iter().len());
-    found.restore_checkpoint(&identity, config.store.url.kind());
+    found.restore_checkpoint(&identity);
     let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
     let after = found.reach.max(found.checkpoint.position).segment;
     let mut log = Segments::open(dir.folder.within("journal"), journal::KIND, after)?;
@@ -153,12 +153,12 @@ struct Recovered<'a> {
 }
 
 impl Recovered<'_> {
-    fn restore_checkpoint(&mut self, identity: &Identity, kind: &str) {
+    fn restore_checkpoint(&mut self, identity: &Identity) {
         // Figures of a data set in whose place another was accepted since are not those of the store.
         let Checkpoint { sites, figures, pages, moves, .. } = &mut self.checkpoint;
         let replaced = |(site, stored): &(usize, Stored)| {
-            let accepted = sites.get(*site).and_then(|key| identity.dataset_of(kind, key));
-            let (read, accepted) = (stored.dataset.as_ref()?, &accepted?.id);
+            let accepted = sites.get(*site).and_then(|key| identity.last_dataset(key));
+            let (read, accepted) = (stored.dataset.as_ref()?, &accepted?.1.id);
             (read != accepted).then_some(*site)
         };
         let replaced: Vec<usize> = figures.iter().filter_map(replaced).collect();

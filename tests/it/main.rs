@@ -39,6 +39,7 @@ mod store {
     mod lies;
     mod moves;
     mod orders;
+    mod places;
     mod recipes;
     mod retention;
     mod rows;

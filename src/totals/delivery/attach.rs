@@ -44,15 +44,6 @@ const GONE_AT_A_TIME: usize = 100;
 /// A hash, and the parts that batches after the floor bring to it.
 type Written = (HashName, Vec<PartId>);
 
-/// What is said of a data set that is not the one that was written to.
-fn vanished(site: &SiteKey) -> String {
-    format!(
-        "the data set of site {site} is not the one that was written to: it has vanished, or store.url names \
-         another one; views are kept, nothing is sent. Set store.url right, or say what is meant: \
-         `footfall store refill` or `footfall store accept-empty`"
-    )
-}
-
 impl<S: Store> Delivery<S> {
     /// Registers with the store, site by site, and agrees on salts.
     ///
@@ -111,7 +102,7 @@ impl<S: Store> Delivery<S> {
     pub(super) async fn attach_site(
         &mut self,
         key: &SiteKey,
-    ) -> Result<((String, SiteKey), Dataset), FlushError> {
+    ) -> Result<((SiteKey, String), Dataset), FlushError> {
         let dataset = self.dataset(key);
         if dataset.is_none() && self.is_of_another_store() {
             return Err(FlushError::Held(format!(
@@ -120,12 +111,12 @@ impl<S: Store> Delivery<S> {
             )));
         }
         match self.claim(key, dataset, None).await? {
-            (Standing::Other, ..) => Err(FlushError::Held(vanished(key))),
+            (Standing::Other, ..) => Err(FlushError::Held(self.vanished(key))),
             (Standing::Twin, ..) => Err(FlushError::Twin("the mark of another process".to_owned())),
             (Standing::Retired, ..) => Err(FlushError::Retired),
             (Standing::Born | Standing::Ours, id, since) => {
                 self.since.insert(key.clone(), since);
-                Ok(((self.store.kind().to_owned(), key.clone()), Dataset { id, floor: 0 }))
+                Ok(((key.clone(), self.store.kind().to_owned()), Dataset { id, floor: 0 }))
             }
         }
     }
@@ -144,8 +135,23 @@ impl<S: Store> Delivery<S> {
     fn is_of_another_store(&self) -> bool {
         let mut known =
             self.sites.all().map(|site| &site.key).filter(|site| self.dataset(site).is_some()).peekable();
-        let has_vanished = |site: &SiteKey| self.held.get(site).is_none_or(|why| *why == vanished(site));
+        let has_vanished = |site: &SiteKey| self.held.get(site).is_none_or(|why| *why == self.vanished(site));
         known.peek().is_some() && known.all(|site| self.is_held(site) && has_vanished(site))
+    }
+
+    /// What is said of a data set that is not the one that was written to.
+    fn vanished(&self, site: &SiteKey) -> String {
+        let (last, now) = (self.identity.last_dataset(site).map(|(kind, _)| kind), self.store.kind());
+        let where_to = match last {
+            Some(last) if last != now => {
+                format!("it was in the {last} store, and store.url names {now}; `footfall migrate` copies it")
+            }
+            _ => "it has vanished, or store.url names another one".to_owned(),
+        };
+        format!(
+            "the data set of site {site} is not the one that was written to: {where_to}; views are kept, nothing is \
+             sent. Set store.url right, or say what is meant: `footfall store refill` or `footfall store accept-empty`"
+        )
     }
 
     /// Looks at the settings of the store's server: some refuse it, some are told.

@@ -164,8 +164,8 @@ impl<S: Store> Delivery<S> {
         floor: u64,
     ) -> Result<(), Reason> {
         let (_, id, _) = self.claim(site, found, birth).await?;
-        let place = (self.store.kind().to_owned(), site.clone());
-        self.identity.change(&self.dir, |anew| _ = anew.datasets.insert(place, Dataset { id, floor }))?;
+        let kind = self.store.kind();
+        self.identity.change(&self.dir, |anew| anew.take_dataset(kind, site, Dataset { id, floor }))?;
         // The store is attached anew.
         (self.link, self.held_until) = (Link::Away, None);
         Ok(())

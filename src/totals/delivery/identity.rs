@@ -17,12 +17,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::random;
 use crate::sites::SiteKey;
 use crate::totals::batch::part;
-use crate::totals::disk::dir::{DataDir, Kept};
+use crate::totals::disk::dir::{self, DataDir, Kept};
 use crate::totals::disk::formats;
 use crate::totals::store::contract::{Run, WriterId};
 
@@ -46,9 +47,9 @@ pub struct Identity {
     pub writer: WriterId,
     /// The key that view ids are hashed with.
     pub id_key: [u8; 16],
-    /// The data sets that this directory has written to, by kind of store and site. By kind, because another
-    /// kind of store is chosen on purpose; another data set behind the same setting is not.
-    pub datasets: BTreeMap<(String, SiteKey), Dataset>,
+    /// The data sets that this directory has written to, by site and kind of store: one that was copied is in several
+    /// kinds, and has a floor in each.
+    pub datasets: BTreeMap<(SiteKey, String), Dataset>,
     /// Batches up to this one were another identity's to apply: this one never sends them.
     pub floor: u64,
     /// Writers before, oldest first, until it is known which parts of batches after the floor were applied as they;
@@ -95,6 +96,14 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Reads that of a directory that another process may be using; none where there is none that can be read.
+    pub fn peek(data_dir: &Path) -> Option<Self> {
+        match dir::check(std::fs::read(data_dir.join(FILE)).ok().as_deref()) {
+            Kept::Whole(text) => parse(&text),
+            _ => None,
+        }
+    }
+
     /// Changes it: what is saved is believed, and nothing else. The disk is left alone where nothing changes.
     ///
     /// # Errors
@@ -136,7 +145,7 @@ impl Identity {
         let former = self.writer.clone();
         self.change(dir, |anew| {
             (anew.writer, anew.floor) = (WriterId(random::id().into()), floor.max(anew.floor));
-            for ((kind, site), dataset) in &mut anew.datasets {
+            for ((site, kind), dataset) in &mut anew.datasets {
                 dataset.floor = applied_to(kind, site).max(dataset.floor);
             }
             match change {
@@ -154,11 +163,11 @@ impl Identity {
 
     /// What a kind of store had of this writer is given up: the data sets of another kind are copied there.
     pub fn copy_datasets(&mut self, dir: &DataDir, from: &str, to: &str) -> io::Result<()> {
-        let of_source = self.datasets.iter().filter(|((kind, _), _)| kind == from);
+        let of_source = self.datasets.iter().filter(|((_, kind), _)| kind == from);
         let copied: Vec<_> =
-            of_source.map(|((_, site), dataset)| ((to.to_owned(), site.clone()), dataset.clone())).collect();
+            of_source.map(|((site, _), dataset)| ((site.clone(), to.to_owned()), dataset.clone())).collect();
         self.change(dir, |anew| {
-            anew.datasets.retain(|(kind, _), _| kind != to);
+            anew.datasets.retain(|(_, kind), _| kind != to);
             anew.datasets.extend(copied);
         })
     }
@@ -170,7 +179,29 @@ impl Identity {
 
     /// The data set of a site in a kind of store.
     pub fn dataset_of(&self, kind: &str, site: &SiteKey) -> Option<&Dataset> {
-        self.datasets.get(&(kind.to_owned(), site.clone()))
+        self.datasets.get(&(site.clone(), kind.to_owned()))
+    }
+
+    /// The data set of a site that the last figures came from, and the kind of store that it was in. A store of whatever
+    /// kind that lacks it is not the one that was written to.
+    pub fn last_dataset(&self, site: &SiteKey) -> Option<(&str, &Dataset)> {
+        let from = (site.clone(), String::new());
+        let of_site = self.datasets.range(from..).take_while(|((of, _), _)| of == site);
+        // Before, each kind could have another one.
+        let is_last = |kind: &str| self.caught_up_with.as_deref() == Some(kind);
+        of_site.map(|((_, kind), dataset)| (kind.as_str(), dataset)).max_by_key(|(kind, _)| is_last(kind))
+    }
+
+    /// The kind of store that data sets are in, where none is in one of this kind.
+    pub fn other_kind_than(&self, kind: &str) -> Option<&str> {
+        let other = self.datasets.keys().next().map(|(_, kind)| kind.as_str());
+        other.filter(|_| self.datasets.keys().all(|(_, other)| other != kind))
+    }
+
+    /// Takes a data set of a kind of store for that of a site, and knows no other any more.
+    pub fn take_dataset(&mut self, kind: &str, site: &SiteKey, dataset: Dataset) {
+        self.datasets.retain(|(of, _), known| of != site || known.id == dataset.id);
+        self.datasets.insert((site.clone(), kind.to_owned()), dataset);
     }
 
     /// Writes it.
@@ -187,7 +218,7 @@ impl Identity {
         let words = words.chain(self.caught_up_with.iter().map(|kind| format!("settled {kind}\n")));
         let words = words.chain(self.runs.iter().map(|run| format!("run {} {}\n", run.id, run.base)));
         text.extend(words);
-        for ((kind, site), dataset) in &self.datasets {
+        for ((site, kind), dataset) in &self.datasets {
             text += &format!("dataset {kind} {site} {} {}\n", dataset.id, dataset.floor);
         }
         dir.replace_kept(FILE, &text)
@@ -229,7 +260,7 @@ fn parse(text: &str) -> Option<Identity> {
             ["dataset", kind, site, id, floor @ ..] => {
                 let floor = floor.first().map_or(Some(0), |floor| part::sequence(floor))?;
                 let dataset = Dataset { id: (*id).into(), floor };
-                identity.datasets.insert(((*kind).to_owned(), SiteKey::new(site)?), dataset);
+                identity.datasets.insert((SiteKey::new(site)?, (*kind).to_owned()), dataset);
             }
             _ => return None,
         }
@@ -277,6 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn of_several_data_sets_of_a_site_the_last_is_the_one_that_was_settled_with() {
+        let site = SiteKey::new("lamdong").unwrap();
+        let text = "writer 1\nid-key 00\nsettled redis\ndataset embedded lamdong aa 0\ndataset redis lamdong bb 0\n\
+                    dataset redis lamdonh cc 0\n";
+        let mut identity = parse(text).unwrap();
+        let last = |identity: &Identity| {
+            identity.last_dataset(&site).map(|(kind, dataset)| (kind.to_owned(), dataset.id.to_string()))
+        };
+        assert_eq!(last(&identity), Some(("redis".to_owned(), "bb".to_owned())));
+        identity.caught_up_with = Some("embedded".to_owned());
+        assert_eq!(last(&identity), Some(("embedded".to_owned(), "aa".to_owned())));
+        identity.take_dataset("redis", &site, Dataset { id: "dd".into(), floor: 3 });
+        assert_eq!(last(&identity), Some(("redis".to_owned(), "dd".to_owned())));
+        assert_eq!((identity.datasets.len(), identity.other_kind_than("embedded")), (2, Some("redis")));
+        identity.take_dataset("embedded", &site, Dataset { id: "dd".into(), floor: 0 });
+        assert_eq!((identity.datasets.len(), identity.other_kind_than("embedded")), (3, None), "a copy");
+    }
+
+    #[test]
     fn what_cannot_be_saved_is_not_believed_and_is_tried_again() {
         let (place, faults) = (tempfile::tempdir().unwrap(), Faults::default());
         let dir = DataDir::lock(Folder::on(place.path(), &faults)).unwrap();
@@ -284,7 +334,7 @@ mod tests {
         let changes: [fn(&mut Identity, &DataDir) -> io::Result<()>; 5] = [
             |identity, dir| identity.begin_run(dir, 3),
             |identity, dir| {
-                let place = ("redis".to_owned(), SiteKey::new("lamdong").unwrap());
+                let place = (SiteKey::new("lamdong").unwrap(), "redis".to_owned());
                 let born = Dataset { id: "00000000000000aa".into(), floor: 0 };
                 identity.change(dir, |anew| _ = anew.datasets.insert(place, born))
             },

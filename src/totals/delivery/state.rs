@@ -153,9 +153,9 @@ impl<S: Store> Delivery<S> {
         })
     }
 
-    /// The data set of a site that this writer has written to in a store of this kind.
+    /// The data set of a site that this writer has written to last.
     pub fn dataset(&self, site: &SiteKey) -> Option<Arc<str>> {
-        self.identity.dataset_of(self.store.kind(), site).map(|dataset| dataset.id.clone())
+        self.identity.last_dataset(site).map(|(_, dataset)| dataset.id.clone())
     }
 
     /// Whether the last try failed.

@@ -10,7 +10,7 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
 use std::path::Path;
 
 use super::files::Folder;
@@ -118,6 +118,22 @@ pub fn check_owner(path: &Path) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Gives what root made in a directory to the directory's owner, who has to use it.
+pub fn give_to_owner(path: &Path) -> io::Result<()> {
+    let owner = fs::metadata(path)?;
+    if own_user() != Some(0) || owner.uid() == 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        lchown(entry.path(), Some(owner.uid()), Some(owner.gid()))?;
+        if entry.file_type()?.is_dir() {
+            give_to_owner(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The fault of a directory that this user may not use, with what helps.

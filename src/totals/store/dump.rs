@@ -65,6 +65,14 @@ pub trait Dump: Send + Sync + 'static {
     /// What is known of a site beside its sums: `format`, `dataset`, `since`, `zone`, `writer:<id>` …
     fn meta(&self, site: &SiteKey) -> impl Reply<Fields>;
 
+    /// The id of a site's data set.
+    fn dataset(&self, site: &SiteKey) -> impl Reply<String> {
+        async move {
+            let of = |(field, id): (String, String)| (field == "dataset").then_some(id);
+            Ok(self.meta(site).await?.into_iter().find_map(of).unwrap_or_default())
+        }
+    }
+
     /// The names of a site's hashes and sketches, without `meta` and salts.
     fn names(&self, site: &SiteKey) -> impl Reply<BTreeSet<Arc<str>>>;
 

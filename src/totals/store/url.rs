@@ -52,6 +52,11 @@ impl StoreUrl {
         }
     }
 
+    /// What is meant by it, for people, without a password.
+    pub fn place(&self, data_dir: &Path) -> String {
+        self.file(data_dir).map_or_else(|| self.to_string(), |file| file.display().to_string())
+    }
+
     /// Whether it names a Redis that is reached through TLS.
     pub fn is_encrypted(&self) -> bool {
         matches!(self, StoreUrl::Redis(url) if url.split(':').next().is_some_and(|s| s.eq_ignore_ascii_case("rediss")))

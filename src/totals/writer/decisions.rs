@@ -84,7 +84,9 @@ impl<S: Store> Writer<S> {
         let waits = || self.more_waits.then(|| "batches that waited are being sent".to_owned());
         Ok(match self.delivery.why_held().or_else(away).or_else(waits) {
             Some(why) => format!("{said}\nthat is not done yet: {why}"),
-            None => said + "\nthe store is up to date",
+            None => {
+                format!("{said}\nthe store is up to date: {}", self.config.store.url.place(self.dir.path()))
+            }
         })
     }
 

@@ -17,6 +17,7 @@ use super::turn::Writer;
 use crate::calendar::Calendar;
 use crate::sites::SiteKey;
 use crate::totals::delivery::Reason;
+use crate::totals::delivery::identity::{Dataset, Identity};
 use crate::totals::disk::dir::{self, DataDir};
 use crate::totals::store::AnyDump;
 use crate::totals::store::contract::{Store, StoreConfig, StoreError, WriterId};
@@ -130,7 +131,10 @@ async fn carry_out(
     made: &str,
 ) -> Result<String, Reason> {
     match job {
-        Job::Verify { site } => Ok(serde_json::to_string(&audit(&dump, site.as_deref()).await?)?),
+        Job::Verify { site } => {
+            check_datasets(&dump, data_dir).await?;
+            Ok(serde_json::to_string(&audit(&dump, site.as_deref()).await?)?)
+        }
         Job::Backup { into } => {
             let audits = backup::backup(&dump, &into, made).await?;
             Ok(format!("{}{} holds all that was counted before", told(&audits), into.display()))
@@ -141,11 +145,13 @@ async fn carry_out(
         }
         Job::Migrate { to, resumes } => {
             let manner = Manner { resumes, with_salts: true };
-            let audits = copy::copy(&dump, &store.at(to), data_dir, manner).await?;
+            let audits = copy::copy(&dump, &store.at(to.clone()), data_dir, manner).await?;
             Ok(format!(
-                "{}the same is in both stores; now set store.url to the new one and restart the service: what \
-                 it counts until then follows from its outbox",
-                told(&audits)
+                "{}the same is in {} and {}; now set store.url to the new one and restart the service: what it counts \
+                 until then follows from its outbox",
+                told(&audits),
+                store.url.place(data_dir),
+                to.place(data_dir)
             ))
         }
     }
@@ -153,7 +159,9 @@ async fn carry_out(
 
 /// Copies the totals of one store into another, neither of which a service of this `data_dir` writes to.
 pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: bool) -> Answer {
-    let (from, to, dir) = (config.store.at(from.clone()), config.store.at(to.clone()), &config.data_dir);
+    let dir = &config.data_dir;
+    let places = format!("{} and {}", from.place(dir), to.place(dir));
+    let (from, to) = (config.store.at(from.clone()), config.store.at(to.clone()));
     let manner = Manner { resumes, with_salts: true };
     let in_words = |error: StoreError| error.to_string();
     // A service that starts meanwhile would write to a file of that name.
@@ -165,7 +173,7 @@ pub async fn migrate(config: &Config, from: &StoreUrl, to: &StoreUrl, resumes: b
     };
     let from = AnyDump::open(&from, dir).await.map_err(in_words)?;
     let audits = copy::copy(&from, &to, dir, manner).await;
-    Ok(format!("{}the same is in both stores", told(&audits.map_err(|error| error.to_string())?)))
+    Ok(format!("{}the same is in {places}", told(&audits.map_err(|error| error.to_string())?)))
 }
 
 /// Audits the store of a URL; none where only the service that runs on it can be asked.
@@ -179,7 +187,32 @@ pub async fn audit_of(
         return Ok(None);
     }
     let dump = AnyDump::open(&config.store.at(url.clone()), &config.data_dir).await?;
+    if *url == config.store.url {
+        check_datasets(&dump, &config.data_dir).await?;
+    }
     audit(&dump, site).await.map(Some)
+}
+
+/// Refuses a store that has other data sets than the service of a directory wrote to last, or none of its sites.
+async fn check_datasets(dump: &impl Dump, data_dir: &Path) -> Result<(), StoreError> {
+    let Some(identity) = Identity::peek(data_dir) else { return Ok(()) };
+    let sites = dump.sites().await?;
+    for site in &sites {
+        let Some((_, last)) = identity.last_dataset(site) else { continue };
+        if dump.dataset(site).await? != *last.id {
+            let why = format!("its data set of site {site} is not the one that the service wrote to");
+            return Err(StoreError::refused(why));
+        }
+    }
+    match identity.datasets.keys().all(|(site, _)| !sites.contains(site)) && !identity.datasets.is_empty() {
+        true => Err(StoreError::refused("it holds nothing of what the service wrote")),
+        false => Ok(()),
+    }
+}
+
+/// The kind of store that the service of this `data_dir` has its totals in, where the settings name another kind.
+pub fn other_kind_in_use(config: &Config) -> Option<String> {
+    Identity::peek(&config.data_dir)?.other_kind_than(config.store.url.kind()).map(str::to_owned)
 }
 
 /// Audits one site or all.
@@ -209,9 +242,29 @@ fn told(audits: &[Audit]) -> String {
 
 /// Restores a backup; see [`backup::restore`].
 pub async fn restore(config: &Config, from: &Path) -> Answer {
-    let audits =
-        backup::restore(&config.store, &config.data_dir, from).await.map_err(|error| error.to_string())?;
-    Ok(format!("{}restored; the next start of the service goes on from here", told(&audits)))
+    let (store, data_dir) = (&config.store, &config.data_dir);
+    let audits = backup::restore(store, data_dir, from).await.map_err(|error| error.to_string())?;
+    note_restored(config)
+        .await
+        .map_err(|fault| format!("restored, but the next start cannot know it: {fault}"))?;
+    let place = store.url.place(data_dir);
+    Ok(format!("{}restored into {place}; the next start of the service goes on from here", told(&audits)))
+}
+
+/// Has the next start know the data sets that were restored: another store is not taken for theirs.
+async fn note_restored(config: &Config) -> Result<(), Reason> {
+    let dir = DataDir::open(&config.data_dir)?;
+    let dump = AnyDump::open(&config.store, &config.data_dir).await?;
+    let mut datasets = Vec::new();
+    for site in dump.sites().await? {
+        datasets.push((dump.dataset(&site).await?, site));
+    }
+    let kind = config.store.url.kind();
+    Ok(Identity::open(&dir)?.change(&dir, |anew| {
+        datasets
+            .into_iter()
+            .for_each(|(id, site)| anew.take_dataset(kind, &site, Dataset { id: id.into(), floor: 0 }));
+    })?)
 }
 
 #[cfg(test)]

@@ -257,6 +257,7 @@ fn totals_move_to_redis_where_the_service_once_had_others() {
     service.until_applied();
     service.set("store.url", "embedded");
     service.begin();
+    service.ordered(&["store", "refill"]);
     let second = load("/b").run(&service, 400);
     service.ordered(&["migrate", "embedded", &now.url()]);
     let third = load("/c").run(&service, 400);

@@ -128,6 +128,17 @@ impl Service {
         (code, said)
     }
 
+    /// Prints its configuration without some of its variables, with these in the file `environment` beside it.
+    pub fn with_variables(&self, without: &[&str], environment: &str) -> (i32, String) {
+        self.write("environment", environment);
+        let mut command = self.command(self.dir.path().join("order.log"));
+        without.iter().for_each(|name| _ = command.env_remove(name));
+        let printed =
+            command.arg("print-config").stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        let said = [printed.stdout, printed.stderr].concat();
+        (printed.status.code().expect("it ends by itself"), String::from_utf8(said).unwrap())
+    }
+
     /// Runs a command that reads its standard input, and kills it when it has said a line that begins so, while it
     /// waits for more. That line.
     #[track_caller]
