@@ -5,6 +5,8 @@ FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /build
 COPY . .
+# The date of the commit: --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct). A clock before it is taken for wrong.
+ARG SOURCE_DATE_EPOCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --profile dist --locked --bin footfall \

@@ -17,6 +17,19 @@ const ORIGIN_MS: u64 = 90 * 24 * 3600 * 1000;
 /// Names the time since the machine was started.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
+/// Seconds since the Unix epoch at which this program was not made yet: the date of its commit where the build is told
+/// of it, as those of the package and of the image are.
+const MADE_S: i64 = match option_env!("SOURCE_DATE_EPOCH") {
+    Some(told) => match i64::from_str_radix(told, 10) {
+        Ok(told_s) => told_s,
+        Err(_) => WRITTEN_S,
+    },
+    None => WRITTEN_S,
+};
+
+/// The same of all of this source: 2026-11-27.
+const WRITTEN_S: i64 = 1_795_737_600;
+
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
@@ -58,11 +71,14 @@ pub struct Clock {
 struct Dial {
     unix_ms: AtomicI64,
     uptime_ms: AtomicU64,
+    /// The wall clock is wrong where it says less.
+    least_ms: AtomicI64,
 }
 
 impl Dial {
     fn at(unix_ms: i64, uptime_ms: u64) -> Arc<Dial> {
-        Arc::new(Dial { unix_ms: AtomicI64::new(unix_ms), uptime_ms: AtomicU64::new(uptime_ms) })
+        let [unix_ms, least_ms] = [unix_ms, i64::MIN].map(AtomicI64::new);
+        Arc::new(Dial { unix_ms, uptime_ms: AtomicU64::new(uptime_ms), least_ms })
     }
 }
 
@@ -80,6 +96,7 @@ impl Clock {
         let boot = u128::from_str_radix(&boot.trim().replace('-', ""), 16).unwrap_or(0);
         let clock = Clock { by_hand: false, boot, dial: Dial::at(0, ORIGIN_MS) };
         clock.set_wall();
+        clock.must_be_after(MADE_S * 1000);
         clock
     }
 
@@ -108,6 +125,19 @@ impl Clock {
             unix_ms: self.dial.unix_ms.load(Ordering::Acquire) + elapsed_ms as i64,
             uptime_ms: self.dial.uptime_ms.load(Ordering::Acquire) + elapsed_ms,
         }
+    }
+
+    /// It has been so late already: a wall clock that says less is wrong, unless it is set by hand.
+    pub fn must_be_after(&self, unix_ms: i64) {
+        if !self.by_hand {
+            self.dial.least_ms.fetch_max(unix_ms, Ordering::AcqRel);
+        }
+    }
+
+    /// What the wall clock should say at least, where it was wrong at a moment.
+    pub fn was_behind(&self, at: Moment) -> Option<i64> {
+        let least_ms = self.dial.least_ms.load(Ordering::Relaxed);
+        (at.unix_ms < least_ms).then_some(least_ms)
     }
 
     /// The same for a moment of this process.

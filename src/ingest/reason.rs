@@ -22,5 +22,7 @@ words! {
         Overloaded = "overloaded",
         /// The journal or the outbox is at its bound.
         JournalFull = "journal-full",
+        /// The clock of this machine is behind: the view would count on a day that is over.
+        ClockWrong = "clock-wrong",
     }
 }

@@ -245,6 +245,7 @@ fn every_reason_has_its_word() {
         "too-large",
         "overloaded",
         "journal-full",
+        "clock-wrong",
     ];
     assert_eq!(Reason::WORDS.map(|(_, reason)| reason.word()), codes);
 }

@@ -109,7 +109,7 @@ impl Totals {
     }
 
     /// Takes a view into the open group. It is counted, or nothing of it is, when what is returned
-    /// resolves; a repeated `id` resolves too, and counts nothing anew. `journal-full` or `overloaded` where
+    /// resolves; a repeated `id` resolves too, and counts nothing anew. `clock-wrong`, `journal-full` or `overloaded` where
     /// the promise of a 204 cannot be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         self.shared.intake.take(view)

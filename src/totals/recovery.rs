@@ -35,6 +35,10 @@ use crate::totals::writer::checkpoint::{self, Checkpoint};
 use crate::totals::writer::config::Config;
 use crate::totals::writer::status::{Shared, StoreStatus};
 
+/// By so much a clock that was ahead may be set back between two processes. What is older than a checkpoint by more is
+/// taken for wrong.
+const CLOCK_SET_BACK_MS: i64 = 10 * 60 * 1000;
+
 /// Refuses files of a newer version before anything is touched.
 pub fn check_formats(config: &Config, dir: &DataDir) -> io::Result<()> {
     formats::check(dir.path())?;
@@ -54,6 +58,7 @@ pub fn read_back(
     let (identity, now) = (Identity::open(&dir)?, clock.now());
     let losses = Arc::new(Losses::open(&dir, metrics.clone())?);
     let checkpoint = read_checkpoint(&dir)?;
+    clock.must_be_after(checkpoint.written.at.unix_ms.saturating_sub(CLOCK_SET_BACK_MS));
     let mut found = Recovered {
         tally: Tally::new(config.max_pages, metrics.clone()),
         ids: Ids::new(config.max_ids, now.uptime_ms),

@@ -24,6 +24,7 @@ mod counting {
     mod beacons;
     mod bounds;
     mod civil_days;
+    mod clocks;
     mod logs;
     mod newspaper;
     mod presence;

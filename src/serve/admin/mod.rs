@@ -157,9 +157,10 @@ fn readyz(parts: &Parts, request: &Request<Incoming>) -> Response {
 }
 
 fn readiness(running: bool, health: &Health, verbose: bool) -> (StatusCode, String) {
-    let ready = running && health.refusing.is_none();
     let mut text = String::new();
+    let mut ready = true;
     for (check, fault, unready) in checks(running, health) {
+        ready &= !(unready && fault.is_some());
         match fault {
             Some(fault) if verbose || unready => text += &format!("[-]{check} {fault}\n"),
             None if verbose => text += &format!("[+]{check} ok\n"),
@@ -221,7 +222,16 @@ mod tests {
     fn readiness_is_whether_views_can_be_kept() {
         let health = |refusing, store_up| {
             let (troubled, concerns) = (Vec::new(), Vec::new());
-            Health { refusing, store_up, held: None, troubled, failing: None, lost: None, concerns }
+            Health {
+                clock: None,
+                refusing,
+                store_up,
+                held: None,
+                troubled,
+                failing: None,
+                lost: None,
+                concerns,
+            }
         };
         let ask = |running, health, verbose| {
             let (status, text) = readiness(running, &health, verbose);

@@ -68,6 +68,7 @@ impl Fault {
                 Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "The body is larger than 4096 bytes."),
                 Reason::Overloaded => (S::SERVICE_UNAVAILABLE, "Views cannot be kept at this moment."),
                 Reason::JournalFull => (S::SERVICE_UNAVAILABLE, "There is no room to keep further views."),
+                Reason::ClockWrong => (S::SERVICE_UNAVAILABLE, "The clock of this service is wrong."),
             },
         }
     }

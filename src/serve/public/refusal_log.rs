@@ -69,7 +69,7 @@ fn write(sites: &Sites, (site, reason): Refusal, number: u64) {
     let reason_code = reason.word();
     match reason {
         // The service itself is the cause.
-        Reason::Overloaded | Reason::JournalFull => {
+        Reason::Overloaded | Reason::JournalFull | Reason::ClockWrong => {
             tracing::warn!(site, reason = reason_code, number, "beacons refused");
         }
         _ => tracing::info!(site, reason = reason_code, number, "beacons refused"),

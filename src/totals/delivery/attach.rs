@@ -29,7 +29,7 @@ use super::state::{Attachment, Delivery, Link};
 use crate::sites::SiteKey;
 use crate::totals::batch::Batch;
 use crate::totals::batch::part::{HashName, Part, PartId};
-use crate::totals::store::contract::{Claim, EARLIEST_DAY, Standing, Store, StoreError, WriterId};
+use crate::totals::store::contract::{Claim, Standing, Store, StoreError, WriterId, clock_fault};
 
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
@@ -370,12 +370,11 @@ impl<S: Store> Delivery<S> {
     /// The day, to within one that a zone may be ahead or behind.
     ///
     /// # Errors
-    /// Held where the clock was never set: the data of a site would for ever begin on a day that nobody counted.
+    /// Held where the clock is wrong: the data of a site would for ever begin on a day that nobody counted.
     pub fn today(&self) -> Result<chrono::NaiveDate, FlushError> {
-        let today = crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day;
-        let unset = || {
-            format!("the clock of this machine says {today} and is not set; views are kept, nothing is sent")
-        };
-        if today > EARLIEST_DAY { Ok(today) } else { Err(FlushError::Held(unset())) }
+        match clock_fault(&self.clock) {
+            None => Ok(crate::calendar::Calendar::utc().span(self.clock.now().unix_ms).hour.day),
+            Some(why) => Err(FlushError::Held(format!("{why}; views are kept, nothing is sent"))),
+        }
     }
 }

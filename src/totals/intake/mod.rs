@@ -62,10 +62,13 @@ pub struct Open {
 }
 
 impl Intake {
-    /// Takes a view into the open group; `journal-full` or `overloaded` where the promise of a 204 cannot be
-    /// kept now.
+    /// Takes a view into the open group; `clock-wrong`, `journal-full` or `overloaded` where the promise of a 204 cannot
+    /// be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         let full = || self.is_full(view.site).or_else(|| self.has_no_share(view.site));
+        if self.clock.was_behind(view.at).is_some() {
+            return Err(Reason::ClockWrong);
+        }
         if let Some((bound, reason)) = self.reached(view.at).or_else(full) {
             self.metrics.bound(bound);
             return Err(reason);

@@ -28,6 +28,8 @@ use super::error::Reply;
 pub use super::error::{StoreError, StoreText};
 use super::progress::Progress;
 use super::url::StoreUrl;
+use crate::calendar::Calendar;
+use crate::clock::Clock;
 use crate::ingest::MAX_PAGE;
 use crate::sites::SiteKey;
 use crate::totals::batch::part::{Entry, HashName, MAX_SUM, Part, PartId, SketchPart};
@@ -141,6 +143,20 @@ pub struct Attached {
     /// Where the writer passed from one run to another that need not be of the same directory, or is held
     /// by a twin: batches up to this one are the same in both. Of a retired writer: its last batch.
     pub fork: Option<u64>,
+}
+
+/// Why the clock of this machine is wrong, if it is. It says the same as long as that is so.
+pub fn clock_fault(clock: &Clock) -> Option<String> {
+    let (now, utc) = (clock.now(), Calendar::utc());
+    let day = utc.span(now.unix_ms).hour.day;
+    match clock.was_behind(now).map(|least_ms| utc.rfc3339(least_ms)) {
+        Some(least) => Some(format!(
+            "the clock of this machine is wrong: it was {least} already when this ran last, or was made; set it right \
+             (if it was ahead then, stop this, move the file `checkpoint` out of data_dir, and start it again)"
+        )),
+        None if day > EARLIEST_DAY => None,
+        None => Some(format!("the clock of this machine says {day} and is not set")),
+    }
 }
 
 /// No data set began before this day: a store that says so is not believed, and no day before it is asked for.

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::sites::{Registry, SiteId, SiteKey};
 use crate::totals::disk::losses::Losses;
 use crate::totals::intake::Intake;
+use crate::totals::store::contract::clock_fault;
 use crate::totals::tally::recent::Recent;
 use crate::totals::tally::{self, Tally};
 
@@ -31,7 +32,9 @@ pub fn is_page_old(loaded_ms: u64, now: Moment) -> bool {
 /// Whether views can be taken and kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Why views are refused; none while they are taken.
+    /// Why the clock of this machine is wrong, and views are refused; none while it is not.
+    pub clock: Option<String>,
+    /// Why views are refused otherwise; none while they are taken.
     pub refusing: Option<&'static str>,
     /// The store answers and holds what it should.
     pub store_up: bool,
@@ -158,7 +161,9 @@ impl Shared {
         // One may have been removed since.
         let unread = unread.iter().filter(|((site, _), _)| sites.get(site.as_str()).is_some());
         let unread = unread.map(|((site, what), why)| format!("{site}: {what} cannot be shown: {why}"));
+        let is_behind = self.clock.was_behind(self.clock.now()).is_some();
         Health {
+            clock: is_behind.then(|| clock_fault(&self.clock)).flatten(),
             refusing: self.intake.refusing(self.clock.now()).map(Reason::word),
             store_up: self.store_up(),
             held: self.held(),

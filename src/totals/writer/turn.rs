@@ -417,6 +417,11 @@ impl<S: Store> Writer<S> {
 
     /// Writes the checkpoint and deletes the journal that nobody needs any more.
     pub async fn checkpoint(&mut self) {
+        let clock = &self.shared.clock;
+        if clock.was_behind(clock.now()).is_some() {
+            // The next process must not take the wrong time for one that has been.
+            return;
+        }
         self.checkpoint_at = Some(Instant::now());
         let written = self.write_checkpoint().await;
         self.shared.metrics.wrote(DataFile::Checkpoint, &written);

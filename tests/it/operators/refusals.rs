@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::harness::{SITE, Setup, view};
 use crate::support::http::{Connection, request};
 use crate::support::meddled::Meddled;
+use crate::support::wait::until;
 
 /// What is sent, as bytes of a request; and what becomes of the disk meanwhile.
 type Sent = (Vec<u8>, &'static str);
@@ -28,6 +29,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, Sent)> {
         ("too-large", 413, "-", well(beacon(&"x".repeat(4097)))),
         ("overloaded", 503, SITE, (view("/a").bytes(), "unwritable /journal/")),
         ("journal-full", 503, SITE, (view("/a").bytes(), "full /journal/")),
+        ("clock-wrong", 503, SITE, (view("/a").bytes(), "clock -220000000")),
     ]
 }
 
@@ -50,6 +52,9 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
     for (word, status, _, (bytes, order)) in &table {
         let before: Vec<f64> = words.iter().map(|word| refused(word)).collect();
         meddled.order(order);
+        let clock_is =
+            |wrong| until("the clock is read", || service.readiness().1.contains("[-]clock") == wrong);
+        clock_is(order.starts_with("clock"));
         let open = |_| {
             let mut connection = Connection::open(service.public()).unwrap();
             connection.send(bytes).unwrap();
@@ -63,6 +68,7 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
             assert_eq!(answer.header("retry-after").is_some(), *status == 503, "{word}: {answer:?}");
         }
         meddled.order("");
+        clock_is(false);
         for (other, before) in words.iter().zip(before) {
             let more = if other == word { TIMES } else { 0 };
             assert_eq!(refused(other), before + more as f64, "{other} after {word}");

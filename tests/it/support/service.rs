@@ -289,6 +289,12 @@ impl Service {
         self.admin
     }
 
+    /// Waits until operators are answered, whatever they are told.
+    #[track_caller]
+    pub fn until_answers(&self) {
+        until("it answers", || std::net::TcpStream::connect(self.admin).is_ok());
+    }
+
     /// Waits until `/readyz` says so. Where somebody else has taken a port it is started again on others, once.
     #[track_caller]
     pub fn until_ready(&mut self) {

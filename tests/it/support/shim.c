@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Bytes written since a throttled sync, and the one device that they go to. */
@@ -56,6 +57,18 @@ static int meddle(int fd, const char *call) {
     }
 MEDDLED(fsync)
 MEDDLED(fdatasync)
+
+/* "clock SECONDS": the wall clock says so many more, or less. */
+int clock_gettime(clockid_t which, struct timespec *time) {
+    static int (*real)(clockid_t, struct timespec *);
+    long more = 0;
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int told = real(which, time);
+    FILE *orders = which == CLOCK_REALTIME && getenv("SHIM_ORDERS") ? fopen(getenv("SHIM_ORDERS"), "r") : NULL;
+    if (orders && fscanf(orders, "clock %ld", &more) == 1) time->tv_sec += more;
+    if (orders) fclose(orders);
+    return told;
+}
 
 static ssize_t counted(ssize_t written) {
     if (written > 0) __sync_fetch_and_add(&unsynced, written);
