@@ -64,6 +64,13 @@ test("the demo page moves while a second visitor reads, without a shift or a fau
     await text(tab, views, String(read));
     assert.equal(await shifted(tab), 0);
     assert.ok(await tab.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${name}: wider than the window`);
+    const button = "[data-footfall-opt-out]";
+    const says = async words => (await tab.innerText(button)) === words;
+    assert.ok(await says("Không tính lượt xem từ trình duyệt này"));
+    await tab.click(button);
+    await until("it offers the opposite", () => says("Tính lại lượt xem từ trình duyệt này"));
+    await tab.click(button);
+    await until("it offers the first again", () => says("Không tính lượt xem từ trình duyệt này"));
     await tab.screenshot({ path: new URL(`../../target/browser/demo-${name}.png`, import.meta.url).pathname, fullPage: true });
     quiet(tab);
     quiet(other);

@@ -90,21 +90,23 @@ fn show(read: SiteRead, asked: &BadgeRequest) -> Response {
 fn drawn(label: &str, shown: &str, lang: &str) -> String {
     let (left, right) = (width(label), width(shown));
     let (label_width, shown_width) = (left + 2 * MARGIN, right + 2 * MARGIN);
-    let (all, figure_at) = (label_width + shown_width, label_width + MARGIN);
+    let all = label_width + shown_width;
     let (label, shown, lang) = (escaped(label), escaped(shown), escaped(lang));
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{all}\" height=\"20\" role=\"img\" xml:lang=\"{lang}\" \
          aria-label=\"{label}: {shown}\"><title>{label}: {shown}</title>\
          <rect width=\"{all}\" height=\"20\" rx=\"3\" fill=\"#1a7046\"/>\
          <path d=\"M3 0h{edge}v20H3a3 3 0 0 1-3-3V3a3 3 0 0 1 3-3z\" fill=\"#4a4a4a\"/>\
-         <g fill=\"#fff\" font-family=\"Verdana,DejaVu Sans,sans-serif\" font-size=\"11\">\
-         <text x=\"{MARGIN}\" y=\"14\" textLength=\"{left}\">{label}</text>\
-         <text x=\"{figure_at}\" y=\"14\" textLength=\"{right}\">{shown}</text></g></svg>\n",
+         <g fill=\"#fff\" text-anchor=\"middle\" font-family=\"Verdana,DejaVu Sans,sans-serif\" font-size=\"11\">\
+         <text x=\"{label_at}\" y=\"14\">{label}</text>\
+         <text x=\"{shown_at}\" y=\"14\">{shown}</text></g></svg>\n",
         edge = label_width.saturating_sub(3),
+        label_at = label_width / 2,
+        shown_at = label_width + shown_width / 2,
     )
 }
 
-/// About the width of a text in the badge's letters, pixels; `textLength` has it drawn in just that.
+/// About the width of a text in the badge's letters, pixels. It is drawn in the middle of that, as wide as it is.
 fn width(text: &str) -> usize {
     let tenths = text.chars().map(|c| match c {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | 'I' | ' ' => 38,
@@ -156,6 +158,10 @@ mod tests {
         let image = drawn("Tổng lượt truy cập", "1.316.717", "vi");
         assert!(image.contains("role=\"img\""));
         assert!(image.contains("<title>Tổng lượt truy cập: 1.316.717</title>"));
+        assert!(
+            !image.contains("textLength") && image.contains("text-anchor=\"middle\""),
+            "no letter is stretched"
+        );
         assert_eq!(width("T\u{1ed5}ng"), width("To\u{302}\u{309}ng"), "however its marks are written");
     }
 }
