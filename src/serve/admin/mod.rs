@@ -1,6 +1,7 @@
 //! The admin listener: metrics, probes and the overview for operators.
 
 pub mod control;
+mod runbook;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub const ROUTES: &[Route<AdminHandler>] = &[
     Route { path: "/livez", methods: OPERATE, handler: AdminHandler::Now(livez) },
     Route { path: "/metrics", methods: OPERATE, handler: AdminHandler::Now(metrics) },
     Route { path: "/readyz", methods: OPERATE, handler: AdminHandler::Now(readyz) },
+    Route { path: "/runbook", methods: OPERATE, handler: AdminHandler::Now(runbook::runbook) },
 ];
 
 /// What probes and scrapers ask by whatever name they know. `/metrics` has totals, which a page that has its own name

@@ -284,4 +284,16 @@ fn every_alert_fires_where_it_should_and_is_silent_where_it_should_be() {
         assert!(tests.contains(&format!("name: {alert} is silent")), "{alert} has no silent case");
         assert!(readme.contains(&format!("### {alert}\n")), "no runbook for {alert}");
     }
+    // Where each leads there is its section.
+    let service = Service::start(Setup::default());
+    let page = http::get(service.admin(), "/runbook");
+    let links: Vec<&str> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("runbook_url: ")).collect();
+    assert_eq!(links.len() + 1, rules.matches("- alert: ").count(), "but for one that does not answer");
+    for link in links {
+        let anchor =
+            link.strip_prefix("\"http://{{ $labels.instance }}/runbook#").expect(link).trim_end_matches('"');
+        assert!(page.text().contains(&format!("<h2 id=\"{anchor}\">")), "{link}");
+    }
+    assert!(page.status == 200 && !page.text().contains("](") && !page.text().contains('`'), "{page:?}");
 }
