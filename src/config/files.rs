@@ -25,7 +25,7 @@ pub fn main(named: Option<&Path>) -> Result<Option<(String, String)>, Faults> {
         None => FILES.iter().map(Path::new).collect(),
     };
     for path in candidates {
-        if named.is_some() || !is_absent(path) {
+        if named.is_some() || path.try_exists().unwrap_or(true) {
             return Ok(Some((path.display().to_string(), read(path)?)));
         }
     }
@@ -43,10 +43,7 @@ pub fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults>
     let mut paths: Vec<PathBuf> = match listed {
         Ok(paths) => paths,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(fault) => {
-            let remedy = "make it a directory that the service may read";
-            return Err(refused(&folder, unreadable(&fault, remedy)));
-        }
+        Err(fault) => return Err(refused(&folder, unreadable(&fault))),
     };
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // Hidden files that are no editor's copies are those of whatever made the directory.
@@ -61,20 +58,14 @@ pub fn sites_beside(main: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Faults>
 /// The variables in the file that a service manager gives the service, as systemd writes them (`EnvironmentFile=`).
 pub fn environment_beside(main: &Path) -> Result<BTreeMap<String, String>, Faults> {
     let path = main.with_file_name(ENVIRONMENT);
-    let text = match std::fs::read(&path) {
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        // What systemd starts has been given them, and need not be able to read a file of secrets.
-        Err(fault)
-            if fault.kind() == io::ErrorKind::PermissionDenied
-                && std::env::var_os("INVOCATION_ID").is_some() =>
-        {
-            return Ok(BTreeMap::new());
-        }
-        Err(fault) => {
-            return Err(refused(&path, unreadable(&fault, "run this as root, or as a user who may read it")));
-        }
-        Ok(_) => read(&path)?,
-    };
+    // What systemd starts has been given them, and need not be able to read a file of secrets.
+    let is_given = std::env::var_os("INVOCATION_ID").is_some();
+    match std::fs::File::open(&path).map_err(|fault| fault.kind()) {
+        Err(io::ErrorKind::NotFound) => return Ok(BTreeMap::new()),
+        Err(io::ErrorKind::PermissionDenied) if is_given => return Ok(BTreeMap::new()),
+        _ => {}
+    }
+    let text = read(&path)?;
     let mut variables = BTreeMap::new();
     for (line, text) in (1..).zip(text.lines()) {
         let Some((name, value)) = text.trim().split_once('=').filter(|(name, _)| name.starts_with(PREFIX))
@@ -85,10 +76,8 @@ pub fn environment_beside(main: &Path) -> Result<BTreeMap<String, String>, Fault
         let value = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
         if value.contains(['"', '\'', '\\']) {
             let problem = format!("line {line}: a value with quotes in it, or that goes on in the next line");
-            return Err(refused(
-                &path,
-                Complaint { problem, remedy: "write NAME=VALUE, in quotes or not".to_owned() },
-            ));
+            let remedy = "write NAME=VALUE, in quotes or not".to_owned();
+            return Err(refused(&path, Complaint { problem, remedy }));
         }
         variables.insert(name.to_owned(), value.to_owned());
     }
@@ -103,8 +92,7 @@ pub fn read(path: &Path) -> Result<String, Faults> {
 /// The text of a file, or what is wrong with it. Editors of Windows save as UTF-16, or put a mark of byte order before
 /// the text.
 pub fn text(path: &Path) -> Result<String, Complaint> {
-    let bytes =
-        std::fs::read(path).map_err(|fault| unreadable(&fault, "name a file that the service may read"))?;
+    let bytes = std::fs::read(path).map_err(|fault| unreadable(&fault))?;
     let is_utf_16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0);
     if is_utf_16 {
         let remedy = "save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8";
@@ -117,11 +105,11 @@ pub fn text(path: &Path) -> Result<String, Complaint> {
     })
 }
 
-fn is_absent(path: &Path) -> bool {
-    matches!(std::fs::metadata(path), Err(fault) if fault.kind() == io::ErrorKind::NotFound)
-}
-
-fn unreadable(fault: &io::Error, remedy: &str) -> Complaint {
+fn unreadable(fault: &io::Error) -> Complaint {
+    let remedy = match fault.kind() {
+        io::ErrorKind::PermissionDenied => "let this user read it, or run this as root",
+        _ => "name one that can be read",
+    };
     Complaint { problem: format!("cannot be read ({fault})"), remedy: remedy.to_owned() }
 }
 

@@ -187,6 +187,22 @@ fn a_directory_of_somebody_else() {
     assert!(told.contains(&format!("must be user 1234's: chown -R 1234 {path}")), "{told}");
     let told = start(1234, &folder.path().join("new"));
     assert!(told.contains("install -d -m 700 -o 1234"), "{told}");
+
+    // Variables that root alone may read were given to what systemd starts, and to nothing else.
+    let config = folder.path().join("footfall.toml");
+    std::fs::write(&config, "").unwrap();
+    std::fs::write(folder.path().join("environment"), "FOOTFALL_LISTEN=127.0.0.1:1\n").unwrap();
+    std::fs::set_permissions(folder.path().join("environment"), PermissionsExt::from_mode(0o600)).unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(&program);
+        command.arg("check-config").env_clear().env("FOOTFALL_CONFIG", &config).uid(1234).gid(1234);
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    let refused = check(&[]);
+    let told = text(&refused.stderr);
+    let says = "environment: cannot be read (Permission denied (os error 13)); let this user read it, or run this as root";
+    assert!(refused.status.code() == Some(64) && told.contains(says), "{told}");
+    assert_eq!(check(&[("INVOCATION_ID", "0123")]).status.code(), Some(0));
 }
 
 #[test]
