@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(
             block("### OneAlert\nAsk `a <b>` & see ([`c`](../R.md#d)), [Two](#two) [x].\n"),
             "<h2 id=\"onealert\">OneAlert</h2>\n<p>Ask <code>a &lt;b&gt;</code> &amp; see ([<code>c</code>]), \
-             <a href=\"#two\">Two</a> [x].\n</p>\n"
+             <a href=\"#two\">Two</a> [x].</p>\n"
         );
     }
 }
