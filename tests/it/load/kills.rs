@@ -123,15 +123,18 @@ fn killed_without_a_journal_redis_has_what_was_in_a_batch_once() {
 }
 
 #[test]
-fn another_store_is_one_setting_and_the_numbers_stay() {
+fn another_store_is_one_setting_and_one_word_and_the_numbers_stay() {
     let redis = RedisServer::start();
     let mut service = Service::start(Setup::default().set("store.flush_interval", "200ms"));
     for number in 0..30 {
         service.take(&view(&format!("/bai-{}", number % 3)).by(number % 5));
     }
-    for url in [redis.url(), redis.url(), "embedded".to_owned()] {
+    for (url, is_new) in [(redis.url(), true), (redis.url(), false), ("embedded".to_owned(), false)] {
         service.set("store.url", &url);
         service.begin();
+        if is_new {
+            service.ordered(&["store", "refill"]);
+        }
         let shown = service.counters(SITE);
         assert_eq!((&shown["views"]["all"], &shown["visits"]["week"]), (&30.into(), &5.into()), "on {url}");
         assert_eq!(service.metric("footfall_store_regressions_total"), 0.0);
