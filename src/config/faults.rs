@@ -4,6 +4,8 @@ use std::fmt;
 
 use strsim::levenshtein;
 
+use crate::totals::without_secret;
+
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -66,6 +68,11 @@ impl Complaint {
     pub fn err<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T, Complaint> {
         Err(Complaint { problem: problem.into(), remedy: remedy.into() })
     }
+}
+
+/// A text, or a URL with a password where none belongs without that.
+pub(super) fn without_password(text: &str) -> String {
+    if text.contains("://") && text.contains('@') { without_secret(text) } else { text.to_owned() }
 }
 
 /// The known name that `unknown` was probably meant to be. A key without its section, or in the wrong one,

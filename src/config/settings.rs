@@ -10,7 +10,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::faults::{Complaint, Fault, nearest};
+use super::faults::{Complaint, Fault, nearest, without_password};
 use super::files::{self, PREFIX};
 use super::values::as_written;
 use crate::totals::{HIDDEN, without_secret};
@@ -238,12 +238,12 @@ impl Settings {
     fn shown(&self, key: &str) -> String {
         match self.value(key) {
             Value::Text(url) if key == "store.url" => Value::Text(without_secret(url)).to_string(),
-            // A URL with a password where none belongs.
-            Value::Text(url) if url.contains("://") && url.contains('@') => {
-                Value::Text(without_secret(url)).to_string()
-            }
             Value::Text(secret) if is_secret(key) && !secret.is_empty() => format!("{HIDDEN:?}"),
-            value => value.to_string(),
+            Value::Text(text) => Value::Text(without_password(text)).to_string(),
+            Value::List(items) => {
+                Value::List(items.iter().map(|item| without_password(item)).collect()).to_string()
+            }
+            Value::Number(_) => self.value(key).to_string(),
         }
     }
 

@@ -9,7 +9,7 @@ use hyper::header::HeaderName;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::faults::Complaint;
+use super::faults::{Complaint, without_password};
 use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
 use crate::serve::{Names, is_routed};
@@ -218,7 +218,7 @@ pub(super) fn beacon_path(text: &str) -> Read<String> {
 /// A host in lower case and IDNA-encoded, as in a parsed URL.
 pub(super) fn host(text: &str) -> Read<String> {
     let remedy = r#"write the bare host, like "www.example.org""#;
-    let about = |problem: &str| format!("{text:?} {problem}");
+    let about = |problem: &str| format!("{:?} {problem}", without_password(text));
     if text.contains("://") {
         return Complaint::err(about("has a scheme"), remedy);
     }

@@ -373,6 +373,11 @@ fn each_fault_of_a_site_names_the_site() {
         ("A", "a.example", "site.0.key = \"A\": not a site's key; use 1 to 32 of a-z, 0-9"),
         ("", "a.example", "site.0.key = \"\": not a site's key"),
         ("a", "a.example:80", "site.0.hosts = [\"a.example:80\"]: \"a.example:80\" has a port"),
+        (
+            "a",
+            "https://u:secret@a.example",
+            "site.0.hosts = [\"https://***@a.example/\"]: \"https://***@a.example/\" has",
+        ),
         ("a", "http://a.example", "site.0.hosts = [\"http://a.example\"]: \"http://a.example\" has a scheme"),
         ("a", "*.a.example", "site.0.hosts = [\"*.a.example\"]: \"*.a.example\" is a pattern"),
         ("a", "a b", "site.0.hosts = [\"a b\"]: \"a b\" is not a host"),
