@@ -94,8 +94,7 @@ impl World {
     }
 
     fn url(&self, url: &str) -> Result<Beacon, Reason> {
-        let said =
-            Said { site: Some("lamdong".into()), url: url.into(), kind: Kind::View, id: None, visitor: None };
+        let said = Said { site: Some("lamdong".into()), url: url.into(), ..Said::default() };
         self.said(&said)
     }
 

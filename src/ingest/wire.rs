@@ -24,8 +24,16 @@ words! {
     }
 }
 
+words! {
+    /// What a beacon asks to be answered with, in place of an empty answer.
+    pub enum Answer {
+        /// The figures of the site and its page.
+        Counters = "counters",
+    }
+}
+
 /// What a beacon's sender said, before it is decided: the body of the POST or the query of the GIF.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said<'a> {
     /// The site's key, if named.
     pub site: Option<Cow<'a, str>>,
@@ -37,6 +45,8 @@ pub struct Said<'a> {
     pub id: Option<Cow<'a, str>>,
     /// The browser's id; 1 to 64 characters (an empty one is none).
     pub visitor: Option<Cow<'a, str>>,
+    /// What it is to be answered with.
+    pub answer: Option<Answer>,
 }
 
 impl<'a> Said<'a> {
@@ -87,6 +97,7 @@ struct Members<'a> {
     kind: Option<Text<'a>>,
     id: Option<Text<'a>>,
     visitor: Option<Text<'a>>,
+    answer: Option<Text<'a>>,
 }
 
 /// A string, borrowed from the body unless it has escapes. (Serde borrows a `Cow` only as a field, not inside
@@ -118,6 +129,7 @@ impl<'a> Members<'a> {
                 "kind" => &mut members.kind,
                 "id" => &mut members.id,
                 "visitor" => &mut members.visitor,
+                "answer" => &mut members.answer,
                 _ => return None,
             };
             if slot.replace(Text(value.into())).is_some() {
@@ -132,14 +144,13 @@ impl<'a> Members<'a> {
 
     fn checked(self) -> Result<Said<'a>, Reason> {
         let text = |member: Option<Text<'a>>| member.map(|text| text.0);
-        let kind = text(self.kind).unwrap_or_else(|| Kind::View.word().into());
-        let (_, kind) = Kind::WORDS.into_iter().find(|(word, _)| *word == kind).ok_or(Reason::Malformed)?;
         Ok(Said {
             site: text(self.site).filter(|site| !site.is_empty()),
             url: text(self.url).ok_or(Reason::Malformed)?,
-            kind,
+            kind: chosen(self.kind, &Kind::WORDS)?.unwrap_or_default(),
             id: named(text(self.id))?,
             visitor: named(text(self.visitor))?,
+            answer: chosen(self.answer, &Answer::WORDS)?,
         })
     }
 }
@@ -149,6 +160,12 @@ fn plain_string(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('"')?;
     let (string, rest) = text.split_at_checked(text.bytes().position(|b| b == b'"')?)?;
     Some((string, rest.strip_prefix('"')?))
+}
+
+/// What a word stands for, if one is said.
+fn chosen<T: Copy>(said: Option<Text<'_>>, words: &[(&str, T)]) -> Result<Option<T>, Reason> {
+    let of = |said: Text<'_>| words.iter().find(|(word, _)| *word == said.0).map(|(_, value)| *value);
+    said.map(|said| of(said).ok_or(Reason::Malformed)).transpose()
 }
 
 /// An `id` or `visitor`: an empty one is none, a long one is refused.
@@ -189,16 +206,18 @@ mod tests {
 
     #[test]
     fn what_may_be_left_out() {
-        let bare = Said { site: None, url: "/a".into(), kind: Kind::View, id: None, visitor: None };
+        let bare = Said { url: "/a".into(), ..Said::default() };
         for body in [
             r#"{"url":"/a"}"#,
             r#"{"url":"\/\u0061","site":null,"kind":null,"id":null,"visitor":null}"#,
             r#"{"url":"/a","site":"","id":"","visitor":""}"#,
             r#"{"url":"/a","unknown":1,"unknown":{"url":"/b"}}"#,
+            r#"{"url":"/a","answer":null}"#,
         ] {
             assert_eq!(said(body).unwrap(), bare, "{body}");
         }
         assert_eq!(said(r#"{"url":"/a","kind":"leave"}"#).unwrap().kind, Kind::Leave);
+        assert_eq!(said(r#"{"url":"/a","answer":"counters"}"#).unwrap().answer, Some(Answer::Counters));
     }
 
     #[test]
@@ -219,6 +238,8 @@ mod tests {
             r#"{"url":"/a","kind":"View"}"#,
             r#"{"url":"/a","kind":""}"#,
             r#"{"url":"/a","kind":0}"#,
+            r#"{"url":"/a","answer":"figures"}"#,
+            r#"{"url":"/a","answer":true}"#,
             r#"{"url":"/a","id":1}"#,
             r#"{"url":"/a","visitor":{}}"#,
             r#"{"url":"/a","url":"/a"}"#,
@@ -286,7 +307,7 @@ mod tests {
         fn the_quick_way_is_the_parsers(
             open in "[{ ]?\\{?",
             pairs in prop::collection::vec(
-                ("\"?(site|url|kind|id|visitor|x)\"?", "[:, ]{1,2}", "\"?(\\PC|[ \"\\\\/\t]|view|ping){0,6}\"?", "[,} ]{0,2}"),
+                ("\"?(site|url|kind|id|visitor|answer|x)\"?", "[:, ]{1,2}", "\"?(\\PC|[ \"\\\\/\t]|view|ping|counters){0,6}\"?", "[,} ]{0,2}"),
                 0..4,
             ),
             close in "\\}? ?",

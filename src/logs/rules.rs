@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::line::Line;
 use crate::clock::Moment;
-use crate::ingest::{Beacon, Client, Context, Kind, Reason, Said, SaltTable, SiteSalts, Spans, accept};
+use crate::ingest::{Beacon, Client, Context, Reason, Said, SaltTable, SiteSalts, Spans, accept};
 use crate::sites::{OriginCheck, Site, SiteId, Sites};
 
 /// What no browser sends as it is, beside what is not ASCII.
@@ -89,7 +89,7 @@ impl Rules {
         let agent = HeaderValue::from_bytes(&line.agent).unwrap_or(HeaderValue::from_static(""));
         self.headers.insert(USER_AGENT, agent);
         let (site, url) = (Some(self.site.key.as_str().into()), self.url.as_str().into());
-        let said = Said { site, url, kind: Kind::View, id: None, visitor: None };
+        let said = Said { site, url, ..Said::default() };
         let context = Context {
             sites: &self.sites,
             spans: &self.spans,

@@ -73,7 +73,7 @@ async fn handle(
         // Far more than the sockets' buffers hold.
         Target::Handler(_, "large") => answer::admin_text(StatusCode::OK, vec![b'.'; 64 << 20]),
         Target::Handler(_, name) => answer::admin_text(StatusCode::OK, name.to_owned()),
-        Target::Preflight(methods) => answer::preflight(methods),
+        Target::Preflight(methods) => answer::preflight(methods, &head.headers),
         Target::NotAllowed(_, methods) => answer::not_allowed(answer::refused, methods),
         Target::Missing => answer::refused(Fault::NotFound),
     }

@@ -58,6 +58,7 @@ mod disk {
 
 /// What pages and readers are answered.
 mod http {
+    mod asked_of_beacons;
     mod browser;
     mod connections;
     mod live;

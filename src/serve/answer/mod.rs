@@ -63,16 +63,22 @@ const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
 pub const NO_SOURCES: HeaderValue = HeaderValue::from_static("default-src 'none'");
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
-const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall-Reason, Retry-After, ETag");
+const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall, Footfall-Reason, Retry-After, ETag");
 const TAKEN: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
+const ONE: HeaderValue = HeaderValue::from_static("1");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// By it a page tells an answer of the service from one of whatever stands before it.
+const FOOTFALL: HeaderName = HeaderName::from_static("footfall");
 const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+
+/// The longest list of header names that a preflight is answered with, bytes.
+const MOST_NAMES: usize = 1024;
 
 /// One transparent pixel.
 const GIF: &[u8; 43] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\
@@ -84,14 +90,30 @@ pub fn no_content(mut headers: HeaderMap) -> Response {
     finish(StatusCode::NO_CONTENT, headers, Bytes::new())
 }
 
-/// The 204 of a preflight.
-pub fn preflight(methods: Methods) -> Response {
+/// The figures that a beacon asked for. Its headers take the place of the request's.
+pub fn figures(headers: HeaderMap, body: Bytes) -> Response {
+    let mut headers = public(headers, NO_STORE);
+    headers.insert(header::CONTENT_TYPE, JSON);
+    finish(StatusCode::OK, headers, body)
+}
+
+/// The 204 of a preflight. Whatever header is asked for is allowed: libraries that trace requests add their own to
+/// every one of a page, and none of them changes an answer.
+pub fn preflight(methods: Methods, asker: &HeaderMap) -> Response {
+    let asked = asker.get(header::ACCESS_CONTROL_REQUEST_HEADERS).filter(|names| are_names(names.as_bytes()));
     let mut response = fresh(StatusCode::NO_CONTENT, header::ALLOW, methods.allow(), Bytes::new());
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods.allow());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, TAKEN);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.cloned().unwrap_or(TAKEN));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    headers.insert(header::VARY, HeaderValue::from_static("access-control-request-headers"));
     response
+}
+
+/// Whether a text is a list of header names, and of a length that can be sent back.
+fn are_names(list: &[u8]) -> bool {
+    let mut names = list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    list.len() <= MOST_NAMES && names.all(|name| HeaderName::from_bytes(name).is_ok())
 }
 
 /// The pixel: 200, or the status of a fault with its code.
@@ -256,6 +278,7 @@ fn share(headers: &mut HeaderMap, cache: HeaderValue) {
     headers.clear();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.insert(FOOTFALL, ONE);
     headers.insert(header::CACHE_CONTROL, cache);
 }
 
@@ -312,7 +335,11 @@ mod tests {
             let response = refused(fault);
             let headers = response.headers();
             assert_eq!(headers["access-control-allow-origin"], "*");
-            assert_eq!(headers["access-control-expose-headers"], "Footfall-Reason, Retry-After, ETag");
+            assert_eq!(
+                headers["access-control-expose-headers"],
+                "Footfall, Footfall-Reason, Retry-After, ETag"
+            );
+            assert_eq!(headers["footfall"], "1");
             assert_eq!(headers["cache-control"], "no-store");
             assert_eq!(headers["x-content-type-options"], "nosniff");
             assert_eq!(headers["content-type"], "application/problem+json");
@@ -369,7 +396,8 @@ mod tests {
         assert_eq!(answer.status(), 204);
         let mut names: Vec<_> = answer.headers().keys().map(header::HeaderName::as_str).collect();
         names.sort_unstable();
-        let promised = ["access-control-allow-origin", "access-control-expose-headers", "cache-control"];
+        let promised =
+            ["access-control-allow-origin", "access-control-expose-headers", "cache-control", "footfall"];
         assert_eq!(names, promised);
         assert_eq!(answer.headers()["cache-control"], "no-store");
     }

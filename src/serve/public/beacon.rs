@@ -1,32 +1,44 @@
 //! Takes beacons: reads them, has them decided, and answers once they are kept.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Uri};
 
 use super::context::Public;
+use super::counters;
 use super::refusal_log::Refusal;
 use crate::clock::Moment;
-use crate::ingest::{self, Beacon, Client, Context, Kind, Reason, Said};
+use crate::ingest::{self, Answer, Beacon, Client, Context, Kind, OTHER, Page, Reason, Said};
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
 use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
+/// A beacon on its way, and the page of whose figures it asks to be told.
+struct Taken {
+    way: Way,
+    shown: Option<(SiteId, Page)>,
+}
+
 /// A view with its site, until it is written; a ping or a leave, until the sessions have been told of it.
-enum Taken {
+enum Way {
     View(SiteId, Written),
     Sign(Option<Written>),
 }
 
-pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
+pub async fn post(public: &Arc<Public>, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
     let taken = match body::read(body, &headers, public.config.body_timeout).await {
         Ok(body) => public.take(Said::from_json(&body), peer, &headers),
         Err(reason) => Err((None, reason)),
     };
     match public.kept(taken).await {
-        Ok(()) => answer::no_content(headers),
+        Ok(None) => answer::no_content(headers),
+        Ok(Some((site, page))) => match counters::told(public, site, page).await {
+            Some(figures) => answer::figures(headers, figures),
+            None => answer::no_content(headers),
+        },
         Err(reason) => answer::refused(reason.into()),
     }
 }
@@ -53,29 +65,37 @@ impl Public {
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
         let beacon = ingest::accept(&said, &context).map_err(|reason| (site_of(&sites, &said), reason))?;
         let site = beacon.site;
-        self.keep(beacon).map_err(|reason| (Some(site), reason))
+        let shown = said.answer.and_then(|Answer::Counters| {
+            // One that was erased is told of by its own name, as to every other reader.
+            let page = match beacon.page.as_str() {
+                OTHER => ingest::read_page(sites.at(site)?, &said.url).ok()?,
+                _ => beacon.page.clone(),
+            };
+            Some((site, page))
+        });
+        Ok(Taken { way: self.keep(beacon).map_err(|reason| (Some(site), reason))?, shown })
     }
 
-    fn keep(&self, beacon: Beacon) -> Result<Taken, Reason> {
+    fn keep(&self, beacon: Beacon) -> Result<Way, Reason> {
         if beacon.kind == Kind::View {
-            return Ok(Taken::View(beacon.site, self.parts.totals.take(beacon)?));
+            return Ok(Way::View(beacon.site, self.parts.totals.take(beacon)?));
         }
-        Ok(Taken::Sign(self.parts.totals.sign(beacon)))
+        Ok(Way::Sign(self.parts.totals.sign(beacon)))
     }
 
-    /// Waits until a beacon is kept; counts it where it is refused.
-    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<(), Reason> {
+    /// Waits until a beacon is kept; counts it where it is refused. The page of which it wants to be told.
+    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<Option<(SiteId, Page)>, Reason> {
         let (site, reason) = match taken {
             Err(refusal) => refusal,
-            Ok(Taken::Sign(told)) => {
+            Ok(Taken { way: Way::Sign(told), shown }) => {
                 if let Some(told) = told {
                     // Where the views beside it cannot be kept, the sessions know of it all the same.
                     told.await.ok();
                 }
-                return Ok(());
+                return Ok(shown);
             }
-            Ok(Taken::View(site, written)) => match written.await {
-                Ok(()) => return Ok(()),
+            Ok(Taken { way: Way::View(site, written), shown }) => match written.await {
+                Ok(()) => return Ok(shown),
                 Err(reason) => (Some(site), reason),
             },
         };

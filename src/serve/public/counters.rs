@@ -17,7 +17,7 @@ use crate::serve::shown::{
     json::{self, BodyHead, PageItem},
     prefix::Version,
 };
-use crate::sites::Site;
+use crate::sites::{Site, SiteId};
 
 const MAX_PAGES: usize = 100;
 
@@ -60,6 +60,20 @@ pub fn snapshot(public: &Public, site: &Arc<Site>, page: &[Page], absent: &[u64]
     Some(Snapshot { id: tag.to_str().ok()?.trim_matches('"').to_owned(), body: body? })
 }
 
+/// What a beacon is told of its page: the body of `counters` as everybody else has it, once the page is known; none where
+/// no figure of the site is known.
+pub async fn told(public: &Arc<Public>, site: SiteId, page: Page) -> Option<Bytes> {
+    let site = public.parts.sites.load().at(site)?.clone();
+    let (page, anyone) = ([page], HeaderMap::new());
+    match from_memory(public, &site, &page, show_counters, &anyone) {
+        Ok(shown) => shown.body,
+        Err(unknown) => {
+            // In a box: every connection has room for this future.
+            Box::pin(from_store(public, &site, &page, show_counters, &anyone, unknown?)).await?.body
+        }
+    }
+}
+
 /// Answers from memory where everything asked for is known; otherwise once the store was asked for the rest.
 fn once_known(
     request: ReadRequest<'_>,
@@ -68,27 +82,54 @@ fn once_known(
     show: Show,
 ) -> Result<Reply, Fault> {
     let ReadRequest { public, headers, .. } = request;
-    let mut unknown = match show(public, site, pages, &[], &headers) {
-        Some(shown) if shown.unknown.is_empty() => return Ok(Reply::Now(shown.answer(headers))),
-        Some(shown) => shown.unknown,
-        None if public.parts.totals.stale(site.id) => return Err(Fault::StoreUnreachable),
-        // The store may know of a day that is back because the clock was set back.
-        None => pages.to_vec(),
+    let unknown = match from_memory(public, site, pages, show, &headers) {
+        Ok(shown) => return Ok(Reply::Now(shown.answer(headers))),
+        Err(unknown) => unknown.ok_or(Fault::StoreUnreachable)?,
     };
-    unknown.sort_unstable_by_key(Page::key);
-    unknown.dedup_by_key(|page| page.key());
     let (public, site, pages) = (public.clone(), site.clone(), pages.to_vec());
     Ok(Reply::Later(Box::pin(async move {
-        let totals = &public.parts.totals;
-        if !totals.look(site.id, public.parts.clock.now()).figures().are_known() {
-            totals.fetch_figures(site.id).await;
-        }
-        let absent = totals.fetch_pages(site.id, unknown).await;
-        match show(&public, &site, &pages, &absent, &headers) {
+        match from_store(&public, &site, &pages, show, &headers, unknown).await {
             Some(shown) => shown.answer(headers),
             None => answer::refused(Fault::StoreUnreachable),
         }
     })))
+}
+
+/// What is shown where everything asked for is known. Else the pages to ask the store for; none where no figure is
+/// known and asking is of no use.
+fn from_memory(
+    public: &Public,
+    site: &Arc<Site>,
+    pages: &[Page],
+    show: Show,
+    asker: &HeaderMap,
+) -> Result<Shown, Option<Vec<Page>>> {
+    match show(public, site, pages, &[], asker) {
+        Some(shown) if shown.unknown.is_empty() => Ok(shown),
+        Some(shown) => Err(Some(shown.unknown)),
+        None if public.parts.totals.stale(site.id) => Err(None),
+        // The store may know of a day that is back because the clock was set back.
+        None => Err(Some(pages.to_vec())),
+    }
+}
+
+/// What is shown after the store was asked for what is not known.
+async fn from_store(
+    public: &Public,
+    site: &Arc<Site>,
+    pages: &[Page],
+    show: Show,
+    asker: &HeaderMap,
+    mut unknown: Vec<Page>,
+) -> Option<Shown> {
+    let totals = &public.parts.totals;
+    if !totals.look(site.id, public.parts.clock.now()).figures().are_known() {
+        totals.fetch_figures(site.id).await;
+    }
+    unknown.sort_unstable_by_key(Page::key);
+    unknown.dedup_by_key(|page| page.key());
+    let absent = totals.fetch_pages(site.id, unknown).await;
+    show(public, site, pages, &absent, asker)
 }
 
 impl Shown {

@@ -94,7 +94,7 @@ impl PublicService {
                     Err(fault) => answer::refused(fault),
                 }
             }
-            Target::Preflight(methods) => answer::preflight(methods),
+            Target::Preflight(methods) => answer::preflight(methods, &head.headers),
             Target::NotAllowed(handler, methods) => {
                 if matches!(handler, Beacon | Gif) {
                     public.refuse((None, Reason::MethodNotAllowed));

@@ -22,8 +22,12 @@ fn a_view_is_answered_204_that_any_page_may_read_and_nobody_keeps() {
     let answer = app.send(&view("https://baolamdong.vn/a").header("cookie", "a=b"));
     assert_eq!((answer.status, answer.body.len()), (204, 0));
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    assert_eq!(answer.header("access-control-expose-headers"), Some("Footfall-Reason, Retry-After, ETag"));
+    assert_eq!(
+        answer.header("access-control-expose-headers"),
+        Some("Footfall, Footfall-Reason, Retry-After, ETag")
+    );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("footfall"), Some("1"));
     assert_eq!(answer.header("set-cookie"), None);
     assert_eq!(answer.header("access-control-allow-credentials"), None);
 }
@@ -101,6 +105,32 @@ fn a_method_or_a_path_that_is_not_there_is_told_so() {
         assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
         assert!(preflight.header("access-control-allow-methods").is_some_and(|m| m.contains("OPTIONS")));
         assert_eq!(preflight.header("access-control-allow-credentials"), None);
+    }
+}
+
+#[test]
+fn a_preflight_allows_whatever_names_are_asked_for() {
+    let app = TestApp::start(Setup::default());
+    let usual = "content-type, if-none-match, cache-control";
+    let long = "x-trace, ".repeat(200) + "x-trace";
+    for (asked, allowed) in [
+        (None, usual),
+        (Some("traceparent"), "traceparent"),
+        (Some("content-type,sentry-trace, baggage"), "content-type,sentry-trace, baggage"),
+        (Some("X-Requested-With"), "X-Requested-With"),
+        (Some("a b"), usual),
+        (Some("traceparent,,x"), usual),
+        (Some("x: y"), usual),
+        (Some(""), usual),
+        (Some(long.as_str()), usual),
+    ] {
+        for path in ["/api/v1/beacon", "/api/v1/sites/lamdong/counters", "/footfall.js", "/widget/lamdong"] {
+            let headers = asked.map(|names| ("access-control-request-headers", names));
+            let preflight = ask(app.public(), request("OPTIONS", path, headers.as_slice(), b""));
+            assert_eq!((preflight.status, preflight.header("footfall")), (204, Some("1")));
+            assert_eq!(preflight.header("access-control-allow-headers"), Some(allowed), "{path} {asked:?}");
+            assert_eq!(preflight.header("vary"), Some("access-control-request-headers"));
+        }
     }
 }
 

@@ -30,7 +30,10 @@ fn counters_are_the_described_body() {
     assert_eq!(shown.header("content-type"), Some("application/json"));
     assert_eq!(shown.header("cache-control"), Some(FRESH));
     assert_eq!(shown.header("access-control-allow-origin"), Some("*"));
-    assert_eq!(shown.header("access-control-expose-headers"), Some("Footfall-Reason, Retry-After, ETag"));
+    assert_eq!(
+        shown.header("access-control-expose-headers"),
+        Some("Footfall, Footfall-Reason, Retry-After, ETag")
+    );
     assert!(app.counters().get("page").is_none(), "only when asked for");
 }
 
