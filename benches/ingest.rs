@@ -37,6 +37,7 @@ fn sites() -> Sites {
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        require_consent: false,
         newsroom_token: None,
     }])
 }

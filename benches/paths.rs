@@ -55,6 +55,7 @@ fn site() -> Site {
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        require_consent: false,
         newsroom_token: None,
     }
 }

@@ -346,6 +346,7 @@ impl ConfigReader {
             },
             origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
             honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),
+            require_consent: self.flag(&name("require_consent")),
             newsroom_token: self.text(&name("newsroom_token"), values::token),
         }
     }
@@ -514,6 +515,13 @@ impl ConfigReader {
         self.read(key, |value| match value {
             Value::Number(number) => values::number(*number, least, most),
             _ => Complaint::err("not a whole number", "write digits"),
+        })
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        self.read(key, |value| match value {
+            Value::Flag(value) => Ok(*value),
+            _ => Complaint::err("not true or false", "write true or false"),
         })
     }
 

@@ -160,6 +160,8 @@ pub struct Site {
     pub origin_check: OriginCheck,
     /// The wishes that its pages honour.
     pub honour: Vec<Signal>,
+    /// Whether only readers who agreed are counted.
+    pub require_consent: bool,
     /// Opens its newsroom page; none: there is no such page.
     pub newsroom_token: Option<Token>,
 }
@@ -384,6 +386,7 @@ mod tests {
             pages: PageRules::default(),
             origin_check: OriginCheck::default(),
             honour: Vec::new(),
+            require_consent: false,
             newsroom_token: None,
         }
     }

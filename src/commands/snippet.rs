@@ -58,6 +58,9 @@ fn attributes(site: &Site, names: &Names) -> String {
             Signal::Dnt => r#" data-dnt="doNotTrack""#,
         });
     }
+    if site.require_consent {
+        text.push_str(r#" data-consent="required""#);
+    }
     if site.identity == Identity::Browser {
         text.push_str(r#" data-identity="browser""#);
     }

@@ -38,6 +38,7 @@ const REQUIRED: [&str; 2] = ["key", "hosts"];
 pub(super) enum Value {
     Text(String),
     Number(i64),
+    Flag(bool),
     List(Vec<String>),
 }
 
@@ -48,6 +49,7 @@ impl fmt::Display for Value {
         match self {
             Value::Text(value) => text(value).fmt(f),
             Value::Number(value) => value.fmt(f),
+            Value::Flag(value) => value.fmt(f),
             Value::List(values) => toml::Value::Array(values.iter().map(text).collect()).fmt(f),
         }
     }
@@ -243,7 +245,7 @@ impl Settings {
             Value::List(items) => {
                 Value::List(items.iter().map(|item| without_password(item)).collect()).to_string()
             }
-            Value::Number(_) => self.value(key).to_string(),
+            Value::Number(_) | Value::Flag(_) => self.value(key).to_string(),
         }
     }
 
@@ -283,6 +285,7 @@ impl Settings {
             Some(Value::Number(_)) => {
                 as_written(text.trim()).map(Value::Number).ok_or_else(|| format!("{text:?}"))
             }
+            Some(Value::Flag(_)) => text.trim().parse().map(Value::Flag).map_err(|_| format!("{text:?}")),
             Some(Value::List(_)) => Ok(Value::List(
                 text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect(),
             )),
@@ -406,6 +409,7 @@ fn kind(value: &Value) -> &'static str {
     match value {
         Value::Text(_) => "a text in quotes",
         Value::Number(_) => "a whole number",
+        Value::Flag(_) => "true or false",
         Value::List(_) => "a list of texts",
     }
 }
@@ -541,15 +545,15 @@ fn walk(path: String, at: usize, value: &DeValue<'_>, found: &mut Vec<Leaf>) {
 
 fn scalar(value: &DeValue<'_>) -> Result<Value, String> {
     let other = || match value {
-        DeValue::Boolean(value) => value.to_string(),
         DeValue::Float(value) => value.as_str().to_owned(),
         DeValue::Integer(value) => value.as_str().to_owned(),
         DeValue::Datetime(value) => value.to_string(),
         DeValue::Table(_) => EMPTY.to_owned(),
-        DeValue::Array(_) | DeValue::String(_) => "[…]".to_owned(),
+        DeValue::Array(_) | DeValue::Boolean(_) | DeValue::String(_) => "[…]".to_owned(),
     };
     match value {
         DeValue::String(text) => Ok(Value::Text(text.to_string())),
+        DeValue::Boolean(value) => Ok(Value::Flag(*value)),
         DeValue::Integer(number) => {
             i64::from_str_radix(number.as_str(), number.radix()).map(Value::Number).map_err(|_| other())
         }

@@ -63,7 +63,7 @@ pub struct Context<'a, T = Span> {
     pub now: Moment,
 }
 
-/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url` or `wrong-origin`.
+/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin` or `no-consent`.
 pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Reason> {
     let named = match &said.site {
         Some(key) => Some(context.sites.get(key).ok_or(Reason::UnknownSite)?),
@@ -77,6 +77,9 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
     };
     if host.is_some_and(|host| !site.has_host(host)) || !may_send(site, context.headers) {
         return Err(Reason::WrongOrigin);
+    }
+    if site.require_consent && !said.consent {
+        return Err(Reason::NoConsent);
     }
     let Context { salts, headers, client, now, .. } = *context;
     let span = context.spans.span(site, now.unix_ms);

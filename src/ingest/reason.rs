@@ -12,6 +12,8 @@ words! {
         WrongOrigin = "wrong-origin",
         /// No such site, or none belongs to the URL's host alone.
         UnknownSite = "unknown-site",
+        /// The site counts only readers who agreed, and the beacon does not say so.
+        NoConsent = "no-consent",
         /// Not a method of this path.
         MethodNotAllowed = "method-not-allowed",
         /// The body did not arrive in time.

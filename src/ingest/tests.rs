@@ -31,6 +31,7 @@ fn site(id: u16, key: &str, hosts: &[&str], zone: &str) -> Site {
         pages: PageRules { query: vec!["id".to_owned()], ..PageRules::default() },
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        require_consent: false,
         newsroom_token: None,
     }
 }
@@ -239,6 +240,7 @@ fn every_reason_has_its_word() {
         "bad-url",
         "wrong-origin",
         "unknown-site",
+        "no-consent",
         "method-not-allowed",
         "timeout",
         "too-large",

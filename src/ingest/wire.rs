@@ -47,6 +47,8 @@ pub struct Said<'a> {
     pub visitor: Option<Cow<'a, str>>,
     /// What it is to be answered with.
     pub answer: Option<Answer>,
+    /// Whether the reader agreed to be counted.
+    pub consent: bool,
 }
 
 impl<'a> Said<'a> {
@@ -68,6 +70,10 @@ impl<'a> Said<'a> {
                 Some("url") => &mut members.url,
                 Some("id") => &mut members.id,
                 Some("visitor") => &mut members.visitor,
+                Some("consent") => {
+                    members.consent = Some(value == "true");
+                    continue;
+                }
                 _ => continue,
             };
             let value = form_decoded(value).ok_or(Reason::Malformed)?;
@@ -98,6 +104,7 @@ struct Members<'a> {
     id: Option<Text<'a>>,
     visitor: Option<Text<'a>>,
     answer: Option<Text<'a>>,
+    consent: Option<bool>,
 }
 
 /// A string, borrowed from the body unless it has escapes. (Serde borrows a `Cow` only as a field, not inside
@@ -111,8 +118,8 @@ impl<'a> Members<'a> {
         body.trim_start().starts_with('{').then(|| serde_json::from_str(body).ok())?
     }
 
-    /// The quick way for nearly every beacon: known members, each a string without escapes, and no white
-    /// space between them. None if it may be any other JSON.
+    /// The quick way for nearly every beacon: known members, each a string without escapes (or the consent, `true`),
+    /// and no white space between them. None if it may be any other JSON.
     fn plain(body: &'a str) -> Option<Self> {
         // Without an early exit, the compiler makes this a few vector instructions.
         if body.bytes().fold(false, |odd, b| odd | (b < b' ') | (b == b'\\')) {
@@ -122,7 +129,7 @@ impl<'a> Members<'a> {
         let mut rest = body.strip_prefix('{')?;
         loop {
             let (name, value) = plain_string(rest)?;
-            let (value, after) = plain_string(value.strip_prefix(':')?)?;
+            let value = value.strip_prefix(':')?;
             let slot = match name {
                 "site" => &mut members.site,
                 "url" => &mut members.url,
@@ -130,11 +137,19 @@ impl<'a> Members<'a> {
                 "id" => &mut members.id,
                 "visitor" => &mut members.visitor,
                 "answer" => &mut members.answer,
+                "consent" => &mut None,
                 _ => return None,
             };
-            if slot.replace(Text(value.into())).is_some() {
-                return None;
-            }
+            let after = if name == "consent" {
+                let is_new = members.consent.replace(true).is_none();
+                value.strip_prefix("true").filter(|_| is_new)?
+            } else {
+                let (value, after) = plain_string(value)?;
+                if slot.replace(Text(value.into())).is_some() {
+                    return None;
+                }
+                after
+            };
             match after.strip_prefix(',') {
                 Some(next) => rest = next,
                 None => return (after == "}").then_some(members),
@@ -151,6 +166,7 @@ impl<'a> Members<'a> {
             id: named(text(self.id))?,
             visitor: named(text(self.visitor))?,
             answer: chosen(self.answer, &Answer::WORDS)?,
+            consent: self.consent == Some(true),
         })
     }
 }
@@ -212,12 +228,16 @@ mod tests {
             r#"{"url":"\/\u0061","site":null,"kind":null,"id":null,"visitor":null}"#,
             r#"{"url":"/a","site":"","id":"","visitor":""}"#,
             r#"{"url":"/a","unknown":1,"unknown":{"url":"/b"}}"#,
-            r#"{"url":"/a","answer":null}"#,
+            r#"{"url":"/a","answer":null,"consent":null}"#,
+            r#"{"url":"/a","consent":false}"#,
         ] {
             assert_eq!(said(body).unwrap(), bare, "{body}");
         }
         assert_eq!(said(r#"{"url":"/a","kind":"leave"}"#).unwrap().kind, Kind::Leave);
         assert_eq!(said(r#"{"url":"/a","answer":"counters"}"#).unwrap().answer, Some(Answer::Counters));
+        for body in [r#"{"consent":true,"url":"/a"}"#, r#"{"url":"/a", "consent": true}"#] {
+            assert!(said(body).unwrap().consent, "{body}");
+        }
     }
 
     #[test]
@@ -240,6 +260,9 @@ mod tests {
             r#"{"url":"/a","kind":0}"#,
             r#"{"url":"/a","answer":"figures"}"#,
             r#"{"url":"/a","answer":true}"#,
+            r#"{"url":"/a","consent":"true"}"#,
+            r#"{"url":"/a","consent":1}"#,
+            r#"{"url":"/a","consent":true,"consent":true}"#,
             r#"{"url":"/a","id":1}"#,
             r#"{"url":"/a","visitor":{}}"#,
             r#"{"url":"/a","url":"/a"}"#,
@@ -307,7 +330,7 @@ mod tests {
         fn the_quick_way_is_the_parsers(
             open in "[{ ]?\\{?",
             pairs in prop::collection::vec(
-                ("\"?(site|url|kind|id|visitor|answer|x)\"?", "[:, ]{1,2}", "\"?(\\PC|[ \"\\\\/\t]|view|ping|counters){0,6}\"?", "[,} ]{0,2}"),
+                ("\"?(site|url|kind|id|visitor|answer|consent|x)\"?", "[:, ]{1,2}", "\"?(\\PC|[ \"\\\\/\t]|view|ping|counters){0,6}\"?", "[,} ]{0,2}"),
                 0..4,
             ),
             close in "\\}? ?",

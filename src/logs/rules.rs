@@ -49,7 +49,13 @@ pub(super) struct Rules {
 impl Rules {
     pub fn new(site: &Site, salt: [u8; 16]) -> Rules {
         // Of a view in a log, the referer is the page before it, which says nothing of who sent it.
-        let site = Site { id: SiteId(0), origin_check: OriginCheck::Lenient, ..site.clone() };
+        let site = Site {
+            id: SiteId(0),
+            origin_check: OriginCheck::Lenient,
+            // Whether they are entered is for the operator to decide.
+            require_consent: false,
+            ..site.clone()
+        };
         let sites = Sites::new(vec![site.clone()]);
         // Each day without a salt takes that of the nearest: all of them this one.
         let salts = SiteSalts { days: vec![(NaiveDate::default(), salt)] };

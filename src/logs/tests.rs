@@ -27,6 +27,7 @@ fn site(zone: &str) -> Site {
         pages: PageRules { query: vec!["id".to_owned()], ..PageRules::default() },
         origin_check: OriginCheck::Strict,
         honour: Vec::new(),
+        require_consent: false,
         newsroom_token: None,
     }
 }

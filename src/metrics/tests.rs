@@ -14,6 +14,7 @@ fn site(number: u16) -> Site {
         pages: Default::default(),
         origin_check: Default::default(),
         honour: Vec::new(),
+        require_consent: false,
         newsroom_token: None,
     }
 }

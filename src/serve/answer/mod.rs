@@ -195,6 +195,11 @@ pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
 }
 
 pub fn refused(fault: Fault) -> Response {
+    if fault.status() == StatusCode::ACCEPTED {
+        // No problem of who sent it: it was understood, and is left out.
+        let code = HeaderValue::from_static(fault.code());
+        return fresh(StatusCode::ACCEPTED, FOOTFALL_REASON, code, Bytes::new());
+    }
     let mut response = fresh(fault.status(), header::CONTENT_TYPE, PROBLEM, fault.problem());
     explain(response.headers_mut(), fault);
     response
@@ -342,7 +347,9 @@ mod tests {
             assert_eq!(headers["footfall"], "1");
             assert_eq!(headers["cache-control"], "no-store");
             assert_eq!(headers["x-content-type-options"], "nosniff");
-            assert_eq!(headers["content-type"], "application/problem+json");
+            let left_out = fault.status() == 202;
+            assert_eq!(headers.contains_key("footfall-reason"), left_out, "{fault:?}");
+            assert_eq!(headers.get("content-type"), (!left_out).then_some(&PROBLEM));
             assert_eq!(headers.contains_key("retry-after"), fault.status() == 503, "{fault:?}");
             assert!(!headers.contains_key("set-cookie"));
         }

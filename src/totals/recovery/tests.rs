@@ -60,6 +60,7 @@ fn site(id: u16) -> Site {
         pages: Default::default(),
         origin_check: Default::default(),
         honour: Vec::new(),
+        require_consent: false,
         newsroom_token: None,
     }
 }

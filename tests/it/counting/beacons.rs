@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
-use crate::support::harness::{Setup, TestApp, view};
+use crate::support::harness::{Beacon, Setup, TestApp, view};
 use crate::support::http::{Answer, Connection, ask, encoded, request};
 
 /// Headers, by name and value.
@@ -180,6 +180,37 @@ fn a_pixel_counts_a_view_for_pages_without_scripts() {
     let mut connection = Connection::open(app.public()).unwrap();
     connection.send(request("HEAD", "/api/v1/beacon.gif?site=lamdong&url=/thu", &[], b"")).unwrap();
     assert_eq!(connection.head().unwrap().status, 405, "asking for the head counts nothing");
+}
+
+#[test]
+fn where_consent_is_required_only_readers_who_agreed_are_counted() {
+    let app = TestApp::start(Setup::default().and("require_consent = true"));
+    let agreed = |beacon: Beacon| beacon.with("consent", true);
+    for beacon in [view("/a"), view("/a").ping(), view("/a").leave(), view("/a").with("consent", false)] {
+        for beacon in [beacon.clone(), beacon.with("answer", "counters")] {
+            let answer = app.send(&beacon);
+            assert_eq!(answer.outcome(), (202, "no-consent".into()), "{beacon:?}");
+            assert_eq!((answer.body.len(), answer.header("footfall")), (0, Some("1")));
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+        }
+    }
+    for query in ["", "&consent=false", "&consent"] {
+        let pixel = gif(&app, &format!("site=lamdong&url=/a{query}"));
+        assert_eq!((pixel.outcome(), pixel.body.len()), ((202, "no-consent".into()), 43), "{query}");
+    }
+    // Who has no part in it is told so first.
+    assert_eq!(app.send(&view("https://elsewhere.vn/a")).status, 403);
+    assert_eq!(app.metric("footfall_beacons_total{outcome=\"no-consent\"}"), 11.0);
+    let none = app.counters();
+    assert_eq!(
+        (&none["views"]["all"], &none["visits"]["all"], &none["online"]),
+        (&0.into(), &0.into(), &0.into())
+    );
+    app.take(&agreed(view("/a")));
+    assert_eq!(app.send(&agreed(view("/a").ping())).status, 204);
+    assert_eq!(gif(&app, "consent=true&site=lamdong&url=/a").status, 200);
+    app.note("lamdong", "/a", None);
+    assert_eq!(app.page("/a")["views"]["all"], 2);
 }
 
 #[test]

@@ -111,11 +111,12 @@ fn the_snippet_is_what_the_site_has_configured() {
             ("FOOTFALL_SITE__0__HOSTS", "a.example"),
             ("FOOTFALL_SITE__0__IDENTITY", "browser"),
             ("FOOTFALL_SITE__0__HONOUR", "gpc,dnt"),
+            ("FOOTFALL_SITE__0__REQUIRE_CONSENT", "true"),
         ],
     );
     assert!(
         said.contains(
-            r#"/stats.js" data-site="demo" data-gpc="globalPrivacyControl" data-dnt="doNotTrack" data-identity="browser" data-beacon="collect" data-more="stats.v1.more.js"></script>"#
+            r#"/stats.js" data-site="demo" data-gpc="globalPrivacyControl" data-dnt="doNotTrack" data-consent="required" data-identity="browser" data-beacon="collect" data-more="stats.v1.more.js"></script>"#
         ),
         "{said}"
     );

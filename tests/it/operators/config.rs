@@ -347,6 +347,10 @@ fn each_fault_of_a_site_names_the_site() {
             "site.0.time_zone = \"Mars/Base\": not a time zone of the IANA database",
         ),
         ("week_start = \"mon\"", "site.0.week_start = \"mon\": not one of monday, tuesday,"),
+        (
+            "require_consent = \"true\"",
+            "site.0.require_consent = \"true\": not true or false; write it like false",
+        ),
         ("locale = \"vietnamese\"", "site.0.locale = \"vietnamese\": not a BCP 47 language tag"),
         ("identity = \"cookie\"", "site.0.identity = \"cookie\": not one of address, browser, none"),
         ("page_query = [\"a&b\"]", "site.0.page_query = [\"a&b\"]: \"a&b\" is not a query's name"),
@@ -479,6 +483,10 @@ fn each_variable_is_used_refused_or_named() {
         (("FOOTFALL_SITE__00__KEY", "a"), "FOOTFALL_SITE__00__KEY: unknown key; number the sites from 0"),
         (("FOOTFALL_SITE__+0__KEY", "a"), "FOOTFALL_SITE__+0__KEY: unknown key; number the sites from 0"),
         (("FOOTFALL_HTTP__MAX_CONNECTIONS", "0500"), "http.max_connections = \"0500\": not a whole number"),
+        (
+            ("FOOTFALL_SITE__0__REQUIRE_CONSENT", "yes"),
+            "site.0.require_consent = \"yes\": not true or false; write it like false",
+        ),
         (("FOOTFALL_HTTP__MAX_CONNECTIONS", "+500"), "http.max_connections = \"+500\": not a whole number"),
         (("FOOTFALL_listen", "127.0.0.1:1"), "FOOTFALL_listen: not in capitals; write FOOTFALL_LISTEN"),
         (("footfall_listen", "127.0.0.1:1"), "footfall_listen: not in capitals; write FOOTFALL_LISTEN"),

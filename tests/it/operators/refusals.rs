@@ -24,6 +24,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, Sent)> {
         ("bad-url", 400, SITE, well(view("ftp://baolamdong.vn/a").bytes())),
         ("wrong-origin", 403, SITE, well(view("/a").header("origin", "https://elsewhere.vn").bytes())),
         ("unknown-site", 404, "-", well(view("/a").with("site", "nobody").bytes())),
+        ("no-consent", 202, "asking", well(view("/a").with("site", "asking").bytes())),
         ("method-not-allowed", 405, "-", well(request("PUT", "/api/v1/beacon", &[], b"{}"))),
         ("timeout", 408, "-", well(unfinished)),
         ("too-large", 413, "-", well(beacon(&"x".repeat(4097)))),
@@ -46,7 +47,11 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
         "the table has every reason"
     );
 
-    let mut meddled = Meddled::start(Setup::default().set("http.body_timeout", "1s"));
+    let mut meddled = Meddled::start(
+        Setup::default()
+            .set("http.body_timeout", "1s")
+            .and("[[site]]\nkey = \"asking\"\nhosts = [\"asking.vn\"]\nrequire_consent = true"),
+    );
     let service = &meddled.service;
     let refused = |word: &str| service.metric(&format!("footfall_beacons_total{{outcome=\"{word}\"}}"));
     for (word, status, _, (bytes, order)) in &table {

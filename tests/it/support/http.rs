@@ -39,8 +39,10 @@ impl Answer {
     /// The status and, of a problem, its code.
     pub fn outcome(&self) -> (u16, String) {
         let problem = self.header("content-type") == Some("application/problem+json");
-        let code =
-            if problem { self.json()["code"].as_str().unwrap_or("").to_owned() } else { String::new() };
+        let code = match problem {
+            true => self.json()["code"].as_str().unwrap_or("").to_owned(),
+            false => self.header("footfall-reason").unwrap_or("").to_owned(),
+        };
         (self.status, code)
     }
 }
