@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 use super::context::{Public, ReadRequest, Reply};
-use super::known;
+use super::known::{self, Asked};
 use crate::calendar::PerPeriod;
 use crate::clock::Moment;
 use crate::ingest::{Page, Reason};
@@ -34,20 +34,20 @@ struct Shown {
 
 /// Shows what is known of a site and pages to an asker; none where no figure of the site is known. The store was found
 /// not to have the pages of some keys.
-type Show = fn(&Public, &Arc<Site>, &[Page], &[u64], &HeaderMap) -> Option<Shown>;
+type Show = fn(&Public, &Arc<Site>, &[Asked], &[u64], &HeaderMap) -> Option<Shown>;
 
 pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let sites = request.public.parts.sites.load();
     let site = sites.named(request.name).ok_or(Reason::UnknownSite)?;
-    let page = known::pages(site, request.query()).next().transpose()?;
+    // What is no page of the site, such as a copy of one at a translator's, is shown the site's own figures.
+    let page = known::pages(site, request.query()).next();
     once_known(request, site, page.as_slice(), show_counters)
 }
 
 pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let sites = request.public.parts.sites.load();
     let site = sites.named(request.name).ok_or(Reason::UnknownSite)?;
-    let pages: Vec<Page> =
-        known::pages(site, request.query()).take(MAX_PAGES + 1).collect::<Result<_, _>>()?;
+    let pages: Vec<Asked> = known::pages(site, request.query()).take(MAX_PAGES + 1).collect();
     if !(1..=MAX_PAGES).contains(&pages.len()) {
         return Err(Reason::Malformed.into());
     }
@@ -55,8 +55,8 @@ pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 }
 
 /// `counters` from memory as it is now; none where no figure of the site is known.
-pub fn snapshot(public: &Public, site: &Arc<Site>, page: &[Page], absent: &[u64]) -> Option<Snapshot> {
-    let Shown { tag, body, .. } = show_counters(public, site, page, absent, &HeaderMap::new())?;
+pub fn snapshot(public: &Public, site: &Arc<Site>, page: Option<&Page>, absent: &[u64]) -> Option<Snapshot> {
+    let Shown { tag, body, .. } = show_site(public, site, page, absent, &HeaderMap::new())?;
     Some(Snapshot { id: tag.to_str().ok()?.trim_matches('"').to_owned(), body: body? })
 }
 
@@ -64,7 +64,7 @@ pub fn snapshot(public: &Public, site: &Arc<Site>, page: &[Page], absent: &[u64]
 /// no figure of the site is known.
 pub async fn told(public: &Arc<Public>, site: SiteId, page: Page) -> Option<Bytes> {
     let site = public.parts.sites.load().at(site)?.clone();
-    let (page, anyone) = ([page], HeaderMap::new());
+    let (page, anyone) = ([Ok(page)], HeaderMap::new());
     match from_memory(public, &site, &page, show_counters, &anyone) {
         Ok(shown) => shown.body,
         Err(unknown) => {
@@ -78,7 +78,7 @@ pub async fn told(public: &Arc<Public>, site: SiteId, page: Page) -> Option<Byte
 fn once_known(
     request: ReadRequest<'_>,
     site: &Arc<Site>,
-    pages: &[Page],
+    pages: &[Asked],
     show: Show,
 ) -> Result<Reply, Fault> {
     let ReadRequest { public, headers, .. } = request;
@@ -100,7 +100,7 @@ fn once_known(
 fn from_memory(
     public: &Public,
     site: &Arc<Site>,
-    pages: &[Page],
+    pages: &[Asked],
     show: Show,
     asker: &HeaderMap,
 ) -> Result<Shown, Option<Vec<Page>>> {
@@ -109,7 +109,7 @@ fn from_memory(
         Some(shown) => Err(Some(shown.unknown)),
         None if public.parts.totals.stale(site.id) => Err(None),
         // The store may know of a day that is back because the clock was set back.
-        None => Err(Some(pages.to_vec())),
+        None => Err(Some(pages.iter().flatten().cloned().collect())),
     }
 }
 
@@ -117,7 +117,7 @@ fn from_memory(
 async fn from_store(
     public: &Public,
     site: &Arc<Site>,
-    pages: &[Page],
+    pages: &[Asked],
     show: Show,
     asker: &HeaderMap,
     mut unknown: Vec<Page>,
@@ -139,16 +139,26 @@ impl Shown {
     }
 }
 
-/// Brings what the body of `counters` begins with up to date and ends it with the page, if one is asked for.
 fn show_counters(
     public: &Public,
     site: &Arc<Site>,
-    page: &[Page],
+    page: &[Asked],
+    absent: &[u64],
+    asker: &HeaderMap,
+) -> Option<Shown> {
+    show_site(public, site, page.iter().flatten().next(), absent, asker)
+}
+
+/// Brings what the body of `counters` begins with up to date and ends it with the page, if one is asked for.
+fn show_site(
+    public: &Public,
+    site: &Arc<Site>,
+    page: Option<&Page>,
     absent: &[u64],
     asker: &HeaderMap,
 ) -> Option<Shown> {
     let parts = &public.parts;
-    let (now, page) = (parts.clock.now(), page.first());
+    let now = parts.clock.now();
     let (online, online_changed_ms) = public.online(site, now);
     let mut look = parts.totals.look(site.id, now).without(absent);
     let views = page.and_then(|page| look.page(page));
@@ -167,33 +177,38 @@ fn show_counters(
     let unknown: Vec<Page> = page.filter(|_| views.is_none()).cloned().into_iter().collect();
     let stale = parts.totals.stale(site.id) || !unknown.is_empty();
     let item = page.map(|page| public.page_item(page, views, now));
-    let (tag, body) = prefix.complete(|text| json::page_counters(text, item.as_ref(), stale), asker);
+    let end = |text: &mut _| json::page_counters(text, item.as_ref(), &site.pages.query, stale);
+    let (tag, body) = prefix.complete(end, asker);
     Some(Shown { tag, body, stale, unknown })
 }
 
 fn show_pages(
     public: &Public,
     site: &Arc<Site>,
-    pages: &[Page],
+    pages: &[Asked],
     absent: &[u64],
     asker: &HeaderMap,
 ) -> Option<Shown> {
     let now = public.parts.clock.now();
     let mut look = public.parts.totals.look(site.id, now).without(absent);
     let figures = look.figures();
-    let views: Vec<_> = pages.iter().map(|page| (page, look.page(page))).collect();
+    let views: Vec<_> =
+        pages.iter().map(|asked| asked.as_ref().ok().and_then(|page| look.page(page))).collect();
     drop(look);
     if !figures.are_known() {
         return None;
     }
-    let unknown: Vec<Page> =
-        views.iter().filter(|(_, views)| views.is_none()).map(|(page, _)| (*page).clone()).collect();
+    let unknown = pages.iter().zip(&views).filter(|(_, views)| views.is_none());
+    let unknown: Vec<Page> = unknown.filter_map(|(asked, _)| asked.as_ref().ok().cloned()).collect();
     let stale = public.parts.totals.stale(site.id) || !unknown.is_empty();
     let (_, online_changed_ms) = public.online(site, now);
-    let items = views.into_iter().map(|(page, views)| public.page_item(page, views, now));
+    let items = pages.iter().zip(views).map(|(asked, views)| match asked {
+        Ok(page) => public.page_item(page, views, now),
+        Err(given) => PageItem { page: given, online: None, views: None },
+    });
     let hour = public.parts.hours.at(site, now.unix_ms);
     let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
-    let (tag, body) = etag::unless_held(asker, json::pages(&head, items, stale));
+    let (tag, body) = etag::unless_held(asker, json::pages(&head, items, &site.pages.query, stale));
     Some(Shown { tag, body, stale, unknown })
 }
 
@@ -206,6 +221,6 @@ impl Public {
     }
 
     fn page_item<'a>(&self, page: &'a Page, views: Option<PerPeriod<u64>>, now: Moment) -> PageItem<'a> {
-        PageItem { page: page.as_str(), online: self.parts.sessions.page_online(page, now), views }
+        PageItem { page: page.as_str(), online: Some(self.parts.sessions.page_online(page, now)), views }
     }
 }

@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use url::form_urlencoded;
 
 use super::context::{Public, ReadRequest, Reply};
-use crate::ingest::{self, Page, Reason};
+use crate::ingest::{self, MAX_PAGE, Page, Reason};
 use crate::serve::answer::Response;
 use crate::serve::parts::Parts;
 use crate::serve::shown::figure::CurrentFigures;
@@ -28,7 +28,7 @@ impl SiteRead {
     pub fn of(request: ReadRequest<'_>) -> Result<SiteRead, Reason> {
         let public = request.public.clone();
         let site = public.parts.sites.load().named(request.name).ok_or(Reason::UnknownSite)?.clone();
-        let page = pages(&site, request.query()).next().transpose()?;
+        let page = pages(&site, request.query()).next().transpose().map_err(|_| Reason::BadUrl)?;
         Ok(SiteRead { public, site, page, headers: request.headers, absent: Arc::default() })
     }
 
@@ -58,9 +58,15 @@ impl SiteRead {
     }
 }
 
+/// A page that a reader asks for; what the reader wrote, if that is no page of the site.
+pub type Asked = Result<Page, String>;
+
 /// The pages that a query names, in order.
-pub fn pages(site: &Site, query: &str) -> impl Iterator<Item = Result<Page, Reason>> {
-    page_values(query).map(|value| ingest::read_page(site, &value))
+pub fn pages(site: &Site, query: &str) -> impl Iterator<Item = Asked> {
+    page_values(query).map(|value| {
+        let given = |_| value[..value.floor_char_boundary(MAX_PAGE)].to_owned();
+        ingest::read_page(site, &value).map_err(given)
+    })
 }
 
 /// The values of `page` in a query, decoded.

@@ -35,7 +35,7 @@ pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 /// Begins the events of a reader, or says why not.
 fn follow(read: SiteRead) -> Result<Response, Fault> {
     let SiteRead { public, site, page, headers, absent } = read;
-    let snapshot = snapshot(&public, &site, page.as_slice(), &absent).ok_or(Fault::StoreUnreachable)?;
+    let snapshot = snapshot(&public, &site, page.as_ref(), &absent).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let sites = public.parts.sites.load().iter().len();
     let reader = public.live.join(&site, sites, page, &snapshot, held).ok_or(Fault::LiveFull)?;
@@ -62,7 +62,7 @@ pub async fn tell(public: &Public) {
                 } else {
                     public.parts.metrics.bound(Bound::Loads);
                 }
-            } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_slice(), &[]) {
+            } else if let Some(snapshot) = snapshot(public, &topic.site, topic.page.as_ref(), &[]) {
                 topic.set(&snapshot);
             }
             if !is_registered || public.live.has_news(&topic) {

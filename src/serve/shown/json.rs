@@ -6,8 +6,10 @@ use crate::sites::Site;
 use crate::totals::Figures;
 
 pub struct PageItem<'a> {
+    /// Its name; what was asked for where that is no page of the site.
     pub page: &'a str,
-    pub online: u64,
+    /// None where it is no page of the site.
+    pub online: Option<u64>,
     /// Its views; none where they are not known.
     pub views: Option<PerPeriod<u64>>,
 }
@@ -41,19 +43,20 @@ pub fn site_counters(body: &mut Vec<u8>, head: &BodyHead<'_>, online: u64, figur
     row(body, r#","visitors":"#, known(&figures.visitors));
 }
 
-/// What it ends with. `stale`: something shown may be old.
-pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageItem<'_>>, stale: bool) {
+/// What it ends with. `kept`: names of the query that belong to a page; `stale`: something shown may be old.
+pub fn page_counters(body: &mut Vec<u8>, page: Option<&PageItem<'_>>, kept: &[String], stale: bool) {
     if let Some(page) = page {
         text(body, r#","page":"#);
         item(body, page);
     }
-    tail(body, stale);
+    tail(body, kept, stale);
 }
 
-/// The body of `pages`. `stale`: something shown may be old.
+/// The body of `pages`. `kept`: names of the query that belong to a page; `stale`: something shown may be old.
 pub fn pages<'a>(
     head: &BodyHead<'_>,
     pages: impl ExactSizeIterator<Item = PageItem<'a>>,
+    kept: &[String],
     stale: bool,
 ) -> Vec<u8> {
     let mut body = Vec::with_capacity(256 + 192 * pages.len());
@@ -66,7 +69,7 @@ pub fn pages<'a>(
         item(&mut body, &page);
     }
     text(&mut body, "]");
-    tail(&mut body, stale);
+    tail(&mut body, kept, stale);
     body
 }
 
@@ -76,15 +79,24 @@ fn begin(body: &mut Vec<u8>, head: &BodyHead<'_>) {
     }
 }
 
-fn tail(body: &mut Vec<u8>, stale: bool) {
+fn tail(body: &mut Vec<u8>, kept: &[String], stale: bool) {
+    let mut between = r#","page_query":["#;
+    for name in kept {
+        text(body, between);
+        quoted(body, name);
+        between = ",";
+    }
+    text(body, if kept.is_empty() { "" } else { "]" });
     text(body, if stale { r#","stale":true}"# } else { r#","stale":false}"# });
 }
 
 fn item(body: &mut Vec<u8>, page: &PageItem<'_>) {
     text(body, r#"{"page":"#);
     quoted(body, page.page);
-    text(body, r#","online":"#);
-    number(body, page.online);
+    if let Some(online) = page.online {
+        text(body, r#","online":"#);
+        number(body, online);
+    }
     if let Some(views) = page.views {
         row(body, r#","views":"#, views.iter().map(|(period, views)| (period, *views)));
     }
@@ -145,7 +157,7 @@ mod tests {
     fn counters(online: u64, figures: &Figures, page: Option<&PageItem<'_>>, stale: bool) -> Vec<u8> {
         let mut body = Vec::new();
         site_counters(&mut body, &head(), online, figures);
-        page_counters(&mut body, page, stale);
+        page_counters(&mut body, page, &[], stale);
         body
     }
 
@@ -160,7 +172,8 @@ mod tests {
 
     #[test]
     fn counters_are_the_described_body_to_the_byte() {
-        let page = PageItem { page: "/bai-viet/1.html", online: 2, views: Some([1, 1, 1, 1, 13].into()) };
+        let page =
+            PageItem { page: "/bai-viet/1.html", online: Some(2), views: Some([1, 1, 1, 1, 13].into()) };
         let expected = concat!(
             r#"{"site":"lamdong","at":"2023-09-15T08:19:00+07:00","online":61,"#,
             r#""buckets":{"day":"2023-09-15","week":"2023-W37","month":"2023-09","year":"2023"},"#,
@@ -190,10 +203,10 @@ mod tests {
         let texts = ["/b", "/a\"\\\u{1}\u{2028}é", "/b"];
         let shown = texts.iter().map(|page| PageItem {
             page,
-            online: 1,
+            online: Some(1),
             views: (*page == "/b").then_some([1, 2, 3, 4, 5].into()),
         });
-        let body = pages(&head(), shown, false);
+        let body = pages(&head(), shown, &[], false);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let items = body["pages"].as_array().unwrap();
         assert_eq!(items.iter().map(|item| item["page"].as_str().unwrap()).collect::<Vec<_>>(), texts);
@@ -204,8 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn no_pages_are_an_empty_list() {
-        let body: serde_json::Value = serde_json::from_slice(&pages(&head(), [].into_iter(), false)).unwrap();
-        assert_eq!(body["pages"], serde_json::json!([]));
+    fn names_of_the_query_are_told_where_a_site_keeps_some() {
+        let kept = ["id".to_owned(), "mục\"".to_owned()];
+        let foreign = PageItem { page: "tin", online: None, views: None };
+        let body = String::from_utf8(pages(&head(), [foreign].into_iter(), &kept, false)).unwrap();
+        let end = r#""pages":[{"page":"tin"}],"page_query":["id","mục\""],"stale":false}"#;
+        assert!(body.ends_with(end), "{body}");
+        let body = String::from_utf8(pages(&head(), [].into_iter(), &[], true)).unwrap();
+        assert!(body.ends_with(r#""pages":[],"stale":true}"#), "{body}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::harness::{SITE, Setup, TestApp, counters_with, view};
-use crate::support::http::{ask, request};
+use crate::support::http::{ask, encoded, request};
 use crate::support::servers::RedisServer;
 
 const FRESH: &str = "public, max-age=5, stale-while-revalidate=30, stale-if-error=86400";
@@ -113,8 +113,6 @@ fn what_cannot_be_read_is_refused_with_a_reason() {
     for (target, status, code) in [
         ("/api/v1/sites/camau/counters", 404, "unknown-site"),
         ("/api/v1/sites/camau/pages?page=/a", 404, "unknown-site"),
-        ("/api/v1/sites/lamdong/counters?page=tin", 400, "bad-url"),
-        ("/api/v1/sites/lamdong/counters?page=https%3A%2F%2Felsewhere.vn%2F", 400, "bad-url"),
         ("/api/v1/sites/lamdong/pages", 400, "malformed"),
         (&format!("/api/v1/sites/lamdong/pages?{hundred_and_one}"), 400, "malformed"),
         ("/api/v1/sites/lamdong", 404, "not-found"),
@@ -123,6 +121,57 @@ fn what_cannot_be_read_is_refused_with_a_reason() {
         assert_eq!(answer.outcome(), (status, code.into()), "{target}");
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    }
+}
+
+/// None of them is a page of the site.
+const FOREIGN: [&str; 8] = [
+    "tin",
+    "",
+    "https://elsewhere.vn/a",
+    "https://baolamdong-vn.translate.goog/a",
+    "file:///C:/Users/lan/a.html",
+    "//baolamdong.vn/a",
+    "javascript:void(0)",
+    "\u{0}\"",
+];
+
+#[test]
+fn what_is_no_page_of_the_site_spoils_nothing() {
+    let app = TestApp::start(Setup::default());
+    app.read(2);
+    app.page("/a");
+    let whole = app.get("/api/v1/sites/lamdong/counters").text().to_owned();
+    for foreign in FOREIGN {
+        assert_eq!(app.get(&counters_with(SITE, foreign)).text(), whole, "{foreign}");
+    }
+    let long = "ắ".repeat(400);
+    let asked = FOREIGN.into_iter().chain([long.as_str(), "/a"]);
+    let query: String = asked.map(|page| format!("page={}&", encoded(page))).collect();
+    let shown = app.get(&format!("/api/v1/sites/lamdong/pages?page=/a&{query}")).json();
+    let items = shown["pages"].as_array().unwrap();
+    let own = serde_json::json!({
+        "page": "/a", "online": 2, "views": {"day": 2, "week": 2, "month": 2, "year": 2, "all": 2},
+    });
+    assert_eq!((&items[0], &items[10], items.len()), (&own, &own, 11));
+    for (item, foreign) in items[1..].iter().zip(FOREIGN) {
+        assert_eq!(*item, serde_json::json!({"page": foreign}));
+    }
+    let cut = items[9]["page"].as_str().unwrap();
+    assert!(cut.len() == 510 && long.starts_with(cut), "cut at a character: {cut}");
+    assert_eq!(shown["stale"], false, "nothing is missing");
+}
+
+#[test]
+fn the_names_of_the_query_that_a_site_keeps_are_told() {
+    let app = TestApp::start(Setup::default().and("page_query = [\"id\", \"trang\"]"));
+    app.read(1);
+    let told = serde_json::json!(["id", "trang"]);
+    let answer = app.send(&view("/a?id=1&fbclid=x").with("answer", "counters"));
+    assert_eq!((&answer.json()["page_query"], &answer.json()["page"]["page"]), (&told, &"/a?id=1".into()));
+    for target in ["counters", "counters?page=/a", "counters?page=tin", "pages?page=/a&page=tin"] {
+        let shown = app.get(&format!("/api/v1/sites/lamdong/{target}")).json();
+        assert_eq!(shown["page_query"], told, "{target}");
     }
 }
 
