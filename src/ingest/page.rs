@@ -4,6 +4,9 @@
 //! browser does (`%2e` is a dot, `\` is a slash), doubled slashes become one, and trailing slashes and index
 //! files ([`INDEX_FILES`], in any letter case) are dropped. The root stays `/`.
 //!
+//! A server that keeps no cookie writes the session into the path. It is dropped, so that it is not stored and a page
+//! stays one: parameters such as `;jsessionid=…`, and segments as ASP.NET has them, `/(S(…))/`.
+//!
 //! **Query.** The names that the site keeps are put in the site's order, the values of each stay in their own;
 //! a name without `=` gets one, `+` becomes a space. Every other name, and the fragment, is dropped.
 //!
@@ -51,6 +54,10 @@ const INDEX_FILES: [(&str, &[&str]); 2] = [
     ("default", &["html", "htm", "asp", "aspx"]),
 ];
 
+/// Names of parameters of a segment that hold a session, in lower case.
+const SESSIONS: [&str; 8] =
+    ["jsessionid", "phpsessid", "sessionid", "session_id", "session", "sessid", "sid", "zenid"];
+
 /// A normalised page of a site with the hash of both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -87,12 +94,12 @@ impl Page {
     }
 }
 
-/// The bytes that the quick way skips: printable ASCII except `/`, `?`, `#`, `%`, `\`.
+/// The bytes that the quick way skips: printable ASCII except `/`, `?`, `#`, `%`, `\`, `;`.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut b = 0x20;
     while b < 0x7f {
-        plain[b] = !matches!(b as u8, b'/' | b'?' | b'#' | b'%' | b'\\');
+        plain[b] = !matches!(b as u8, b'/' | b'?' | b'#' | b'%' | b'\\' | b';');
         b += 1;
     }
     plain
@@ -108,8 +115,8 @@ fn plain<'a>(rules: &PageRules, path_and_query: &'a str) -> Option<&'a str> {
         match bytes.get(end..)? {
             [] | [b'#', ..] => break,
             [b'?', ..] if rules.query.is_empty() => break,
-            // But not before another slash, or a segment that may be `.` or `..`.
-            [b'/', next, ..] if !matches!(next, b'/' | b'.') => end += 1,
+            // But not before another slash, or a segment that may be `.`, `..` or a session.
+            [b'/', next, ..] if !matches!(next, b'/' | b'.' | b'(') => end += 1,
             [b'/'] => end += 1,
             _ => return None,
         }
@@ -165,6 +172,7 @@ fn decoded_path(path: &str, fold: bool) -> String {
         let begin = text.len();
         text.push('/');
         decode(&mut text, segment, fold, Part::Segment);
+        drop_session(&mut text, begin);
         match &text[begin..] {
             "/." => text.truncate(begin),
             "/.." => {
@@ -181,6 +189,47 @@ fn decoded_path(path: &str, fold: bool) -> String {
     }
     text.truncate(without_index(&text).len());
     text
+}
+
+/// Drops the session from the last segment of a path, which begins with its slash; all of it where it is nothing else.
+fn drop_session(text: &mut String, begin: usize) {
+    if is_session_segment(&text[begin + 1..]) {
+        return text.truncate(begin);
+    }
+    let mut at = begin;
+    while let Some(from) = separator(text, at) {
+        at = from + if text[from..].starts_with(';') { 1 } else { 3 };
+        let end = separator(text, at).unwrap_or(text.len());
+        let parameter = &text[at..end];
+        let name = parameter.split_once('=').or_else(|| parameter.split_once("%3D")).map(|(name, _)| name);
+        if name.is_some_and(|name| SESSIONS.iter().any(|session| session.eq_ignore_ascii_case(name))) {
+            text.replace_range(from..end, "");
+            at = from;
+        }
+    }
+}
+
+/// Where the next parameter of a segment begins.
+fn separator(text: &str, from: usize) -> Option<usize> {
+    let rest = &text[from..];
+    rest.find(';').into_iter().chain(rest.find("%3B")).min().map(|at| from + at)
+}
+
+/// Whether a segment is what ASP.NET holds a session in: `(S(…))`, also with others of its tickets beside it, or as
+/// its first version has it.
+fn is_session_segment(segment: &str) -> bool {
+    if !segment.starts_with(['(', '%']) {
+        return false;
+    }
+    let segment = segment.replace("%28", "(").replace("%29", ")");
+    let Some(inner) = segment.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) else { return false };
+    let is_ticket = |ticket: &str| {
+        ticket.split_once('(').is_some_and(|(kind, value)| {
+            ["A", "F", "S", "X"].iter().any(|known| known.eq_ignore_ascii_case(kind)) && !value.contains('(')
+        })
+    };
+    (inner.len() == 24 && inner.bytes().all(|b| b.is_ascii_alphanumeric()))
+        || inner.strip_suffix(')').is_some_and(|tickets| tickets.split(')').all(is_ticket))
 }
 
 /// Appends `&name=value` for each value that the query gives a name.

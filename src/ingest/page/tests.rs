@@ -70,6 +70,7 @@ fn urlish() -> impl Strategy<Value = String> {
             "..", "/../", "/./", "//", "%2e", "%2F", "%5c", "\\", "?", "&", "=", "+", "#", "%", "%%", "%4", ";", " ",
             "index.html", "/index.PHP", "Default.aspx", "id=", "&id=", "?id=", "&trang=2", "utm_source=x", "ID=",
             "\u{301}", "\u{338}", "\u{323}", "\u{345}", "e\u{302}\u{301}", "%CC%81", "\u{130}", "\u{3a3}", "\u{212a}",
+            ";jsessionid=1", "%3bSID=", ";sid", "%3D", "/(S(x1))", "(", ")", "%28", "%29", "X(1)", "/..;sid=1",
             "\u{1100}\u{1161}", "\u{11a8}", "\u{202e}", "\u{85}", "\u{2028}", "%E1%BB", "%BF",
         ]).prop_map(str::to_owned),
     ];
@@ -125,6 +126,55 @@ proptest! {
         for other in [&decomposed, &encoded(&composed), &encoded(&decomposed)] {
             prop_assert_eq!(&page(&format!("/tin/{other}.html?id={other}")), &one);
         }
+    }
+}
+
+#[test]
+fn a_session_in_the_path_is_dropped() {
+    for (written, made) in [
+        ("/a;jsessionid=0A1B.node1", "/a"),
+        ("/a;JSESSIONID=0A1B!-12!34?id=7", "/a?id=7"),
+        ("/a.html;jsessionid=1#top", "/a.html"),
+        ("/a;jsessionid=1/b;jsessionid=1", "/a/b"),
+        ("/a;v=2;jsessionid=1;w=3", "/a;v=2;w=3"),
+        ("/a;jsessionid=", "/a"),
+        ("/a%3Bjsessionid%3D1", "/a"),
+        ("/a%3bjsessionid=1%3bv=2", "/a%3Bv=2"),
+        ("/a;j%73essionid=1", "/a"),
+        ("/a;phpsessid=1;sid=2", "/a"),
+        ("/;jsessionid=1", "/"),
+        ("/tin/index.jsp;jsessionid=1", "/tin"),
+        ("/a/b/..;jsessionid=1/c", "/a/c"),
+        ("/(S(lit3py55t21z5v55vlm25s55))/tin/1.aspx", "/tin/1.aspx"),
+        ("/bao/(s(lit3py55))/tin/", "/bao/tin"),
+        ("/(X(1)S(lit3py55)F(a-b_c1))/tin", "/tin"),
+        ("/%28S%28lit3py55%29%29/tin", "/tin"),
+        ("/(lit3py55t21z5v55vlm25s55)/tin", "/tin"),
+        ("/(S(lit3py55))", "/"),
+    ] {
+        assert_eq!(page(written), made, "{written}");
+        for rules in all_rules() {
+            check(&rules, written).unwrap();
+        }
+    }
+    // What only looks like one is the page's own.
+    for own in [
+        "/a;v=2",
+        "/a;jsessionid",
+        "/a;myjsessionid=1",
+        "/a;sidebar=1",
+        "/jsessionid=1",
+        "/(a)",
+        "/(a)/b",
+        "/(S)",
+        "/(S(x)",
+        "/(Tin(nhanh))",
+        "/x(S(y))",
+        "/(S(x))y",
+        "/()",
+        "/(S(x)(y))",
+    ] {
+        assert_eq!(page(own), own);
     }
 }
 
