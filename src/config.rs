@@ -321,7 +321,7 @@ impl ConfigReader {
 
     fn site(&mut self, place: usize) -> Site {
         let name = |key: &str| format!("site.{place}.{key}");
-        let mut hosts = self.list(&name("hosts"), values::host);
+        let mut hosts = self.list(&name("hosts"), values::site_host);
         dedup(&mut hosts);
         if hosts.is_empty() {
             self.complain(&name("hosts"), "no host is named", "name the site's hosts");

@@ -144,9 +144,10 @@ pub struct Site {
     pub id: SiteId,
     /// Its key.
     pub key: SiteKey,
-    /// Its hosts in lower case, IDNA-encoded, without port; the first is its home.
+    /// Its hosts in lower case, IDNA-encoded, without port; the first is its home. `*.` stands for one label or more.
     pub hosts: Vec<String>,
-    /// Further hosts whose pages may send its beacons; `null` for sandboxed frames.
+    /// Further hosts whose pages may send its beacons; `null` for sandboxed frames, `capacitor://localhost` for pages
+    /// that are part of an app.
     pub origins: Vec<String>,
     /// Zone and week.
     pub calendar: Calendar,
@@ -169,8 +170,25 @@ pub struct Site {
 impl Site {
     /// Whether a host (lower case, without port) is the site's.
     pub fn has_host(&self, host: &str) -> bool {
-        self.hosts.iter().any(|h| h == host)
+        covers(&self.hosts, host)
     }
+
+    /// Whether a host is one of those whose pages may send its beacons.
+    pub fn takes_from(&self, host: &str) -> bool {
+        self.has_host(host) || covers(&self.origins, host)
+    }
+
+    /// A host for its pages where none is named.
+    pub fn home(&self) -> String {
+        self.hosts.first().map_or(String::new(), |home| home.replacen('*', "www", 1))
+    }
+}
+
+fn covers(hosts: &[String], host: &str) -> bool {
+    hosts.iter().any(|known| match known.strip_prefix('*') {
+        Some(end) => host.len() > end.len() && host.ends_with(end),
+        None => known == host,
+    })
 }
 
 /// Places that are kept free for sites added by reloads.
@@ -190,6 +208,7 @@ pub struct Sites {
     /// The registered ones, in order of their ids.
     registered: Vec<Arc<Site>>,
     by_key: HashMap<SiteKey, Arc<Site>>,
+    /// `*.` is a dot alone here.
     by_host: HashMap<String, Vec<Arc<Site>>>,
     room: usize,
 }
@@ -242,7 +261,7 @@ impl Sites {
         let (index, site) = (site.id.index(), Arc::new(site));
         self.by_key.insert(site.key.clone(), site.clone());
         for host in &site.hosts {
-            self.by_host.entry(host.clone()).or_default().push(site.clone());
+            self.by_host.entry(host.trim_start_matches('*').to_owned()).or_default().push(site.clone());
         }
         self.registered.push(site.clone());
         self.places.resize(self.places.len().max(index + 1), None);
@@ -273,9 +292,11 @@ impl Sites {
         self.places.get(id.index())?.as_ref()
     }
 
-    /// The one site that a host belongs to; none if it belongs to none or to several.
+    /// The one site that a host belongs to; none if it belongs to none or to several. A name counts for more than `*.`,
+    /// and of those the longest.
     pub fn only_at_host(&self, host: &str) -> Option<&Arc<Site>> {
-        match self.by_host.get(host)?.as_slice() {
+        let ends = || host.match_indices('.').find_map(|(at, _)| self.by_host.get(host.get(at..)?));
+        match self.by_host.get(host).or_else(ends)?.as_slice() {
             [site] => Some(site),
             _ => None,
         }
@@ -408,6 +429,31 @@ mod tests {
                 keys.len() - 1
             })
         }
+    }
+
+    #[test]
+    fn a_star_stands_for_labels() {
+        let named =
+            [("all", "*.gov.vn"), ("own", "thi.gov.vn"), ("more", "*.bao.gov.vn"), ("twin", "*.gov.vn")];
+        let one = sites(&named[..3]);
+        for (host, key) in [
+            ("www.gov.vn", Some("all")),
+            ("a.b.gov.vn", Some("all")),
+            ("thi.gov.vn", Some("own")),
+            ("bao.gov.vn", Some("all")),
+            ("www.bao.gov.vn", Some("more")),
+            ("gov.vn", None),
+            ("xgov.vn", None),
+            ("www.gov.vn.example", None),
+            ("", None),
+        ] {
+            assert_eq!(one.only_at_host(host).map(|site| site.key.as_str()), key, "{host}");
+        }
+        assert!(sites(&named).only_at_host("www.gov.vn").is_none(), "it belongs to two");
+        let all = one.get("all").unwrap();
+        let own = ["www.gov.vn", "thi.gov.vn", "gov.vn", ".gov.vn", "xgov.vn"].map(|host| all.has_host(host));
+        assert_eq!(own, [true, true, false, false, false]);
+        assert_eq!((all.home(), one.get("own").unwrap().home()), ("www.gov.vn".into(), "thi.gov.vn".into()));
     }
 
     #[test]

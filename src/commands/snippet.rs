@@ -40,7 +40,7 @@ fn text(config: &Config, site: &Site) -> String {
         ("base", &base),
         ("beacon", &names.beacon),
         ("key", site.key.as_str()),
-        ("host", site.hosts.first().map_or("", String::as_str)),
+        ("host", &site.home()),
         ("pinned_more", &pinned("more.js", "")),
         ("pinned_line", &pinned("js", &attributes)),
         ("origin", &origin),

@@ -215,6 +215,15 @@ pub(super) fn beacon_path(text: &str) -> Read<String> {
     )
 }
 
+/// A site's host, or `*.` and what its hosts end with.
+pub(super) fn site_host(text: &str) -> Read<String> {
+    match text.strip_prefix("*.") {
+        // More than one label, or it would be half of the world.
+        Some(end) if end.trim_end_matches('.').contains('.') => host(end).map(|end| format!("*.{end}")),
+        _ => host(text),
+    }
+}
+
 /// A host in lower case and IDNA-encoded, as in a parsed URL.
 pub(super) fn host(text: &str) -> Read<String> {
     let remedy = r#"write the bare host, like "www.example.org""#;
@@ -223,7 +232,10 @@ pub(super) fn host(text: &str) -> Read<String> {
         return Complaint::err(about("has a scheme"), remedy);
     }
     if text.contains('*') {
-        return Complaint::err(about("is a pattern"), "list each host by its name");
+        return Complaint::err(
+            about("is a pattern"),
+            "list each host by its name, or those of a site as \"*.example.org\"",
+        );
     }
     if let Ok(IpAddr::V6(address)) = text.parse() {
         return Ok(format!("[{address}]"));
@@ -244,9 +256,18 @@ pub(super) fn admin_host(text: &str) -> Read<String> {
     }
 }
 
-/// A host whose pages may send a site's beacons, or `null`.
+/// A host whose pages may send a site's beacons, `null`, or an origin of another scheme than the web's.
 pub(super) fn origin(text: &str) -> Read<String> {
-    if text == "null" { Ok(text.to_owned()) } else { host(text) }
+    let of_app = |(scheme, rest): (&str, &str)| {
+        let is_scheme = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        let is_host = rest.bytes().all(|b| b.is_ascii_graphic() && !b"/\\?#*@".contains(&b));
+        is_scheme && is_host && !["", "http", "https"].contains(&&*scheme.to_ascii_lowercase())
+    };
+    match text {
+        "null" => Ok(text.to_owned()),
+        _ if text.split_once("://").is_some_and(of_app) => Ok(text.to_ascii_lowercase()),
+        _ => site_host(text),
+    }
 }
 
 /// A zone of the bundled database.

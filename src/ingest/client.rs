@@ -53,12 +53,18 @@ impl Proxies {
         if !self.trusts(peer) {
             return Client { address: peer, ignored_header: headers.contains_key(name) };
         }
-        let values = headers.get_all(name).iter().rev();
+        let values = headers.get_all(name).iter().rev().map(|value| value.as_bytes());
+        // An element without anything in it is none (RFC 9110, 5.6.1).
+        let is_said = |element: &&[u8]| !element.trim_ascii().is_empty();
         let address = match self.header {
             ClientHeader::Forwarded => {
-                self.walk(peer, values.flat_map(|value| divided(value.as_bytes(), b',').map(forwarded_for)))
+                let elements = values.flat_map(|value| divided(value, b','));
+                self.walk(peer, elements.filter(is_said).map(forwarded_for))
             }
-            _ => self.walk(peer, values.flat_map(|value| value.as_bytes().rsplit(|b| *b == b',').map(node))),
+            _ => {
+                let elements = values.flat_map(|value| value.rsplit(|b| *b == b','));
+                self.walk(peer, elements.filter(is_said).map(node))
+            }
         };
         Client { address, ignored_header: false }
     }
@@ -107,20 +113,26 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     node(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 
-/// An address with or without a port: `1.2.3.4`, `1.2.3.4:567`, `::1`, `[::1]`, `[::1]:80`.
+/// An address with or without a port: `1.2.3.4`, `1.2.3.4:567`, `::1`, `[::1]`, `[::1]:80`. The zone of an IPv6 address,
+/// `fe80::1%eth0`, is dropped: it is a name of the proxy's for one of its interfaces.
 fn node(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
     if let Some(bracketed) = text.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']')?;
         let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
-        return address.parse::<Ipv6Addr>().ok().filter(|_| port_is_good).map(|v6| v6.to_canonical());
+        return v6(address).filter(|_| port_is_good);
     }
     match text.split_once(':') {
         Some((address, port)) if is_port(port) && address.contains('.') => {
             address.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
         }
-        _ => text.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
+        _ => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4).or_else(|| v6(text)),
     }
+}
+
+fn v6(text: &str) -> Option<IpAddr> {
+    let address = text.split_once('%').map_or(text, |(address, _)| address);
+    address.parse::<Ipv6Addr>().ok().map(|v6| v6.to_canonical())
 }
 
 /// A port's number, or RFC 7239's hidden one (`_` and a token).

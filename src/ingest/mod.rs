@@ -69,7 +69,7 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
         Some(key) => Some(context.sites.get(key).ok_or(Reason::UnknownSite)?),
         None => None,
     };
-    let location = Location::of(&said.url).ok_or(Reason::BadUrl)?;
+    let location = located(named.map(|site| &**site), &said.url).ok_or(Reason::BadUrl)?;
     let host = location.host.as_deref();
     let site = match named {
         Some(site) => site,
@@ -107,11 +107,22 @@ pub fn read_page(site: &Site, said: &str) -> Result<Page, Reason> {
 
 /// The same, but by its own name.
 pub fn named_page(site: &Site, said: &str) -> Result<Page, Reason> {
-    let location = Location::of(said).ok_or(Reason::BadUrl)?;
+    let location = located(Some(site), said).ok_or(Reason::BadUrl)?;
     if location.host.as_deref().is_some_and(|host| !site.has_host(host)) {
         return Err(Reason::BadUrl);
     }
     Ok(Page::normalise(site.id, &site.pages, &location.path))
+}
+
+/// Where a URL points. Of a page in an app whose origin is the site's, its path does.
+fn located<'a>(site: Option<&Site>, url: &'a str) -> Option<Location<'a>> {
+    let in_app = || {
+        let mut origins = site?.origins.iter().filter(|origin| origin.contains("://"));
+        origins
+            .find_map(|origin| url.strip_prefix(origin.as_str()))
+            .map(|path| if path.is_empty() { "/" } else { path })
+    };
+    Location::of(url).or_else(|| in_app().filter(|path| path.starts_with('/')).and_then(Location::of))
 }
 
 /// Whether the page that sent a beacon, by its `Origin` or else its `Referer`, may send beacons of the site.
@@ -119,10 +130,7 @@ pub fn named_page(site: &Site, said: &str) -> Result<Page, Reason> {
 fn may_send(site: &Site, headers: &HeaderMap) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter().peekable();
     if origins.peek().is_some() {
-        return origins.all(|origin| match origin.as_bytes() {
-            b"null" => site.origins.iter().any(|host| host == "null"),
-            _ => is_from(site, origin),
-        });
+        return origins.all(|origin| is_from(site, origin));
     }
     // Some proxies empty the `Referer` instead of removing it.
     let mut referers = headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()).peekable();
@@ -140,9 +148,13 @@ fn is_from(site: &Site, url: &HeaderValue) -> bool {
     if bare.is_some_and(|bare| site.hosts.iter().any(|host| host.as_bytes() == bare)) {
         return true;
     }
+    // No URL of the web: `null`, and the pages of an app.
+    if site.origins.iter().any(|origin| origin.as_bytes().eq_ignore_ascii_case(url.as_bytes())) {
+        return true;
+    }
     let location = std::str::from_utf8(url.as_bytes()).ok().and_then(Location::absolute);
     let host = location.as_ref().and_then(|location| location.host.as_deref());
-    host.is_some_and(|host| site.has_host(host) || site.origins.iter().any(|other| other == host))
+    host.is_some_and(|host| site.takes_from(host))
 }
 
 #[cfg(test)]

@@ -82,8 +82,8 @@ impl Rules {
         }
         self.url.clear();
         if line.target.starts_with(b"/") {
-            let home = self.site.hosts.first().map_or("", String::as_str).as_bytes();
-            let host = if matches!(*line.host, [] | [b'-']) { home } else { &*line.host };
+            let home = self.site.home();
+            let host = if matches!(*line.host, [] | [b'-']) { home.as_bytes() } else { &*line.host };
             self.url.extend(["http://"].into_iter().chain(percent_encode(host, NOT_SENT)));
         }
         self.url.extend(percent_encode(&line.target, NOT_SENT));

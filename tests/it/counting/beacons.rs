@@ -183,6 +183,50 @@ fn a_pixel_counts_a_view_for_pages_without_scripts() {
 }
 
 #[test]
+fn hosts_of_a_site_may_be_named_by_their_end_and_apps_by_their_origin() {
+    let app = TestApp::start(Setup::default().sites(
+        "[[site]]\nkey = \"tinh\"\nhosts = [\"*.lamdong.gov.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n\
+         origins = [\"capacitor://localhost\", \"*.translate.goog\"]\n\
+         [[site]]\nkey = \"thi\"\nhosts = [\"thi.lamdong.gov.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"",
+    ));
+    let taken: &[(Headers, &str, &str)] = &[
+        (&[], "tinh", "https://www.lamdong.gov.vn/a"),
+        (&[("origin", "https://so.nong.lamdong.gov.vn:8443")], "tinh", "https://so.nong.lamdong.gov.vn/a"),
+        (&[], "thi", "https://thi.lamdong.gov.vn/a"),
+        (&[("origin", "capacitor://localhost")], "tinh", "https://www.lamdong.gov.vn/a"),
+        (&[("origin", "https://tinh.translate.goog")], "tinh", "https://www.lamdong.gov.vn/a"),
+    ];
+    for (headers, site, url) in taken {
+        let body = format!(r#"{{"url":"{url}"}}"#);
+        assert_eq!(post(&app, headers, body.as_bytes()).status, 204, "{headers:?} {url}");
+        app.note(site, "/a", None);
+    }
+    let of_app =
+        view("capacitor://localhost/a").with("site", "tinh").header("origin", "capacitor://localhost");
+    assert_eq!(post(&app, &[], br#"{"url":"https://lamdong.gov.vn/a"}"#).outcome().0, 404);
+    let refused: &[(Headers, &str, u16)] = &[
+        (&[], "https://lamdong.gov.vn/a", 403),
+        (&[], "https://xlamdong.gov.vn/a", 403),
+        (&[], "https://www.lamdong.gov.vn.example/a", 403),
+        (&[("origin", "capacitor://localhost.example")], "/a", 403),
+        (&[("origin", "ionic://localhost")], "/a", 403),
+        (&[], "ionic://localhost/a", 400),
+        (&[], "capacitor://localhosts/a", 400),
+        (&[], "capacitor://localhost//elsewhere.vn/a", 400),
+    ];
+    for (headers, url, status) in refused {
+        let body = format!(r#"{{"site":"tinh","url":"{url}"}}"#);
+        assert_eq!(post(&app, headers, body.as_bytes()).status, *status, "{headers:?} {url}");
+    }
+    assert_eq!(app.send(&of_app).status, 204);
+    assert_eq!(app.page_of("tinh", "capacitor://localhost/a?x=1#y")["page"], "/a");
+    assert_eq!(app.page_of("tinh", "/a")["views"]["all"], 5);
+    assert_eq!(app.get("/api/v1/sites/www.lamdong.gov.vn/counters").json()["site"], "tinh");
+    let framed = app.get("/widget/tinh");
+    assert!(framed.header("content-security-policy").unwrap().contains("https://*.lamdong.gov.vn:*"));
+}
+
+#[test]
 fn where_consent_is_required_only_readers_who_agreed_are_counted() {
     let app = TestApp::start(Setup::default().and("require_consent = true"));
     let agreed = |beacon: Beacon| beacon.with("consent", true);

@@ -107,8 +107,8 @@ fn a_file_sets_every_kind_of_value() {
         level = "debug"
         [[site]]
         key = "lamdong"
-        hosts = ["BaoLamDong.vn", "báo.vn", "::1", "baolamdong.vn"]
-        origins = ["null", "amp.example"]
+        hosts = ["BaoLamDong.vn", "báo.vn", "::1", "baolamdong.vn", "*.LamDong.gov.vn"]
+        origins = ["null", "amp.example", "Capacitor://localhost", "file://", "*.translate.goog"]
         time_zone = "Asia/Ho_Chi_Minh"
         week_start = "sunday"
         locale = "vi"
@@ -129,8 +129,8 @@ fn a_file_sets_every_kind_of_value() {
     assert_eq!(config.log.level, tracing::Level::DEBUG);
     assert!(config.sites.get("demo").is_none(), "a site of the user's replaces the demo");
     let site = config.sites.get("lamdong").unwrap();
-    assert_eq!(site.hosts, ["baolamdong.vn", "xn--bo-mia.vn", "[::1]"]);
-    assert_eq!(site.origins, ["null", "amp.example"]);
+    assert_eq!(site.hosts, ["baolamdong.vn", "xn--bo-mia.vn", "[::1]", "*.lamdong.gov.vn"]);
+    assert_eq!(site.origins, ["null", "amp.example", "capacitor://localhost", "file://", "*.translate.goog"]);
     assert_eq!(site.calendar.zone.name(), "Asia/Ho_Chi_Minh");
     assert_eq!(site.calendar.week_start, chrono::Weekday::Sun);
     assert_eq!((site.identity, site.pages.case), (Identity::Browser, PageCase::Fold));
@@ -383,7 +383,11 @@ fn each_fault_of_a_site_names_the_site() {
             "site.0.hosts = [\"https://***@a.example/\"]: \"https://***@a.example/\" has",
         ),
         ("a", "http://a.example", "site.0.hosts = [\"http://a.example\"]: \"http://a.example\" has a scheme"),
-        ("a", "*.a.example", "site.0.hosts = [\"*.a.example\"]: \"*.a.example\" is a pattern"),
+        ("a", "*.example", "site.0.hosts = [\"*.example\"]: \"*.example\" is a pattern"),
+        ("a", "*", "site.0.hosts = [\"*\"]: \"*\" is a pattern"),
+        ("a", "www.*.example", "site.0.hosts = [\"www.*.example\"]: \"www.*.example\" is a pattern"),
+        ("a", "*a.example.org", "site.0.hosts = [\"*a.example.org\"]: \"*a.example.org\" is a pattern"),
+        ("a", "*.*.example.org", "site.0.hosts = [\"*.*.example.org\"]: \"*.example.org\" is a pattern"),
         ("a", "a b", "site.0.hosts = [\"a b\"]: \"a b\" is not a host"),
     ] {
         assert_one(&format!("[[site]]\nkey = \"{key}\"\nhosts = [\"{hosts}\"]"), fault);
