@@ -152,7 +152,9 @@ fn is_from(site: &Site, url: &HeaderValue) -> bool {
     if site.origins.iter().any(|origin| origin.as_bytes().eq_ignore_ascii_case(url.as_bytes())) {
         return true;
     }
-    let location = std::str::from_utf8(url.as_bytes()).ok().and_then(Location::absolute);
+    // Of a query, old browsers send any bytes.
+    let url = String::from_utf8_lossy(url.as_bytes());
+    let location = Location::absolute(&url);
     let host = location.as_ref().and_then(|location| location.host.as_deref());
     host.is_some_and(|host| site.takes_from(host))
 }

@@ -76,7 +76,8 @@ impl<'a> Said<'a> {
                 }
                 _ => continue,
             };
-            let value = form_decoded(value).ok_or(Reason::Malformed)?;
+            let decoded = if name == "url" { url_decoded(value) } else { form_decoded(value) };
+            let value = decoded.ok_or(Reason::Malformed)?;
             if slot.replace(Text(value)).is_some() {
                 return Err(Reason::Malformed);
             }
@@ -92,6 +93,12 @@ fn form_decoded(text: &str) -> Option<Cow<'_, str>> {
     }
     let text = text.replace('+', " ");
     percent_decode_str(&text).decode_utf8().ok().map(|decoded| decoded.into_owned().into())
+}
+
+/// Decodes the URL of a page, whose query and fragment need not be UTF-8: no page is made of such.
+fn url_decoded(text: &str) -> Option<Cow<'_, str>> {
+    let end = ["?", "#", "%3f", "%3F", "%23"].iter().filter_map(|mark| text.find(mark)).min();
+    form_decoded(text).or_else(|| form_decoded(text.get(..end?)?))
 }
 
 /// The members as they were sent.

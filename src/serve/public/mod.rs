@@ -55,6 +55,19 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
 ];
 
+/// A path as the routes have theirs: without empty segments, those of dots, and a slash at its end.
+fn plainly_written(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
 pub struct PublicService {
     pub public: Arc<Public>,
     routes: Routes<PublicHandler>,
@@ -80,7 +93,8 @@ impl PublicService {
         path = names.standard(asked);
         let mut found = self.routes.find(&head.method, &path);
         if matches!(found.1, Target::Missing) {
-            below = names.standard(public.below_mount(asked));
+            let plain = plainly_written(asked);
+            below = names.standard(public.below_mount(&plain)).to_ascii_lowercase();
             found = self.routes.find(&head.method, &below);
         }
         let (route, target) = found;

@@ -109,6 +109,85 @@ fn a_method_or_a_path_that_is_not_there_is_told_so() {
 }
 
 #[test]
+fn other_spellings_of_the_services_own_addresses_lead_there() {
+    let setup = Setup::default()
+        .set("public_url", "https://baolamdong.vn/Thong-Ke/")
+        .set("page.beacon", "Thu/Tin")
+        .set("page.script", "stats");
+    let app = TestApp::start(setup);
+    for path in [
+        "/api/v1/beacon/",
+        "//api/v1/beacon",
+        "/api//v1///beacon//",
+        "/./api/v1/./beacon/.",
+        "/api/v2/../v1/beacon",
+        "/../api/v1/beacon",
+        "/API/v1/Beacon",
+        "/Thong-Ke/api/v1/beacon/",
+        "//Thong-Ke//Api/v1/beacon?x=1",
+        "/Thu/Tin/",
+        "/Thong-Ke//Thu/Tin",
+    ] {
+        let body = br#"{"site":"lamdong","url":"/a"}"#;
+        assert_eq!(ask(app.public(), request("POST", path, &[], body)).status, 204, "{path}");
+        app.note("lamdong", "/a", None);
+        let preflight = ask(app.public(), request("OPTIONS", path, &[], b""));
+        assert_eq!((preflight.status, preflight.header("allow")), (204, Some("POST, OPTIONS")), "{path}");
+    }
+    app.page("/a");
+    for (path, same) in [
+        ("/api/v1/beacon.gif/?site=lamdong&url=nowhere", "/api/v1/beacon.gif?site=lamdong&url=nowhere"),
+        ("//api/v1/sites/lamdong/counters/?page=/a", "/api/v1/sites/lamdong/counters?page=/a"),
+        ("/api/v1/sites/lamdong/pages/?page=/a", "/api/v1/sites/lamdong/pages?page=/a"),
+        ("/footfall.js/", "/footfall.js"),
+        ("//stats.js", "/footfall.js"),
+        ("/Footfall.v1.js", "/footfall.v1.js"),
+        ("/widget//lamdong/?format=text", "/widget/lamdong?format=text"),
+        ("/badge/lamdong.svg/", "/badge/lamdong.svg"),
+        ("/Thong-Ke/", "/"),
+    ] {
+        let (other, plain) = (app.get(path), app.get(same));
+        assert_eq!((other.status, &other.body), (plain.status, &plain.body), "{path}");
+    }
+    for path in
+        ["/api/v1", "/api/v1/beacons/", "/api/v1/beacon/x", "/x/api/v1/beacon", "/api/v1/sites//counters"]
+    {
+        assert_eq!(app.get(path).outcome(), (404, "not-found".into()), "{path}");
+    }
+}
+
+#[test]
+fn what_is_dropped_of_a_url_does_not_decide_whether_a_view_counts() {
+    let app = TestApp::start(Setup::default());
+    let padding = |length: usize| "x=1&".repeat(length / 4);
+    let encoded_padding = |length: usize| encoded(&padding(length));
+    let queries = [
+        format!("site=lamdong&url=/a%3F{}", encoded_padding(4500)),
+        format!("site=lamdong&url=/a%23{}", encoded_padding(4500)),
+        "site=lamdong&url=https://baolamdong.vn/a?q=t%EAn".to_owned(),
+        "site=lamdong&url=https%3A%2F%2Fbaolamdong.vn%2Fa%3fq%3Dt%EAn".to_owned(),
+        "site=lamdong&url=/a%23%ff".to_owned(),
+        "site=lamdong&url=/a?%".to_owned(),
+    ];
+    for query in &queries {
+        assert_eq!(gif(&app, query).status, 200, "{query}");
+        app.note("lamdong", "/a", None);
+    }
+    assert_eq!(gif(&app, "site=lamdong&url=/%ff?a").outcome(), (400, "malformed".into()), "the path does");
+    let urls = [
+        format!("https://baolamdong.vn/a?{}", padding(3900)),
+        format!("https://baolamdong.vn/a#{}", padding(3900)),
+        "https://baolamdong.vn/a?%ff%zz%#%".to_owned(),
+        "https://baolamdong.vn/a?\u{202e}\u{0}{}|^`#[]".to_owned(),
+    ];
+    for url in urls {
+        let referer = app.send(&view(&url).header("referer", "https://www.baolamdong.vn/?q=t\u{ea}n"));
+        assert_eq!(referer.status, 204, "{url}");
+    }
+    assert_eq!(app.page("/a")["views"]["all"], 10);
+}
+
+#[test]
 fn a_preflight_allows_whatever_names_are_asked_for() {
     let app = TestApp::start(Setup::default());
     let usual = "content-type, if-none-match, cache-control";
