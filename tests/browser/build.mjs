@@ -7,7 +7,7 @@
 // VERSION, build, and add its hashes there and its files in src/serve/public/script/mod.rs.
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, brotliDecompressSync, constants, gunzipSync, gzipSync } from "node:zlib";
 import { parse } from "acorn";
 import { minify } from "terser";
 
@@ -35,6 +35,23 @@ export async function build() {
   return made;
 }
 
+/** What packs a released file, and what unpacks it, by the ending of its packed form. */
+const packers = {
+  br: [
+    text => brotliCompressSync(text, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: text.length } }),
+    brotliDecompressSync,
+  ],
+  gz: [text => gzipSync(text, { level: 9 }), gunzipSync],
+};
+
+/** Whether the packed forms of a released file hold its text. */
+export function isPacked(name, text) {
+  return Object.entries(packers).every(([ending, [, unpack]]) => {
+    const path = new URL(`released/${name}.${ending}`, page);
+    return existsSync(path) && unpack(readFileSync(path)).toString() === text;
+  });
+}
+
 /** The released forms of the same names. */
 export function released() {
   return Object.fromEntries(
@@ -57,9 +74,13 @@ if (process.argv[1] === new URL(import.meta.url).pathname) {
   const made = await build();
   const before = released();
   for (const [name, code] of Object.entries(made)) {
-    const same = before[name] === code;
+    const same = before[name] === code && isPacked(name, code);
     if (process.argv.includes("--check")) process.exitCode ||= same ? 0 : 1;
-    else writeFileSync(new URL(`released/${name}`, page), code);
+    else {
+      writeFileSync(new URL(`released/${name}`, page), code);
+      for (const [ending, [pack]] of Object.entries(packers))
+        writeFileSync(new URL(`released/${name}.${ending}`, page), pack(code));
+    }
     console.log(name, `${gzipSync(code, { level: 9 }).length} bytes gzip`, same ? "as it was" : "changed");
   }
   if (!process.argv.includes("--check")) writeFileSync(new URL("released/integrity", page), integrity());

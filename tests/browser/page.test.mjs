@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { build, integrity, released, VERSION } from "./build.mjs";
+import { build, integrity, isPacked, released, VERSION } from "./build.mjs";
 import { browse, browseAlone, Newspaper, Service } from "./service.mjs";
 import { html, later, line, quiet, sent, text, until, visitor } from "./support.mjs";
 
@@ -32,6 +32,7 @@ async function stays(tab, page, number) {
 test("the released files are made from the sources, small, and as their hashes say", async () => {
   const made = await build();
   assert.deepEqual(released(), made);
+  for (const [name, text] of Object.entries(made)) assert.ok(isPacked(name, text), `${name} is packed anew`);
   const size = name => gzipSync(made[name], { level: 9 }).length;
   const [core, more] = [size(`v${VERSION}.js`), size(`v${VERSION}.more.js`)];
   console.log(`# page script: ${core} bytes gzip, ${core + more} with more.js`);

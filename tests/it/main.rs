@@ -60,6 +60,7 @@ mod disk {
 mod http {
     mod asked_of_beacons;
     mod browser;
+    mod compressed;
     mod connections;
     mod live;
     mod page_script;

@@ -24,12 +24,23 @@ pub fn of(beginning: u64, rest: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(&tag).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
-/// Whether `If-None-Match` names a tag (weak comparison, RFC 9110, 13.1.2).
+/// Whether `If-None-Match` names a tag.
 pub fn is_held(headers: &HeaderMap, tag: &HeaderValue) -> bool {
-    headers.get_all(IF_NONE_MATCH).iter().any(|list| {
-        list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|candidate| {
-            candidate == b"*" || candidate.strip_prefix(b"W/").unwrap_or(candidate) == tag.as_bytes()
-        })
+    held(headers, tag).is_some()
+}
+
+/// The tag as `If-None-Match` names it (weak comparison, RFC 9110, 13.1.2): that of the body itself, or of one of its
+/// packed forms.
+pub fn held(headers: &HeaderMap, tag: &HeaderValue) -> Option<HeaderValue> {
+    let own = tag.as_bytes().strip_suffix(b"\"")?;
+    let mut candidates =
+        headers.get_all(IF_NONE_MATCH).iter().flat_map(|list| list.as_bytes().split(|b| *b == b','));
+    candidates.find_map(|candidate| {
+        let candidate = candidate.trim_ascii();
+        let candidate = candidate.strip_prefix(b"W/").unwrap_or(candidate);
+        let is_it = matches!(candidate.strip_prefix(own), Some(b"\"" | b"-gzip\"" | b"-br\""));
+        let named = if candidate == b"*" { tag.as_bytes() } else { candidate };
+        (is_it || candidate == b"*").then(|| HeaderValue::from_bytes(named).ok())?
     })
 }
 
@@ -72,10 +83,21 @@ mod tests {
             &["\"x\", \"abc\""],
             &["\"x\" ,W/\"abc\" "],
             &["\"x\"", "\"abc\""],
+            &["\"abc-gzip\""],
+            &["W/\"abc-br\""],
         ] {
             assert!(is_held(&asking(held), &tag), "{held:?}");
         }
-        for other in [&[][..], &["\"ab\""], &["abc"], &["W/abc"], &[""], &["\"abcd\", \"ab\""]] {
+        for other in [
+            &[][..],
+            &["\"ab\""],
+            &["abc"],
+            &["W/abc"],
+            &[""],
+            &["\"abcd\", \"ab\""],
+            &["\"abc-\""],
+            &["\"abc-x\""],
+        ] {
             assert!(!is_held(&asking(other), &tag), "{other:?}");
         }
     }

@@ -6,9 +6,8 @@ mod fault;
 pub mod html;
 pub mod names;
 pub mod once_a_minute;
+pub mod packed;
 pub mod routes;
-
-use std::io::Write;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -23,7 +22,7 @@ pub type Response = hyper::Response<Body>;
 
 pub enum Body {
     /// All of it is there: hyper sends it.
-    Whole(Full<Bytes>),
+    Whole(Bytes),
     /// Events, for as long as there are any: sent over the bare socket.
     Events(Box<dyn EventSource>),
 }
@@ -32,7 +31,7 @@ impl Body {
     /// The body as hyper sends it; events are not for hyper.
     pub fn whole(self) -> Full<Bytes> {
         match self {
-            Body::Whole(body) => body,
+            Body::Whole(body) => Full::new(body),
             Body::Events(_) => Full::default(),
         }
     }
@@ -67,7 +66,6 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall, Footfall-Reason
 const TAKEN: HeaderValue = HeaderValue::from_static("content-type, if-none-match, cache-control");
 const ONE: HeaderValue = HeaderValue::from_static("1");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
-const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const CROSS_ORIGIN: HeaderValue = HeaderValue::from_static("cross-origin");
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -76,6 +74,9 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const FOOTFALL: HeaderName = HeaderName::from_static("footfall");
 const FOOTFALL_REASON: HeaderName = HeaderName::from_static("footfall-reason");
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
+
+/// A body of no more bytes is sent as it is.
+const WORTHWHILE: usize = 1024;
 
 /// The longest list of header names that a preflight is answered with, bytes.
 const MOST_NAMES: usize = 1024;
@@ -137,9 +138,16 @@ pub fn tagged(
     kind: HeaderValue,
     cache: HeaderValue,
 ) -> Response {
+    let Some(body) = body else {
+        // In the form that the reader has it in, which need not be the plain one.
+        let held = etag::held(&headers, &tag).unwrap_or(tag);
+        let mut headers = public(headers, cache);
+        headers.insert(header::ETAG, held);
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        return finish(StatusCode::NOT_MODIFIED, headers, Bytes::new());
+    };
     let mut headers = public(headers, cache);
     headers.insert(header::ETAG, tag);
-    let Some(body) = body else { return finish(StatusCode::NOT_MODIFIED, headers, Bytes::new()) };
     headers.insert(header::CONTENT_TYPE, kind);
     finish(StatusCode::OK, headers, body)
 }
@@ -227,14 +235,7 @@ pub fn admin_page(html: String) -> Response {
 
 /// An answer on the admin listener, in gzip for askers that take it.
 pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Response {
-    let packed = takes_gzip(asker).then(|| gzip(&body)).flatten();
-    let encoded = packed.is_some();
-    let mut response = admin(StatusCode::OK, kind, packed.unwrap_or(body));
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    if encoded {
-        response.headers_mut().insert(header::CONTENT_ENCODING, GZIP);
-    }
-    response
+    pack(admin(StatusCode::OK, kind, body), asker.get(header::ACCEPT_ENCODING))
 }
 
 /// Every answer of the admin listener: no page of another origin may read or embed it.
@@ -247,21 +248,35 @@ fn admin(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Respo
     finish(status, headers, body.into())
 }
 
-/// Whether an asker takes gzip (RFC 9110 §12.5.3).
-fn takes_gzip(asker: &HeaderMap) -> bool {
-    let values = asker.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
-    })
+/// An answer as it is sent to an asker with this `Accept-Encoding`.
+pub fn pack(mut response: Response, accepted: Option<&HeaderValue>) -> Response {
+    let made = response.headers().contains_key(header::CONTENT_ENCODING);
+    let Body::Whole(body) = response.body() else { return response };
+    if made || body.len() <= WORTHWHILE || response.status() != StatusCode::OK {
+        return response;
+    }
+    match packed::takes(accepted, "gzip").then(|| packed::gzip(body)).flatten() {
+        Some(packed) => encode(&mut response, "gzip", packed.into()),
+        None => vary(&mut response),
+    }
+    response
 }
 
-fn gzip(body: &[u8]) -> Option<Vec<u8>> {
-    let room = Vec::with_capacity(body.len() / 8);
-    let mut packer = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
-    packer.write_all(body).ok()?;
-    packer.finish().ok()
+/// Puts a body in the place of the plain one. A strong tag is that of one form (RFC 9110, 8.8.3.3).
+pub fn encode(response: &mut Response, coding: &'static str, body: Bytes) {
+    vary(response);
+    *response.body_mut() = Body::Whole(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+    if let Some(tag) = headers.get_mut(header::ETAG) {
+        let plain = tag.as_bytes().strip_suffix(b"\"").unwrap_or_default();
+        let own = [plain, b"-", coding.as_bytes(), b"\""].concat();
+        *tag = HeaderValue::from_bytes(&own).unwrap_or_else(|_| tag.clone());
+    }
+}
+
+fn vary(response: &mut Response) {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
 }
 
 /// A public answer that is not cached, with one header more.
@@ -299,7 +314,7 @@ fn explain(headers: &mut HeaderMap, fault: Fault) {
 }
 
 fn finish(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response {
-    let mut response = Response::new(Body::Whole(Full::new(body)));
+    let mut response = Response::new(Body::Whole(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -5,9 +5,7 @@ use hyper::header::HeaderValue;
 
 /// Of a beacon.
 pub const POST: Methods = Methods { taken: &[Method::POST], allow: "POST, OPTIONS", preflight: true };
-/// Without HEAD: asking for the head of a beacon's GIF must not count, and events have no end.
-pub const GET: Methods = Methods { taken: &[Method::GET], allow: "GET, OPTIONS", preflight: true };
-/// Of what pages read.
+/// Of what pages read; of a beacon's GIF too, whose head counts nothing.
 pub const READ: Methods =
     Methods { taken: &[Method::GET, Method::HEAD], allow: "GET, HEAD, OPTIONS", preflight: true };
 /// Of what operators read: not for pages of other origins.

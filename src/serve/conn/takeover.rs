@@ -57,7 +57,7 @@ impl Takeover {
         let (parts, body) = answer.into_parts();
         match body {
             Body::Whole(body) => {
-                let mut answer = hyper::Response::from_parts(parts, body);
+                let mut answer = hyper::Response::from_parts(parts, Full::new(body));
                 self.answered.store(true, Ordering::Relaxed);
                 self.drain.mark(&mut answer);
                 Ok(answer)

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::{HeaderMap, Uri};
+use hyper::http::request::Parts as Head;
+use hyper::{HeaderMap, Method};
 
 use super::context::Public;
 use super::counters;
@@ -19,8 +20,11 @@ use crate::totals::Written;
 /// A beacon on its way, and the page of whose figures it asks to be told.
 struct Taken {
     way: Way,
-    shown: Option<(SiteId, Page)>,
+    shown: Told,
 }
+
+/// The page of which a beacon wants to be told.
+type Told = Option<(SiteId, Page)>;
 
 /// A view with its site, until it is written; a ping or a leave, until the sessions have been told of it.
 enum Way {
@@ -30,7 +34,10 @@ enum Way {
 
 pub async fn post(public: &Arc<Public>, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
     let taken = match body::read(body, &headers, public.config.body_timeout).await {
-        Ok(body) => public.take(Said::from_json(&body), peer, &headers),
+        Ok(body) => {
+            let decided = public.decide(Said::from_json(&body), peer, &headers);
+            decided.and_then(|decided| public.keep(decided))
+        }
         Err(reason) => Err((None, reason)),
     };
     match public.kept(taken).await {
@@ -43,20 +50,24 @@ pub async fn post(public: &Arc<Public>, peer: IpAddr, headers: HeaderMap, body: 
     }
 }
 
-pub async fn gif(public: &Public, peer: IpAddr, uri: &Uri, headers: HeaderMap) -> Response {
-    let taken = public.take(Said::from_query(uri.query().unwrap_or_default()), peer, &headers);
-    let kept = public.kept(taken).await;
+pub async fn gif(public: &Public, peer: IpAddr, Head { method, uri, headers, .. }: Head) -> Response {
+    let said = Said::from_query(uri.query().unwrap_or_default());
+    let decided = public.decide(said, peer, &headers);
+    if method == Method::HEAD {
+        return answer::gif(headers, decided.err().map(|(_, reason)| reason.into()));
+    }
+    let kept = public.kept(decided.and_then(|decided| public.keep(decided))).await;
     answer::gif(headers, kept.err().map(Into::into))
 }
 
 impl Public {
-    /// Decides a beacon and has it counted. Never waits.
-    fn take(
+    /// Decides a beacon, and which page it asks to be told of.
+    fn decide(
         &self,
         said: Result<Said<'_>, Reason>,
         peer: IpAddr,
         headers: &HeaderMap,
-    ) -> Result<Taken, Refusal> {
+    ) -> Result<(Beacon, Told), Refusal> {
         let said = said.map_err(|reason| (None, reason))?;
         let now = self.parts.clock.now();
         let client = self.client(peer, headers, now);
@@ -73,18 +84,21 @@ impl Public {
             };
             Some((site, page))
         });
-        Ok(Taken { way: self.keep(beacon).map_err(|reason| (Some(site), reason))?, shown })
+        Ok((beacon, shown))
     }
 
-    fn keep(&self, beacon: Beacon) -> Result<Way, Reason> {
-        if beacon.kind == Kind::View {
-            return Ok(Way::View(beacon.site, self.parts.totals.take(beacon)?));
-        }
-        Ok(Way::Sign(self.parts.totals.sign(beacon)))
+    /// Has a beacon counted. Never waits.
+    fn keep(&self, (beacon, shown): (Beacon, Told)) -> Result<Taken, Refusal> {
+        let (site, totals) = (beacon.site, &self.parts.totals);
+        let way = match beacon.kind {
+            Kind::View => Way::View(site, totals.take(beacon).map_err(|reason| (Some(site), reason))?),
+            _ => Way::Sign(totals.sign(beacon)),
+        };
+        Ok(Taken { way, shown })
     }
 
     /// Waits until a beacon is kept; counts it where it is refused. The page of which it wants to be told.
-    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<Option<(SiteId, Page)>, Reason> {
+    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<Told, Reason> {
         let (site, reason) = match taken {
             Err(refusal) => refusal,
             Ok(Taken { way: Way::Sign(told), shown }) => {

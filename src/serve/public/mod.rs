@@ -15,14 +15,16 @@ mod widget;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::Request;
+use bytes::Bytes;
 use hyper::body::Incoming;
+use hyper::header::ACCEPT_ENCODING;
+use hyper::{Method, Request};
 use tokio::time::Instant;
 
 use self::context::{Public, ReadRequest, Reply};
 use super::answer::{
-    self, Fault, Response,
-    routes::{GET, POST, READ, Route, Routes, Target},
+    self, Body, Fault, Response,
+    routes::{POST, READ, Route, Routes, Target},
 };
 use super::parts::{Config, Parts};
 use crate::ingest::Reason;
@@ -40,9 +42,9 @@ use PublicHandler::{Beacon, Gif, Read};
 
 pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/api/v1/beacon", methods: POST, handler: Beacon },
-    Route { path: "/api/v1/beacon.gif", methods: GET, handler: Gif },
+    Route { path: "/api/v1/beacon.gif", methods: READ, handler: Gif },
     Route { path: "/api/v1/sites/{site}/counters", methods: READ, handler: Read(counters::counters) },
-    Route { path: "/api/v1/sites/{site}/live", methods: GET, handler: Read(live::live) },
+    Route { path: "/api/v1/sites/{site}/live", methods: READ, handler: Read(live::live) },
     Route { path: "/footfall.{file}", methods: READ, handler: Read(script::script) },
     Route { path: "/api/v1/sites/{site}/pages", methods: READ, handler: Read(counters::pages) },
     Route { path: "/widget/{site}", methods: READ, handler: Read(widget::widget) },
@@ -100,12 +102,21 @@ impl PublicService {
         let (route, target) = found;
         let response = match target {
             Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
-            Target::Handler(Gif, _) => beacon::gif(public, peer, &head.uri, head.headers).await,
+            Target::Handler(Gif, _) => beacon::gif(public, peer, head).await,
             Target::Handler(Read(handler), name) => {
-                match handler(ReadRequest { public, uri: &head.uri, name, headers: head.headers }) {
-                    Ok(Reply::Now(response)) => response,
-                    Ok(Reply::Later(response)) => response.await,
-                    Err(fault) => answer::refused(fault),
+                let accepted = head.headers.get(ACCEPT_ENCODING).cloned();
+                let response =
+                    match handler(ReadRequest { public, uri: &head.uri, name, headers: head.headers }) {
+                        Ok(Reply::Now(response)) => response,
+                        Ok(Reply::Later(response)) => response.await,
+                        Err(fault) => answer::refused(fault),
+                    };
+                match response.body() {
+                    // Of events there is the head alone.
+                    Body::Events(_) if head.method == Method::HEAD => {
+                        response.map(|_| Body::Whole(Bytes::new()))
+                    }
+                    _ => answer::pack(response, accepted.as_ref()),
                 }
             }
             Target::Preflight(methods) => answer::preflight(methods, &head.headers),

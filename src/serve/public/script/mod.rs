@@ -1,8 +1,9 @@
 //! The page script: every released file, byte for byte, and the names it is served under.
 //!
 //! `footfall.js` and `more.js` in this folder are the sources; `tests/browser/build.mjs` makes the small
-//! forms in `released/` from them. A released file is never changed, so its URL is immutable and a hash
-//! in a page stays right: `released/integrity` holds the hashes, and `tests/it/page_script.rs` freezes them.
+//! forms in `released/` from them, also packed by brotli and gzip. A released file is never changed, so its URL is
+//! immutable and a hash in a page stays right: `released/integrity` holds the hashes, and `tests/it/page_script.rs`
+//! freezes them.
 //!
 //! `/footfall.js` and `/footfall.more.js` are the latest version, kept by browsers for an hour;
 //! `/footfall.v1.js` and `/footfall.v1.more.js` are version 1 for ever.
@@ -10,19 +11,39 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use hyper::header::HeaderValue;
+use hyper::header::{ACCEPT_ENCODING, HeaderValue};
 
 use super::context::{ReadRequest, Reply};
-use crate::serve::answer::{self, Fault, etag};
+use crate::serve::answer::{self, Fault, etag, packed};
 
 /// The latest version.
 pub const LATEST: &str = "v1";
 
-/// What follows `footfall.` in the URL, the tag, and the text of every file that was ever released.
-const FILES: &[(&str, &str, &[u8])] = &[
-    ("v1.js", "\"v1.js\"", include_bytes!("released/v1.js")),
-    ("v1.more.js", "\"v1.more.js\"", include_bytes!("released/v1.more.js")),
-];
+/// A file that was released, with its packed forms, the shortest first.
+struct Released {
+    /// What follows `footfall.` in its URL.
+    name: &'static str,
+    tag: &'static str,
+    text: &'static [u8],
+    packed: [(&'static str, &'static [u8]); 2],
+}
+
+macro_rules! released {
+    ($name:literal) => {
+        Released {
+            name: $name,
+            tag: concat!("\"", $name, "\""),
+            text: include_bytes!(concat!("released/", $name)),
+            packed: [
+                ("br", include_bytes!(concat!("released/", $name, ".br"))),
+                ("gzip", include_bytes!(concat!("released/", $name, ".gz"))),
+            ],
+        }
+    };
+}
+
+/// Every file that was ever released.
+const FILES: [Released; 2] = [released!("v1.js"), released!("v1.more.js")];
 
 /// A line a file: what follows `footfall.` in its URL, a space, and its value of `integrity`.
 const INTEGRITY: &str = include_str!("released/integrity");
@@ -35,10 +56,16 @@ pub fn script(request: ReadRequest<'_>) -> Result<Reply, Fault> {
         "js" | "more.js" => (Cow::from(format!("{LATEST}.{}", request.name)), answer::AN_HOUR),
         name => (Cow::from(name), IMMUTABLE),
     };
-    let (_, tag, text) = FILES.iter().find(|(file, ..)| *file == name).ok_or(Fault::NotFound)?;
-    let tag = HeaderValue::from_static(tag);
-    let body = (!etag::is_held(&request.headers, &tag)).then(|| Bytes::from_static(text));
-    let response = answer::tagged(request.headers, body, tag, answer::JAVASCRIPT, cache);
+    let file = FILES.into_iter().find(|file| file.name == name).ok_or(Fault::NotFound)?;
+    let tag = HeaderValue::from_static(file.tag);
+    let body = (!etag::is_held(&request.headers, &tag)).then(|| Bytes::from_static(file.text));
+    let accepted = request.headers.get(ACCEPT_ENCODING);
+    let packed = file.packed.into_iter().find(|(coding, _)| packed::takes(accepted, coding));
+    let packed = packed.filter(|_| body.is_some());
+    let mut response = answer::tagged(request.headers, body, tag, answer::JAVASCRIPT, cache);
+    if let Some((coding, text)) = packed {
+        answer::encode(&mut response, coding, Bytes::from_static(text));
+    }
     Ok(Reply::Now(answer::shared(response)))
 }
 
@@ -53,9 +80,8 @@ mod tests {
 
     #[test]
     fn every_file_has_its_hash_and_the_latest_version_is_among_them() {
-        for (file, tag, text) in FILES {
-            assert_eq!(*tag, format!("\"{file}\""));
-            assert!(integrity(file).is_some_and(|hash| hash.starts_with("sha384-")), "{file}");
+        for Released { name, text, .. } in FILES {
+            assert!(integrity(name).is_some_and(|hash| hash.starts_with("sha384-")), "{name}");
             assert!(!text.is_empty());
         }
         assert_eq!(INTEGRITY.lines().count(), FILES.len());
