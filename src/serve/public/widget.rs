@@ -14,13 +14,16 @@
 //! `?format=`: `html` (a document for an iframe, kept fresh by the page script where scripts run),
 //! `fragment` (the block alone, to be put into a page by its server), `json`, `text`. With `figure=` it is
 //! that figure alone. A figure that is not known is left out.
+//!
+//! A server that assembles pages names the page by the header `Footfall-Page`, as its reader asked for it: such a text
+//! cannot be put into a query without being encoded once more, which few servers can do.
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use url::form_urlencoded;
 
 use super::context::{ReadRequest, Reply};
 use super::known::SiteRead;
-use crate::ingest::Reason;
+use crate::ingest::{self, Reason};
 use crate::serve::answer::{
     self, Fault, Response,
     html::{escaped, filled},
@@ -34,6 +37,9 @@ use crate::sites::Site;
 const CSS: &str = include_str!("widget/widget.css");
 const DOCUMENT: &str = include_str!("widget/document.html");
 
+/// The path and query of the page that the block becomes part of.
+const PAGE: HeaderName = HeaderName::from_static("footfall-page");
+
 /// Digits of the visits of all time, at least.
 const TOTAL_DIGITS: usize = 9;
 
@@ -46,6 +52,8 @@ struct WidgetRequest {
     lang: Option<String>,
     figure: Option<Figure>,
     pad: usize,
+    /// Whether a header may have named the page: then the URL does not say what is answered.
+    unnamed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,8 +69,14 @@ const FORMATS: [(&str, Format); 4] =
 
 impl WidgetRequest {
     fn read(query: &str) -> Result<WidgetRequest, Reason> {
-        let mut asked =
-            WidgetRequest { format: Format::Html, theme: "auto", lang: None, figure: None, pad: 0 };
+        let mut asked = WidgetRequest {
+            format: Format::Html,
+            theme: "auto",
+            lang: None,
+            figure: None,
+            pad: 0,
+            unnamed: false,
+        };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let wrong = Reason::Malformed;
             match &*name {
@@ -89,8 +103,13 @@ impl WidgetRequest {
 
 pub fn widget(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let query = request.query();
-    let read = SiteRead::of(request)?;
-    let asked = WidgetRequest::read(query)?;
+    let page = request.headers.get(PAGE).cloned();
+    let mut read = SiteRead::of(request)?;
+    let mut asked = WidgetRequest::read(query)?;
+    if let Some(page) = page.filter(|_| read.page.is_none()) {
+        read.page = ingest::read_page(&read.site, &String::from_utf8_lossy(page.as_bytes())).ok();
+        asked.unnamed = true;
+    }
     Ok(read.once_known(move |read| show(read, &asked)))
 }
 
@@ -111,7 +130,7 @@ fn show(read: SiteRead, asked: &WidgetRequest) -> Response {
         Format::Json if lines.len() < 2 => return answer::refused(Fault::StoreUnreachable),
         Format::Json => (answer::JSON, json(site, labels, &lines, current.stale)),
     };
-    let cache = if current.stale { answer::NO_STORE } else { answer::HALF_A_MINUTE };
+    let cache = if current.stale || asked.unnamed { answer::NO_STORE } else { answer::HALF_A_MINUTE };
     let response = answer::unless_held(read.headers, body.into(), kind, cache);
     match asked.format {
         Format::Html => answer::guarded(response, policy(&site.hosts)),

@@ -334,6 +334,37 @@ fn where_consent_is_required_only_readers_who_agreed_are_counted() {
 }
 
 #[test]
+fn pixels_in_mail_and_feeds_count_as_promised() {
+    let app = TestApp::start(
+        Setup::default()
+            .and("origins = [\"feedly.com\"]")
+            .and("[[site]]\nkey = \"strict\"\nhosts = [\"strict.vn\"]\norigin_check = \"strict\""),
+    );
+    const PROXY: &str =
+        "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)";
+    let asked: &[(Headers, &str, u16)] = &[
+        (&[("user-agent", PROXY)], "lamdong", 200),
+        (&[("user-agent", "Mozilla/5.0"), ("accept", "image/*")], "lamdong", 200),
+        (&[("user-agent", "")], "lamdong", 200),
+        (&[], "lamdong", 200),
+        (&[("referer", "https://feedly.com/")], "lamdong", 200),
+        (&[("referer", "https://outlook.live.com/")], "lamdong", 403),
+        (&[], "strict", 403),
+    ];
+    for (headers, site, status) in asked {
+        let host = if *site == "strict" { "strict.vn" } else { "baolamdong.vn" };
+        let target =
+            format!("/api/v1/beacon.gif?site={site}&url={}", encoded(&format!("https://{host}/thu")));
+        let pixel = ask(app.public(), request("GET", &target, headers, b""));
+        assert_eq!((pixel.status, pixel.body.len()), (*status, 43), "{headers:?} {site}");
+        if *status == 200 {
+            app.note(site, "/thu", None);
+        }
+    }
+    assert_eq!(app.page("/thu")["views"]["all"], 5);
+}
+
+#[test]
 fn an_id_counts_once_per_site_and_page() {
     let setup = Setup::default().and("[[site]]\nkey = \"camau\"\nhosts = [\"camau.vn\"]");
     let mut app = TestApp::start(setup);

@@ -316,3 +316,27 @@ fn the_demo_uses_all_there_is_under_a_strict_policy() {
     let counters = app.counters_of("demo");
     assert_eq!(counters["views"]["all"], 4);
 }
+
+#[test]
+fn a_server_that_assembles_pages_names_the_page_by_a_header() {
+    let app = TestApp::start(Setup::default().and("page_query = [\"id\"]"));
+    for page in ["/a+b", "/a%2Bb", "/a%2Bb", "/tin tức?id=1", "/tin tức?id=1", "/tin tức?id=1"] {
+        app.take(&view(page));
+    }
+    let shown = |page: &[(&str, &str)], query: &str| {
+        let target = format!("/widget/lamdong?format=text&figure=page.views.all{query}");
+        ask(app.public(), request("GET", &target, page, b""))
+    };
+    for (page, query, views, cache) in [
+        ("/a+b", "", "1", "no-store"),
+        ("/a%2Bb", "", "2", "no-store"),
+        ("/tin%20t%E1%BB%A9c?x=1&id=1", "", "3", "no-store"),
+        ("/a+b", "&page=/a%252Bb", "2", CACHED),
+        ("//elsewhere.vn/", "", "", "no-store"),
+        ("\u{1ec7}", "", "", "no-store"),
+    ] {
+        let page = [("footfall-page", page)];
+        until("the page is known", || shown(&page, query).text() == views);
+        assert_eq!(shown(&page, query).header("cache-control"), Some(cache), "{page:?} {query}");
+    }
+}

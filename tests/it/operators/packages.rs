@@ -109,9 +109,27 @@ impl Nginx {
     fn before(service: &Service) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let site = config("nginx/footfall.conf")
+        let counted = config("nginx/footfall-counted.conf");
+        // What the news site's server is to hold, taken out of the comment that says so.
+        let (_, rest) = counted.split_once("#     location / {\n").unwrap();
+        let (locations, _) = rest.split_once("#\n# and in a page:").unwrap();
+        let (pages, include) = locations.split_once("#     }\n").unwrap();
+        assert!(pages.contains("ssi on;") && include.contains("location /counted/"));
+        let news = format!(
+            "root {};\ndefault_type text/html;\nlocation / {{\nssi on;\ntry_files $uri /index.php;\n}}\n{}",
+            path("root"),
+            include.replace("#     ", "")
+        );
+        let server = "server_name news.example.org;";
+        let site = config("nginx/footfall.conf").replace(server, &format!("{server}\n{news}")) + &counted;
+        let site = site
             .replace("127.0.0.1:8080", &service.public().to_string())
+            .replace("/run/nginx-counted.sock", &path("counted.sock"))
             .replace("/etc/nginx/footfall-proxy.conf", &path("proxy.conf"));
+        let (_, lines) = counted.split_once("# and in a page:\n#\n").unwrap();
+        let lines = lines.lines().take_while(|line| line.starts_with("#     ")).map(|line| &line[6..]);
+        std::fs::create_dir(path("root")).unwrap();
+        std::fs::write(path("root/index.php"), lines.collect::<Vec<_>>().join("\n")).unwrap();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {};\n", path(kind)))
             .concat();
@@ -152,8 +170,19 @@ impl Nginx {
         http::ask(self.address(), request)
     }
 
-    fn access_log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default()
+    fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+
+    /// What a page of the news site shows as its views, and the text around that.
+    fn shown(&self, target: &str, header: &str) -> (String, String) {
+        let mut page = Connection::open(self.address()).unwrap();
+        // Of HTTP/1.0, or the answer would come in pieces.
+        page.send(format!("GET {target} HTTP/1.0\r\nHost: news.example.org\r\n{header}\r\n")).unwrap();
+        let text = page.rest().unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{target}: {text}");
+        let (_, rest) = text.split_once("Lượt xem: ").unwrap_or_else(|| panic!("{target}: {text}"));
+        (rest.lines().next().unwrap_or_default().trim().to_owned(), text.clone())
     }
 }
 
@@ -197,7 +226,77 @@ fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_i
     assert!(event().contains("\"all\":4"));
     nginx.ask("POST", "/api/v1/beacon", "stats.example.org", "", r#"{"site":"lamdong","url":"/live"}"#);
     assert!(event().contains("\"all\":5"), "it comes before the answer ends");
-    assert_eq!(nginx.access_log(), "", "no address rests in nginx' log");
+    assert_eq!(nginx.log("access.log"), "", "no address rests in nginx' log");
+}
+
+#[test]
+fn nginx_puts_the_counters_of_the_page_that_the_reader_sees_into_it_and_sends_nothing_else() {
+    let _turn = my_turn();
+    let token = "0123456789abcdef";
+    let settings = format!("page_query = [\"id\"]\nnewsroom_token = \"{token}\"");
+    let mut service = Service::start(Setup::default().and(&settings));
+    let nginx = Nginx::before(&service);
+    let beacon = r#"{"site":"lamdong","url":"/forged"}"#;
+    let smuggled = format!(
+        "/x%20HTTP/1.1%0d%0aHost:%20x%0d%0a%0d%0aPOST%20/api/v1/beacon%20HTTP/1.1%0d%0aX-Forwarded-For:%206.6.6.6\
+         %0d%0aContent-Length:%20{}%0d%0a%0d%0a{beacon}",
+        beacon.len()
+    );
+    let pages = [
+        "/bai-viet/1.html",
+        "/",
+        "/tin%20t%E1%BB%A9c/m%C3%B3n%20ngon.html",
+        "/a+b.html",
+        "/a%2Bb.html",
+        "/a&b=c.html",
+        "/a%26b=c.html",
+        "/a%3Fb",
+        "/a%23b%25",
+        "/xem?id=7&fbclid=x",
+        "/xem?utm_source=thu&id=8",
+        "/a?page=/bai-viet/1.html&figure=online&format=json",
+        "/x%0d%0aFootfall-Page:%20/a",
+        &smuggled,
+    ];
+    let pages = pages.map(|page| page.replace('"', "%22"));
+    for (before, page) in pages.iter().enumerate() {
+        for _ in 0..=before {
+            let body = serde_json::json!({"site": "lamdong", "url": page}).to_string();
+            assert_eq!(nginx.ask("POST", "/api/v1/beacon", "stats.example.org", "", &body).status, 204);
+        }
+    }
+    let views = || service.counters("lamdong")["views"]["all"].as_u64().unwrap();
+    let counted = views();
+    for (before, page) in pages.iter().enumerate() {
+        let known = (before + 1).to_string();
+        until("the views are shown", || nginx.shown(page, "").0 == known);
+        let (of_page, text) =
+            nginx.shown(page, "Footfall-Page: /bai-viet/1.html\r\nAccept-Encoding: gzip\r\n");
+        assert_eq!(of_page, known, "{page}: the reader has no say in it");
+        assert!(text.contains("data-footfall=\"visits.week\""), "{text}");
+    }
+    assert_eq!(views(), counted, "nothing is sent but the question");
+    // A page that cannot be one has the block all the same.
+    let (none, text) = nginx.shown("//elsewhere.vn/a", "");
+    assert!(none.is_empty() && text.contains("data-footfall=\"visits.week\""), "{text}");
+
+    service.stop();
+    let newsroom = format!("/newsroom/lamdong?token={token}");
+    for (host, prefix) in [("stats.example.org", ""), ("news.example.org", "/stats")] {
+        let answer = nginx.ask("GET", &format!("{prefix}{newsroom}"), host, "203.0.113.9", "");
+        assert_eq!((answer.status, answer.header("footfall")), (502, None));
+        nginx.ask("POST", &format!("{prefix}/api/v1/beacon"), host, "203.0.113.9", beacon);
+    }
+    let (none, text) = nginx.shown("/bai-viet/1.html?token=secret", "");
+    assert!(none.is_empty() && !text.contains("error"), "{text}");
+    for log in ["error.log", "access.log"] {
+        let text = nginx.log(log);
+        let of_readers = ["127.0.0.1", "client", token, "secret", "203.0.113.9"];
+        // The news site's own log has its readers, as before.
+        let text: String =
+            text.lines().filter(|line| log == "error.log" || line.contains("/stats/")).collect();
+        assert!(of_readers.iter().all(|word| !text.contains(word)), "{log}: {text}");
+    }
 }
 
 /// Runs `check-config` with variables on a file.
