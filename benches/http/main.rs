@@ -7,6 +7,7 @@
 //! embedded store and on Redis, with the store's work per view (row 5) · 3 beacons that are synced before
 //! the answer · 4 counters while beacons arrive · 6 memory per online session · 7 beacons as pages and
 //! sessions grow · 8 recovery · 9 readers of live counters · 12 the longest turn of the event loop · 13 work at rest
+//! · 14 views that are told the counters of their page, and all requests of a view's first minute
 //! · 10 and 11, if asked for: what sites of three sizes need of a machine, in the busiest hour (5 minutes) and after two days (half an
 //! hour).
 //!
@@ -51,7 +52,7 @@ type Fault = Box<dyn Error>;
 #[derive(Parser)]
 struct Arguments {
     /// The rows to measure.
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,7,8,9,12,13")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,6,7,8,9,12,13,14")]
     rows: Vec<u8>,
     /// Length of a slice of rows 1, 3, 4 and 7; row 2 takes 2 (bare), 6 (Redis) and 10 (embedded) times as long.
     #[arg(long, default_value_t = 2.0)]
@@ -145,7 +146,8 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
             11 => rows::capacity::days(&bench).await?,
             12 => rows::turns::measure(&bench).await?,
             13 => rows::rest::measure(&bench).await?,
-            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 13").into()),
+            14 => rows::told::measure(&bench).await?,
+            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 14").into()),
         });
     }
     report::print(&bars);

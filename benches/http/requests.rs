@@ -131,6 +131,21 @@ pub fn pings(visitors: u64) -> Requests {
     })
 }
 
+/// Views that ask for the counters of their page, each followed by the reader's ping if there are to be some.
+pub fn told(visitors: u64, pages: u64, pings: bool) -> Requests {
+    Rc::new(move |k, out| {
+        let (view, kind) = match pings {
+            true => (k / 2, if k.is_multiple_of(2) { "view" } else { "ping" }),
+            false => (k, "view"),
+        };
+        let (page, id) = (Page(mix(!view) % pages), mix(view));
+        let body = format!(
+            r#"{{"site":"bench","url":"https://{HOST}{page}","kind":"{kind}","id":"{id:016x}","answer":"counters"}}"#
+        );
+        post(id % visitors, body.as_bytes(), Headers::Few, out);
+    })
+}
+
 /// Writes a beacon of a visitor.
 fn post(visitor: u64, body: &[u8], headers: Headers, out: &mut Vec<u8>) {
     // 10.0.0.0/8 has room for sixteen million visitors.

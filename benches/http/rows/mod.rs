@@ -10,6 +10,7 @@ pub mod recovery;
 pub mod rest;
 pub mod saturated;
 pub mod synced;
+pub mod told;
 pub mod turns;
 
 use std::time::Duration;
