@@ -193,9 +193,6 @@ fn decoded_path(path: &str, fold: bool) -> String {
 
 /// Drops the session from the last segment of a path, which begins with its slash; all of it where it is nothing else.
 fn drop_session(text: &mut String, begin: usize) {
-    if is_session_segment(&text[begin + 1..]) {
-        return text.truncate(begin);
-    }
     let mut at = begin;
     while let Some(from) = separator(text, at) {
         at = from + if text[from..].starts_with(';') { 1 } else { 3 };
@@ -206,6 +203,9 @@ fn drop_session(text: &mut String, begin: usize) {
             text.replace_range(from..end, "");
             at = from;
         }
+    }
+    if is_session_segment(&text[begin + 1..]) {
+        text.truncate(begin);
     }
 }
 

@@ -137,20 +137,19 @@ impl<'a> Members<'a> {
         loop {
             let (name, value) = plain_string(rest)?;
             let value = value.strip_prefix(':')?;
-            let slot = match name {
-                "site" => &mut members.site,
-                "url" => &mut members.url,
-                "kind" => &mut members.kind,
-                "id" => &mut members.id,
-                "visitor" => &mut members.visitor,
-                "answer" => &mut members.answer,
-                "consent" => &mut None,
-                _ => return None,
-            };
             let after = if name == "consent" {
                 let is_new = members.consent.replace(true).is_none();
                 value.strip_prefix("true").filter(|_| is_new)?
             } else {
+                let slot = match name {
+                    "site" => &mut members.site,
+                    "url" => &mut members.url,
+                    "kind" => &mut members.kind,
+                    "id" => &mut members.id,
+                    "visitor" => &mut members.visitor,
+                    "answer" => &mut members.answer,
+                    _ => return None,
+                };
                 let (value, after) = plain_string(value)?;
                 if slot.replace(Text(value.into())).is_some() {
                     return None;

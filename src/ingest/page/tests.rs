@@ -151,6 +151,7 @@ fn a_session_in_the_path_is_dropped() {
         ("/%28S%28lit3py55%29%29/tin", "/tin"),
         ("/(lit3py55t21z5v55vlm25s55)/tin", "/tin"),
         ("/(S(lit3py55))", "/"),
+        ("/(S(lit3py55));jsessionid=1/tin", "/tin"),
     ] {
         assert_eq!(page(written), made, "{written}");
         for rules in all_rules() {
