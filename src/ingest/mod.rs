@@ -15,7 +15,7 @@ pub use client::{Client, ClientHeader, Proxies};
 pub use page::{MAX_PAGE, OTHER, Page};
 pub use reason::Reason;
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
-pub use wire::{Answer, Kind, Said};
+pub use wire::{Kind, Said};
 
 use crate::calendar::{CivilHour, Span};
 use crate::clock::Moment;

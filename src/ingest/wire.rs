@@ -24,14 +24,6 @@ words! {
     }
 }
 
-words! {
-    /// What a beacon asks to be answered with, in place of an empty answer.
-    pub enum Answer {
-        /// The figures of the site and its page.
-        Counters = "counters",
-    }
-}
-
 /// What a beacon's sender said, before it is decided: the body of the POST or the query of the GIF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said<'a> {
@@ -45,8 +37,8 @@ pub struct Said<'a> {
     pub id: Option<Cow<'a, str>>,
     /// The browser's id; 1 to 64 characters (an empty one is none).
     pub visitor: Option<Cow<'a, str>>,
-    /// What it is to be answered with.
-    pub answer: Option<Answer>,
+    /// Whether it asks to be answered with the figures of the site and its page.
+    pub counters: bool,
     /// Whether the reader agreed to be counted.
     pub consent: bool,
 }
@@ -165,13 +157,19 @@ impl<'a> Members<'a> {
 
     fn checked(self) -> Result<Said<'a>, Reason> {
         let text = |member: Option<Text<'a>>| member.map(|text| text.0);
+        let kind = text(self.kind).unwrap_or_else(|| Kind::View.word().into());
+        let (_, kind) = Kind::WORDS.into_iter().find(|(word, _)| *word == kind).ok_or(Reason::Malformed)?;
+        let answer = text(self.answer);
+        if answer.as_ref().is_some_and(|answer| answer != "counters") {
+            return Err(Reason::Malformed);
+        }
         Ok(Said {
             site: text(self.site).filter(|site| !site.is_empty()),
             url: text(self.url).ok_or(Reason::Malformed)?,
-            kind: chosen(self.kind, &Kind::WORDS)?.unwrap_or_default(),
+            kind,
             id: named(text(self.id))?,
             visitor: named(text(self.visitor))?,
-            answer: chosen(self.answer, &Answer::WORDS)?,
+            counters: answer.is_some(),
             consent: self.consent == Some(true),
         })
     }
@@ -182,12 +180,6 @@ fn plain_string(text: &str) -> Option<(&str, &str)> {
     let text = text.strip_prefix('"')?;
     let (string, rest) = text.split_at_checked(text.bytes().position(|b| b == b'"')?)?;
     Some((string, rest.strip_prefix('"')?))
-}
-
-/// What a word stands for, if one is said.
-fn chosen<T: Copy>(said: Option<Text<'_>>, words: &[(&str, T)]) -> Result<Option<T>, Reason> {
-    let of = |said: Text<'_>| words.iter().find(|(word, _)| *word == said.0).map(|(_, value)| *value);
-    said.map(|said| of(said).ok_or(Reason::Malformed)).transpose()
 }
 
 /// An `id` or `visitor`: an empty one is none, a long one is refused.
@@ -240,7 +232,7 @@ mod tests {
             assert_eq!(said(body).unwrap(), bare, "{body}");
         }
         assert_eq!(said(r#"{"url":"/a","kind":"leave"}"#).unwrap().kind, Kind::Leave);
-        assert_eq!(said(r#"{"url":"/a","answer":"counters"}"#).unwrap().answer, Some(Answer::Counters));
+        assert!(said(r#"{"url":"/a","answer":"counters"}"#).unwrap().counters);
         for body in [r#"{"consent":true,"url":"/a"}"#, r#"{"url":"/a", "consent": true}"#] {
             assert!(said(body).unwrap().consent, "{body}");
         }

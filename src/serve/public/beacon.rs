@@ -1,7 +1,6 @@
 //! Takes beacons: reads them, has them decided, and answers once they are kept.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::http::request::Parts as Head;
@@ -11,28 +10,25 @@ use super::context::Public;
 use super::counters;
 use super::refusal_log::Refusal;
 use crate::clock::Moment;
-use crate::ingest::{self, Answer, Beacon, Client, Context, Kind, OTHER, Page, Reason, Said};
+use crate::ingest::{self, Beacon, Client, Context, Kind, OTHER, Page, Reason, Said};
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
 use crate::sites::{SiteId, Sites};
 use crate::totals::Written;
 
-/// A beacon on its way, and the page of whose figures it asks to be told.
+/// A beacon on its way.
 struct Taken {
-    way: Way,
-    shown: Told,
+    site: SiteId,
+    kind: Kind,
+    /// A view until it is written; a ping or a leave until the sessions have been told of it.
+    written: Option<Written>,
+    told: Told,
 }
 
-/// The page of which a beacon wants to be told.
+/// The page of whose figures a beacon wants to be told.
 type Told = Option<(SiteId, Page)>;
 
-/// A view with its site, until it is written; a ping or a leave, until the sessions have been told of it.
-enum Way {
-    View(SiteId, Written),
-    Sign(Option<Written>),
-}
-
-pub async fn post(public: &Arc<Public>, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
+pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
     let taken = match body::read(body, &headers, public.config.body_timeout).await {
         Ok(body) => {
             let decided = public.decide(Said::from_json(&body), peer, &headers);
@@ -76,7 +72,7 @@ impl Public {
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
         let beacon = ingest::accept(&said, &context).map_err(|reason| (site_of(&sites, &said), reason))?;
         let site = beacon.site;
-        let shown = said.answer.and_then(|Answer::Counters| {
+        let told = said.counters.then(|| {
             // One that was erased is told of by its own name, as to every other reader.
             let page = match beacon.page.as_str() {
                 OTHER => ingest::read_page(sites.at(site)?, &said.url).ok()?,
@@ -84,37 +80,34 @@ impl Public {
             };
             Some((site, page))
         });
-        Ok((beacon, shown))
+        Ok((beacon, told.flatten()))
     }
 
     /// Has a beacon counted. Never waits.
-    fn keep(&self, (beacon, shown): (Beacon, Told)) -> Result<Taken, Refusal> {
-        let (site, totals) = (beacon.site, &self.parts.totals);
-        let way = match beacon.kind {
-            Kind::View => Way::View(site, totals.take(beacon).map_err(|reason| (Some(site), reason))?),
-            _ => Way::Sign(totals.sign(beacon)),
+    fn keep(&self, (beacon, told): (Beacon, Told)) -> Result<Taken, Refusal> {
+        let (site, kind, totals) = (beacon.site, beacon.kind, &self.parts.totals);
+        let written = match kind {
+            Kind::View => Some(totals.take(beacon).map_err(|reason| (Some(site), reason))?),
+            _ => totals.sign(beacon),
         };
-        Ok(Taken { way, shown })
+        Ok(Taken { site, kind, written, told })
     }
 
     /// Waits until a beacon is kept; counts it where it is refused. The page of which it wants to be told.
     async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<Told, Reason> {
-        let (site, reason) = match taken {
+        let refusal = match taken {
             Err(refusal) => refusal,
-            Ok(Taken { way: Way::Sign(told), shown }) => {
-                if let Some(told) = told {
-                    // Where the views beside it cannot be kept, the sessions know of it all the same.
-                    told.await.ok();
+            Ok(Taken { site, kind, written, told }) => {
+                let ended = if let Some(written) = written { written.await } else { Ok(()) };
+                match ended {
+                    Err(reason) if kind == Kind::View => (Some(site), reason),
+                    // Where the views beside a ping cannot be kept, the sessions know of it all the same.
+                    _ => return Ok(told),
                 }
-                return Ok(shown);
             }
-            Ok(Taken { way: Way::View(site, written), shown }) => match written.await {
-                Ok(()) => return Ok(shown),
-                Err(reason) => (Some(site), reason),
-            },
         };
-        self.refuse((site, reason));
-        Err(reason)
+        self.refuse(refusal);
+        Err(refusal.1)
     }
 
     fn client(&self, peer: IpAddr, headers: &HeaderMap, now: Moment) -> Client {

@@ -32,9 +32,19 @@ struct Shown {
     unknown: Vec<Page>,
 }
 
-/// Shows what is known of a site and pages to an asker; none where no figure of the site is known. The store was found
-/// not to have the pages of some keys.
-type Show = fn(&Public, &Arc<Site>, &[Asked], &[u64], &HeaderMap) -> Option<Shown>;
+/// What somebody reads.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    public: &'a Public,
+    site: &'a Arc<Site>,
+    asked: &'a [Asked],
+    asker: &'a HeaderMap,
+    show: Show,
+}
+
+/// Shows what is known; none where no figure of the site is known. The store was found not to have the pages of some
+/// keys.
+type Show = fn(Reading<'_>, &[u64]) -> Option<Shown>;
 
 pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let sites = request.public.parts.sites.load();
@@ -62,15 +72,14 @@ pub fn snapshot(public: &Public, site: &Arc<Site>, page: Option<&Page>, absent: 
 
 /// What a beacon is told of its page: the body of `counters` as everybody else has it, once the page is known; none where
 /// no figure of the site is known.
-pub async fn told(public: &Arc<Public>, site: SiteId, page: Page) -> Option<Bytes> {
+pub async fn told(public: &Public, site: SiteId, page: Page) -> Option<Bytes> {
     let site = public.parts.sites.load().at(site)?.clone();
-    let (page, anyone) = ([Ok(page)], HeaderMap::new());
-    match from_memory(public, &site, &page, show_counters, &anyone) {
+    let (asked, asker) = (&[Ok(page)], &HeaderMap::new());
+    let reading = Reading { public, site: &site, asked, asker, show: show_counters };
+    match reading.at_once() {
         Ok(shown) => shown.body,
-        Err(unknown) => {
-            // In a box: every connection has room for this future.
-            Box::pin(from_store(public, &site, &page, show_counters, &anyone, unknown?)).await?.body
-        }
+        // In a box: every connection has room for this future.
+        Err(unknown) => Box::pin(reading.once_asked(unknown?)).await?.body,
     }
 }
 
@@ -78,58 +87,48 @@ pub async fn told(public: &Arc<Public>, site: SiteId, page: Page) -> Option<Byte
 fn once_known(
     request: ReadRequest<'_>,
     site: &Arc<Site>,
-    pages: &[Asked],
+    asked: &[Asked],
     show: Show,
 ) -> Result<Reply, Fault> {
     let ReadRequest { public, headers, .. } = request;
-    let unknown = match from_memory(public, site, pages, show, &headers) {
+    let unknown = match (Reading { public, site, asked, asker: &headers, show }).at_once() {
         Ok(shown) => return Ok(Reply::Now(shown.answer(headers))),
         Err(unknown) => unknown.ok_or(Fault::StoreUnreachable)?,
     };
-    let (public, site, pages) = (public.clone(), site.clone(), pages.to_vec());
+    let (public, site, asked) = (public.clone(), site.clone(), asked.to_vec());
     Ok(Reply::Later(Box::pin(async move {
-        match from_store(&public, &site, &pages, show, &headers, unknown).await {
+        let reading = Reading { public: &public, site: &site, asked: &asked, asker: &headers, show };
+        match reading.once_asked(unknown).await {
             Some(shown) => shown.answer(headers),
             None => answer::refused(Fault::StoreUnreachable),
         }
     })))
 }
 
-/// What is shown where everything asked for is known. Else the pages to ask the store for; none where no figure is
-/// known and asking is of no use.
-fn from_memory(
-    public: &Public,
-    site: &Arc<Site>,
-    pages: &[Asked],
-    show: Show,
-    asker: &HeaderMap,
-) -> Result<Shown, Option<Vec<Page>>> {
-    match show(public, site, pages, &[], asker) {
-        Some(shown) if shown.unknown.is_empty() => Ok(shown),
-        Some(shown) => Err(Some(shown.unknown)),
-        None if public.parts.totals.stale(site.id) => Err(None),
-        // The store may know of a day that is back because the clock was set back.
-        None => Err(Some(pages.iter().flatten().cloned().collect())),
+impl Reading<'_> {
+    /// What is shown where everything asked for is known. Else the pages to ask the store for; none where no figure is
+    /// known and asking is of no use.
+    fn at_once(self) -> Result<Shown, Option<Vec<Page>>> {
+        match (self.show)(self, &[]) {
+            Some(shown) if shown.unknown.is_empty() => Ok(shown),
+            Some(shown) => Err(Some(shown.unknown)),
+            None if self.public.parts.totals.stale(self.site.id) => Err(None),
+            // The store may know of a day that is back because the clock was set back.
+            None => Err(Some(self.asked.iter().flatten().cloned().collect())),
+        }
     }
-}
 
-/// What is shown after the store was asked for what is not known.
-async fn from_store(
-    public: &Public,
-    site: &Arc<Site>,
-    pages: &[Asked],
-    show: Show,
-    asker: &HeaderMap,
-    mut unknown: Vec<Page>,
-) -> Option<Shown> {
-    let totals = &public.parts.totals;
-    if !totals.look(site.id, public.parts.clock.now()).figures().are_known() {
-        totals.fetch_figures(site.id).await;
+    /// What is shown after the store was asked for what is not known.
+    async fn once_asked(self, mut unknown: Vec<Page>) -> Option<Shown> {
+        let (totals, site) = (&self.public.parts.totals, self.site.id);
+        if !totals.look(site, self.public.parts.clock.now()).figures().are_known() {
+            totals.fetch_figures(site).await;
+        }
+        unknown.sort_unstable_by_key(Page::key);
+        unknown.dedup_by_key(|page| page.key());
+        let absent = totals.fetch_pages(site, unknown).await;
+        (self.show)(self, &absent)
     }
-    unknown.sort_unstable_by_key(Page::key);
-    unknown.dedup_by_key(|page| page.key());
-    let absent = totals.fetch_pages(site.id, unknown).await;
-    show(public, site, pages, &absent, asker)
 }
 
 impl Shown {
@@ -139,14 +138,8 @@ impl Shown {
     }
 }
 
-fn show_counters(
-    public: &Public,
-    site: &Arc<Site>,
-    page: &[Asked],
-    absent: &[u64],
-    asker: &HeaderMap,
-) -> Option<Shown> {
-    show_site(public, site, page.iter().flatten().next(), absent, asker)
+fn show_counters(Reading { public, site, asked, asker, .. }: Reading<'_>, absent: &[u64]) -> Option<Shown> {
+    show_site(public, site, asked.iter().flatten().next(), absent, asker)
 }
 
 /// Brings what the body of `counters` begins with up to date and ends it with the page, if one is asked for.
@@ -183,11 +176,8 @@ fn show_site(
 }
 
 fn show_pages(
-    public: &Public,
-    site: &Arc<Site>,
-    pages: &[Asked],
+    Reading { public, site, asked: pages, asker, .. }: Reading<'_>,
     absent: &[u64],
-    asker: &HeaderMap,
 ) -> Option<Shown> {
     let now = public.parts.clock.now();
     let mut look = public.parts.totals.look(site.id, now).without(absent);
