@@ -57,17 +57,10 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
 ];
 
-/// A path as the routes have theirs: without empty segments, those of dots, and a slash at its end.
+/// A path as the routes have theirs: without empty segments, single dots, and a slash at its end.
 fn plainly_written(path: &str) -> String {
-    let mut segments = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(segments.pop()),
-            _ => segments.push(segment),
-        }
-    }
-    format!("/{}", segments.join("/"))
+    let segments = path.split('/').filter(|segment| !matches!(*segment, "" | "."));
+    format!("/{}", segments.collect::<Vec<_>>().join("/"))
 }
 
 pub struct PublicService {
