@@ -44,7 +44,6 @@ fn text(config: &Config, site: &Site) -> String {
         ("pinned_more", &pinned("more.js", "")),
         ("pinned_line", &pinned("js", &attributes)),
         ("origin", &origin),
-        ("name", &names.script),
     ];
     filled(include_str!("snippet/page.html"), &texts)
 }

@@ -1,6 +1,6 @@
 // Makes the small form of the page script:
 //
-//   npm ci && node build.mjs          writes ../../src/serve/public/script/released/v<N>.js and v<N>.more.js
+//   npm ci && node build.mjs          writes ../../src/serve/public/script/released/v<N>.js, v<N>.more.js, v<N>.rare.js
 //   node build.mjs --check            says whether the latest ones are made from the sources
 //
 // A released version is never changed (tests/it/page_script.rs holds the hashes): for another one raise
@@ -14,10 +14,10 @@ import { minify } from "terser";
 export const VERSION = 1;
 
 const page = new URL("../../src/serve/public/script/", import.meta.url);
-const parts = { [`v${VERSION}.js`]: "footfall.js", [`v${VERSION}.more.js`]: "more.js" };
+const parts = { [`v${VERSION}.js`]: "footfall.js", [`v${VERSION}.more.js`]: "more.js", [`v${VERSION}.rare.js`]: "rare.js" };
 
 const options = {
-  ecma: 2017,
+  ecma: 2020,
   toplevel: true,
   compress: { passes: 4, pure_getters: true, unsafe: true, unsafe_arrows: true, unsafe_methods: true },
   mangle: { toplevel: true },
@@ -29,7 +29,7 @@ export async function build() {
   for (const [name, source] of Object.entries(parts)) {
     const text = readFileSync(new URL(source, page), "utf8").replaceAll("VERSION", VERSION);
     const { code } = await minify(text, options);
-    parse(code, { ecmaVersion: 2017 });
+    parse(code, { ecmaVersion: 2020 });
     made[name] = code;
   }
   return made;

@@ -34,10 +34,10 @@ test("the released files are made from the sources, small, and as their hashes s
   assert.deepEqual(released(), made);
   for (const [name, text] of Object.entries(made)) assert.ok(isPacked(name, text), `${name} is packed anew`);
   const size = name => gzipSync(made[name], { level: 9 }).length;
-  const [core, more] = [size(`v${VERSION}.js`), size(`v${VERSION}.more.js`)];
-  console.log(`# page script: ${core} bytes gzip, ${core + more} with more.js`);
-  assert.ok(core <= 1536, `footfall.js has ${core} bytes`);
-  assert.ok(core + more <= 2560, `both have ${core + more} bytes`);
+  const [core, more, rare] = ["js", "more.js", "rare.js"].map(file => size(`v${VERSION}.${file}`));
+  console.log(`# page script: ${core} bytes gzip, ${core + more} with more.js, rare.js has ${rare}`);
+  assert.ok(core <= 1792, `footfall.js has ${core} bytes`);
+  assert.ok(core + Math.max(more, rare) <= 3072, `two files have ${core + Math.max(more, rare)} bytes`);
   for (const entry of integrity().trim().split("\n")) {
     const [name, hash] = entry.split(" ");
     const answer = await fetch(`${service.url}/footfall.${name}`);
@@ -133,6 +133,8 @@ test("a prerendered page counts when it is shown", async () => {
 
 test("a change of the path by a script is a view, the same path is none", async () => {
   const tab = await visitor(browser, service);
+  // The canonical link stays as it is: the script gives it some seconds to follow.
+  const views = (page, number) => until(`${page} has ${number} views`, async () => (await tab.clock.runFor(500), (await service.views(page)) === number));
   await tab.goto(paper.put("/app", html(`<link rel="canonical" href="${paper.url}/app">` + line(service), '<b id="a" data-footfall="page.views.all">–</b>')));
   await views("/app", 1);
   await tab.evaluate(() => history.pushState({}, "", "/app/two"));
@@ -211,12 +213,13 @@ test("a service that is away gets the view later, once; the page stays as it was
 test("what is not counters, not a site or blocked leaves the page as it was written", async () => {
   const body = '<b id="a" data-footfall="page.views.all">viết</b><b id="o" data-footfall="online">viết</b>';
   const answers = ["", "null", "[]", "nonsense", "{}", '{"buckets":{},"online":-1,"page":{"views":{"all":"<b>9</b>"}}}', '{"buckets":5,"online":null,"page":7}'];
+  const headers = { footfall: "1", "access-control-allow-origin": "*", "access-control-expose-headers": "footfall" };
   for (const [at, answer] of answers.entries()) {
     const tab = await visitor(browser, service);
-    await tab.route("**/counters?**", route => route.fulfill({ body: answer, headers: { "access-control-allow-origin": "*" } }));
-    const read = tab.waitForResponse(/counters\?/);
+    await tab.route("**/api/v1/**", route => route.fulfill({ body: answer, headers }));
+    const told = tab.waitForResponse(/beacon/);
     await tab.goto(paper.put(`/malformed/${at}`, html(line(service), body)));
-    await (await read).finished();
+    await (await told).finished();
     await later(tab);
     assert.equal(await tab.textContent("#a"), "viết", answer);
     assert.equal(await tab.textContent("#o"), "viết", answer);
@@ -224,7 +227,7 @@ test("what is not counters, not a site or blocked leaves the page as it was writ
     await tab.context().close();
   }
   const tab = await visitor(browser, service);
-  const read = tab.waitForResponse(/counters\?/);
+  const read = tab.waitForResponse(/beacon/);
   await tab.goto(paper.put("/unknown", html(line(service).replace('"demo"', '"nobody"'), body)));
   assert.equal((await read).status(), 404);
   await later(tab);
@@ -298,6 +301,6 @@ test("a page may count and fill by itself", async () => {
   assert.equal(await service.views("/manual"), 0);
   quiet(tab);
   await tab.goto(paper.put("/debug", html(line(service))) + "#footfall-debug");
-  await until("beacons and answers are printed", () => tab.said.some(said => /beacon.*204/.test(said)));
+  await until("beacons and answers are printed", () => tab.said.some(said => /beacon.*200/.test(said)));
   await tab.context().close();
 });

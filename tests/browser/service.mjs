@@ -79,8 +79,8 @@ export class Service {
   }
 
   /** How often a page was viewed. */
-  async views(page) {
-    const answer = await fetch(`${this.url}/api/v1/sites/demo/counters?page=${encodeURIComponent(page)}`);
+  async views(page, site = "demo") {
+    const answer = await fetch(`${this.url}/api/v1/sites/${site}/counters?page=${encodeURIComponent(page)}`);
     return (await answer.json()).page.views.all;
   }
 

@@ -3,189 +3,211 @@
 //   <script defer src="https://stats.example.org/footfall.js" data-site="lamdong"></script>
 //
 // Readers are sent the small form of this file (`released/`, made by tests/browser/build.mjs). `more.js`
-// beside it holds what few pages use. Language: ES2017. Sets no cookie; needs no secure context, no eval,
-// no inline style. No fault of the service or of the page becomes an uncaught one.
+// beside it shows figures, `rare.js` does what few pages need. Language: ES2017 and import(). Sets no cookie;
+// needs no secure context, no eval, no inline style. No fault of the service or of the page becomes an
+// uncaught one.
 (() => {
-  const doc = document;
-  const find = selector => doc.querySelectorAll(selector);
-  // Without a current script (a module, one that another script put in) it is known by its site.
-  const script = doc.currentScript || find("script[data-site]")[0];
-  if (window.footfall || !script) return;
+  const attempt = part => {
+    try {
+      return part();
+    } catch (_) {}
+  };
+  // The document without the names of the page's elements: where the page has an <img name="hidden">,
+  // `document.hidden` is that image.
+  const doc = new Proxy(document, {
+    get: (target, name) => {
+      const value = Reflect.get(Document.prototype, name, target);
+      return value && value.bind ? value.bind(target) : value;
+    },
+  });
+  // What runs, by site, and what is common to them in names with a capital: where no element can have its name.
+  const all = (Document.footfall = Document.footfall || {});
+  let site;
+  let roots = [doc]; // and the open shadow roots in it
+  // This site's elements. Those that name no site are the first one's.
+  const find = selector =>
+    []
+      .concat(...roots.map(root => [...root.querySelectorAll(selector)]))
+      .filter(({ dataset }) => !site || (dataset.site || all.First) == site);
 
+  // The line as it was written. What moves scripts (an optimiser, a tag manager, a bundler) runs them from
+  // another element, or from none: then it is the line with this file that does not run yet.
+  const current = doc.currentScript;
+  const script =
+    find("script[data-site]").find(
+      line => !all[line.dataset.site] && (!current || line.outerHTML.includes(current.src.split("/").pop())),
+    ) || current;
+  if (!script) return;
   const set = script.dataset;
-  // The service is where the script came from, also below a path.
-  const base = script.src.replace(/[^/]*$/, "");
-  const beaconUrl = base + (set.beacon || "api/v1/beacon");
-  const siteUrl = base + "api/v1/sites/" + (set.site || location.hostname) + "/";
-  const auto = set.auto != "off";
-  const known = {}; // figures as they were shown, by name, bucket and page
+  site = set.site || location.hostname;
+  if (all[site]) return;
+  all.First = all[site] = all.First || site;
 
-  let consented = set.consent != "required";
-  let due = auto; // a view is to be counted as soon as that may be
-  let path; // the location's path when `here` was set
-  let here; // the URL of the page
-  let view; // the running view
-  let unanswered; // it may not have arrived
-  let asked; // the page has shown what it wants to know
-  let last; // the counters as last read
-  let more; // more.js was asked for
-  let store = 0; // the browser's storage; without it reads find nothing and writes go nowhere
-  try {
-    store = localStorage;
-  } catch (_) {}
+  // The service is where the script came from, also below a path.
+  const base = (set.service ? set.service + "/" : (current || script).src).replace(/[^/]*$/, "");
+  const beaconUrl = base + (set.beacon || "api/v1/beacon");
+  const siteUrl = base + "api/v1/sites/" + site + "/";
+  const auto = set.auto != "off";
+  // Ticks, of which there are two a second, between the pings of a page that shows no figures.
+  const pace = Math.max(30, 2 * set.ping || 120);
+
+  // Of the document. Pages replace Math.random, and the clock.
+  const id = `${Date.now()}-${Math.random()}-${new Event("").timeStamp}-`;
+  const made = {}; // what other files do at each tick
+  let at; // the location when `here` was set
+  let here; // the page; empty where it has none
+  let number = 0; // of the running view
+  let due; // it is to be sent
+  let wait; // ticks to the next attempt
+  let view; // its beacon, once it was sent
+  let reads; // the figures are to be read
+  let last; // the counters as last taken
+  let rest; // ticks since the last turn
+  let asked; // other files, since then
+  const store = attempt(() => localStorage) || all;
+
+  // The location without its fragment, which is never sent unless it is a route; empty for a copy on a disk or on
+  // the author's machine.
+  const address = () => {
+    const url = "hash" in set ? location.href.replace(/\/?(\?[^#]*)?#!?\//, "/") : location.href;
+    return "localhost" in set || !/^(?!http)|\/\/(localhost|127\.)/.test(url) ? url.split("#")[0] : "";
+  };
 
   // Whether a beacon may be sent.
   const allowed = () =>
-    consented &&
-    !store.footfallOptOut &&
-    !(navigator[set.gpc] > 0 || navigator[set.dnt] > 0) &&
-    ("frames" in set || self == top) &&
-    ("localhost" in set || !/localhost$|^127\./.test(location.hostname));
+    here &&
+    (all.Agreed || !(all.Asks || set.consent)) &&
+    !(store.footfallOptOut || navigator[set.gpc] > 0 || navigator[set.dnt] > 0) &&
+    ("frames" in set || window == top);
 
-  // Asks the service: status and text; nothing where there is no answer. Plain text spares a preflight.
-  const ask = async (url, body) => {
-    try {
-      const answer = await fetch(url, body ? { method: "POST", body, keepalive: true } : { cache: "no-cache" });
-      const text = await answer.text();
-      if (location.hash == "#footfall-debug") console.log(url, body, answer.status, text);
-      return [answer.status, text];
-    } catch (_) {
-      return [];
-    }
-  };
+  const shows = () =>
+    find("[data-fill],[data-footfall],[data-footfall-page],[data-footfall-opt-out],[data-live],[id*=_pv]")[0];
 
-  // The running view's beacon of a kind.
-  const beacon = kind => JSON.stringify(Object.assign(view, { kind }));
-
-  // Sends it; on the way out by sendBeacon.
-  const post = (kind, leaving) =>
-    view &&
-    allowed() &&
-    ((leaving && navigator.sendBeacon(beaconUrl, beacon(kind))) || ask(beaconUrl, beacon(kind)));
-
-  // Sends a view until it is answered: again with the same id after 5, 20 and 80 seconds, if that is
-  // within ten minutes; at last as an image, which may pass where fetch does not.
-  const deliver = async (body, until, pause) => {
-    if (Date.now() > until || !allowed()) return;
-    const [status] = await ask(beaconUrl, body);
-    if (status < 429) unanswered = 0;
-    else if (pause < 99e3) setTimeout(deliver, pause, body, until, 4 * pause);
-    else new Image().src = beaconUrl + ".gif?" + new URLSearchParams(JSON.parse(body));
-  };
-
-  // Counts the view that is due, if the page is visible and nothing speaks against it; then reads.
-  const count = async () => {
-    if (doc.hidden) return;
-    if (due && allowed()) {
-      due = 0;
-      unanswered = 1;
-      view = {
-        id: Math.random().toString(36),
-        url: here,
-        site: set.site,
-        visitor: (window.footfallVisitor || String)(),
-      };
-      await deliver(beacon("view"), Date.now() + 6e5, 5e3);
-    }
-    return read();
-  };
-
-  // Shows another page: the named one, else data-page, else the link or location.
-  const enter = (page, { href } = location) => {
-    path = location.pathname;
-    here = page || set.page || href;
-    last = 0;
-    return count();
-  };
-
-  const rare = () => find("[data-live],[data-footfall-page],[data-footfall-opt-out],[id*=_pv]")[0];
-
-  const read = async () => {
+  // Sends a beacon and takes its answer, which only the service can give. Plain text spares a preflight. The
+  // origin is told whatever the page's policy: the service asks for it. The body is written by hand, as pages
+  // give prototypes a toJSON of their own.
+  const tell = async kind => {
     const page = here;
-    asked = find("[data-fill],[data-footfall]")[0] || rare();
-    if (asked) {
-      const [, text] = await ask(siteUrl + "counters?" + new URLSearchParams({ page }));
-      if (page == here) take(text);
+    const figures = kind == "view" || (kind == "ping" && shows());
+    const url = here.replace(/["\\]|#.*|([?&])[^?&]{500,}/g, "$1").slice(0, 3e3);
+    const visitor = attempt(() => window.footfallVisitor().slice(0, 64)) || "";
+    let body = `{"kind":"${kind}","id":"${id}${number}","visitor":"${visitor}","url":"${url}"`;
+    if (set.site) body += `,"site":"${site}"`;
+    if (figures) body += ',"answer":"counters"';
+    if (all.Agreed) body += ',"consent":true';
+    body += "}";
+    let text, status;
+    if (kind == "view") view = body;
+    try {
+      const answer = await fetch(beaconUrl, { method: "POST", body, keepalive: true, referrerPolicy: "origin" });
+      text = await answer.text();
+      status = answer.headers.has("footfall") && answer.status;
+      if (location.hash == "#footfall-debug")
+        console.log(beaconUrl, body, answer.status, status ? text : "no footfall: set data-service");
+    } catch (_) {}
+    if (page != here) return;
+    if (figures) reads = !take(text) && shows();
+    if (kind != "view") return;
+    // Redirected, a POST has become a GET (405).
+    if (/^(2|40[0-4]|41)/.test(status)) {
+      due = wait = 0;
+      // Where the page as it is named is not the site's, the location may be.
+      if (status > 399) due = here = here == at ? "" : at;
+    } else if (wait < 99) {
+      due = 1;
+      wait = 4 * wait || 10;
     }
   };
 
   // Takes counters as text; what is not counters changes nothing.
-  const take = text => {
-    try {
+  const take = text =>
+    attempt(() => {
       const now = JSON.parse(text);
-      if (now.buckets) last = now;
-      doc.dispatchEvent(new CustomEvent("footfall:counters", { detail: last, bubbles: true }));
-    } catch (_) {}
+      if (!now.buckets) return;
+      last = now;
+      return doc.dispatchEvent(new CustomEvent("footfall:counters", { detail: last, bubbles: true }));
+    });
+
+  // Gives the sign of life that is due. A view is sent until it is answered: again with the same id after 5, 20
+  // and 80 seconds.
+  const turn = () => {
+    rest = 0;
+    asked = {};
+    if (doc.hidden) return;
+    if (allowed() && (due || view)) {
+      tell(due ? "view" : "ping");
+      due = 0;
+    } else if (!(reads = shows())) rest = 1e4;
   };
 
-  // Shows the figure of a name such as "visits.week" in the language of the element's place; nothing that
-  // is not known. Within a bucket no figure is lowered, and none that was known is forgotten.
-  const show = (element, name, counters, page) => {
-    const keys = name.split(".");
-    const value = keys.reduce((part, key) => part && part[key], counters);
-    const place = name + counters.buckets[keys.pop()] + page;
-    if (value === Math.abs(value) && !(value < known[place] && /v/.test(name))) known[place] = value;
-    if (place in known) {
-      const pad = element.dataset.footfallPad;
-      let text = known[place].toLocaleString((element.closest("[lang]") || navigator).lang || []);
-      if (pad) {
-        element.role = "img";
-        element.ariaLabel = text;
-        text = (known[place] + "").padStart(pad, 0);
-      }
-      if (element.textContent != text) element.textContent = text;
+  // Shows a page, which counts. The service counts a page once for an id.
+  const enter = (page, counts, same) => {
+    at = address();
+    here = at && (page || at);
+    if (!same) number++;
+    due = counts;
+    last = {};
+    wait = 0;
+    turn();
+  };
+
+  // What is done twice a second, however busy the page is.
+  const tick = [
+    () => {
+      roots = [doc];
+      for (const root of roots)
+        for (const { shadowRoot } of root.querySelectorAll("*")) if (shadowRoot) roots.push(shadowRoot);
+    },
+    () => {
+      if (++rest >= (due && allowed() ? wait : shows() ? 60 : pace)) turn();
+    },
+    () => use("More", shows()),
+    () => {
+      if (use("Rare", reads || wait || address() != at || find("[data-live=stream],[data-identity]")[0])) reads = 0;
+    },
+  ];
+  const run = () => tick.forEach(attempt);
+
+  // Has another file do its work, fetched when it is needed first; says whether it has. An import bears the nonce
+  // of this script, and no policy on scripts' URLs hinders it.
+  const use = (name, needed) => {
+    const make = window["footfall" + name];
+    if (make && make.call) {
+      made[name] = made[name] || make(doc, set, siteUrl, find, take, enter, address, beaconUrl);
+      made[name](last, here, at, wait && view, reads);
+      return 1;
     }
-  };
-
-  // Twice a second, however busy the page is: counts a change of the path, fills what is there. The page
-  // must be complete: hydration comes before, and a framework must find what its server wrote.
-  const tick = () => {
-    if (auto && path != location.pathname) footfall.view();
-    if (!asked) read();
-    if (doc.readyState != "complete") return;
-    if (last && set.fill != "off")
-      for (const element of find("[data-footfall]:not([data-footfall-page])"))
-        show(element, element.dataset.footfall, last, here);
-    if (window.footfallMore) footfallMore(last, siteUrl, take, show, store, here);
-    else if (!more && (more = rare()))
-      doc.head.append(
-        Object.assign(doc.createElement("script"), {
-          src: base + (set.more || "footfall.vVERSION.more.js"),
-          nonce: script.nonce,
-        }),
-      );
+    if (needed && !asked[name]) {
+      const file = (set.more || "footfall.vVERSION.more.js").replace("more", name.toLowerCase());
+      asked[name] = import(base + file).then(run, attempt);
+    }
   };
 
   doc.addEventListener("visibilitychange", () => {
-    if (doc.hidden) {
-      if (unanswered) post("view", 1);
-      post("leave", 1);
-    } else {
-      post("ping");
-      count();
+    if (!doc.hidden) turn();
+    else if (allowed() && view) {
+      if (wait) tell("view");
+      tell("leave");
     }
   });
   // What is visible again after it was left comes from the back-forward cache.
-  addEventListener("pagehide", () => (due = auto));
+  addEventListener("pagehide", () => {
+    number++;
+    due = auto;
+  });
 
-  setInterval(tick, 500);
-  setInterval(() => doc.hidden || post("ping"), 1e3 * Math.max(15, set.ping || 60));
-  setInterval(() => doc.hidden || read(), (2 + Math.random()) * 12e3);
-
-  window.footfall = {
-    view: page => {
-      due = 1;
-      return enter(page || (path == location.pathname && here));
-    },
-    refresh: read,
-    consent: (yes = true) => {
-      consented = yes;
-      return count();
-    },
-    optOut: (out = true) => {
-      store.footfallOptOut = out || "";
-      return count();
-    },
-  };
-  enter(0, find(`link[rel=canonical][href*="//${location.host}/"]`)[0]);
+  if (all.First == site)
+    window.footfall = {
+      view: page => enter(page || (at == address() && here), 1, page),
+      refresh: turn,
+      consent: (yes = true) => {
+        all.Agreed = yes;
+        all.Asks = 1;
+        due = due || view;
+      },
+      optOut: (out = true) => attempt(() => (store.footfallOptOut = out || "")),
+    };
+  setInterval(run, 500);
+  enter(set.page || (doc.querySelector("head link[rel=canonical]") || 0).href, auto);
+  run();
 })();

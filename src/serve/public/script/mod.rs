@@ -1,12 +1,12 @@
 //! The page script: every released file, byte for byte, and the names it is served under.
 //!
-//! `footfall.js` and `more.js` in this folder are the sources; `tests/browser/build.mjs` makes the small
+//! `footfall.js`, `more.js` and `rare.js` in this folder are the sources; `tests/browser/build.mjs` makes the small
 //! forms in `released/` from them, also packed by brotli and gzip. A released file is never changed, so its URL is
 //! immutable and a hash in a page stays right: `released/integrity` holds the hashes, and `tests/it/page_script.rs`
 //! freezes them.
 //!
-//! `/footfall.js` and `/footfall.more.js` are the latest version, kept by browsers for an hour;
-//! `/footfall.v1.js` and `/footfall.v1.more.js` are version 1 for ever.
+//! `/footfall.js`, `/footfall.more.js` and `/footfall.rare.js` are the latest version, kept by browsers for an hour;
+//! `/footfall.v1.js` and its like are version 1 for ever.
 
 use std::borrow::Cow;
 
@@ -43,7 +43,7 @@ macro_rules! released {
 }
 
 /// Every file that was ever released.
-const FILES: [Released; 2] = [released!("v1.js"), released!("v1.more.js")];
+const FILES: [Released; 3] = [released!("v1.js"), released!("v1.more.js"), released!("v1.rare.js")];
 
 /// A line a file: what follows `footfall.` in its URL, a space, and its value of `integrity`.
 const INTEGRITY: &str = include_str!("released/integrity");
@@ -53,7 +53,7 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3153600
 
 pub fn script(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let (name, cache) = match request.name {
-        "js" | "more.js" => (Cow::from(format!("{LATEST}.{}", request.name)), answer::AN_HOUR),
+        "js" | "more.js" | "rare.js" => (Cow::from(format!("{LATEST}.{}", request.name)), answer::AN_HOUR),
         name => (Cow::from(name), IMMUTABLE),
     };
     let file = FILES.into_iter().find(|file| file.name == name).ok_or(Fault::NotFound)?;
@@ -85,7 +85,7 @@ mod tests {
             assert!(!text.is_empty());
         }
         assert_eq!(INTEGRITY.lines().count(), FILES.len());
-        for file in ["js", "more.js"] {
+        for file in ["js", "more.js", "rare.js"] {
             assert!(integrity(&format!("{LATEST}.{file}")).is_some());
         }
         assert_eq!(integrity("v1"), None);
