@@ -8,7 +8,8 @@ use crate::support::service::my_turn;
 #[test]
 fn pages_count_and_are_filled_in_a_real_browser() {
     let _turn = my_turn();
-    let of_the_page = ["page.test.mjs", "more.test.mjs", "any_page.test.mjs", "libraries.test.mjs"];
+    let of_the_page =
+        ["page.test.mjs", "more.test.mjs", "any_page.test.mjs", "libraries.test.mjs", "firefox.test.mjs"];
     run_in_a_browser(&of_the_page, &[]);
     run_in_a_browser(&["demo.test.mjs", "overview.test.mjs"], &[]);
 }

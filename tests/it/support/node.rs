@@ -1,4 +1,4 @@
-//! The tests of `tests/browser`, run by Node in a real browser.
+//! The tests of `tests/browser`, run by Node in real browsers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,8 +21,10 @@ pub fn run_in_a_browser(files: &[&str], variables: &[(&str, &str)]) {
         program(&["node", "nodejs"]).expect("Node 18 or newer is needed: install nodejs, or use tests/run");
     let browser = program(&["chromium", "chromium-browser", "google-chrome"])
         .expect("Chromium is needed: install chromium, or use tests/run");
+    let firefox = program(&["firefox-esr", "firefox"])
+        .expect("Firefox is needed: install firefox-esr, or use tests/run");
     assert!(
-        folder.join("node_modules/playwright-core").exists(),
+        folder.join("node_modules/puppeteer-core").exists(),
         "the packages of tests/browser are needed: run `npm ci` there, or use tests/run"
     );
     let run = Command::new(node)
@@ -31,6 +33,7 @@ pub fn run_in_a_browser(files: &[&str], variables: &[(&str, &str)]) {
         .current_dir(&folder)
         .env("FOOTFALL_BINARY", env!("CARGO_BIN_EXE_footfall"))
         .env("FOOTFALL_BROWSER", browser)
+        .env("FOOTFALL_FIREFOX", firefox)
         .envs(variables.iter().copied())
         .output()
         .expect("Node runs");
