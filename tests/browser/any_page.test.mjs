@@ -1,5 +1,9 @@
 // Whatever a page, an extension, a proxy or an old browser does: what it has counted and shown, seen in a browser.
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { released } from "./build.mjs";
 import { browse, Newspaper, Service } from "./service.mjs";
@@ -107,7 +111,8 @@ test("no name of an element takes the place of what the script needs", async () 
   const names = ["currentScript", "querySelectorAll", "querySelector", "hidden", "head", "body", "title", "readyState", "addEventListener", "dispatchEvent", "createElement",
     "documentElement", "visibilityState", "footfall", "footfallMore", "footfallVisitor", "navigation", "Document", "site", "first", "fetch", "localStorage", "location", "defaultView", "nodeType", "bind"];
   const one = name => `<img name="${name}" id="${name}" src="${evil}"><form name="${name}"><input name="site"><input name="src" value="${evil}"></form>`;
-  for (const body of [...names.map(one), names.map(one).join(""), '<a id="footfall" href="x"></a><a id="footfall" name="view"></a>', `<iframe name="footfallMore" srcdoc="x"></iframe>`]) {
+  const some = Array.from({ length: 6 }, (_, at) => names.filter((_, name) => name % 6 === at).map(one).join(""));
+  for (const body of [...some, names.map(one).join(""), '<a id="footfall" href="x"></a><a id="footfall" name="view"></a>', `<iframe name="footfallMore" srcdoc="x"></iframe>`]) {
     // Before the line, as a comment of a reader may be.
     const { path, url } = page("", body + COUNTER + '<i id="l" data-footfall-page="/any/none">–</i>' + line(service));
     await tab.goto(url);
@@ -280,7 +285,7 @@ test("only the service's own answers end the attempts; an image passes where a P
     });
     const { path, url } = page(line(service));
     await tab.goto(url);
-    await until(`${what}: it is tried again`, async () => (await tab.clock.runFor(500), attempts === 3));
+    await until(`${what}: it is tried again`, async () => (await tab.clock.runFor(2500), attempts === 3));
     await soon(tab, "#a", "1");
     await later(tab, 30_000);
     assert.equal(await service.views(path), 1, what);
@@ -298,6 +303,33 @@ test("only the service's own answers end the attempts; an image passes where a P
   assert.equal(await service.views(path), 1);
   assert.ok(sent(tab, "view").length <= 4);
   quiet(tab);
+  await tab.context().close();
+});
+
+test("a redirect that makes a POST a GET, and a page saved to a disk", async () => {
+  // The service is asked by http, and its proxy sends everyone on to another URL.
+  const proxy = createServer((request, response) => response.writeHead(302, { location: service.url + request.url, "access-control-allow-origin": "*" }).end());
+  await new Promise(listening => proxy.listen(0, "127.0.0.1", listening));
+  const tab = await visitor(browser, service);
+  const { path, url } = page(line({ url: `http://127.0.0.1:${proxy.address().port}` }));
+  await tab.goto(url);
+  await until("the image is counted", async () => (await tab.clock.runFor(500), (await service.views(path)) === 1));
+  await soon(tab, "#a", "1");
+  assert.ok(tab.requests.some(url => url.includes("/beacon.gif?")));
+  proxy.closeAllConnections();
+  proxy.close();
+
+  // Its path may name a person.
+  const folder = mkdtempSync(join(tmpdir(), "nguyen-van-a-"));
+  writeFileSync(join(folder, "tin.html"), html(line(service).replace("data-localhost", ""), '<b id="v" data-footfall="views.all">–</b>' + COUNTER));
+  const before = tab.beacons.length;
+  await tab.goto(`file://${folder}/tin.html`);
+  await until("the site's total is shown", async () => (await tab.clock.runFor(500), /\d/.test(await tab.textContent("#v"))));
+  assert.equal(await tab.textContent("#a"), "–");
+  assert.equal(tab.beacons.length, before);
+  assert.ok(tab.requests.every(url => url.startsWith("file:") || !url.includes("nguyen")));
+  quiet(tab);
+  rmSync(folder, { recursive: true });
   await tab.context().close();
 });
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, request as ask } from "node:http";
 import { createServer as createTcp } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -91,6 +91,16 @@ export class Service {
   }
 }
 
+/** Has the service answer a request to the newspaper, as its web server would. */
+function passOn(request, response, service) {
+  const { method, headers } = request;
+  const asked = ask(service.url + request.url.replace("/thong-ke", ""), { method, headers }, answer => {
+    response.writeHead(answer.statusCode, answer.headers);
+    answer.pipe(response);
+  });
+  request.pipe(asked);
+}
+
 /** The newspaper: serves what a test puts in `pages`, as `{body, headers}` by path, and notes what is `asked` for. */
 export class Newspaper {
   static async start() {
@@ -99,6 +109,8 @@ export class Newspaper {
     paper.asked = [];
     paper.server = createServer((request, response) => {
       paper.asked.push(request.url);
+      // The service below a path of the newspaper's own.
+      if (paper.own && request.url.startsWith("/thong-ke/")) return passOn(request, response, paper.own);
       const page = paper.pages.get(new URL(request.url, "http://x").pathname);
       response.writeHead(page ? 200 : 404, { "content-type": "text/html; charset=utf-8", ...page?.headers });
       // A body may be a promise: the answer ends when it is kept.

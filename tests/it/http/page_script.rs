@@ -9,7 +9,7 @@ use crate::support::http::{self, request};
 const RELEASED: [(&str, &str); 3] = [
     ("v1.js", "sha384-7+sumIX1SIqqOcuOxt87Xb3x45YdW71AVnejqbXlh7na1dgFkEECfHym6HeTdm/1"),
     ("v1.more.js", "sha384-2bxcigYySoifErJ8mZLktn088eLvh2ewI0tnXp+an4oHxe5OHRLKb4xCnCsHJR8+"),
-    ("v1.rare.js", "sha384-kJD1MaIApwXPZ3Dw+e2uRJuoxVBhWz1nEw7152unIg1HsmrQBxN/CCZKYzioPvnL"),
+    ("v1.rare.js", "sha384-C6vfpokkYWo6x+dfmavlZ8FL0hULoQRFN971pG1mWSQY+vcCptQVPfNWPH3XoDQ3"),
 ];
 
 #[test]

@@ -8,7 +8,7 @@
     } catch (_) {}
   };
   const rank = Math.random(); // of two streams in one browser the lower goes on
-  const store = attempt(() => localStorage) || Document.footfall;
+  const store = attempt(() => localStorage);
   const query = page => "page=" + encodeURIComponent(page);
 
   window.footfallRare = (doc, set, siteUrl, find, take, enter, address, beaconUrl) => {
@@ -35,7 +35,11 @@
     };
 
     // A page as the service sees it, nearly: what it answered is compared too.
-    const plain = url => path(url).normalize().replace(/(\/+(index\.\w+)?)+(?=\?|$)/i, "") || "/";
+    const plain = url =>
+      path(url)
+        .normalize()
+        .replace(/\/+/g, "/")
+        .replace(/(\/(index\.\w+)?)+(?=\?|$)/i, "") || "/";
 
     // What the page is named by data-page or its canonical link. Libraries that change pages without loading
     // a document put in another line or link, some later than they change the location.
@@ -79,11 +83,11 @@
     // How much is left of the site's day is told by when its figures changed last, if that is today.
     const learn = () => {
       const [day, , id] = store.footfallVisitor.split(" ");
-      const { at, buckets } = last;
-      if (learned == last || !at.startsWith(buckets.day)) return;
+      const [today, time] = last.at.split(/[T+-](?=\d\d:)/);
+      if (learned == last || today != last.buckets.day) return;
       learned = last;
-      const end = Date.now() + 864e5 - Date.parse(`1970-01-01T${at.slice(11, 19)}Z`);
-      store.footfallVisitor = [buckets.day, end, day && day != buckets.day ? "" : id].join(" ");
+      const end = Date.now() + 864e5 - Date.parse(`1970-01-01T${time}Z`);
+      store.footfallVisitor = [today, end, day && day != today ? "" : id].join(" ");
     };
 
     const close = () => (source = source && source.close());
@@ -91,10 +95,10 @@
     const hear = ({ data: [theirs, text] }) => {
       heard = theirs < 2 && Date.now() + 3e3;
       if (theirs < rank) close();
-      if (!text) return;
+      if (!text || !last.page) return;
       const told = JSON.parse(text);
       // The page in it is the one that streams.
-      if (!last.page || told.page.page != last.page.page) told.page = last.page;
+      if (told.page.page != last.page.page) told.page = last.page;
       take(JSON.stringify(told));
     };
 
@@ -131,6 +135,11 @@
       imaged = missed;
       new Image().src = beaconUrl + ".gif?" + new URLSearchParams(JSON.parse(missed));
     };
+
+    // What is heard between two ticks goes with the counters that came last.
+    doc.addEventListener("footfall:counters", ({ detail }) => {
+      if (detail.site == last.site) last = detail;
+    });
 
     return (...told) => {
       [last, here, at, missed, reads] = told;
