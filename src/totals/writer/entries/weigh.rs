@@ -286,30 +286,34 @@ impl<S: Store> Writer<S> {
 
     /// What of names would not nest any more, by lines: what is entered of a week, a month, a year is part of what is
     /// entered of the buckets that hold it.
-    pub(super) async fn not_nested(&mut self, names: &Names) -> Result<Vec<(usize, String)>, Reason> {
-        let changed = names.iter().filter(|(_, weighed)| weighed.becomes != weighed.entered);
-        let lowered = changed.clone().filter(|(_, weighed)| weighed.becomes < weighed.entered);
-        let mut parts: Names = lowered
-            .flat_map(|(name, _)| self.compared_with(name))
-            .map(|part| (part, Weighed::default()))
-            .collect();
-        self.weigh(&mut parts, None, false).await?;
-        let becomes = |name: &Name| names.get(name).or_else(|| parts.get(name)).map_or(0, |of| of.becomes);
-        let fault = |part: &Name, whole: &Name| {
-            let (of_part, of_whole) = (becomes(part), becomes(whole));
-            (of_part > of_whole.max(0)).then(|| {
-                let (told, bucket) = (part.told(), whole.hash.bucket);
-                format!("{told} would have {of_part} entered, and {bucket}, which holds it, only {of_whole}")
-            })
-        };
-        let mut faults = Vec::new();
-        for (name, weighed) in changed {
-            let is_day = name.hash.bucket.period() == Period::Day;
-            let holding = if is_day { Vec::new() } else { self.longer(name) };
-            let held = if weighed.becomes < weighed.entered { self.compared_with(name) } else { Vec::new() };
-            let above = holding.iter().find_map(|whole| fault(name, whole));
-            let found = above.or_else(|| held.iter().find_map(|part| fault(part, name)));
-            faults.extend(found.map(|fault| (weighed.row.map_or(0, |(line, _)| line), fault)));
+    pub(super) async fn not_nested(&mut self, names: &Names) -> Result<Faults, Reason> {
+        let mut faults = Faults::new();
+        let changed: Vec<_> = names.iter().filter(|(_, of)| of.becomes != of.entered).collect();
+        for some in changed.chunks(MAX_FIELDS) {
+            let lowered = some.iter().filter(|(_, of)| of.becomes < of.entered);
+            let parts = lowered.flat_map(|(name, _)| self.compared_with(name));
+            let mut parts: Names = parts.map(|part| (part, Weighed::default())).collect();
+            self.weigh(&mut parts, None, false).await?;
+            let becomes =
+                |name: &Name| names.get(name).or_else(|| parts.get(name)).map_or(0, |of| of.becomes);
+            let fault = |part: &Name, whole: &Name| {
+                let (of_part, of_whole) = (becomes(part), becomes(whole));
+                (of_part > of_whole.max(0)).then(|| {
+                    let (told, bucket) = (part.told(), whole.hash.bucket);
+                    format!(
+                        "{told} would have {of_part} entered, and {bucket}, which holds it, only {of_whole}"
+                    )
+                })
+            };
+            for (name, weighed) in some {
+                let is_day = name.hash.bucket.period() == Period::Day;
+                let holding = if is_day { Vec::new() } else { self.longer(name) };
+                let held =
+                    if weighed.becomes < weighed.entered { self.compared_with(name) } else { Vec::new() };
+                let above = holding.iter().find_map(|whole| fault(name, whole));
+                let found = above.or_else(|| held.iter().find_map(|part| fault(part, name)));
+                faults.extend(found.map(|fault| (weighed.row.map_or(0, |(line, _)| line), fault)));
+            }
         }
         Ok(faults)
     }
