@@ -310,14 +310,7 @@ impl Run {
 
     async fn start(&mut self) {
         let config = settings(self.dir(), self.max_pages, self.sync);
-        self.process = Some(
-            Process::start(
-                &config,
-                DataDir::lock(Folder::on(self.dir(), &self.faults)).unwrap(),
-                &self.clock,
-            )
-            .await,
-        );
+        self.process = Some(Process::start(&config, lock(self.dir(), &self.faults), &self.clock).await);
         (self.began_ms, self.outcomes) = (self.clock.now().unix_ms, (0, 0));
         self.check(true);
         let hour = calendar().span(self.clock.now().unix_ms).hour;
@@ -586,6 +579,19 @@ impl Run {
         }
         process.end().await;
     }
+}
+
+/// Another test that starts a server holds every lock of this process for a moment, between fork and exec.
+fn lock(dir: &Path, disk: &Faults) -> DataDir {
+    for _ in 0..10_000 {
+        match DataDir::lock(Folder::on(dir, disk)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the last process still holds {}", dir.display())
 }
 
 fn run(steps: &[Step], max_pages: usize, sync: Sync) {

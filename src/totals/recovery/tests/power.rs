@@ -21,7 +21,7 @@ impl Machine {
         let (faults, (clock, hand)) = (Faults::default(), Clock::by_hand(unix_ms));
         let mut config = settings(dir.path(), 1000, sync);
         config.journal.max_unsynced = Duration::from_millis(MAX_UNSYNCED_MS);
-        let locked = DataDir::lock(Folder::on(dir.path(), &faults)).unwrap();
+        let locked = lock(dir.path(), &faults);
         let process = Process::start(&config, locked, &clock).await;
         Machine { dir, faults, clock, hand, process }
     }

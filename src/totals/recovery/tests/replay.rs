@@ -73,7 +73,7 @@ impl Replayed {
     async fn new() -> Replayed {
         let (clock, hand) = Clock::by_hand(START_MS);
         let (dir, faults) = (tempfile::tempdir().unwrap(), Faults::default());
-        let folder = DataDir::lock(Folder::on(dir.path(), &faults)).unwrap();
+        let folder = lock(dir.path(), &faults);
         let process = start(folder, dir.path(), &clock).await;
         faults.only(&[Operation::Write]);
         Replayed { dir, faults, process, clock, hand, waiting: Vec::new(), written: BTreeMap::new() }

@@ -514,19 +514,6 @@ fn text(site: SiteId, page: u8) -> Page {
     Page::trusted(site, &format!("/{page}"))
 }
 
-/// Another test that starts a server holds every lock of this process for a moment, between fork and exec.
-fn lock(dir: &Path, disk: &Faults) -> DataDir {
-    for _ in 0..10_000 {
-        match DataDir::lock(Folder::on(dir, disk)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            opened => return opened.unwrap(),
-        }
-    }
-    panic!("the last process still holds {}", dir.display())
-}
-
 /// In memory where the machine has such a place: a schedule syncs some dozen times.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
