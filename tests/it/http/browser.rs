@@ -1,6 +1,6 @@
 //! The page script in a real browser: the tests in `tests/browser`, run by Node on this very binary.
 
-use crate::store::entries::{PAST, are_those_of_the_seed_on, ordered, visits_of};
+use crate::store::entries::{PAST, are_those_of_the_seed_on, visits_of};
 use crate::support::harness::{Setup, TestApp, view};
 use crate::support::node::run_in_a_browser;
 use crate::support::service::my_turn;
@@ -23,7 +23,7 @@ fn the_seed_is_rendered_in_a_browser() {
     let past =
         PAST.replace("lamdong,", "demo,").replace("https://www.baolamdong.vn/bai-viet/1.html", "/demo");
     let file = app.write("past.csv", &past);
-    ordered(&app, &["import", &file]);
+    app.ordered(&["import", &file]);
     assert_eq!(visits_of(&app, "demo"), [1_316_656, 0, 10_133, 53_735, 634_697]);
     for reader in 0..60 {
         app.take(&view("/").with("site", "demo").from(&format!("113.160.1.{reader}")));

@@ -18,13 +18,6 @@ lamdong,visits,year,2023,,634697
 lamdong,views,all,all,https://www.baolamdong.vn/bai-viet/1.html,12
 ";
 
-#[track_caller]
-pub fn ordered(app: &TestApp, arguments: &[&str]) -> String {
-    let (code, said) = app.order(arguments);
-    assert_eq!(code, 0, "{arguments:?}: {said}");
-    said
-}
-
 fn visits(app: &TestApp) -> [u64; 5] {
     visits_of(app, SITE)
 }
@@ -68,10 +61,10 @@ fn seed(setup: Setup) -> TestApp {
     app.compares_pages = false;
     app.until_stale(false);
     let file = app.write("past.csv", PAST);
-    let said = ordered(&app, &["import", &file, "--dry-run"]);
+    let said = app.ordered(&["import", &file, "--dry-run"]);
     assert!(said.contains("lamdong: visits all: 1316656 is entered, 0 was, shows 1316656"), "{said}");
     assert_eq!(visits(&app), [0; 5]);
-    let said = ordered(&app, &["import", &file, "--why", "the counter before"]);
+    let said = app.ordered(&["import", &file, "--why", "the counter before"]);
     assert!(said.contains("lamdong: 5 values are entered, as 1"), "{said}");
     assert_eq!(visits(&app), [1_316_656, 0, 10_133, 53_735, 634_697], "shown at once");
     assert_eq!(app.page(ARTICLE)["views"]["all"], 12);
@@ -80,7 +73,7 @@ fn seed(setup: Setup) -> TestApp {
         app.take(&view(page).from(&format!("113.160.1.{reader}")));
     }
     are_those_of_the_seed(&app);
-    let said = ordered(&app, &["import", &file]);
+    let said = app.ordered(&["import", &file]);
     assert!(said.contains("nothing changes: the same was entered as 1"), "{said}");
     are_those_of_the_seed(&app);
     app
@@ -113,7 +106,7 @@ fn a_redis_that_goes_back_under_the_seed_changes_nothing() {
     until("it is healed", || redis.sum("all", "visits") == Some(61));
     let entry = redis.client().ask(&[b"HGET", RedisServer::key("all").as_bytes(), b"+visits"]).text();
     assert!(entry.starts_with("1316656 1 "), "{entry}");
-    assert!(ordered(&app, &["entries"]).contains("lamdong 1  2023-09-15T08:19:00+07:00"));
+    assert!(app.ordered(&["entries"]).contains("lamdong 1  2023-09-15T08:19:00+07:00"));
 }
 
 #[test]
@@ -125,34 +118,34 @@ fn an_entry_is_listed_and_undone() {
         app.until_stale(false);
         app.read(3);
         let first = app.write("first.csv", "total,period,page,value\nvisits,all,,100\nviews,all,/a,50\n");
-        ordered(&app, &["import", &first, "--site", SITE]);
+        app.ordered(&["import", &first, "--site", SITE]);
         assert_eq!((visits(&app)[0], &app.page("/a")["views"]["all"]), (100, &50.into()));
         app.take(&view("/a").by(77));
         let second = app.write("second.json", "[{\"total\":\"visits\",\"period\":\"all\",\"value\":-30}]");
-        ordered(&app, &["import", &second, "--site", SITE, "--add"]);
+        app.ordered(&["import", &second, "--site", SITE, "--add"]);
         until("a lower figure is shown", || visits(&app)[0] == 71);
-        ordered(&app, &["import", &second, "--site", SITE, "--add"]);
+        app.ordered(&["import", &second, "--site", SITE, "--add"]);
         assert_eq!(visits(&app)[0], 71, "the same file twice");
         let (code, said) = app.order(&["entries", "undo", "1"]);
         assert!(code == 1 && said.contains("visits all was entered anew as 2: undo that first"), "{said}");
-        let said = ordered(&app, &["entries"]);
+        let said = app.ordered(&["entries"]);
         assert!(said.contains("lamdong 2  ") && said.contains("import --add second.json sha256:"), "{said}");
         assert!(
-            ordered(&app, &["entries", "show", "2"]).contains("lamdong: visits all 97 became 67"),
+            app.ordered(&["entries", "show", "2"]).contains("lamdong: visits all 97 became 67"),
             "{said}"
         );
-        ordered(&app, &["entries", "undo", "2", "--why", "a mistake"]);
+        app.ordered(&["entries", "undo", "2", "--why", "a mistake"]);
         assert_eq!(visits(&app)[0], 101);
-        let said = ordered(&app, &["entries", "undo", "1", "--dry-run"]);
+        let said = app.ordered(&["entries", "undo", "1", "--dry-run"]);
         assert!(said.contains("lamdong: visits all: 0 is entered, 97 was"), "{said}");
-        ordered(&app, &["import", &first, "--site", SITE, "--add"]);
+        app.ordered(&["import", &first, "--site", SITE, "--add"]);
         assert_eq!(visits(&app)[0], 201, "entered in another way it is another entry");
-        ordered(&app, &["entries", "undo", "4"]);
-        ordered(&app, &["entries", "undo", "1"]);
+        app.ordered(&["entries", "undo", "4"]);
+        app.ordered(&["entries", "undo", "1"]);
         assert_eq!((visits(&app)[0], &app.page("/a")["views"]["all"]), (4, &4.into()));
-        ordered(&app, &["entries", "undo", "6"]);
+        app.ordered(&["entries", "undo", "6"]);
         assert_eq!(visits(&app)[0], 101, "what was undone is entered again");
-        let said = ordered(&app, &["verify"]);
+        let said = app.ordered(&["verify"]);
         assert!(said.contains("everything agrees") && said.contains("all +visits 97"), "{said}");
         assert!(said.contains("all:pages + (all pages) 47"), "{said}");
     }
@@ -239,7 +232,7 @@ fn rows_may_speak_of_the_beginning_of_a_day() {
         "past.csv",
         "total,period,bucket,page,value\nvisits,all,,,102\nvisits,year,current,,52\nviews,year,current,/a,12\nviews,all,,/a,12\nvisitors,all,,,1002\n",
     );
-    ordered(&app, &["import", &file, "--site", SITE, "--as-of", "2023-09-16"]);
+    app.ordered(&["import", &file, "--site", SITE, "--as-of", "2023-09-16"]);
     let shown = app.counters();
     assert_eq!((&shown["visits"]["all"], &shown["visits"]["year"]), (&105.into(), &55.into()));
     assert_eq!((&shown["visitors"]["all"], &shown["visitors"]["day"]), (&1005.into(), &3.into()));

@@ -24,13 +24,6 @@ fn app(url: &str) -> TestApp {
     app
 }
 
-#[track_caller]
-fn ordered(app: &TestApp, arguments: &[&str]) -> String {
-    let (code, said) = app.order(arguments);
-    assert_eq!(code, 0, "{arguments:?}: {said}");
-    said
-}
-
 fn read(app: &TestApp, page: &str, times: u32, from: u32) {
     (from..from + times).for_each(|reader| app.take(&view(page).by(reader)));
 }
@@ -77,16 +70,16 @@ fn what_is_exported_reads_the_same_where_it_is_imported() {
              views,year,current,/a,25\nviews,all,,/a,30\nviews,day,2023-09-15,/past,3\nviews,day,2023-09-15,/b,1\n\
              views,all,,(other),9\nvisits,hour,2023-09-14T08+07:00,,6\n",
         );
-        ordered(&one, &["import", &entered, "--site", SITE]);
+        one.ordered(&["import", &entered, "--site", SITE]);
         let file = one.write("all", "");
-        let said = ordered(&one, &["export", &file, "--format", format]);
+        let said = one.ordered(&["export", &file, "--format", format]);
         assert!(said.ends_with(" rows are exported\n"), "{said}");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(!one.data_dir().join("export").exists());
         let other = app(to);
         other.step_to("2023-09-15T08:19:00+07:00");
         other.until_stale(false);
-        ordered(&other, &["import", &file]);
+        other.ordered(&["import", &file]);
         let mut page = shown(&one);
         until("all is shown", || {
             page = shown(&one);
@@ -98,14 +91,14 @@ fn what_is_exported_reads_the_same_where_it_is_imported() {
         });
         until("the same is shown", || shown(&other) == page);
         // To the same place it changes nothing.
-        ordered(&one, &["import", &file]);
+        one.ordered(&["import", &file]);
         until("it is as before", || shown(&one) == page);
         // Of the copy everything is entered.
         let values = |text: &str| -> BTreeSet<String> {
             let value = |line: &str| line.rsplit_once(',').map(|(value, _)| value.to_owned());
             text.lines().filter_map(value).collect()
         };
-        let again = ordered(&other, &["export", "--site", SITE]);
+        let again = other.ordered(&["export", "--site", SITE]);
         if format == "csv" {
             assert_eq!(values(&again), values(&text));
             assert!(text.contains("\nlamdong,visits,all,all,,900,886\n"), "{text}");

@@ -9,13 +9,6 @@ use crate::support::service::Service;
 use crate::support::wait::until;
 
 #[track_caller]
-fn ordered(app: &TestApp, arguments: &[&str]) -> String {
-    let (code, said) = app.order(arguments);
-    assert_eq!(code, 0, "{arguments:?}: {said}");
-    said
-}
-
-#[track_caller]
 fn refused(app: &TestApp, arguments: &[&str], why: &str) {
     let (code, said) = app.order(arguments);
     assert!(code == 1 && said.contains(why), "{arguments:?}: {said}");
@@ -42,10 +35,10 @@ fn a_page_that_moved_is_counted_and_shown_under_its_new_name() {
         app.take(&view("/b").by(7));
         app.take(&view("/a").by(1).id("once"));
         assert_eq!(views(&app, PAGES), [4, 1, 0]);
-        let said = ordered(&app, &move_of(&["/a", "/b", "--dry-run"]));
+        let said = app.ordered(&move_of(&["/a", "/b", "--dry-run"]));
         assert!(said.contains("lamdong: /a is shown as /b\nnothing is changed"), "{said}");
         assert_eq!(views(&app, PAGES), [4, 1, 0]);
-        ordered(&app, &move_of(&["/a", "https://www.baolamdong.vn/b", "--why", "renamed"]));
+        app.ordered(&move_of(&["/a", "https://www.baolamdong.vn/b", "--why", "renamed"]));
         assert_eq!(views(&app, PAGES), [5, 5, 0], "shown at once");
         assert_eq!(app.page("/a"), app.page("/b"));
         (20..24).for_each(|reader| app.take(&view("/d").by(reader)));
@@ -60,13 +53,13 @@ fn a_page_that_moved_is_counted_and_shown_under_its_new_name() {
         app.take(&view("/a").by(1).id("once"));
         assert_eq!(views(&app, PAGES), [6, 6, 0]);
         assert_eq!(app.page("/b")["online"], 2, "on the old name they were before");
-        ordered(&app, &move_of(&["/b", "/c"]));
+        app.ordered(&move_of(&["/b", "/c"]));
         assert_eq!(views(&app, PAGES), [6, 6, 6], "over two moves");
         assert!(
-            ordered(&app, &["pages", "list"])
+            app.ordered(&["pages", "list"])
                 .contains("lamdong: /a is shown as /b\nlamdong: /b is shown as /c")
         );
-        assert!(ordered(&app, &["entries"]).contains("pages move  1 values: renamed"));
+        assert!(app.ordered(&["entries"]).contains("pages move  1 values: renamed"));
         refused(&app, &move_of(&["/c", "/a"]), "/c would be shown as itself");
         refused(&app, &move_of(&["/d", "/d"]), "/d would be shown as itself");
         refused(&app, &move_of(&["/a", "/d"]), "/a is shown as /b: undo that first");
@@ -78,16 +71,13 @@ fn a_page_that_moved_is_counted_and_shown_under_its_new_name() {
             "site \"nobody\" is not configured",
         );
         refused(&app, &["entries", "undo", "1"], "pages are moved back with");
-        assert!(ordered(&app, &move_of(&["/a", "/b"])).contains("nothing changes"));
-        let said = ordered(
-            &app,
-            &[
-                "import",
-                &app.write("shows.csv", "total,period,page,value\nviews,all,/a,20\n"),
-                "--site",
-                SITE,
-            ],
-        );
+        assert!(app.ordered(&move_of(&["/a", "/b"])).contains("nothing changes"));
+        let said = app.ordered(&[
+            "import",
+            &app.write("shows.csv", "total,period,page,value\nviews,all,/a,20\n"),
+            "--site",
+            SITE,
+        ]);
         assert!(said.contains("1 values are entered"), "{said}");
         assert_eq!(views(&app, PAGES), [20; 3], "what it shall show, whichever name says so");
         app.kill_and_begin_after(Duration::from_secs(3));
@@ -95,12 +85,12 @@ fn a_page_that_moved_is_counted_and_shown_under_its_new_name() {
         app.restart_after(Duration::from_secs(3));
         app.take(&view("/a").by(9));
         assert_eq!(views(&app, PAGES), [21; 3]);
-        ordered(&app, &move_of(&["--undo", "/b"]));
+        app.ordered(&move_of(&["--undo", "/b"]));
         assert_eq!(views(&app, PAGES), [6, 6, 15]);
-        ordered(&app, &move_of(&["--undo", "/a"]));
+        app.ordered(&move_of(&["--undo", "/a"]));
         assert_eq!(views(&app, PAGES), [4, 2, 15], "nothing was moved in the store");
-        assert!(ordered(&app, &["pages", "list"]).contains("no page has moved"));
-        assert!(ordered(&app, &["verify"]).contains("everything agrees"));
+        assert!(app.ordered(&["pages", "list"]).contains("no page has moved"));
+        assert!(app.ordered(&["verify"]).contains("everything agrees"));
     }
 }
 
@@ -114,16 +104,16 @@ fn an_erased_page_is_shown_with_nothing_and_counted_for_other() {
         app.read(3);
         app.take(&view("/b").by(7));
         app.take(&view("/c").by(8));
-        ordered(&app, &["adjust", "--site", SITE, "--day", "current", "--page", "/c", "views", "5"]);
+        app.ordered(&["adjust", "--site", SITE, "--day", "current", "--page", "/c", "views", "5"]);
         let erase = ["erase", "--site", SITE, "--page", "/c"];
-        let said = ordered(&app, &[&erase[..], &["--dry-run"]].concat());
+        let said = app.ordered(&[&erase[..], &["--dry-run"]].concat());
         assert!(
             said.contains("lamdong: /c is shown as nothing: its 1 views become part of (other)")
                 && said.contains("a dry run"),
             "{said}"
         );
         assert_eq!(views(&app, PAGES), [3, 1, 6]);
-        ordered(&app, &erase);
+        app.ordered(&erase);
         assert_eq!(views(&app, PAGES), [3, 1, 0]);
         refused(&app, &move_of(&["/b", "/c"]), "/b would be shown as itself, as a page that was erased");
         let adjust = ["adjust", "--site", SITE, "--day", "current", "--page", "/c", "views", "1"];
@@ -131,8 +121,8 @@ fn an_erased_page_is_shown_with_nothing_and_counted_for_other() {
         app.take(&view("/c").by(3));
         app.restart_after(Duration::from_secs(3));
         assert_eq!(views(&app, PAGES), [3, 1, 0]);
-        assert!(ordered(&app, &["verify"]).contains("everything agrees"));
-        ordered(&app, &move_of(&["--undo", "/c"]));
+        assert!(app.ordered(&["verify"]).contains("everything agrees"));
+        app.ordered(&move_of(&["--undo", "/c"]));
         app.take(&view("/c").by(4));
         assert_eq!(views(&app, PAGES), [3, 1, 1], "it begins anew");
     }
@@ -147,8 +137,8 @@ fn pages_are_shown_as_they_moved_at_a_start_while_the_store_is_away() {
     app.read(3);
     app.take(&view("/b").by(7));
     app.take(&view("/c").by(8));
-    ordered(&app, &move_of(&["/a", "/b"]));
-    ordered(&app, &["erase", "--site", SITE, "--page", "/c"]);
+    app.ordered(&move_of(&["/a", "/b"]));
+    app.ordered(&["erase", "--site", SITE, "--page", "/c"]);
     assert_eq!(views(&app, PAGES), [4, 4, 0]);
     app.restart_after(Duration::from_secs(1));
     redis.kill();
@@ -320,15 +310,15 @@ fn an_erased_site_begins_anew_and_does_not_come_back() {
             redis.client().ask(&[b"SAVE"]);
         }
         let erase = ["erase", "--site", SITE, "--whole-site"];
-        let said = ordered(&app, &[&erase[..], &["--dry-run"]].concat());
+        let said = app.ordered(&[&erase[..], &["--dry-run"]].concat());
         assert!(said.contains("lamdong: 5 views and 5 visits of all time would be erased"), "{said}");
         assert_eq!(all(&app, SITE), 5);
-        let said = ordered(&app, &[&erase[..], &["--why", "contract ended"]].concat());
+        let said = app.ordered(&[&erase[..], &["--why", "contract ended"]].concat());
         assert!(said.contains("they remain in the outbox of each instance for 72 hours"), "{said}");
         app.forget_what_was_accepted();
         assert_eq!((all(&app, SITE), all(&app, "tin")), (0.into(), 1.into()));
         assert_eq!(app.page("/")["views"]["all"], 0);
-        assert!(ordered(&app, &["entries", "--site", SITE]).contains("erase"));
+        assert!(app.ordered(&["entries", "--site", SITE]).contains("erase"));
         app.take(&view("/").by(9));
 
         match is_redis {
@@ -337,7 +327,7 @@ fn an_erased_site_begins_anew_and_does_not_come_back() {
         }
         until("what came after is there", || all(&app, SITE) == 1);
         assert_eq!(all(&app, "tin"), 1);
-        ordered(&app, &["verify"]);
+        app.ordered(&["verify"]);
         if is_redis {
             until("all is applied", || app.metric("footfall_oldest_unapplied_timestamp_seconds") == 0.0);
             // It goes back to before: what it holds of the site is another data set, and nobody is shown it.
@@ -345,7 +335,7 @@ fn an_erased_site_begins_anew_and_does_not_come_back() {
             redis.restart();
             until("the site waits for a word", || app.readiness().1.contains("lamdong: "));
             assert_eq!((all(&app, SITE), all(&app, "tin")), (1.into(), 1.into()));
-            ordered(&app, &["store", "accept-empty"]);
+            app.ordered(&["store", "accept-empty"]);
         }
         app.forget_what_was_accepted();
     }

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::entries::ordered;
 use crate::support::harness::{SITE, Setup, TestApp, view};
 use crate::support::servers::RedisServer;
 
@@ -40,7 +39,7 @@ fn imported(rows: &str, how: &[&str]) -> TestApp {
     app.until_stale(false);
     let file = app.write("rows", rows);
     let how = [&["import", &file, "--site", SITE][..], how].concat();
-    let said = ordered(&app, &how);
+    let said = app.ordered(&how);
     assert!(said.contains("values are entered, as 1"), "{said}");
     app
 }

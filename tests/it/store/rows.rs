@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::entries::ordered;
 use crate::support::harness::{SITE, Setup, TestApp, view};
 use crate::support::servers::RedisServer;
 use crate::support::wait::until;
@@ -21,7 +20,7 @@ fn app(setup: Setup) -> TestApp {
 #[track_caller]
 fn import(app: &TestApp, rows: &str, arguments: &[&str]) -> String {
     let file = app.write("rows.csv", &format!("{HEAD}{rows}"));
-    ordered(app, &[&["import", &file, "--site", SITE], arguments].concat())
+    app.ordered(&[&["import", &file, "--site", SITE], arguments].concat())
 }
 
 #[track_caller]
@@ -47,7 +46,7 @@ fn of_site(app: &TestApp) -> [u64; 3] {
 #[test]
 fn a_page_that_is_written_in_two_ways_is_never_taken_for_one_row() {
     let app = app(Setup::default());
-    ordered(&app, &["pages", "move", "--site", SITE, "/old", "/a"]);
+    app.ordered(&["pages", "move", "--site", SITE, "/old", "/a"]);
     let rows = "views,all,,/a,10\nviews,all,,/a/,5\nviews,all,,/b,1\n\
                 views,all,,https://www.baolamdong.vn/a/index.html?utm_source=x,2\nviews,all,,/old,3\n";
     refused(
@@ -106,7 +105,7 @@ fn days_of_pages_that_are_not_kept_count_in_their_months_or_are_left_out() {
         assert_eq!(of_page(&app, "/b")[..3], [28, 28, 28], "the same file twice");
         for number in 2..5 {
             let number = number.to_string();
-            ordered(&app, &["entries", "undo", "--site", SITE, &number]);
+            app.ordered(&["entries", "undo", "--site", SITE, &number]);
             assert_eq!(of_page(&app, "/b")[0], if number == "3" { 28 } else { 0 }, "undo {number}");
         }
         if url != "embedded" {
@@ -115,7 +114,7 @@ fn days_of_pages_that_are_not_kept_count_in_their_months_or_are_left_out() {
             let keys = redis.client().ask(&[b"EXISTS", RedisServer::key("day:2023-09-07:pages").as_bytes()]);
             assert_eq!(format!("{keys:?}"), "Int(0)");
         }
-        assert!(ordered(&app, &["verify"]).contains("everything agrees"));
+        assert!(app.ordered(&["verify"]).contains("everything agrees"));
         app.restart_after(Duration::from_secs(1));
         assert_eq!(of_page(&app, "/b")[0], 0);
     }
@@ -147,12 +146,12 @@ fn no_bucket_has_more_entered_than_one_that_holds_it() {
     import(&app, "views,month,2022-04,,300\n", &[]);
     let (code, said) = app.order(&["entries", "undo", "1"]);
     assert!(code == 1 && said.contains("was entered anew as 2: undo that first"), "{said}");
-    ordered(&app, &["entries", "undo", "2"]);
+    app.ordered(&["entries", "undo", "2"]);
     let (code, said) = app.order(&["entries", "undo", "1"]);
     let fault = "lamdong: views 2022-04 would have 300 entered, and 2022, which holds it, only 0";
     assert!(code == 1 && said.contains(fault), "{said}");
-    ordered(&app, &["entries", "undo", "3"]);
-    ordered(&app, &["entries", "undo", "1"]);
+    app.ordered(&["entries", "undo", "3"]);
+    app.ordered(&["entries", "undo", "1"]);
     assert_eq!(of_site(&app)[0], 0);
 }
 
@@ -162,18 +161,18 @@ fn what_was_added_is_not_added_again_though_something_else_was_entered_since() {
     let rows = "visits,day,2023-09-14,,100\nvisits,day,2023-09-13,,7\n";
     let visits = || app.counters()["visits"]["all"].as_u64().unwrap();
     import(&app, rows, &["--add", "--roll-up"]);
-    ordered(&app, &["adjust", "--site", SITE, "--day", "2023-09-14", "visits", "1"]);
+    app.ordered(&["adjust", "--site", SITE, "--day", "2023-09-14", "visits", "1"]);
     assert_eq!(visits(), 108);
     assert!(
         import(&app, rows, &["--add", "--roll-up"]).contains("nothing changes: the same was entered as 1")
     );
     assert_eq!(visits(), 108);
-    ordered(&app, &["entries", "undo", "2"]);
-    ordered(&app, &["entries", "undo", "1"]);
+    app.ordered(&["entries", "undo", "2"]);
+    app.ordered(&["entries", "undo", "1"]);
     import(&app, rows, &["--add", "--roll-up"]);
     assert_eq!(visits(), 107, "what was undone is entered anew");
-    ordered(&app, &["entries", "undo", "5"]);
-    ordered(&app, &["entries", "undo", "6"]);
+    app.ordered(&["entries", "undo", "5"]);
+    app.ordered(&["entries", "undo", "6"]);
     assert!(
         import(&app, rows, &["--add", "--roll-up"]).contains("nothing changes: the same was entered as 5")
     );
@@ -189,19 +188,19 @@ fn an_entry_is_found_on_whichever_site_it_is() {
     let app = app(setup);
     import(&app, "visits,all,,,1\n", &["--why", "two\u{1b}[2J\nlines"]);
     import(&app, "visits,all,,,2\n", &[]);
-    let said = ordered(&app, &["entries"]);
+    let said = app.ordered(&["entries"]);
     assert!(said.contains(": two [2J lines\n") && said.lines().count() == 2, "{said:?}");
-    assert!(ordered(&app, &["entries", "show", "2"]).contains("lamdong: visits all 1 became 2"));
-    ordered(&app, &["entries", "undo", "2"]);
+    assert!(app.ordered(&["entries", "show", "2"]).contains("lamdong: visits all 1 became 2"));
+    app.ordered(&["entries", "undo", "2"]);
     let file = app.write("berlin.csv", "total,period,value\nvisits,all,4\n");
-    ordered(&app, &["import", &file, "--site", "berlin"]);
+    app.ordered(&["import", &file, "--site", "berlin"]);
     for (what, fault) in [("9", "there is no entry 9"), ("1", "several sites have an entry 1")] {
         let (code, said) = app.order(&["entries", "undo", what]);
         assert!(code == 1 && said.contains(fault), "{said}");
     }
     let (code, said) = app.order(&["entries", "show", "9"]);
     assert!(code == 1 && said.contains("there is no entry 9"), "{said}");
-    ordered(&app, &["entries", "undo", "1", "--site", "berlin"]);
+    app.ordered(&["entries", "undo", "1", "--site", "berlin"]);
 }
 
 #[test]
@@ -209,14 +208,14 @@ fn logs_are_counted_for_what_their_pages_are_shown_as() {
     let redis = RedisServer::start();
     let app = app(Setup::default().store(&redis.url()));
     app.take(&view("/gone"));
-    ordered(&app, &["pages", "move", "--site", SITE, "/old", "/new"]);
-    ordered(&app, &["adjust", "--site", SITE, "--day", "current", "--page", "/gone", "views", "4"]);
-    ordered(&app, &["pages", "move", "--site", SITE, "/went", "/gone"]);
+    app.ordered(&["pages", "move", "--site", SITE, "/old", "/new"]);
+    app.ordered(&["adjust", "--site", SITE, "--day", "current", "--page", "/gone", "views", "4"]);
+    app.ordered(&["pages", "move", "--site", SITE, "/went", "/gone"]);
     let erase = ["erase", "--site", SITE, "--page", "/gone"];
-    let said = ordered(&app, &[&erase[..], &["--dry-run"]].concat());
+    let said = app.ordered(&[&erase[..], &["--dry-run"]].concat());
     let what = "its 1 views and of /went become part of (other), and 4 entered ones are gone";
     assert!(said.contains(what), "{said}");
-    ordered(&app, &erase);
+    app.ordered(&erase);
     let mut log = String::new();
     for day in ["01/Jul/2023", "02/Jul/2023", "03/Jul/2023"] {
         for (number, page) in ["/old", "/old", "/old", "/new", "/new", "/gone", "/x"].iter().enumerate() {
@@ -226,31 +225,31 @@ fn logs_are_counted_for_what_their_pages_are_shown_as() {
         }
     }
     let log = app.write("access.log", &log);
-    let backfill = || ordered(&app, &["backfill", "--site", SITE, &log]);
+    let backfill = || app.ordered(&["backfill", "--site", SITE, &log]);
     let said = backfill();
     assert_eq!(said.matches("are entered").count(), 2, "{said}");
     let shown =
         || [of_site(&app)[0], of_page(&app, "/new")[0], of_page(&app, "/x")[0], of_page(&app, "/gone")[0]];
     until("all of it is shown", || shown() == [15, 10, 2, 0]);
     let other = || {
-        let rows = ordered(&app, &["export", "--site", SITE]);
+        let rows = app.ordered(&["export", "--site", SITE]);
         let row = rows.lines().find(|row| row.starts_with("lamdong,views,month,2023-07,\"(other)\""));
         row.map(str::to_owned).unwrap_or_default()
     };
     assert_eq!(other(), "lamdong,views,month,2023-07,\"(other)\",2,2");
     // Its days of pages are not kept any more: what is undone is known nevertheless, and so is what that undid.
-    let entries = ordered(&app, &["entries"]);
+    let entries = app.ordered(&["entries"]);
     let last = entries.lines().last().unwrap().split(' ').nth(1).unwrap().parse::<u64>().unwrap();
-    ordered(&app, &["entries", "undo", &last.to_string()]);
+    app.ordered(&["entries", "undo", &last.to_string()]);
     until("a day is taken back", || shown() == [8, 5, 1, 0]);
-    ordered(&app, &["entries", "undo", &(last + 1).to_string()]);
+    app.ordered(&["entries", "undo", &(last + 1).to_string()]);
     until("it is there again", || shown() == [15, 10, 2, 0]);
     assert_eq!(other(), "lamdong,views,month,2023-07,\"(other)\",2,2");
     let keys = redis.client().ask(&[b"KEYS", b"*day:2023-07-0?:pages"]);
     assert_eq!(format!("{keys:?}"), "Array([])");
-    assert!(ordered(&app, &["verify"]).contains("everything agrees"));
+    assert!(app.ordered(&["verify"]).contains("everything agrees"));
     for entry in [last - 1, last + 2] {
-        ordered(&app, &["entries", "undo", &entry.to_string()]);
+        app.ordered(&["entries", "undo", &entry.to_string()]);
     }
     until("what beacons counted remains", || shown() == [1, 0, 0, 0]);
 }

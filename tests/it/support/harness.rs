@@ -377,6 +377,14 @@ impl TestApp {
         (said.status.code().expect("it ends by itself"), text)
     }
 
+    /// Has a command do what must be done. What it says.
+    #[track_caller]
+    pub fn ordered(&self, arguments: &[&str]) -> String {
+        let (code, said) = self.order(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+        said
+    }
+
     /// Runs a line of shell with the same settings, in the directory of the files for commands; what it prints.
     #[track_caller]
     pub fn shell(&self, line: &str) -> String {
