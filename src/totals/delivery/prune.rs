@@ -38,7 +38,7 @@ impl<S: Store> Delivery<S> {
         for site in self.not_held() {
             let Some(since) = self.since.get(&site.key).copied() else { continue };
             let held = self.pruned.get(&site.key).copied();
-            // Before its first day nothing of a page that is older than that was entered either.
+            // Days that were entered of the time before the site's first one are at most so much older.
             let from = held.unwrap_or(since - BEFORE_SINCE - Days::new(page_days.max(MAX_KEPT)));
             let until = self.pages_since(&site, page_days);
             if from >= until {
