@@ -45,18 +45,21 @@ pub struct Import {
     /// All rows are of days: add what they change to their weeks, months, years and to all
     #[arg(long)]
     roll_up: bool,
+    /// Take weeks and hours of a calendar that the site had before its week_start or time_zone was changed, too
+    #[arg(long)]
+    former_calendar: bool,
     #[command(flatten)]
     intent: Intent,
 }
 
 /// Has the rows of a file entered, all of them or, where anything is wrong, none.
 pub fn run(config: &Config, import: Import) -> Outcome {
-    let Import { file, site, as_of, add: adds, roll_up: rolls_up, intent } = import;
+    let Import { file, site, as_of, add: adds, roll_up: rolls_up, former_calendar, intent } = import;
     let path = file.display();
     let bytes = read(&file).map_err(|error| format!("{path}: {error}"))?;
     let source = input::file_name(&path.to_string());
     let intent = Intent { source, digest: digest(&bytes), ..intent };
-    let entering = Entering { as_of, adds, rolls_up, intent, ..Entering::default() };
+    let entering = Entering { as_of, adds, rolls_up, former_calendar, intent, ..Entering::default() };
     let (rows, faults) = rows_of(&bytes, site.as_deref())?;
     let parts = parts(rows, ROWS_AT_A_TIME, BYTES_AT_A_TIME);
     let progress = ProgressBar::new(2 * parts.len() as u64);

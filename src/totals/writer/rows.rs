@@ -20,6 +20,8 @@ pub struct Entering {
     pub adds: bool,
     /// All rows are of days; what they change is added to the longer buckets.
     pub rolls_up: bool,
+    /// Rows may be of weeks and hours that another calendar of the site had.
+    pub former_calendar: bool,
     /// Rows are all that is known of this civil day. They are entered where neither beacons nor an entry cover it.
     pub day: Option<NaiveDate>,
     /// How, by whom and why.

@@ -131,3 +131,56 @@ fn a_service_that_is_stopped_is_exported_and_imported_into() {
     let (code, said) = one.order(&["export", "--site", "nobody"]);
     assert!(code == 1 && said.contains("site \"nobody\" is not configured"), "{said}");
 }
+
+#[test]
+fn what_is_of_a_calendar_that_the_site_had_is_exported_and_imported_too() {
+    let redis = RedisServer::start();
+    let with_calendar = |zone: &str, week_start: &str| {
+        let hosts = "hosts = [\"baolamdong.vn\"]";
+        format!(
+            "[[site]]\nkey = \"{SITE}\"\n{hosts}\ntime_zone = \"{zone}\"\nweek_start = \"{week_start}\"\n"
+        )
+    };
+    let (before, now) = (with_calendar("Asia/Ho_Chi_Minh", "monday"), with_calendar("Asia/Tokyo", "sunday"));
+    let (first, second) = ("embedded", redis.url());
+    for (from, to) in [(first, second.as_str()), (second.as_str(), first)] {
+        redis.client().ask(&[b"FLUSHALL"]);
+        // A Saturday, and the Wednesday after it.
+        let setup = |url, sites: &str| Setup::default().store(url).sites(sites);
+        let mut one = TestApp::start_at("2026-11-14T12:00:00+07:00", setup(from, &before));
+        read(&one, PAGES[0], 3, 1);
+        one.step_to("2026-11-18T12:00:00+07:00");
+        read(&one, PAGES[0], 2, 11);
+        one.set_sites(&now);
+        one.restart_after(Duration::from_secs(60));
+        read(&one, PAGES[2], 4, 21);
+        let file = one.write("all.csv", &one.ordered(&["export"]));
+        let mut other = TestApp::start_at("2026-11-18T14:01:00+09:00", setup(to, &now));
+        other.breaks_the_store();
+        other.compares_pages = false;
+        other.until_stale(false);
+        let (code, said) = other.order(&["import", &file]);
+        for bucket in ["week 2026-W46", "week 2026-W47", "hour 2026-11-14T12+07:00"] {
+            assert!(code == 1 && said.contains(&format!("the site's calendar has no {bucket}")), "{said}");
+        }
+        assert!(
+            said.contains("--former-calendar") && said.trim_end().ends_with("nothing is entered"),
+            "{said}"
+        );
+        other.ordered(&["import", &file, "--former-calendar"]);
+        let values = |app: &TestApp| -> BTreeSet<String> {
+            let text = app.ordered(&["export"]);
+            text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect()
+        };
+        let all = values(&one);
+        for row in
+            ["visits,week,2026-W46,,3", "visits,hour,2026-11-18T12+07:00,,2", "visits,week,2026-11-15/P7D,,6"]
+        {
+            assert!(all.contains(&format!("{SITE},{row}")), "{row}: {all:?}");
+        }
+        assert_eq!(values(&other), all);
+        for member in ["views", "visits", "visitors", "buckets"] {
+            assert_eq!(one.counters()[member], other.counters()[member]);
+        }
+    }
+}

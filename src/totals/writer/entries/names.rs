@@ -49,7 +49,7 @@ impl<S: Store> Writer<S> {
         let period = word(&Period::WORDS, &row.period, "period")?;
         let now_ms = self.shared.clock.now().unix_ms;
         let from_ms = entering.as_of.map_or(now_ms, |day| site.calendar.day_begins_ms(day));
-        let bucket = bucket(&site.calendar, from_ms, period, &row.bucket)?;
+        let bucket = bucket(&site.calendar, from_ms, period, &row.bucket, entering.former_calendar)?;
         if entering.rolls_up && period != Period::Day {
             return Err(format!("a {} beside days that are rolled up into it", period.word()));
         }
@@ -99,16 +99,28 @@ impl<S: Store> Writer<S> {
     }
 }
 
-fn bucket(calendar: &Calendar, from_ms: i64, period: Period, said: &str) -> Result<Bucket, String> {
+fn bucket(
+    calendar: &Calendar,
+    from_ms: i64,
+    period: Period,
+    said: &str,
+    of_any: bool,
+) -> Result<Bucket, String> {
     let hour = calendar.span(from_ms).hour;
     let current = hour.bucket(period);
     if said == "current" || (said.is_empty() && period == Period::All) {
         return Ok(current);
     }
-    let is_one = |bucket: &Bucket| bucket.period() == period && exists(calendar, *bucket);
-    let bucket = said.parse().ok().filter(is_one);
+    let bucket = said.parse().ok().filter(|bucket: &Bucket| bucket.period() == period);
     let bucket =
         bucket.ok_or_else(|| format!("{said:?} is no {}: the current one is {current}", period.word()))?;
+    if !of_any && !exists(calendar, bucket) {
+        let fault =
+            format!("the site's calendar has no {} {said}: the current one is {current}", period.word());
+        return Err(format!(
+            "{fault}; if its week_start or time_zone was another once, add --former-calendar"
+        ));
+    }
     match bucket.days() {
         Some((first, _)) if first.year() < FIRST_YEAR => Err(format!("{bucket} begins before {FIRST_YEAR}")),
         Some((first, _)) if first > hour.day => Err(format!("{bucket} begins after {}", hour.day)),
