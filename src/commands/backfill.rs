@@ -72,6 +72,9 @@ pub fn run(config: &Config, asked: &Backfill) -> Outcome {
     if *without_room > 0 {
         said += &format!("without a visit: {without_room} views, since sessions.max_sessions was reached\n");
     }
+    if is_first && said.is_empty() {
+        said += "nothing is entered: there are no lines\n";
+    }
     Ok(said)
 }
 

@@ -26,7 +26,7 @@ const BYTES_AT_A_TIME: usize = 16 << 20;
 const ROW_BYTES: usize = 100;
 
 /// How an order ends that is refused for its rows.
-const NOTHING: &str = "nothing is entered";
+pub const NOTHING: &str = "nothing is entered";
 
 /// What to enter, and how.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]

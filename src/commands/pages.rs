@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::entries::Correction;
 use super::examples;
-use super::import::{read, rows};
+use super::import::{self, read, rows};
 use super::outcome::Failure;
 use crate::ingest::OTHER;
 use crate::totals::{Intent, Move, Moving, Order, Rows};
@@ -94,7 +94,7 @@ fn ordered(of: Correction, moves: Vec<Move>, source: String) -> Order {
 }
 
 fn moves_in(file: &Path) -> Result<Vec<Move>, Failure> {
-    let mut moves = Vec::new();
+    let (mut moves, mut faults) = (Vec::new(), String::new());
     for numbered in rows::lines(read(file)?.as_slice()) {
         let (line, text) = numbered?;
         match rows::cells(&text).as_deref() {
@@ -103,9 +103,9 @@ fn moves_in(file: &Path) -> Result<Vec<Move>, Failure> {
             }
             _ => {
                 let fault = "not an old and a new page: one with a separator in it stands in quotes";
-                return Err(format!("{}: line {line}: {fault}", file.display()).into());
+                faults += &format!("line {line}: {fault}\n");
             }
         }
     }
-    Ok(moves)
+    if faults.is_empty() { Ok(moves) } else { Err((faults + import::NOTHING).into()) }
 }

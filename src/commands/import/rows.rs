@@ -24,8 +24,12 @@ pub fn read(
     mut each: impl FnMut(usize, Result<Row, String>),
 ) -> Result<(), Failure> {
     let (mut form, mut separator) = (None, None);
+    // The line of a JSON list that is open.
+    let mut open = None;
     for numbered in lines(input) {
         let (line, text) = numbered?;
+        open = open.or_else(|| (form.is_none() && text.trim_start().starts_with('[')).then_some(line));
+        open = open.filter(|_| !text.trim_end().ends_with(']'));
         let form = match &form {
             Some(form) => form,
             None => {
@@ -54,6 +58,8 @@ pub fn read(
             Ok(rows) => rows.into_iter().for_each(|cells| each(line, row(line, cells, site))),
         }
     }
+    open.into_iter()
+        .for_each(|line| each(line, Err("the list that begins here has no end: ] is missing".into())));
     Ok(())
 }
 
@@ -238,7 +244,7 @@ mod tests {
         assert_eq!(of("site,total,period,sum,value\na,visits,all,1,1", None), (0, vec![1]));
         let json =
             "[{\"total\":\"visits\",\"value\":1.5},\n{\"totals\":1},\n 7,\n{\"value\":[1]},\n{\"value\":1";
-        assert_eq!(of(json, Some("demo")), (0, vec![1, 2, 3, 4, 5]));
+        assert_eq!(of(json, Some("demo")), (0, vec![1, 2, 3, 4, 5, 1]), "its end is missing, too");
         for not_text in [&b"\xff\xfes\0"[..], b"demo,visits,all,,,1\n\xff"] {
             assert!(all(not_text, None).is_err());
         }

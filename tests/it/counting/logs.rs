@@ -209,6 +209,9 @@ fn days_of_logs_are_entered_once_where_nothing_covers_them() {
 #[test]
 fn a_day_of_logs_is_taken_back_in_any_order_and_entered_anew() {
     let (service, logs) = (Service::start(Setup::default()), logs());
+    service.write("access.log", "");
+    let of_none = service.ordered(&["backfill", "--site", SITE, "access.log"]);
+    assert_eq!(of_none, "nothing is entered: there are no lines\n");
     service.write("access.log", &logs.merged());
     let backfill = || service.ordered(&["backfill", "--site", SITE, "access.log"]);
     let views = || service.counters(SITE)["views"]["all"].as_i64().unwrap();
