@@ -295,8 +295,19 @@ impl Signals {
 
 /// Serves on the system's clock until SIGTERM or SIGINT. On SIGHUP the configuration is read again (of the file
 /// that was named, if any), and the settings that can change while the service runs do.
-pub async fn run(config: Config, file: Option<PathBuf>, signals: Signals) -> Result<(), StartError> {
+pub async fn run(mut config: Config, file: Option<PathBuf>, signals: Signals) -> Result<(), StartError> {
     let Signals { mut terminate, mut interrupt, hangups } = signals;
+    let connections = config.serve.max_connections;
+    // What answers probes and what keeps views must find descriptors, whoever connects.
+    let room =
+        supervisor::most_open_files().map(|files| (files, files.saturating_sub(OTHER_FILES).max(files / 4)));
+    if let Some((files, room)) = room.filter(|(_, room)| *room < connections) {
+        config.serve.max_connections = room;
+        tracing::warn!(
+            "http.max_connections is {connections}, and this process may open {files} files (ulimit -n, \
+             LimitNOFILE): it takes {room} connections"
+        );
+    }
     let handed_over = supervisor::listeners(config.serve.write_timeout)?;
     let app = App::build_on(config, Clock::system(), handed_over).await?;
     tracing::info!(
@@ -309,13 +320,6 @@ pub async fn run(config: Config, file: Option<PathBuf>, signals: Signals) -> Res
         app.admin_addr(),
         app.demo().map(|url| format!(", a page to look at on {url}")).unwrap_or_default(),
     );
-    let connections = app.config.serve.max_connections;
-    if let Some(files) = supervisor::most_open_files().filter(|files| *files < connections + OTHER_FILES) {
-        tracing::warn!(
-            "http.max_connections is {connections}, and this process may open {files} files (ulimit -n, \
-             LimitNOFILE): further connections are refused before that bound is reached"
-        );
-    }
     if totals::own_user() == Some(0) {
         tracing::warn!(
             "this process runs as root, and needs to be nobody special: give it a user of its own"

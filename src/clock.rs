@@ -14,6 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 /// The uptime when the machine started. It is not zero, so that sessions from before a start have times before it.
 const ORIGIN_MS: u64 = 90 * 24 * 3600 * 1000;
 
+const MINUTE_MS: u64 = 60_000;
+
 /// Names the time since the machine was started.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -182,9 +184,33 @@ impl Hand {
     }
 }
 
+/// Lets one message through a minute. Holds the uptime of the last one, which is never 0.
+#[derive(Default)]
+pub struct OnceAMinute(AtomicU64);
+
+impl OnceAMinute {
+    /// Whether a message is due; then the next one is due in a minute.
+    pub fn due(&self, now: Moment) -> bool {
+        let (last, now) = (self.0.load(Ordering::Relaxed), now.uptime_ms);
+        let due = last == 0 || now.saturating_sub(last) >= MINUTE_MS;
+        due && self.0.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_is_due_at_once_and_the_next_after_a_minute() {
+        let (clock, hand) = Clock::by_hand(0);
+        let message = OnceAMinute::default();
+        assert!(message.due(clock.now()) && !message.due(clock.now()));
+        hand.advance(Duration::from_millis(59_999));
+        assert!(!message.due(clock.now()));
+        hand.advance(Duration::from_millis(1));
+        assert!(message.due(clock.now()) && !message.due(clock.now()));
+    }
 
     #[test]
     fn uptime_goes_on_while_the_machine_is_suspended_and_from_process_to_process() {

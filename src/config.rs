@@ -123,6 +123,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether a source names a site; else the only one is that of the defaults.
+    pub fn names_a_site(&self) -> bool {
+        self.settings.is_given("site.0.key")
+    }
+
     /// Checks that files which only a running service reads can be used.
     pub fn check_files(&self) -> Result<(), Faults> {
         totals::check_authorities(&self.totals.store).map_err(|problem| {

@@ -33,6 +33,10 @@ async fn reload(parts: &Parts, started: &Config, file: Option<PathBuf>) -> Resul
     let fresh = tokio::task::spawn_blocking(move || Config::of_process(file.as_deref())).await;
     let fresh = fresh.map_err(|error| vec![error.to_string()])?;
     let fresh = fresh.map_err(|Faults(faults)| faults.iter().map(Fault::to_string).collect::<Vec<_>>())?;
+    if !fresh.names_a_site() && started.names_a_site() {
+        // A file that is just being written is empty, or ends early.
+        return Err(vec!["it names no [[site]] any more: to serve none, stop the service".to_owned()]);
+    }
     let before = parts.sites.load_full();
     warn(started, &before, &fresh);
     parts.totals.register(fresh.sites.clone()).await.map_err(|error| vec![error.to_string()])?;

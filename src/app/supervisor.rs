@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use listenfd::ListenFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
 use crate::serve::Listener;
@@ -26,11 +27,13 @@ pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
     Ok([take(0)?, take(1)?])
 }
 
-/// How many files this process may open, where the system says so.
+/// Has this process open as many files as it may, and says how many; none where there is no limit. Many systems begin
+/// with a low one, for programs of long ago that every process may raise.
 pub fn most_open_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = setrlimit(Resource::Nofile, raised.clone()).map_or(limit, |()| raised);
+    now.current.map(|files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Tells that the configuration is read again.

@@ -51,7 +51,7 @@ pub fn print(outcome: Outcome) -> ExitCode {
         Err(Failure::Undone(why)) => (Err(why), 1),
         Err(Failure::Refused(why)) => (Err(why), EXIT_REFUSED),
     };
-    match said {
+    match said.map(for_terminal).map_err(for_terminal) {
         Ok(text) => {
             let mut out = io::stdout().lock();
             if let Err(fault) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -66,6 +66,19 @@ pub fn print(outcome: Outcome) -> ExitCode {
         }
     }
     ExitCode::from(code)
+}
+
+/// A text that moves no cursor and turns nothing round: some of it may come from a store that others write to.
+fn for_terminal(text: String) -> String {
+    let is_odd = |c: char| {
+        !matches!(c, '\n' | '\t')
+            && (c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+    };
+    if !text.contains(is_odd) {
+        return text;
+    }
+    let piece = |c: char| if is_odd(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    text.chars().map(piece).collect()
 }
 
 /// Whether the standard error goes to the journal of systemd, which takes a line's priority from its begin.

@@ -15,7 +15,9 @@
 //! - reserved ASCII that came as an escape: `: / ? # [ ] @ ! $ & ' ( ) * + , ; =` (RFC 3986, 2.2), `\`
 //!   and `%`. The same character without an escape stays as it is: that is another page. (Only `'` is
 //!   always plain in a query, because browsers escape it there.) A `%` that begins no escape becomes `%25`;
-//! - control characters: C0, DEL, C1, U+2028, U+2029 and the bidirectional controls;
+//! - control characters: C0, DEL, C1, U+2028, U+2029 and the bidirectional controls, and others that nobody sees, such as
+//!   joiners and variation selectors: a page looks like no other. Those without any meaning in a URL, which come with
+//!   copied text (zero-width spaces, soft hyphens, byte order marks), are dropped;
 //! - bytes that are not UTF-8;
 //! - a combining mark right after an escape or a query's `=`, which NFC would otherwise join to it.
 //!
@@ -330,17 +332,33 @@ fn is_reserved(byte: u8, part: Part) -> bool {
     }
 }
 
-/// C0, DEL, C1, line and paragraph separator, and all that changes the direction of text.
+/// C0, DEL, C1, line and paragraph separator, all that changes the direction of text, and whatever else is not seen
+/// (Default_Ignorable_Code_Point of Unicode).
 fn is_control(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            c,
+            '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// Zero-width space, word joiner, byte order mark, soft hyphen.
+fn is_dropped(c: char) -> bool {
+    matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
 }
 
 /// Writes decoded bytes: characters in NFC, controls and broken UTF-8 as escapes. Returns whether the last one
 /// is an escape.
 fn write_run(text: &mut String, run: &[u8], fold: bool, mut joined: bool) -> bool {
     for chunk in run.utf8_chunks() {
-        for piece in chunk.valid().split_inclusive(is_control) {
+        let seen: Cow<str> = match chunk.valid() {
+            valid if valid.contains(is_dropped) => valid.replace(is_dropped, "").into(),
+            valid => valid.into(),
+        };
+        for piece in seen.split_inclusive(is_control) {
             let control = piece.chars().next_back().filter(|c| is_control(*c));
             let characters = &piece[..piece.len() - control.map_or(0, char::len_utf8)];
             joined = write_characters(text, characters, fold, joined);

@@ -7,7 +7,7 @@ use std::{io, mem};
 use tokio::sync::Notify;
 
 use crate::calendar::Bucket;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, OnceAMinute};
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::Metrics;
 use crate::sessions::{Sessions, Sighting};
@@ -106,6 +106,7 @@ pub fn read_back(
         metrics: metrics.clone(),
         open: Mutex::default(),
         wake: Notify::new(),
+        undone: OnceAMinute::default(),
         full: Full::default(),
     };
     let shared = Arc::new(Shared {

@@ -5,7 +5,6 @@ pub mod events;
 mod fault;
 pub mod html;
 pub mod names;
-pub mod once_a_minute;
 pub mod packed;
 pub mod routes;
 

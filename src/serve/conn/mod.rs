@@ -26,8 +26,8 @@ use self::{
     head_timer::HeadTimer,
     takeover::{EventStream, Socket, Takeover},
 };
-use super::answer::{Response, once_a_minute::OnceAMinute};
-use crate::clock::Clock;
+use super::answer::Response;
+use crate::clock::{Clock, OnceAMinute};
 use crate::metrics::{Bound, Metrics};
 
 /// Connections that the kernel keeps while the event loop is busy.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use hyper::{HeaderMap, Uri};
 
 use super::refusal_log::{Refusal, RefusalLog};
-use crate::serve::answer::{Response, once_a_minute::OnceAMinute};
+use crate::clock::OnceAMinute;
+use crate::serve::answer::Response;
 use crate::serve::live::Hub;
 use crate::serve::parts::{Config, Parts};
 use crate::serve::shown::prefix::BodyPrefixes;

@@ -4,9 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::clock::Moment;
+use crate::clock::{Moment, OnceAMinute};
 use crate::ingest::Reason;
-use crate::serve::answer::once_a_minute::OnceAMinute;
 use crate::sites::{SiteId, Sites};
 
 /// Whose beacon is refused, and why: a site, where the beacon named a registered one.

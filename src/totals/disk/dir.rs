@@ -38,6 +38,7 @@ impl DataDir {
     pub fn open(path: &Path) -> io::Result<Self> {
         let folder = Folder::from(path);
         folder.exist()?;
+        check_private(path)?;
         Self::lock(folder)
     }
 
@@ -118,6 +119,28 @@ pub fn check_owner(path: &Path) -> io::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a directory that everybody may write to, and links in it: what this process writes would be written, as
+/// its user, to a place that somebody else chose.
+fn check_private(path: &Path) -> io::Result<()> {
+    let shown = path.display();
+    if fs::metadata(path)?.mode() & 0o002 != 0 {
+        return Err(io::Error::other(format!("everybody may write to {shown}: chmod o-w {shown}")));
+    }
+    // What this process may not read it does not write to.
+    for entry in fs::read_dir(path).into_iter().flatten() {
+        let entry = entry?;
+        let (kind, path) = (entry.file_type()?, entry.path());
+        if kind.is_symlink() {
+            let shown = path.display();
+            return Err(io::Error::other(format!("{shown} is a link: put there what it leads to")));
+        }
+        if kind.is_dir() {
+            check_private(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives what root made in a directory to the directory's owner, who has to use it.

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use self::group::{Group, Written};
 use self::ids::{Ids, Taken};
 use self::journal::{Journal, Sync};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, OnceAMinute};
 use crate::ingest::{Beacon, Kind, Reason};
 use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
@@ -40,6 +40,8 @@ pub struct Intake {
     pub open: Mutex<Open>,
     /// The open group has its first view.
     pub wake: Notify,
+    /// Says that groups are undone: on a full disk thousands are in a second.
+    pub undone: OnceAMinute,
     /// Sites whose views are refused, since no more of them can be kept; there is rarely one.
     pub full: Full,
 }
@@ -184,8 +186,9 @@ impl Intake {
                 group.done.finish(Ok(()));
             }
             Err(AppendError::Undone(error)) => {
-                let signs = group.views.len();
-                tracing::warn!(%error, signs, "a group could not be written and is undone");
+                if self.undone.due(self.clock.now()) {
+                    tracing::warn!(%error, "groups cannot be written and are undone; this is said once a minute");
+                }
                 self.metrics.journal_write_errors.inc();
                 self.undo(group, sessions);
                 group.done.finish(Err(journal::refusal(&error)));

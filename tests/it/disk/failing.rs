@@ -186,10 +186,12 @@ fn a_journal_that_cannot_be_written_makes_it_unready_until_it_can() {
         let (status, text) = service.readiness();
         assert!(status == 503 && text.contains(&format!("[-]journal {reason}\n")), "{text}");
         assert_eq!(service.metric("footfall_journal_write_errors_total"), before + 1.0);
+        (0..20).for_each(|_| assert_eq!(service.send(&view("/a")).status, 503));
         meddled.order("");
         service.take(&view("/a").id(order));
         assert_eq!(service.readiness().0, 200, "a view that is written shows that it can");
     }
+    assert_eq!(service.log().matches("groups cannot be written").count(), 1, "once a minute");
     meddled.service.begin();
     assert_eq!(meddled.service.page(SITE, "/a"), 3);
     assert_eq!(meddled.service.counters(SITE)["visits"]["all"], 1);

@@ -54,6 +54,24 @@ fn shown(path: &Path) -> String {
 }
 
 #[test]
+fn a_directory_that_others_lead_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let variables = [("FOOTFALL_DATA_DIR", &*shown(&data))];
+    std::fs::create_dir_all(data.join("journal")).unwrap();
+    std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    fails(&variables, &["everybody may write to", &shown(&data), "chmod o-w"]);
+    std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o770)).unwrap();
+    for name in ["salts", "journal/0000000000000001.seg"] {
+        let link = data.join(name);
+        std::os::unix::fs::symlink(folder.path().join("elsewhere"), &link).unwrap();
+        fails(&variables, &[&shown(&link), "is a link"]);
+        assert!(!folder.path().join("elsewhere").exists());
+        std::fs::remove_file(link).unwrap();
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");

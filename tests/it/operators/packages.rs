@@ -95,7 +95,24 @@ fn a_start_says_which_socket_it_was_handed_and_which_bound_the_system_does_not_a
     service.begin();
     let log = service.log();
     assert!(log.contains("http.max_connections is 9000, and this process may open 900 files"), "{log}");
+    assert!(log.contains("it takes 700 connections"), "{log}");
     assert!(!log.contains("is not used"), "{log}");
+    // What may be raised is.
+    let mut raised = Service::prepare(Setup::default().set("http.max_connections", "700"));
+    raised = raised.after("ulimit -S -n 256");
+    raised.begin();
+    let idle: Vec<_> = (0..600).map(|_| Connection::open(raised.public()).unwrap()).collect();
+    until("all are open", || raised.metric("footfall_connections") == 600.0);
+    assert!(!raised.log().contains("ulimit"), "{}", raised.log());
+    drop(idle);
+    // However low it is, probes are answered while connections that do nothing take all that they may.
+    let mut low = Service::prepare(Setup::default());
+    low = low.after("ulimit -n 256");
+    low.begin();
+    let _idle: Vec<_> = (0..300).map(|_| Connection::open(low.public())).collect();
+    until("no more are taken", || low.metric("footfall_bounds_reached_total{bound=\"connections\"}") > 100.0);
+    assert_eq!(http::get(low.admin(), "/livez").status, 200);
+    assert_eq!(low.order(&["healthcheck"]).0, 0);
 }
 
 /// The nginx of `config/nginx`, on a port of its own, before a service.

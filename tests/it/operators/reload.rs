@@ -177,6 +177,22 @@ fn what_is_invalid_changes_nothing_and_is_told() {
 }
 
 #[test]
+fn a_file_that_names_no_site_changes_nothing() {
+    let service = Service::start(Setup::default());
+    let whole = Setup::default().sites;
+    // As it is while it is being written, and with nothing in it.
+    for text in ["", "# sites\n", whole.split_once("[[site]]").unwrap().0] {
+        service.write("footfall.toml", text);
+        assert!(!service.reload());
+        service.take(&view("/a"));
+        assert_eq!(get(service.public(), "/demo").status, 404);
+        service.write("footfall.toml", &whole);
+        assert!(service.reload());
+    }
+    assert!(service.log().contains("it names no [[site]] any more"), "{}", service.log());
+}
+
+#[test]
 fn the_same_faults_refuse_a_start() {
     let service = Service::prepare(Setup::default());
     service.write(FILE, TIN);

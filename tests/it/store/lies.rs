@@ -55,3 +55,25 @@ fn what_a_store_makes_up_costs_no_view() {
         assert_eq!(app.metric("footfall_identity_changes_total"), 0.0);
     }
 }
+
+#[test]
+fn what_a_store_holds_moves_no_terminal() {
+    let redis = RedisServer::start();
+    let mut app = TestApp::start(Setup::default().store(&redis.url()));
+    app.read(3);
+    app.breaks_the_store();
+    until("everything is in the store", || redis.views() == 3);
+    let field = "+/\x1b[2J\x07\u{202e}a";
+    redis.client().ask(&[
+        b"HSET",
+        b"footfall:{lamdong}:all:pages",
+        field.as_bytes(),
+        b"7 1 00000000000000aa",
+    ]);
+    redis.client().ask(&[b"HSET", b"footfall:{lamdong}:all", b"\x1b[2Jx\x07", b"\x1b]0;y"]);
+    for command in ["verify", "export"] {
+        let (_, said) = app.order(&[command]);
+        assert!(said.contains("\\u{1b}"), "{command}: {said:?}");
+        assert!(!said.contains(['\x1b', '\x07', '\u{202e}']), "{command}: {said:?}");
+    }
+}
