@@ -74,16 +74,14 @@ pub fn read_back(
     found.ids.share_among(found.sites.iter().len());
     sessions.share_among(found.sites.iter().len());
     found.restore_checkpoint(&identity);
+    // Ahead of what is counted again: that would have a day begin at 0 of which more is known than is shown.
+    found.note_days();
     let outbox = found.read_outbox(&config, &dir, &identity, &losses)?;
     let after = found.reach.max(found.checkpoint.position).segment;
     let mut log = Segments::open(dir.folder.within("journal"), journal::KIND, after)?;
     found.read_journal(&mut log, &losses)?;
-    // The wall clock may have been ahead before, or be behind now.
-    for hash in found.checkpoint.last_parts.keys() {
-        if let Bucket::Day(day) = hash.bucket {
-            found.tally.note_day(&hash.site, day);
-        }
-    }
+    // Of sites that had no place before, too.
+    found.note_days();
     for (site, moved) in &found.checkpoint.moves {
         let moved = moved.iter().map(|(page, entry)| (page.clone(), entry.text.clone())).collect();
         let aliases = Aliases::new(&moved, 0);
@@ -193,6 +191,16 @@ impl Recovered<'_> {
         self.sessions.restore(&here, (elapsed_ms / 1000) as u32, *now);
     }
 
+    /// Notes the days on which something was counted: the wall clock may have been ahead before or be behind now, and a
+    /// site may have moved to another zone.
+    fn note_days(&mut self) {
+        for hash in self.checkpoint.last_parts.keys() {
+            if let Bucket::Day(day) = hash.bucket {
+                self.tally.note_day(&hash.site, day);
+            }
+        }
+    }
+
     fn read_outbox(
         &mut self,
         config: &Config,
@@ -208,7 +216,11 @@ impl Recovered<'_> {
         let mut outbox = Outbox::open(folder, config.outbox.clone(), |batch: Batch| {
             (self.reach, newest) = (self.reach.max(batch.reach), batch.sequence.max(newest));
             let applied_to = |site: &SiteKey| held.get(site).copied().unwrap_or(applied);
-            let unapplied = batch.above(|site| identity.floor_of(kind, site).max(applied_to(site)));
+            let floor = |site: &SiteKey| identity.floor_of(kind, site).max(applied_to(site));
+            let unapplied = batch.above(floor);
+            for sums in batch.sums.iter().filter(|sums| batch.sequence <= floor(&sums.site)) {
+                self.tally.note_day(&sums.site, sums.hour.day);
+            }
             if !unapplied.sums.is_empty() {
                 self.tally.restore_unapplied(&unapplied, self.now);
             }

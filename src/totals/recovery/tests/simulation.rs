@@ -147,3 +147,22 @@ async fn a_store_that_went_back_is_told_of_the_calendar_again() {
         world.end().await;
     }
 }
+
+/// A site moved west into a day that is over where it was: what it had counted on the next day is no 0 after a kill.
+#[tokio::test(start_paused = true)]
+async fn a_day_that_a_site_had_counted_before_it_moved_west_does_not_begin_at_0() {
+    let (sync, rates) = (Sync::EverySecond, [0; Chaos::ALL.len()]);
+    let kind = Kind { instances: 1, sync, forgets: false, tight: false, recuts: true, prunes: false, rates };
+    let view = |who| Act::Views(vec![Wanted { who, site: 1, page: 1, id: None }]);
+    let recut = || Act::Chaos(Chaos::Recut);
+    // Which site moves, and when that is, is drawn for each.
+    for seed in 0..64 {
+        let mut world = World::new(seed, metrics(), false, Some(kind)).await;
+        let before =
+            [recut(), view(0), recut(), view(1), Act::Turn, Act::Pass { minutes: 700 }, Act::Checkpoint];
+        for act in before.into_iter().chain([view(2), Act::Freeze, Act::Chaos(Chaos::Kill)]) {
+            world.take_step(0, act).await;
+        }
+        world.end().await;
+    }
+}
