@@ -15,13 +15,10 @@ fn text(config: &Config, site: &Site) -> String {
     let (base, is_set) = (config.base(), !config.public_url.is_empty());
     let warning = format!("<!-- public_url is not set: put the service's own URL for {base} -->\n\n");
     let warning = if is_set { String::new() } else { warning };
-    let script = |file: &str, attributes: &str| {
-        format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, names.script)
-    };
     let pinned = |file: &str, attributes: &str| {
         let file = format!("{LATEST}.{file}");
         let hash = integrity(&file).unwrap_or_default();
-        script(&file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
+        names.line(&base, &file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
     };
     let attributes = names.attributes(site);
     let origin =

@@ -64,14 +64,15 @@ impl Names {
         text
     }
 
-    /// The lines of the script for a site's pages, from the service at `base`.
+    /// The line that loads a file of the script from the service at `base`.
+    pub fn line(&self, base: &str, file: &str, attributes: &str) -> String {
+        format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, self.script)
+    }
+
+    /// The lines for a site's pages.
     pub fn lines(&self, base: &str, site: &Site) -> String {
-        let line = |file: &str, attributes: &str| {
-            format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, self.script)
-        };
-        let more =
-            if site.identity == Identity::Browser { line("more.js", "") + "\n" } else { String::new() };
-        more + &line("js", &self.attributes(site))
+        let line = self.line(base, "js", &self.attributes(site));
+        if site.identity == Identity::Browser { self.line(base, "more.js", "") + "\n" + &line } else { line }
     }
 }
 
