@@ -92,7 +92,7 @@
 //! prints its steps. It fails, too, if a kind of fault came in none of them.
 //!
 //! `cargo build --release` is quick to build; packages, image and figures are those of `--profile dist`, which takes
-//! longer and is optimised as a whole. `cargo bench --bench http` measures the service from outside; `ingest`,
+//! longer and is optimised as a whole. `cargo bench --bench http` and `peers` measure the service from outside; `ingest`,
 //! `paths` and `logs` measure single parts. The page script's sources are in `serve/public/script/`, and `node
 //! tests/browser/build.mjs` makes them small.
 //!
