@@ -1,9 +1,9 @@
 //! CPU time per request of footfall beside servers that people count with: nginx that only answers, nginx with three
 //! counters in Lua, and webdis before a Redis; and beside the bare hyper server. The same client, alternated, in one run.
 //!
-//! `cargo bench --bench peers` takes two minutes; `--bin` measures another binary, such as the packaged one. On Debian: apt-get install nginx libnginx-mod-http-lua
-//! webdis redis-server. What is not installed is named and left out. None of the others keeps a view whose server dies,
-//! tells visitors apart, or knows weeks: the figures say what that costs on top.
+//! `cargo bench --bench peers` takes two minutes; `--bin` measures another binary, such as the packaged one. On Debian:
+//! apt-get install nginx libnginx-mod-http-lua webdis redis-server. What is not installed is named and left out. None of
+//! the others keeps a view whose server dies, tells visitors apart, or knows weeks: the figures say what that costs.
 #![allow(clippy::print_stdout, reason = "the table is what it is run for")]
 #![allow(dead_code, reason = "the harness is that of the bench `http`, which uses all of it")]
 
