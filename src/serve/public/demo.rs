@@ -1,5 +1,6 @@
 //! `/demo`: an article of a newspaper that shows what the service can do, while the site `demo` is registered.
-//! It is Vietnamese, as the first newspaper, or English: as `?lang=` says, else the browser.
+//! It is Vietnamese, as the first newspaper, or English: as `?lang=` says, else as the browser prefers where the
+//! site's locale is not Vietnamese.
 
 use hyper::header::HeaderValue;
 use url::form_urlencoded;
@@ -75,7 +76,8 @@ pub fn article(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     };
     let asked = form_urlencoded::parse(request.query().as_bytes()).find(|(name, _)| name == "lang");
     let asked = asked.map(|(_, lang)| lang);
-    let lang = answer::language(&request.headers, asked.as_deref()).unwrap_or_default();
+    let of_site = Some(&*site.locale).filter(|locale| locale.starts_with("vi"));
+    let lang = answer::language(&request.headers, asked.as_deref().or(of_site)).unwrap_or_default();
     // Who has chosen a language stays with it.
     let query = asked.map_or("", |_| ["?lang=vi", "?lang=en"][lang]);
     let page = ingest::read_page(&site, &path).ok();
