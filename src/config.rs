@@ -74,6 +74,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The URL of the public listener as browsers see it, or as this machine does where none is set.
+    pub fn base(&self) -> String {
+        let own = || format!("http://{}", self.serve.listen);
+        if self.public_url.is_empty() { own() } else { self.public_url.clone() }
+    }
+
     /// Reads a configuration: the defaults, over them files (each its name and text; those after the first
     /// add sites and nothing else), over them the variables whose names begin with `FOOTFALL_`. It is refused
     /// with every fault of every source.

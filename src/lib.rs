@@ -80,6 +80,22 @@
 //! - No lock is held across an `.await`, and no guard into the session map while the map is touched again.
 //! - Every collection has a bound in `config/footfall.toml` and a count of how often it was reached.
 //!
+//! # How it is tested
+//!
+//! Units, tables and properties stand beside the code; `tests/it` asks the service over HTTP, with a real redis-server;
+//! `tests/browser` has real browsers read pages. `tests/full` does many times over what is a matter of chance.
+//! `tests/broken/run` breaks the service in some thirty ways, one after the other, and a test must notice each: the first
+//! line of a patch says what is broken, the second by which test it is caught.
+//!
+//! A random test prints its seed, and `FOOTFALL_TEST_SEED=n` repeats it. The simulation (`cargo test --lib simulation`)
+//! runs 5,000 seeds, half of them new in each run; `FOOTFALL_SEEDS=n` changes how many, and `FOOTFALL_SEED=n` runs one and
+//! prints its steps. It fails, too, if a kind of fault came in none of them.
+//!
+//! `cargo build --release` is quick to build; packages, image and figures are those of `--profile dist`, which takes
+//! longer and is optimised as a whole. `cargo bench --bench http` and `peers` measure the service from outside; `ingest`,
+//! `paths` and `logs` measure single parts. The page script's sources are in `serve/public/script/`, and `node
+//! tests/browser/build.mjs` makes them small.
+//!
 //! # Words
 //!
 //! **beacon**: what a browser sends (`view`, `ping`, `leave`). **view**: an accepted beacon of kind view.

@@ -182,6 +182,29 @@ impl Server {
         Ok(Server { process, address, admin })
     }
 
+    /// Starts a program of others on a free port, with the configuration that is made for it in a directory of its own;
+    /// none where it is not installed.
+    #[allow(dead_code, reason = "the bench `peers` alone has others")]
+    pub fn of_others(
+        cores: &Cores,
+        program: &str,
+        flags: &[&str],
+        config: impl Fn(u16, &Path) -> String,
+    ) -> Result<Option<Server>, Fault> {
+        if !on_path(program) {
+            return Ok(None);
+        }
+        let (directory, port) = (directory()?, free_port()?);
+        let (file, log) = (directory.path().join("config"), directory.path().join("log"));
+        std::fs::write(&file, config(port, directory.path()))?;
+        let (mut command, to) = (cores.server(Path::new(program)), File::create(&log)?);
+        command.args(flags).arg(&file).stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
+        let mut process = Running::start(&mut command)?;
+        process.directory = Some(directory);
+        process.wait_until(&log, || TcpStream::connect(loopback(port)).is_ok())?;
+        Ok(Some(Server { process, address: loopback(port), admin: loopback(port) }))
+    }
+
     /// Sets its clock forward, and waits until what was not synced by then is: it has suddenly become old.
     pub fn advance(&mut self, by: Duration) -> Result<(), Fault> {
         let clock = self.process.child.stdin.as_mut().ok_or("its clock is the machine's")?;
@@ -277,6 +300,12 @@ impl Redis {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Where it listens.
+    #[allow(dead_code, reason = "the bench `peers` alone has others")]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Stops it from answering, or lets it go on: its process stays, and its connections.

@@ -8,9 +8,11 @@ Examples:
   FOOTFALL_LOG=info,footfall::totals=debug footfall
   footfall print-config --defaults > footfall.toml     start a configuration of your own
 
-Variables: FOOTFALL_CONFIG names the configuration file; FOOTFALL_LOG, else RUST_LOG, is the log's level, also by part; every setting is a variable too: FOOTFALL_STORE__URL is store.url.
+Files: The configuration is --config FILE, else the file that FOOTFALL_CONFIG names, else config/footfall.toml, else /etc/footfall/footfall.toml, else the compiled-in defaults. Beside it may be sites.d/*.toml with further sites, and the file environment with variables of the service. What is counted is kept in the directory data_dir, and totals in Redis where store.url says so.
 
-Exit codes: 0 done; 1 the start failed, not healthy, not done, or totals that disagree; 64 the configuration or the arguments are refused.";
+Environment: Every setting is a variable too, which wins over the file: FOOTFALL_STORE__URL is store.url. FOOTFALL_CONFIG names the configuration file. FOOTFALL_LOG, else RUST_LOG, is the log's level, also by part.
+
+Exit status: 0 done; 1 the start failed, not healthy, not done, or totals that disagree; 64 the configuration or the arguments are refused.";
 
 pub const SERVE: &str = "\
 Examples:
@@ -146,4 +148,4 @@ Examples:
 pub const MAN: &str = "\
 Examples:
   footfall man > footfall.1 && man ./footfall.1
-  footfall man --into /usr/local/share/man/man1";
+  footfall man --into /usr/local/share/man";

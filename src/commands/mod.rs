@@ -29,8 +29,7 @@ pub use outcome::{EXIT_REFUSED, Failure, Outcome, is_journal, not_printed, print
 #[derive(Debug, Parser)]
 #[command(name = "footfall", version, about, after_help = examples::PROGRAM)]
 pub struct Arguments {
-    /// The configuration file [default: $FOOTFALL_CONFIG, else config/footfall.toml, else
-    /// /etc/footfall/footfall.toml, else the compiled-in defaults]
+    /// The configuration file
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// What to do; without one, serve.
@@ -137,7 +136,7 @@ pub enum Command {
     /// Print the manual page footfall(1)
     #[command(after_help = examples::MAN)]
     Man {
-        /// Write it here instead, with a page for each command
+        /// Write it below this directory instead, with a page for each command and footfall.toml(5)
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
     },

@@ -2,8 +2,8 @@
 
 use super::outcome::{Failure, Outcome};
 use crate::config::Config;
-use crate::serve::{LATEST, Names, filled, integrity};
-use crate::sites::{Identity, Signal, Site};
+use crate::serve::{LATEST, filled, integrity};
+use crate::sites::Site;
 
 /// The script's line, the counters, what replaces scripts, and the policy's lines.
 pub fn run(config: &Config, key: &str) -> Outcome {
@@ -12,30 +12,20 @@ pub fn run(config: &Config, key: &str) -> Outcome {
 
 fn text(config: &Config, site: &Site) -> String {
     let names = &config.serve.names;
-    let (base, warning) = match config.public_url.as_str() {
-        "" => {
-            let base = format!("http://{}", config.serve.listen);
-            let warning = format!("<!-- public_url is not set: put the service's own URL for {base} -->\n\n");
-            (base, warning)
-        }
-        url => (url.to_owned(), String::new()),
-    };
-    let script = |file: &str, attributes: &str| {
-        format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, names.script)
-    };
+    let (base, is_set) = (config.base(), !config.public_url.is_empty());
+    let warning = format!("<!-- public_url is not set: put the service's own URL for {base} -->\n\n");
+    let warning = if is_set { String::new() } else { warning };
     let pinned = |file: &str, attributes: &str| {
         let file = format!("{LATEST}.{file}");
         let hash = integrity(&file).unwrap_or_default();
-        script(&file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
+        names.line(&base, &file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
     };
-    let attributes = attributes(site, names);
-    let more = if site.identity == Identity::Browser { script("more.js", "") + "\n" } else { String::new() };
+    let attributes = names.attributes(site);
     let origin =
         url::Url::parse(&base).map_or_else(|_| base.clone(), |url| url.origin().ascii_serialization());
     let texts = [
         ("warning", &*warning),
-        ("more", &more),
-        ("line", &script("js", &attributes)),
+        ("lines", &names.lines(&base, site)),
         ("counters", &counters(config, site)),
         ("base", &base),
         ("beacon", &names.beacon),
@@ -46,30 +36,6 @@ fn text(config: &Config, site: &Site) -> String {
         ("origin", &origin),
     ];
     filled(include_str!("snippet/page.html"), &texts)
-}
-
-/// The attributes by which the script knows the site and what it has configured.
-fn attributes(site: &Site, names: &Names) -> String {
-    let mut text = format!(r#" data-site="{}""#, site.key);
-    for signal in &site.honour {
-        text.push_str(match signal {
-            Signal::Gpc => r#" data-gpc="globalPrivacyControl""#,
-            Signal::Dnt => r#" data-dnt="doNotTrack""#,
-        });
-    }
-    if site.require_consent {
-        text.push_str(r#" data-consent="required""#);
-    }
-    if site.identity == Identity::Browser {
-        text.push_str(r#" data-identity="browser""#);
-    }
-    if names.beacon != Names::BEACON {
-        text.push_str(&format!(r#" data-beacon="{}""#, names.beacon));
-    }
-    if names.script != Names::SCRIPT {
-        text.push_str(&format!(r#" data-more="{}.{LATEST}.more.js""#, names.script));
-    }
-    text
 }
 
 /// The counters with the labels of the site's language.

@@ -29,12 +29,15 @@ use hyper::body::Incoming;
 use hyper::{Method, Request};
 
 pub use admin::control::{ControlSocket, SOCKET as CONTROL_SOCKET, at as socket_at, serve_control};
-pub use answer::{html::filled, names::Names};
+pub use answer::{
+    html::filled,
+    names::{LATEST, Names},
+};
 pub use conn::{Listener, bind};
 pub use live::Config as LiveConfig;
 pub use parts::{Config, Lists, Parts};
 pub use public::demo::SITE as DEMO_SITE;
-pub use public::script::{LATEST, integrity};
+pub use public::script::integrity;
 pub use shown::labels::{Labels, Languages};
 
 use self::answer::routes::{Routes, Target};

@@ -61,6 +61,10 @@ pub struct Parts {
     pub clock: Clock,
     /// The registered sites.
     pub sites: Arc<Registry>,
+    /// The names of page script and beacon.
+    pub names: Names,
+    /// The public listener's URL as browsers see it.
+    pub base: String,
     /// The lists in force.
     pub lists: ArcSwap<Lists>,
     /// The running hour of each site, in words.

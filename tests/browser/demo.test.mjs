@@ -51,14 +51,14 @@ test("the demo page moves while a second visitor reads, without a shift or a fau
   mkdirSync(new URL("../../target/browser/", import.meta.url), { recursive: true });
   let read = 0;
   for (const [name, viewport] of [["phone", { width: 390, height: 844 }], ["desktop", { width: 1280, height: 900 }]]) {
-    const tab = await visitor(browser, service);
+    const tab = await visitor(browser, service, { locale: "vi-VN" });
     await tab.setViewportSize(viewport);
     await noteShifts(tab);
     await tab.goto(`${service.url}/demo`);
     const views = '.meta [data-footfall="page.views.all"]';
     read += 1;
     await text(tab, views, String(read));
-    const other = await visitor(browser, service);
+    const other = await visitor(browser, service, { locale: "vi-VN" });
     await other.goto(`${service.url}/demo`);
     read += 1;
     await text(tab, views, String(read));
@@ -72,6 +72,11 @@ test("the demo page moves while a second visitor reads, without a shift or a fau
     await tab.click(button);
     await until("it offers the first again", () => says("Không tính lượt xem từ trình duyệt này"));
     await tab.screenshot({ path: new URL(`../../target/browser/demo-${name}.png`, import.meta.url).pathname, fullPage: true });
+    await tab.click("text=English");
+    read += 1;
+    await text(tab, views, String(read));
+    assert.ok(await says("Do not count views from this browser"));
+    assert.equal(await tab.getAttribute("html", "lang"), "en");
     quiet(tab);
     quiet(other);
     await other.context().close();

@@ -75,6 +75,7 @@ mod operators {
     mod commands;
     mod config;
     mod dashboards;
+    mod documents;
     mod metrics;
     mod overview;
     mod packages;

@@ -498,7 +498,7 @@ fn hunks(patch: &str) -> Vec<(String, Vec<&str>)> {
 
 #[test]
 fn every_broken_variant_still_applies_and_names_a_test() {
-    let (tests, readme) = (sources_and_tests(), read(&root().join("README.md")));
+    let tests = sources_and_tests();
     let patches: Vec<PathBuf> = files("tests/broken")
         .into_iter()
         .filter(|path| path.extension().is_some_and(|e| e == "patch"))
@@ -506,8 +506,10 @@ fn every_broken_variant_still_applies_and_names_a_test() {
     assert!(patches.len() >= 10, "the broken variants are not where this test looks");
     for path in patches {
         let (patch, name) = (read(&root().join(&path)), path.display());
-        let listed = format!("| `{}` |", path.file_stem().unwrap().to_string_lossy());
-        assert!(readme.contains(&listed), "{name} is not in the table of README.md");
+        assert!(
+            patch.lines().next().is_some_and(|what| what.ends_with('.')),
+            "{name} does not say what is broken"
+        );
         let caught_by = patch.lines().find_map(|line| line.strip_prefix("Caught by: "));
         let test = caught_by.and_then(|by| by.rsplit([' ', ':']).next()).unwrap_or_default();
         let is_there =

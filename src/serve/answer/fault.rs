@@ -43,7 +43,10 @@ impl Fault {
     fn meaning(self) -> (StatusCode, &'static str) {
         use StatusCode as S;
         match self {
-            Fault::NotFound => (S::NOT_FOUND, "There is nothing at this path."),
+            Fault::NotFound => (
+                S::NOT_FOUND,
+                "There is nothing at this path of footfall, which counts the visits of news sites.",
+            ),
             Fault::Misdirected => (
                 S::MISDIRECTED_REQUEST,
                 "The admin listener is not asked for under this host: if it is its own, add it to admin_hosts.",

@@ -212,6 +212,25 @@ pub fn refused(fault: Fault) -> Response {
     response
 }
 
+/// Says no; to a browser that opens a page, by one of these pages, in the order of [`language`].
+pub fn refused_to(asker: &HeaderMap, fault: Fault, pages: [&'static str; 2]) -> Response {
+    if !asker.get(header::ACCEPT).is_some_and(|accepted| accepted.as_bytes().starts_with(b"text/html")) {
+        return refused(fault);
+    }
+    let page = pages[language(asker, None).unwrap_or(1)];
+    let mut response = fresh(fault.status(), header::CONTENT_TYPE, HTML, page);
+    response.headers_mut().insert(FOOTFALL_REASON, HeaderValue::from_static(fault.code()));
+    guarded(response, NO_SOURCES)
+}
+
+/// In which language a reader is told: 0 Vietnamese, 1 English. The one asked for, else the first of the browser's that
+/// there is; English where it has neither.
+pub fn language(asker: &HeaderMap, asked: Option<&str>) -> Option<usize> {
+    let header = asker.get(header::ACCEPT_LANGUAGE).and_then(|accepted| accepted.to_str().ok());
+    let known = |tag: &str| ["vi", "en"].into_iter().position(|known| tag.trim_start().starts_with(known));
+    Some(asked.or(header)?.to_ascii_lowercase().split(',').find_map(known).unwrap_or(1))
+}
+
 pub fn admin_refused(fault: Fault) -> Response {
     admin(fault.status(), PROBLEM, fault.problem())
 }

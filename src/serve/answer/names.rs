@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::sites::{Identity, Signal, Site};
+
+/// The latest version of the page script.
+pub const LATEST: &str = "v1";
+
 /// Names of the page script and of the beacon that a deployment has chosen. The standard ones stay valid, so
 /// that pages with the old snippet go on counting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +38,41 @@ impl Names {
             return format!("/{}{rest}", Names::SCRIPT).into();
         }
         path.into()
+    }
+
+    /// The attributes by which the script knows the site and what it has configured.
+    pub fn attributes(&self, site: &Site) -> String {
+        let mut text = format!(r#" data-site="{}""#, site.key);
+        for signal in &site.honour {
+            text.push_str(match signal {
+                Signal::Gpc => r#" data-gpc="globalPrivacyControl""#,
+                Signal::Dnt => r#" data-dnt="doNotTrack""#,
+            });
+        }
+        if site.require_consent {
+            text.push_str(r#" data-consent="required""#);
+        }
+        if site.identity == Identity::Browser {
+            text.push_str(r#" data-identity="browser""#);
+        }
+        if self.beacon != Names::BEACON {
+            text.push_str(&format!(r#" data-beacon="{}""#, self.beacon));
+        }
+        if self.script != Names::SCRIPT {
+            text.push_str(&format!(r#" data-more="{}.{LATEST}.more.js""#, self.script));
+        }
+        text
+    }
+
+    /// The line that loads a file of the script from the service at `base`.
+    pub fn line(&self, base: &str, file: &str, attributes: &str) -> String {
+        format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, self.script)
+    }
+
+    /// The lines for a site's pages.
+    pub fn lines(&self, base: &str, site: &Site) -> String {
+        let line = self.line(base, "js", &self.attributes(site));
+        if site.identity == Identity::Browser { self.line(base, "more.js", "") + "\n" + &line } else { line }
     }
 }
 

@@ -88,6 +88,11 @@ pub fn section(parts: &Parts, site: &Site) -> String {
         escaped(site.calendar.zone.name())
     );
     html += &tiles(parts.sessions.online(site.id, now), &figures, past.as_ref());
+    if figures.views.all == Some(0) {
+        let lines = parts.names.lines(&parts.base, site);
+        html += "<p class=\"quiet\">No view has been counted yet. Put this into the head of every page:</p>";
+        html += &format!("<pre>{}</pre>", escaped(&lines));
+    }
     match &past {
         Some(past) => {
             html += &plots(key.as_str(), past);

@@ -119,7 +119,7 @@ impl PublicService {
                 }
                 answer::not_allowed(answer::refused, methods)
             }
-            Target::Missing => answer::refused(Fault::NotFound),
+            Target::Missing => answer::refused_to(&head.headers, Fault::NotFound, demo::NOTHING),
         };
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response

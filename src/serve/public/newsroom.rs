@@ -6,8 +6,12 @@ use super::context::{ReadRequest, Reply};
 use crate::serve::answer::Fault;
 use crate::serve::{answer, overview};
 
+/// What whoever has another link is told.
+const CLOSED: [&str; 2] = [include_str!("newsroom/closed.vi.html"), include_str!("newsroom/closed.en.html")];
+
 pub fn newsroom(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let refused = |fault| Ok(Reply::Now(answer::unlisted(answer::refused(fault))));
+    let headers = &request.headers;
+    let refused = |fault| Ok(Reply::Now(answer::unlisted(answer::refused_to(headers, fault, CLOSED))));
     let site = request.public.parts.sites.load().get(request.name).cloned();
     let Some((site, token)) = site.and_then(|site| Some((site.clone(), site.newsroom_token.clone()?))) else {
         return refused(Fault::NotFound);

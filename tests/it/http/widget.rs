@@ -313,6 +313,42 @@ fn the_demo_uses_all_there_is_under_a_strict_policy() {
         }
     }
     assert_eq!(app.get("/demo/nowhere").outcome(), (404, "not-found".into()));
+    let in_language = |target: &str, language: &str| {
+        let accept = ("Accept", "text/html,*/*;q=0.8");
+        ask(app.public(), request("GET", target, &[accept, ("Accept-Language", language)], b""))
+    };
+    for at in ["/demo", "/demo/cho-phien", "/demo/cau-treo", "/demo/thu-vien"] {
+        let page = in_language(at, "de-DE,de;q=0.9,en;q=0.8");
+        let text = page.text();
+        assert!(text.contains("<html lang=\"en\">") && text.contains("<h1>"), "{at}: {text}");
+        assert!(text.contains("Views: <strong data-footfall=\"page.views.all\">1</strong>"), "{at}: {text}");
+        // The name of the other language alone is not English.
+        let others = text.replace("Tiếng Việt", "");
+        assert!(!others.contains(|c: char| ('\u{1ea0}'..='\u{1ef9}').contains(&c)), "{at}: {others}");
+        assert!(in_language(at, "vi").text().contains("<html lang=\"vi\">"), "{at}");
+        // What was chosen holds, also on the pages that it leads to.
+        let chosen = format!("{at}?lang=en");
+        let page = in_language(&chosen, "vi");
+        let others = |link: &String| {
+            link.starts_with("/demo") && link != "/demo.css" && link != &format!("{at}?lang=vi")
+        };
+        let articles: Vec<_> = links(&page, &chosen).into_iter().filter(others).collect();
+        assert!(
+            articles.len() >= 3 && articles.iter().all(|link| link.ends_with("?lang=en")),
+            "{articles:?}"
+        );
+        for link in links(&page, &chosen).into_iter().filter(|link| link != "/footfall.js") {
+            assert_eq!(app.get(&link).status, 200, "{chosen} leads to {link}");
+        }
+    }
+    // A person who opens a path that nobody serves is told what this is.
+    for nowhere in ["/demo/nowhere", "/nowhere", "/favicon.png"] {
+        let page = in_language(nowhere, "vi");
+        assert_eq!((page.status, page.header("footfall-reason")), (404, Some("not-found")), "{nowhere}");
+        assert!(page.text().contains("Đây là footfall, dịch vụ đếm lượt truy cập"), "{}", page.text());
+        assert!(in_language(nowhere, "en").text().contains("This is footfall, a service that counts"));
+        assert!(app.get(nowhere).json()["detail"].as_str().unwrap().contains("counts the visits"));
+    }
     let counters = app.counters_of("demo");
     assert_eq!(counters["views"]["all"], 4);
 }

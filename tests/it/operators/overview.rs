@@ -6,7 +6,7 @@ use footfall::config::Config;
 
 use crate::support::dice::Dice;
 use crate::support::harness::{Setup, TestApp, view};
-use crate::support::http::{Connection, get, request};
+use crate::support::http::{Connection, ask, get, request};
 use crate::support::proxy::Proxy;
 use crate::support::servers::RedisServer;
 use crate::support::wait::until;
@@ -75,6 +75,25 @@ fn the_newsroom_opens_to_its_token_alone() {
         let answer = app.get(&format!("/newsroom/lamdong{query}"));
         assert_eq!((answer.status, answer.json()["code"].as_str()), (403, Some("wrong-token")), "{query}");
         assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    }
+    // Who opens a wrong link in a browser is told so in the browser's language.
+    for (target, status) in [("/newsroom/lamdong?token=x", 403), ("/newsroom/nobody?token=x", 404)] {
+        for (language, lang, words) in [
+            ("vi-VN,vi;q=0.9,en;q=0.8", "vi", "Liên kết này không mở được trang số liệu"),
+            ("de-DE,de;q=0.9,en;q=0.8,vi;q=0.7", "en", "This link does not open the newsroom page"),
+            ("fr", "en", "This link does not open the newsroom page"),
+        ] {
+            let accept = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+            let asked = request("GET", target, &[accept, ("Accept-Language", language)], b"");
+            let page = ask(app.public(), asked);
+            assert_eq!(
+                (page.status, page.header("content-type")),
+                (status, Some("text/html; charset=utf-8"))
+            );
+            assert!(page.text().contains(words), "{}", page.text());
+            assert!(page.text().contains(&format!("<html lang=\"{lang}\">")), "{}", page.text());
+            assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        }
     }
     let page = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
     assert_eq!(page.status, 200);
@@ -157,6 +176,20 @@ fn hours_and_days_come_from_redis_too() {
         let page = newsroom(&app);
         page.contains("Fri 20 Nov: 7 views, 7 visits") && page.contains("<bdi class=\"p\">/a</bdi>")
     });
+}
+
+#[test]
+fn a_site_without_views_is_shown_with_the_line_to_paste() {
+    let setup = setup().set("public_url", "https://stats.example").set("page.script", "stats");
+    let app = TestApp::start_at(START, setup.set("store.flush_interval", "100ms"));
+    let lines = app.shell("footfall snippet lamdong");
+    let line = lines.lines().find(|line| line.starts_with("<script defer src")).expect("a line");
+    let shown = line.replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    for page in [newsroom(&app), get(app.admin(), "/").text().to_owned()] {
+        assert!(page.contains(&format!("<pre>{shown}</pre>")), "{line}: {page}");
+    }
+    read(&app, "/a", 1, 1);
+    assert!(!newsroom(&app).contains("<pre>"));
 }
 
 #[test]

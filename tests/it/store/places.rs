@@ -73,7 +73,7 @@ fn another_kind_of_store_is_held_until_somebody_says_that_it_is_meant() {
     service.ordered(&["verify"]);
     service.terminate();
 
-    // As compose does where the variable is forgotten.
+    // As where the variable is forgotten.
     service.set("store.url", "embedded");
     service.begin();
     until_held(&service, "it was in the redis store, and store.url names embedded");

@@ -1,5 +1,5 @@
 //! How a site moves here from another counter: the recipes of `config/import`, each run on tables as that counter keeps
-//! them, and the steps of the README.
+//! them, and the steps of the handbook.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -102,10 +102,11 @@ fn busuanzis_keys_are_found_by_the_paths_of_a_sitemap() {
     assert_eq!([views(&app, "/bai-viet/1.html"), views(&app, "/a,b")], [12, 7]);
 }
 
-/// The commands of a section of the README, each with what it prints there.
+/// The commands of a section of the handbook, each with what it prints there.
 fn steps(section: &str) -> Vec<(String, String)> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let (_, section) = readme.split_once(&format!("\n## {section}\n")).expect("the section is there");
+    let handbook =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/README.md")).unwrap();
+    let (_, section) = handbook.split_once(&format!("\n## {section}\n")).expect("the section is there");
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut steps: Vec<(String, String)> = Vec::new();
     let mut goes_on = false;
@@ -125,7 +126,7 @@ fn steps(section: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_steps_of_the_readme_lead_from_the_old_counter_to_the_new_block() {
+fn the_steps_of_the_handbook_lead_from_the_old_counter_to_the_new_block() {
     let mut app = TestApp::start(Setup::default());
     app.compares_pages = false;
     app.until_stale(false);

@@ -14,10 +14,7 @@ use bytes::Bytes;
 use hyper::header::{ACCEPT_ENCODING, HeaderValue};
 
 use super::context::{ReadRequest, Reply};
-use crate::serve::answer::{self, Fault, etag, packed};
-
-/// The latest version.
-pub const LATEST: &str = "v1";
+use crate::serve::answer::{self, Fault, etag, names::LATEST, packed};
 
 /// A file that was released, with its packed forms, the shortest first.
 struct Released {
