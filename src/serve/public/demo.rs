@@ -22,6 +22,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 const PAGE: &str = include_str!("demo/page.html");
 const CSS: &str = include_str!("demo/demo.css");
+const JS: &str = include_str!("demo/demo.js");
 
 /// An article: its path, which is also its page in the figures; and its section, its title and its text, the first
 /// two of one line each.
@@ -54,6 +55,10 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 
 pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
+}
+
+pub fn script(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    Ok(Reply::Now(answer::unless_held(request.headers, JS.into(), answer::JAVASCRIPT, answer::AN_HOUR)))
 }
 
 /// Shows an article.
