@@ -150,6 +150,8 @@ fn what_is_invalid_changes_nothing_and_is_told() {
     service.write("sites.d/30-again.toml", "[[site]]\nkey = \"lamdong\"\nhosts = [\"a.vn\"]\n");
     service.write("sites.d/40-more.toml", "listen = \"127.0.0.1:1\"\n");
     assert!(!service.reload());
+    assert!(service.readiness().1.contains("[-]configuration not taken"), "{}", service.readiness().1);
+    assert!(get(service.admin(), "/").text().contains("<b>configuration</b> not taken"));
     let log = service.log();
     for said in [
         "site.1.hosts",
