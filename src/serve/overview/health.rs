@@ -28,10 +28,11 @@ pub fn checks(running: bool, health: &Health) -> impl Iterator<Item = Check<'_>>
         .chain(losses)
 }
 
-/// The checks as a list of HTML; for operators with the sites whose data the store refuses, and its settings that
-/// endanger counts.
+/// The checks as a list of HTML; for operators with a reload that failed, the sites whose data the store refuses, and its
+/// settings that endanger counts.
 pub fn list(parts: &Parts, for_operators: bool) -> String {
-    let health = parts.totals.health();
+    let mut health = parts.totals.health();
+    health.not_reloaded &= for_operators;
     let mut html = "<ul class=\"health\" id=\"health\" aria-label=\"Health\">".to_owned();
     for (check, fault, _) in checks(parts.ready.load(Ordering::Acquire), &health) {
         html += &match fault {
