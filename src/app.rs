@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::metrics::{Metrics, Part};
+use crate::metrics::{Bound, Metrics, Part};
 use crate::serve::{self, ControlSocket, Listener, Parts};
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
@@ -190,7 +190,17 @@ impl App {
 /// Opens the parts that need no listener.
 async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let sites = &config.sites;
+    let (serve, totals) = (&config.serve, &config.totals);
     let metrics = Arc::new(Metrics::new(sites, config.sessions.max_sessions)?);
+    metrics.limit([
+        (Bound::Ids, totals.max_ids as u64),
+        (Bound::Pages, totals.max_pages as u64),
+        (Bound::Connections, serve.max_connections as u64),
+        (Bound::LiveReaders, serve.live.max_readers as u64),
+        (Bound::Journal, totals.journal.max_bytes),
+        (Bound::Outbox, totals.outbox.max_bytes),
+        (Bound::Unsynced, totals.journal.max_unsynced.as_secs()),
+    ]);
     metrics.describe(config.totals.store.url.kind())?;
     metrics.reloaded(true, clock.now());
     let sessions = Sessions::new(config.sessions.clone(), sites.room(), metrics.clone(), clock.now());

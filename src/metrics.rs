@@ -138,15 +138,21 @@ series! {
         journal_groups: IntCounter = counter("footfall_journal_groups_total"; "Groups of views written."),
         journal_write_errors: IntCounter = counter("footfall_journal_write_errors_total";
             "Groups whose write failed and that were undone."),
-        journal_sync_seconds: Histogram = seconds("footfall_journal_sync_seconds"; "Time of a journal sync."),
+        journal_sync: Histogram = seconds("footfall_journal_sync_duration_seconds"; "Time of a journal sync."),
         outbox_bytes: IntGauge = gauge("footfall_outbox_bytes"; "Outbox on disk."),
         unapplied_batches: IntGauge = gauge("footfall_unapplied_batches"; "Batches frozen and not yet applied."),
         oldest_unapplied: Gauge = real("footfall_oldest_unapplied_timestamp_seconds";
             "When the oldest view was accepted that the store does not hold yet; 0 if none waits."),
+        last_backup: Gauge = real("footfall_last_backup_timestamp_seconds";
+            "When this process last made a backup; 0 if it has made none."),
         last_flush: Gauge = real("footfall_last_flush_timestamp_seconds";
             "When a flush last ended with everything applied."),
         last_turn: IntGaugeVec = gauges("footfall_last_turn_timestamp_seconds", &["part"];
             "When a part last did what it does again and again."),
+        bound_used: IntGaugeVec = gauges("footfall_bound_used", &["bound"];
+            "How much of a bound is in use: a number, bytes or seconds."),
+        bound_limit: IntGaugeVec = gauges("footfall_bound_limit", &["bound"];
+            "How much of it may be: the setting."),
         store_up: IntGauge = gauge("footfall_store_up"; "1 while the store answers."),
         reload_successful: IntGauge = gauge("footfall_config_last_reload_successful";
             "1 if the configuration was taken when it was last read."),
@@ -196,7 +202,6 @@ impl Metrics {
         let r = &Register(&registry);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        r.gauge("footfall_sessions_limit", "Most sessions kept in memory.")?.set(max_sessions as i64);
         let beacons =
             r.counters("footfall_beacons_total", &["outcome"], "Beacons by what became of them.")?;
         let bounds =
@@ -212,6 +217,7 @@ impl Metrics {
             registry.clone(),
         );
         let metrics = Metrics::register_with(r, made)?;
+        metrics.limit([(Bound::Sessions, max_sessions as u64)]);
         for cause in LOSS_CAUSES {
             metrics.healing.losses.with_label_values(&[cause]);
         }
@@ -255,12 +261,30 @@ impl Metrics {
         self.bounds[bound as usize].inc();
     }
 
+    /// Notes how much of bounds may be in use.
+    pub fn limit<const N: usize>(&self, limits: [(Bound, u64); N]) {
+        for (bound, limit) in limits {
+            self.bound_limit.with_label_values(&[bound.word()]).set(limit as i64);
+            self.used(bound, 0);
+        }
+    }
+
+    /// Notes how much of a bound is in use.
+    pub fn used(&self, bound: Bound, used: usize) {
+        self.bound_used.with_label_values(&[bound.word()]).set(used as i64);
+    }
+
     /// Notes that the configuration was read, and whether it was taken.
     pub fn reloaded(&self, taken: bool, now: Moment) {
         self.reload_successful.set(taken.into());
         if taken {
             self.reload_success.set(now.unix_ms as f64 / 1000.0);
         }
+    }
+
+    /// Whether the configuration was taken when it was last read.
+    pub fn is_reloaded(&self) -> bool {
+        self.reload_successful.get() > 0
     }
 
     /// Says what runs, on which kind of store; once a process.

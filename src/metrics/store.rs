@@ -36,7 +36,7 @@ impl StoreOperations {
             "Store operations by outcome.",
         )?;
         let seconds = r.seconds_by(
-            "footfall_store_operation_seconds",
+            "footfall_store_operation_duration_seconds",
             &["operation"],
             "Time of store operations that succeeded.",
         )?;

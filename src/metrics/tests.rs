@@ -114,8 +114,8 @@ async fn operations_of_the_store_are_counted_and_timed() {
         "operations_total{operation=\"read\",outcome=\"ok\"} 1",
         "operations_total{operation=\"apply\",outcome=\"error\"} 1",
         "operations_total{operation=\"salt\",outcome=\"ok\"} 0",
-        "operation_seconds_count{operation=\"read\"} 1",
-        "operation_seconds_count{operation=\"apply\"} 0",
+        "operation_duration_seconds_count{operation=\"read\"} 1",
+        "operation_duration_seconds_count{operation=\"apply\"} 0",
     ] {
         assert!(text.contains(&format!("footfall_store_{line}\n")), "{line} is not in {text}");
     }

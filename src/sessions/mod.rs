@@ -265,6 +265,11 @@ impl Sessions {
         self.sites.get(site.index()).map_or(0, |s| s.changed_ms.load(Ordering::Relaxed))
     }
 
+    /// Pages that visitors are on.
+    pub fn pages(&self) -> usize {
+        self.presence().pages_held()
+    }
+
     /// Sessions in memory.
     pub fn held(&self) -> usize {
         self.presence().shares.all()

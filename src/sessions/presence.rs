@@ -72,6 +72,11 @@ impl Presence {
         self.page_shares.among(sites);
     }
 
+    /// Pages with somebody on them.
+    pub fn pages_held(&self) -> usize {
+        self.page_shares.all()
+    }
+
     fn find(&self, key: u64) -> Option<u32> {
         self.index.find(key, |&slot| self.pages[slot as usize].key == key).copied()
     }

@@ -19,6 +19,11 @@ impl Shares {
         Shares { max, sites: 1, held: Vec::new(), all: 0, beyond: 0 }
     }
 
+    /// What may be.
+    pub fn most(&self) -> usize {
+        self.max
+    }
+
     /// The part that is kept for each site.
     fn part(&self) -> usize {
         self.max / 2 / self.sites

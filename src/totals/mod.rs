@@ -211,9 +211,23 @@ impl Totals {
         }
     }
 
-    /// Shows since when views wait for a turn of the writer, which shows it otherwise and may not come.
+    /// Shows how much of its bounds is in use, and since when views wait for a turn of the writer, which shows it
+    /// otherwise and may not come.
     pub fn show_waiting(&self) {
-        let (oldest_ms, shown) = (self.shared.tally().oldest_ms, &self.shared.metrics.oldest_unapplied);
+        let (metrics, intake) = (&self.shared.metrics, &self.shared.intake);
+        metrics.used(Bound::Ids, intake.ids().number());
+        if let Some(journal) = &intake.journal {
+            metrics.used(Bound::Unsynced, journal.unsynced(self.shared.clock.now()).as_secs() as usize);
+        }
+        let (waiting, most) = self.writer.reads();
+        metrics.limit([(Bound::Loads, most as u64)]);
+        metrics.used(Bound::Loads, waiting);
+        let (bound_pages, oldest_ms) = {
+            let tally = self.shared.tally();
+            (tally.bound_pages(), tally.oldest_ms)
+        };
+        metrics.used(Bound::Pages, bound_pages.max(self.sessions.pages()));
+        let shown = &metrics.oldest_unapplied;
         if let Some(ms) = oldest_ms.filter(|_| shown.get() == 0.0) {
             shown.set(ms as f64 / 1000.0);
         }

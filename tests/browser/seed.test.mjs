@@ -29,6 +29,11 @@ test("the sixty-first reader sees the block of the newspaper, and that the artic
   let shown;
   const same = async () => (shown = lines(await tab.innerText("div.footfall"))) === BLOCK;
   await until("it is the block", same).catch(() => assert.equal(shown, BLOCK));
+  // Beside it stand the same figures, though both may have been fetched before this reader's view.
+  const frame = tab.frameLocator(".blocks iframe");
+  await until("the frame has them", async () => lines(await frame.locator("body").innerText()) === BLOCK);
+  const badge = await tab.evaluate(async () => (await fetch(document.querySelector(".blocks img").src)).text());
+  assert.match(badge, /<title>[^<]*: 10\.194</);
   await tab.goto(`${service.url}/widget/demo?lang=vi`);
   await until("the widget is the same", async () => (shown = lines(await tab.innerText("body"))) === BLOCK).catch(() =>
     assert.equal(shown, BLOCK),

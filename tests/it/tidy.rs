@@ -128,7 +128,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             match path.is_dir() {
-                true if path.ends_with("node_modules") => {}
+                true if ["node_modules", ".venv"].iter().any(|name| path.ends_with(name)) => {}
                 true => open.push(path),
                 false => found.push(path.strip_prefix(root()).unwrap().to_owned()),
             }

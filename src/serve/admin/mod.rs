@@ -142,8 +142,17 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
             visitors: visitors.into(),
         }
     }));
-    parts.metrics.sessions.set(parts.sessions.held() as i64);
+    let metrics = &parts.metrics;
+    metrics.sessions.set(parts.sessions.held() as i64);
     parts.totals.show_waiting();
+    for (bound, used) in [
+        (Bound::Sessions, &metrics.sessions),
+        (Bound::Connections, &metrics.connections),
+        (Bound::LiveReaders, &metrics.live_readers),
+        (Bound::Journal, &metrics.journal_bytes),
+    ] {
+        metrics.used(bound, used.get() as usize);
+    }
     match parts.metrics.text() {
         Ok(text) => answer::admin_packed(request.headers(), EXPOSITION, text),
         Err(error) => answer::admin_text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
@@ -231,6 +240,7 @@ mod tests {
                 held: None,
                 troubled,
                 failing: None,
+                not_reloaded: false,
                 lost: None,
                 concerns,
             }

@@ -122,7 +122,7 @@ fn tiles(online: u64, figures: &Figures, past: Option<&Recent>) -> String {
         tile("Online now", Some(online), ""),
         tile("Views today", figures.views.day, &beside(|sums| sums.views)),
         tile("Visits today", figures.visits.day, &beside(|sums| sums.visits)),
-        tile("Visitors today", figures.visitors.day, "an estimate"),
+        tile("Visitors today", figures.visitors.day, about_visitors(figures)),
     )
 }
 
@@ -199,6 +199,14 @@ fn most_read(parts: &Parts, site: &Site, past: &Recent, now: Moment, are_any: bo
         );
     }
     html + "</ol></div>"
+}
+
+/// What stands beside the visitors of the day; where there are more of them than visits, why.
+fn about_visitors(figures: &Figures) -> &'static str {
+    match figures.visitors.day > figures.visits.day {
+        true => "an estimate; with visits begun before midnight, or without room among the sessions",
+        false => "an estimate",
+    }
 }
 
 /// Visits of the longer periods.

@@ -25,6 +25,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 const PAGE: &str = include_str!("demo/page.html");
 const CSS: &str = include_str!("demo/demo.css");
+const JS: &str = include_str!("demo/demo.js");
 
 /// What the page says beside the articles, a text a line with its name before it.
 const WORDS: [&str; 2] = [include_str!("demo/words.vi"), include_str!("demo/words.en")];
@@ -62,6 +63,10 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 
 pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     Ok(Reply::Now(answer::unless_held(request.headers, CSS.into(), answer::CSS, answer::AN_HOUR)))
+}
+
+pub fn script(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+    Ok(Reply::Now(answer::unless_held(request.headers, JS.into(), answer::JAVASCRIPT, answer::AN_HOUR)))
 }
 
 /// Shows an article.

@@ -55,6 +55,7 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/demo", methods: READ, handler: Read(demo::article) },
     Route { path: "/demo/{article}", methods: READ, handler: Read(demo::article) },
     Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
+    Route { path: "/demo.js", methods: READ, handler: Read(demo::script) },
 ];
 
 /// A path as the routes have theirs: without empty segments, single dots, and a slash at its end.

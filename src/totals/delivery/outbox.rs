@@ -258,6 +258,11 @@ impl Outbox {
         self.weights.push_back((sequence, weights));
     }
 
+    /// How many bytes wait.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes.values().sum()
+    }
+
     /// The sites that have taken more of it, with what waits, than leaves each of so many others its part.
     pub fn over_share(&self, sites: usize) -> impl Iterator<Item = &SiteKey> {
         let mut shares = Shares::new(usize::try_from(self.config.max_bytes).unwrap_or(usize::MAX));

@@ -65,6 +65,11 @@ impl Ids {
         Ids { parts, shares: Shares::new(max), counts: Default::default(), turned_ms: uptime_ms }
     }
 
+    /// How many are remembered.
+    pub fn number(&self) -> usize {
+        self.shares.all()
+    }
+
     /// Shares the room among so many sites.
     pub fn share_among(&mut self, sites: usize) {
         self.shares.among(sites);

@@ -134,7 +134,7 @@ impl Journal {
             die(&format!("a sync of the journal failed ({error}): what is on disk is not known"));
         }
         let took_ms = self.clock.now().uptime_ms - began.uptime_ms;
-        self.metrics.journal_sync_seconds.observe(took_ms as f64 / 1000.0);
+        self.metrics.journal_sync.observe(took_ms as f64 / 1000.0);
         let state = self.state();
         // What was written since the request is younger than it.
         let unsynced_ms = if state.log.end() <= request.upto { u64::MAX } else { request.asked_ms };
@@ -173,14 +173,17 @@ impl Journal {
         bytes.iter().for_each(|(site, bytes)| shares.add_many(site.index(), *bytes));
     }
 
+    /// How long ago the oldest view was written that is not synced.
+    pub fn unsynced(&self, now: Moment) -> Duration {
+        Duration::from_millis(now.uptime_ms.saturating_sub(self.unsynced_ms.load(Ordering::Relaxed)))
+    }
+
     /// The bound that is reached, and what views are refused with.
     pub fn reached(&self, now: Moment) -> Option<(Bound, Reason)> {
         if self.is_full() {
             return Some((Bound::Journal, Reason::JournalFull));
         }
-        let unsynced_ms = self.unsynced_ms.load(Ordering::Relaxed);
-        let age_ms = u128::from(now.uptime_ms.saturating_sub(unsynced_ms));
-        (age_ms > self.config.max_unsynced.as_millis()).then_some((Bound::Unsynced, Reason::Overloaded))
+        (self.unsynced(now) > self.config.max_unsynced).then_some((Bound::Unsynced, Reason::Overloaded))
     }
 
     /// What views are refused with, where the last group could not be written a moment ago.

@@ -319,7 +319,7 @@ impl Intake {
         self.open.lock().unwrap_or_else(|_| die("a panic left the open group half changed"))
     }
 
-    fn ids(&self) -> MutexGuard<'_, Ids> {
+    pub fn ids(&self) -> MutexGuard<'_, Ids> {
         self.ids.lock().unwrap_or_else(|_| die("a panic left the ids half changed"))
     }
 }

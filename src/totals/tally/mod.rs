@@ -211,6 +211,11 @@ impl Tally {
         self.sites.get_mut(id.index())
     }
 
+    /// The most pages of a site that can make no room for others.
+    pub fn bound_pages(&self) -> usize {
+        self.sites.iter().map(|site| site.pages.bound()).max().unwrap_or_default()
+    }
+
     /// Whether the store does not hold all views of a site.
     pub fn waits(&self, key: &SiteKey) -> bool {
         let site = self.site_id(key).and_then(|id| self.sites.get(id.index()));

@@ -75,6 +75,8 @@ pub struct Pages {
     hour: Option<CivilHour>,
     hand: usize,
     max: usize,
+    /// How many pages have sealed views that the store does not hold.
+    unapplied: usize,
     /// The latest day that a view was counted on.
     latest: NaiveDate,
 }
@@ -95,6 +97,7 @@ impl Pages {
             hour: None,
             hand: 0,
             max: max + 1,
+            unapplied: 0,
             latest: NaiveDate::MIN,
         }
     }
@@ -224,6 +227,7 @@ impl Pages {
         for slot in slots {
             let views = u64::from(std::mem::take(&mut self.counts[slot as usize].pending));
             let entry = &mut self.entries[slot as usize];
+            self.unapplied += usize::from(entry.views.is_applied());
             entry.add(&hour, views);
             self.sealed.entry(slot).or_insert_with(|| (entry.text.clone(), 0)).1 += views;
         }
@@ -235,14 +239,19 @@ impl Pages {
     pub fn restore_unapplied(&mut self, page: &str, hour: &CivilHour, views: u64) {
         let page = Page::trusted(self.site, page);
         let slot = self.intern(&page).unwrap_or_else(|| self.place(self.entries.len() as u32, &page, true));
-        self.entries[slot as usize].add(hour, views);
+        let entry = &mut self.entries[slot as usize];
+        self.unapplied += usize::from(entry.views.is_applied());
+        entry.add(hour, views);
         self.latest = self.latest.max(hour.day);
     }
 
     /// The store holds a batch's views now.
     pub fn applied(&mut self, page: &Page, hour: &CivilHour, views: u64) {
         if let Some(slot) = self.find(page) {
-            self.entries[slot as usize].views.applied(hour, views);
+            let held = &mut self.entries[slot as usize].views;
+            let was_applied = held.is_applied();
+            held.applied(hour, views);
+            self.unapplied -= usize::from(!was_applied && held.is_applied());
         }
     }
 
@@ -278,6 +287,11 @@ impl Pages {
         }
         self.absent.push_back((key, uptime_ms));
         !is_full
+    }
+
+    /// How many pages can make no room for others, since their views are not in the store; at least.
+    pub fn bound(&self) -> usize {
+        self.unapplied.max(self.dirty.len())
     }
 
     /// Whether a page is one of those that the store was found last not to have.

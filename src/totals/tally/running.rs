@@ -33,6 +33,8 @@ pub struct RunningTotals {
     latest: NaiveDate,
     /// Visitors of the running day.
     day: (Option<NaiveDate>, Sketch),
+    /// Visitors as they were shown last.
+    visitors: Option<Running<u64>>,
     /// Registers of the pending day's sketch that the store may not hold, and their ranks.
     risen: BTreeMap<u16, u8>,
     changed_ms: i64,
@@ -59,7 +61,8 @@ pub struct Figures {
     pub views: PerPeriod<Option<u64>>,
     /// Visits.
     pub visits: PerPeriod<Option<u64>>,
-    /// Visitors: of a day an estimate, of a longer period the sum of its days.
+    /// Visitors: of a day an estimate, of a longer period the sum of its days; not more than the visits only because
+    /// the estimate is none too exact.
     pub visitors: PerPeriod<Option<u64>>,
     /// When they last changed, Unix milliseconds.
     pub changed_ms: i64,
@@ -79,6 +82,7 @@ impl RunningTotals {
             totals: Cell::default(),
             latest: NaiveDate::MIN,
             day: (None, Sketch::new()),
+            visitors: None,
             risen: BTreeMap::new(),
             changed_ms: 0,
         }
@@ -188,15 +192,21 @@ impl RunningTotals {
     }
 
     /// The figures in the buckets of an hour.
-    pub fn figures(&self, hour: &CivilHour) -> Figures {
+    pub fn figures(&mut self, hour: &CivilHour) -> Figures {
         let Some(Running { values, .. }) = self.shown_in(hour) else {
             return Figures { changed_ms: self.changed_ms, ..Figures::default() };
         };
         let today = self.visitors_of(hour.day);
+        let before = self.visitors.and_then(|shown| shown.turned(hour, true)).map(|shown| shown.values);
+        let visitors = values.zip(before.unwrap_or_default()).map(|(total, before)| {
+            let estimate = total.value.earlier_visitors + today;
+            likely_visitors(estimate, total.value.sums.visits, before.value)
+        });
+        self.visitors = Some(Running { hour: *hour, values: visitors.map(Revised::from) });
         Figures {
             views: values.map(|total| Some(total.value.sums.views)),
             visits: values.map(|total| Some(total.value.sums.visits)),
-            visitors: values.map(|total| Some(total.value.earlier_visitors + today)),
+            visitors: visitors.map(Some),
             changed_ms: self.changed_ms,
         }
     }
@@ -240,6 +250,14 @@ impl RunningTotals {
         };
         [Period::Week, Period::Month, Period::Year, Period::All].map(|p| days(first(p)))
     }
+}
+
+/// The number of visitors that is shown. An estimate that exceeds the visits by no more than its error, two standard
+/// errors of a sketch, is one of so many visitors as there were visits. More are shown: there are some where sessions
+/// last over midnight, or find no place. What was shown `before` is not taken back for that.
+fn likely_visitors(estimate: u64, visits: u64, before: u64) -> u64 {
+    let error = (u128::from(estimate) * 162 / 10_000) as u64;
+    if estimate.saturating_sub(visits) > error { estimate } else { estimate.min(visits.max(before)) }
 }
 
 #[cfg(test)]

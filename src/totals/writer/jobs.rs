@@ -46,8 +46,12 @@ impl<S: Store> Writer<S> {
             sites => format!("\nwhat waits of these sites, which are held, is not in it: {sites}"),
         };
         let made = Calendar::utc().rfc3339(self.shared.clock.now().unix_ms);
+        let (shared, is_backup) = (self.shared.clone(), matches!(job, Job::Backup { .. }));
         tokio::spawn(async move {
             let answer = carry_out(job, dump, store, &data_dir, &made).await;
+            if is_backup && answer.is_ok() {
+                shared.metrics.last_backup.set(shared.clock.now().unix_ms as f64 / 1000.0);
+            }
             // The store is written to again from here on.
             drop(quiet);
             OrderRequest::answer(

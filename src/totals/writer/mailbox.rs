@@ -233,6 +233,12 @@ impl Mailbox {
         self.messages.try_send(request).ok().map(|()| answered)
     }
 
+    /// How many reads wait, and how many may.
+    pub fn reads(&self) -> (usize, usize) {
+        let reads = lock(&self.reads);
+        (reads.all(), reads.most())
+    }
+
     /// Has an order carried out. It waits for the writer's turn to end, and as long as the order takes.
     pub async fn order(&self, order: Order) -> Answer {
         let (done, answer) = oneshot::channel();

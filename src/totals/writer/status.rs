@@ -44,6 +44,8 @@ pub struct Health {
     pub troubled: Vec<String>,
     /// What in `data_dir` cannot be written and is tried again.
     pub failing: Option<String>,
+    /// The configuration was not taken when it was last read.
+    pub not_reloaded: bool,
     /// What was lost.
     pub lost: Option<String>,
     /// What in the settings of the store's server endangers counts.
@@ -176,6 +178,7 @@ impl Shared {
                 .chain(unread)
                 .collect(),
             failing: (!failing.is_empty()).then(|| format!("cannot be written: {}", failing.join(", "))),
+            not_reloaded: !self.metrics.is_reloaded(),
             lost: self.losses.summary(),
             concerns: self.store.concerns.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -398,6 +398,7 @@ impl<S: Store> Writer<S> {
         let (metrics, outbox) = (&self.shared.metrics, &self.delivery.outbox);
         metrics.healing.outbox_reach_seconds.set(outbox.reach_ms() as f64 / 1000.0);
         metrics.outbox_bytes.set(outbox.bytes() as i64);
+        metrics.used(Bound::Outbox, outbox.waiting_bytes() as usize);
         let tally = self.shared.tally();
         let mut waiting = (outbox.waiting(), outbox.next_waiting().map(|(_, oldest_ms)| oldest_ms));
         for site in outbox.held().keys().filter(|site| tally.waits(site)) {

@@ -236,6 +236,7 @@ hosts = ["localhost"]
         "/demo",
         "/demo/cau-treo",
         "/demo.css",
+        "/demo.js",
     ] {
         for prefix in ["", "/stats"] {
             assert_eq!(app.get(&format!("{prefix}{target}")).status, 200, "{prefix}{target}");

@@ -74,7 +74,7 @@ fn faulty(redis: &[RedisServer; 2]) -> [Faulty; 4] {
         },
         Faulty {
             service: on(&redis[1]),
-            alerts: &["FootfallStoreUnreachable", "FootfallFlushStalled"],
+            alerts: &["FootfallFlushHeld", "FootfallFlushStalled"],
             shown_by: &[("Oldest view not in the store", ""), ("Batches not applied", "")],
         },
         Faulty {
@@ -95,8 +95,8 @@ fn faulty(redis: &[RedisServer; 2]) -> [Faulty; 4] {
         },
         Faulty {
             service: Service::start(Setup::default().set("sessions.max_sessions", "1000")),
-            alerts: &["FootfallBoundReached", "FootfallSessionsNearLimit"],
-            shown_by: &[("Bounds reached", "sessions"), ("Table in use", "")],
+            alerts: &["FootfallBoundReached", "FootfallBoundNear"],
+            shown_by: &[("Bounds reached", "sessions"), ("Bounds in use", "sessions")],
         },
     ]
 }

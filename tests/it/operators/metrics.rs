@@ -147,3 +147,24 @@ fn the_metrics_add_up() {
     assert_eq!((app.metric("footfall_unapplied_batches"), app.metric("footfall_store_up")), (0.0, 1.0));
     assert!(app.metric("footfall_last_flush_timestamp_seconds") > 0.0);
 }
+
+#[test]
+fn every_bound_has_its_limit_and_how_much_of_it_is_in_use() {
+    let setup = Setup::default().set("store.flush_interval", "5m").set("sessions.max_sessions", "1000");
+    let app = TestApp::start(setup.set("totals.max_ids", "200000"));
+    for number in 1..=3 {
+        let reader = format!("203.0.113.{number}");
+        app.take(&view(&format!("/{number}")).id(&number.to_string()).from(&reader));
+    }
+    let metrics = http::get(app.admin(), "/metrics").text().to_owned();
+    let bounds =
+        metrics.lines().filter_map(|line| line.strip_prefix("footfall_bounds_reached_total{bound=\""));
+    let bounds: Vec<&str> = bounds.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(bounds.len() >= 9, "{bounds:?}");
+    let of = |what: &str, bound: &str| app.metric(&format!("footfall_bound_{what}{{bound=\"{bound}\"}}"));
+    for bound in bounds {
+        assert!(of("limit", bound) > 0.0 && of("used", bound) < of("limit", bound), "{bound}");
+    }
+    assert_eq!(["sessions", "ids", "pages"].map(|bound| of("used", bound)), [3.0; 3]);
+    assert_eq!([of("limit", "sessions"), of("limit", "ids")], [1000.0, 200_000.0]);
+}

@@ -361,6 +361,41 @@ fn the_prometheus_configuration_is_good() {
     assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
 }
 
+#[test]
+fn the_unit_of_backups_makes_one_by_way_of_the_service_and_keeps_those_of_two_weeks() {
+    let service = Service::start(Setup::default());
+    service.read(3);
+    let (data, unit) = (service.data_dir(), config("systemd/footfall-backup.service"));
+    let backups = data.join("backups");
+    for name in ["20200101T000000Z", "2026-11-24T031522Z", "mine"] {
+        std::fs::create_dir_all(backups.join(name)).unwrap();
+    }
+    for name in ["20200101T000000Z", "mine"] {
+        let touched = Command::new("touch").args(["-d", "20 days ago"]).arg(backups.join(name)).status();
+        assert!(touched.is_ok_and(|status| status.success()));
+    }
+    assert_eq!(service.metric("footfall_last_backup_timestamp_seconds"), 0.0);
+    let start = unit.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+    let program = format!("\"{}\"", env!("CARGO_BIN_EXE_footfall"));
+    for line in start {
+        let line = line
+            .replace("%%", "%")
+            .replace("/var/lib/footfall", &data.display().to_string())
+            .replace("/etc/footfall/footfall.toml", "footfall.toml")
+            .replace("/usr/bin/footfall", &program);
+        let (code, said) = service.shell(&line);
+        assert_eq!(code, 0, "{line}: {said}");
+    }
+    let mut left =
+        std::fs::read_dir(&backups).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    left.retain(|path| !path.ends_with("mine") && !path.ends_with("2026-11-24T031522Z"));
+    let [made] = &left[..] else { panic!("{left:?}") };
+    let manifest = std::fs::read_to_string(made.join("MANIFEST")).unwrap();
+    assert!(manifest.contains("\nsite lamdong views 3 visits 3\n"), "{manifest}");
+    assert!(service.metric("footfall_last_backup_timestamp_seconds") > 0.0);
+    assert!(config("systemd/footfall-backup.timer").contains("\n[Install]\nWantedBy=timers.target"));
+}
+
 /// Files of the project that a pattern of the package names.
 fn matching(pattern: &str) -> Vec<std::path::PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(pattern);

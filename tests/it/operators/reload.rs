@@ -150,6 +150,8 @@ fn what_is_invalid_changes_nothing_and_is_told() {
     service.write("sites.d/30-again.toml", "[[site]]\nkey = \"lamdong\"\nhosts = [\"a.vn\"]\n");
     service.write("sites.d/40-more.toml", "listen = \"127.0.0.1:1\"\n");
     assert!(!service.reload());
+    assert!(service.readiness().1.contains("[-]configuration not taken"), "{}", service.readiness().1);
+    assert!(get(service.admin(), "/").text().contains("<b>configuration</b> not taken"));
     let log = service.log();
     for said in [
         "site.1.hosts",
@@ -165,7 +167,8 @@ fn what_is_invalid_changes_nothing_and_is_told() {
     assert!(!log.contains("0123456789abcdef"));
     assert_eq!(service.metric(series), 0.0);
     service.take(&view("/a"));
-    assert_eq!(get(service.public(), "/newsroom/lamdong?token=0123456789abcdef").status, 200);
+    let newsroom = get(service.public(), "/newsroom/lamdong?token=0123456789abcdef");
+    assert!(newsroom.status == 200 && !newsroom.text().contains("configuration"), "{newsroom:?}");
 
     service.write(FILE, TIN);
     service.remove("sites.d/30-again.toml");

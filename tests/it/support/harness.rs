@@ -657,7 +657,7 @@ pub fn until_tried(admin: SocketAddr) {
 
 /// What a service has asked its store to find out whether it is its own: twice each time, if it answers.
 fn attaches(admin: SocketAddr) -> f64 {
-    metric(admin, "footfall_store_operation_seconds_count{operation=\"attach\"}")
+    metric(admin, "footfall_store_operation_duration_seconds_count{operation=\"attach\"}")
 }
 
 /// Whether anything that a service asked of its store has failed.

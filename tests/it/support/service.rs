@@ -119,7 +119,20 @@ impl Service {
     /// Runs a command with its settings to its end, as an operator does: exit code and what it said.
     pub fn order(&self, arguments: &[&str]) -> (i32, String) {
         let mut command = self.command(self.dir.path().join("order.log"));
-        let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.args(arguments);
+        Self::said(command)
+    }
+
+    /// Runs a line of a shell where it runs, in the same way.
+    pub fn shell(&self, line: &str) -> (i32, String) {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(self.dir.path()).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("FOOTFALL_DATA_DIR", "data").envs(&self.setup.variables);
+        Self::said(command)
+    }
+
+    fn said(mut command: Command) -> (i32, String) {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut child = Process(child);
         let code = until_ended(&mut child).code().expect("it ends by itself");
         let mut said = String::new();
