@@ -201,7 +201,8 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
-    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, ready }))
+    let refusals = Default::default();
+    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, refusals, ready }))
 }
 
 /// Carries out an order without a running service: opens the parts, has the order carried out, and stops.

@@ -30,7 +30,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/public/refusal_log.rs` logs |
+//! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/refusals.rs` logs |
 //! | When is a view safe, and what if it cannot be written? | `totals/intake/mod.rs`, `journal.rs` |
 //! | What is shown of a site, a page, the last days? | `totals/tally/running.rs`, `pages.rs`, `recent.rs`, all made of `cell.rs` |
 //! | What does a batch add to which hash? | `totals/batch/mod.rs`, `part.rs` |
@@ -69,7 +69,7 @@
 //!
 //! Inside [`totals`]: disk < batch < store, tally < intake, delivery, upkeep < writer < recovery < the face. The
 //! tally never sees the store, delivery never sees the tally, upkeep never sees delivery. Inside [`serve`]: answer <
-//! conn, live, shown < parts < overview < public, admin < the face.
+//! conn, live, shown, refusals < parts < overview < public, admin < the face.
 //!
 //! # What is absent on purpose
 //!

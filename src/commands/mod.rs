@@ -212,10 +212,11 @@ impl Command {
 fn check_config(config: &Config) -> Outcome {
     config.check_files()?;
     let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let notes: String = config.notes().map(|note| format!("note: {note}\n")).collect();
     let sites = config.sites.iter().len();
     let noun = if sites == 1 { "site" } else { "sites" };
     let (store, dir) = (&config.totals.store.url, config.totals.data_dir.display());
-    Ok(format!("{warnings}ok: {sites} {noun}, store {store}, data in {dir}\n"))
+    Ok(format!("{warnings}{notes}ok: {sites} {noun}, store {store}, data in {dir}\n"))
 }
 
 #[cfg(test)]

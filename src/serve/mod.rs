@@ -16,6 +16,7 @@ mod live;
 mod overview;
 mod parts;
 mod public;
+mod refusals;
 mod shown;
 #[cfg(test)]
 mod tests;

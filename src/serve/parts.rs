@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::answer::names::Names;
 use super::live;
+use super::refusals::Refusals;
 use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
 use crate::ingest::Proxies;
@@ -71,6 +72,8 @@ pub struct Parts {
     pub totals: Arc<Totals>,
     /// All series.
     pub metrics: Arc<Metrics>,
+    /// The refusals of the last hour.
+    pub refusals: Refusals,
     /// False while the service starts and stops.
     pub ready: Arc<AtomicBool>,
 }

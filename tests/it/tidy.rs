@@ -52,6 +52,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
             ("conn", 1),
             ("live", 1),
             ("shown", 1),
+            ("refusals", 1),
             ("parts", 2),
             ("overview", 3),
             ("public", 4),

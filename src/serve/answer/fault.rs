@@ -1,9 +1,11 @@
 //! Why a request is not answered as asked, and how an answer says so.
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::ingest::Reason;
+use crate::ingest::{Cause, Reason};
 
 /// Why a request is not answered as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ impl Fault {
     }
 
     /// The status and a sentence for people.
-    fn meaning(self) -> (StatusCode, &'static str) {
+    pub fn meaning(self) -> (StatusCode, &'static str) {
         use StatusCode as S;
         match self {
             Fault::NotFound => (S::NOT_FOUND, "There is nothing at this path."),
@@ -87,14 +89,17 @@ impl Fault {
         }
     }
 
-    /// The problem document (RFC 9457). Its type is `about:blank` and its title the status' own: the code
-    /// tells problems apart. All of it is our own text, which needs no escaping.
-    pub fn problem(self) -> String {
-        let (status, detail) = self.meaning();
+    /// The problem document (RFC 9457), with what is the cause. Its type is `about:blank` and its title the status'
+    /// own: the code tells problems apart.
+    pub fn problem(self, cause: Option<&Cause>) -> String {
+        let (status, meaning) = self.meaning();
+        let detail =
+            cause.map_or(Cow::Borrowed(meaning), |cause| format!("{meaning} {}", cause.remedy).into());
+        let detail = serde_json::Value::from(detail);
         let (title, number, code) =
             (status.canonical_reason().unwrap_or_default(), status.as_str(), self.code());
         format!(
-            r#"{{"type":"about:blank","title":"{title}","status":{number},"detail":"{detail}","code":"{code}"}}"#
+            r#"{{"type":"about:blank","title":"{title}","status":{number},"detail":{detail},"code":"{code}"}}"#
         )
     }
 }

@@ -8,7 +8,6 @@ pub mod demo;
 mod known;
 pub mod live;
 mod newsroom;
-mod refusal_log;
 pub mod script;
 mod widget;
 
@@ -115,7 +114,7 @@ impl PublicService {
             Target::Preflight(methods) => answer::preflight(methods, &head.headers),
             Target::NotAllowed(handler, methods) => {
                 if matches!(handler, Beacon | Gif) {
-                    public.refuse((None, Reason::MethodNotAllowed));
+                    public.refuse(Reason::MethodNotAllowed.into());
                 }
                 answer::not_allowed(answer::refused, methods)
             }

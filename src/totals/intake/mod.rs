@@ -177,10 +177,8 @@ impl Intake {
         match self.write(group).await {
             Ok(end) => {
                 group.views.retain(|counted| counted.view.kind == Kind::View);
-                let views = group.views.len() as u64;
                 tally::lock(tally).count(&group.views, end);
-                self.metrics.beacons(Outcome::Counted, views);
-                self.metrics.beacons(Outcome::Repeated, repeated);
+                repeated.into_iter().for_each(|site| self.metrics.sites.beacon(site, Outcome::Repeated));
                 group.done.finish(Ok(()));
             }
             Err(AppendError::Undone(error)) => {
@@ -194,12 +192,12 @@ impl Intake {
         }
     }
 
-    /// Drops the views whose id was counted before or comes earlier in the group. How many those are.
-    fn drop_repeated(&self, group: &mut Group) -> u64 {
+    /// Drops the views whose id was counted before or comes earlier in the group. The site of each.
+    fn drop_repeated(&self, group: &mut Group) -> Vec<SiteId> {
+        let mut repeated = Vec::new();
         if group.views.iter().all(|counted| counted.view.id.is_none()) {
-            return 0;
+            return repeated;
         }
-        let all = group.views.len();
         let mut ids = self.ids();
         group.views.retain_mut(|counted| {
             let taken = counted.view.id.map(|id| ids.take(id, counted.view.site));
@@ -208,9 +206,12 @@ impl Intake {
                 // Neither does a start remember it.
                 counted.view.id = None;
             }
+            if taken == Some(Taken::Known) {
+                repeated.push(counted.view.site);
+            }
             taken != Some(Taken::Known)
         });
-        (all - group.views.len()) as u64
+        repeated
     }
 
     /// Tells the sessions of a group's views, notes which of them are visits, and encodes the records.
@@ -252,7 +253,7 @@ impl Intake {
             _ => sessions.ping(sign.visitor, sign.site, &sign.page, sign.at),
         };
         let is_shed = sighting == Sighting::Full;
-        self.metrics.beacons(if is_shed { Outcome::Shed } else { Outcome::Taken }, 1);
+        self.metrics.sites.beacon(sign.site, if is_shed { Outcome::Shed } else { Outcome::Taken });
         sighting
     }
 
