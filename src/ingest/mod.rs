@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
-pub use client::{Client, ClientHeader, Proxies};
+pub use client::{Client, ClientHeader, ClientSource, Proxies};
 pub use page::{MAX_PAGE, OTHER, Page};
 pub use reason::{Cause, Reason, Refusal};
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};

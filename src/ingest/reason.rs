@@ -64,6 +64,13 @@ impl Cause {
     }
 }
 
+impl Reason {
+    /// The refusal for this reason of a beacon of a site.
+    pub fn of(self, site: SiteId) -> Refusal {
+        Refusal { site: Some(site), ..self.into() }
+    }
+}
+
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         Refusal { site: None, reason, cause: None }

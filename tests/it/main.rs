@@ -25,6 +25,7 @@ mod counting {
     mod bounds;
     mod civil_days;
     mod clocks;
+    mod dry_run;
     mod logs;
     mod newspaper;
     mod presence;

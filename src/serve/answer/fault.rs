@@ -42,7 +42,7 @@ impl Fault {
     }
 
     /// The status and a sentence for people.
-    pub fn meaning(self) -> (StatusCode, &'static str) {
+    fn meaning(self) -> (StatusCode, &'static str) {
         use StatusCode as S;
         match self {
             Fault::NotFound => (S::NOT_FOUND, "There is nothing at this path."),
@@ -76,6 +76,12 @@ impl Fault {
         }
     }
 
+    /// The sentence for people, and what is the cause.
+    pub fn detail(self, cause: Option<&Cause>) -> Cow<'static, str> {
+        let (_, meaning) = self.meaning();
+        cause.map_or(meaning.into(), |cause| format!("{meaning} {}", cause.remedy).into())
+    }
+
     pub fn status(self) -> StatusCode {
         self.meaning().0
     }
@@ -92,10 +98,7 @@ impl Fault {
     /// The problem document (RFC 9457), with what is the cause. Its type is `about:blank` and its title the status'
     /// own: the code tells problems apart.
     pub fn problem(self, cause: Option<&Cause>) -> String {
-        let (status, meaning) = self.meaning();
-        let detail =
-            cause.map_or(Cow::Borrowed(meaning), |cause| format!("{meaning} {}", cause.remedy).into());
-        let detail = serde_json::Value::from(detail);
+        let (status, detail) = (self.status(), serde_json::Value::from(self.detail(cause)));
         let (title, number, code) =
             (status.canonical_reason().unwrap_or_default(), status.as_str(), self.code());
         format!(

@@ -7,9 +7,8 @@ use hyper::http::request::Parts as Head;
 use hyper::{HeaderMap, Method};
 
 use super::context::Public;
-use super::counters;
-use crate::clock::Moment;
-use crate::ingest::{self, Beacon, Client, Context, Kind, OTHER, Page, Reason, Refusal, Said};
+use super::{counters, dry_run};
+use crate::ingest::{self, Beacon, Client, Context, Kind, OTHER, Page, Refusal, Said};
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
 use crate::sites::SiteId;
@@ -27,10 +26,20 @@ struct Taken {
 /// The page of whose figures a beacon wants to be told.
 type Told = Option<(SiteId, Page)>;
 
-pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
+pub async fn post(
+    public: &Public,
+    peer: IpAddr,
+    is_dry: bool,
+    headers: HeaderMap,
+    body: Incoming,
+) -> Response {
     let taken = match body::read(body, &headers, public.config.body_timeout).await {
         Ok(body) => {
-            let decided = public.decide(Said::from_json(&body), peer, &headers);
+            let said = Said::from_json(&body);
+            if is_dry || said.as_ref().is_ok_and(|said| said.dry_run) {
+                return dry_run::tell(public, peer, headers, said);
+            }
+            let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
             decided.and_then(|decided| public.keep(decided))
         }
         Err(reason) => Err(reason.into()),
@@ -47,7 +56,10 @@ pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incom
 
 pub async fn gif(public: &Public, peer: IpAddr, Head { method, uri, headers, .. }: Head) -> Response {
     let said = Said::from_query(uri.query().unwrap_or_default());
-    let decided = public.decide(said, peer, &headers);
+    if dry_run::is_asked(&uri) {
+        return dry_run::tell(public, peer, headers, said);
+    }
+    let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
     if method == Method::HEAD {
         return answer::gif(headers, decided.err().map(|refusal| refusal.reason.into()));
     }
@@ -57,15 +69,14 @@ pub async fn gif(public: &Public, peer: IpAddr, Head { method, uri, headers, .. 
 
 impl Public {
     /// Decides a beacon, and which page it asks to be told of.
-    fn decide(
+    pub fn decide(
         &self,
         said: Result<Said<'_>, Refusal>,
-        peer: IpAddr,
+        client: Client,
         headers: &HeaderMap,
     ) -> Result<(Beacon, Told), Refusal> {
         let said = said?;
         let now = self.parts.clock.now();
-        let client = self.client(peer, headers, now);
         let salts = self.parts.totals.salts();
         let (sites, spans) = (self.parts.sites.load(), &self.parts.hours);
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
@@ -86,7 +97,7 @@ impl Public {
     fn keep(&self, (beacon, told): (Beacon, Told)) -> Result<Taken, Refusal> {
         let (site, kind, totals) = (beacon.site, beacon.kind, &self.parts.totals);
         let written = match kind {
-            Kind::View => Some(totals.take(beacon).map_err(|reason| of_site(site, reason))?),
+            Kind::View => Some(totals.take(beacon).map_err(|reason| reason.of(site))?),
             _ => totals.sign(beacon),
         };
         Ok(Taken { site, kind, written, told })
@@ -99,7 +110,7 @@ impl Public {
             Ok(Taken { site, kind, written, told }) => {
                 let ended = if let Some(written) = written { written.await } else { Ok(()) };
                 match ended {
-                    Err(reason) if kind == Kind::View => of_site(site, reason),
+                    Err(reason) if kind == Kind::View => reason.of(site),
                     // Where the views beside a ping cannot be kept, the sessions know of it all the same.
                     _ => return Ok(told),
                 }
@@ -109,11 +120,12 @@ impl Public {
         Err(refusal)
     }
 
-    fn client(&self, peer: IpAddr, headers: &HeaderMap, now: Moment) -> Client {
+    /// The client of a request that counts.
+    fn noted_client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let client = self.parts.lists.load().proxies.client(peer, headers);
         if client.ignored_header {
             self.parts.metrics.client_header_ignored.inc();
-            if self.ignored_header.due(now) {
+            if self.ignored_header.due(self.parts.clock.now()) {
                 tracing::warn!(
                     "the client header of a peer that is no trusted proxy is ignored; \
                      if it is your proxy, add its network to trusted_proxies"
@@ -122,8 +134,4 @@ impl Public {
         }
         client
     }
-}
-
-fn of_site(site: SiteId, reason: Reason) -> Refusal {
-    Refusal { site: Some(site), ..reason.into() }
 }

@@ -5,6 +5,7 @@ mod beacon;
 mod context;
 mod counters;
 pub mod demo;
+mod dry_run;
 mod known;
 pub mod live;
 mod newsroom;
@@ -93,7 +94,10 @@ impl PublicService {
         }
         let (route, target) = found;
         let response = match target {
-            Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
+            Target::Handler(Beacon, _) => {
+                let is_dry = dry_run::is_asked(&head.uri);
+                beacon::post(public, peer, is_dry, head.headers, body).await
+            }
             Target::Handler(Gif, _) => beacon::gif(public, peer, head).await,
             Target::Handler(Read(handler), name) => {
                 let accepted = head.headers.get(ACCEPT_ENCODING).cloned();

@@ -65,12 +65,8 @@ impl Intake {
     /// Takes a view into the open group; `clock-wrong`, `journal-full` or `overloaded` where the promise of a 204 cannot
     /// be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
-        let full = || self.is_full(view.site).or_else(|| self.has_no_share(view.site));
-        if self.clock.was_behind(view.at).is_some() {
-            return Err(Reason::ClockWrong);
-        }
-        if let Some((bound, reason)) = self.reached(view.at).or_else(full) {
-            self.metrics.bound(bound);
+        if let Err((bound, reason)) = self.check(&view) {
+            bound.into_iter().for_each(|bound| self.metrics.bound(bound));
             return Err(reason);
         }
         let (written, is_first) = {
@@ -82,6 +78,27 @@ impl Intake {
             self.wake.notify_one();
         }
         Ok(written)
+    }
+
+    /// Why a view is not taken now, and the bound that is reached.
+    fn check(&self, view: &Beacon) -> Result<(), (Option<Bound>, Reason)> {
+        if self.clock.was_behind(view.at).is_some() {
+            return Err((None, Reason::ClockWrong));
+        }
+        let full = || self.is_full(view.site).or_else(|| self.has_no_share(view.site));
+        let reached = self.reached(view.at).or_else(full);
+        reached.map_or(Ok(()), |(bound, reason)| Err((Some(bound), reason)))
+    }
+
+    /// What would become of a beacon that came now.
+    pub fn foretell(&self, beacon: &Beacon) -> Result<Outcome, Reason> {
+        if beacon.kind != Kind::View {
+            return Ok(Outcome::Taken);
+        }
+        self.check(beacon).map_err(|(_, reason)| reason)?;
+        self.refusing(beacon.at).map_or(Ok(()), Err)?;
+        let is_known = beacon.id.is_some_and(|id| self.ids().knows(id));
+        Ok(if is_known { Outcome::Repeated } else { Outcome::Counted })
     }
 
     /// Takes a ping or a leave into the open group: the sessions are told of all signs in the order in which they
