@@ -201,8 +201,8 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
-    let refusals = Default::default();
-    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, refusals, ready }))
+    let (settings, refusals) = (ArcSwap::from_pointee(config.to_toml()), Default::default());
+    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, settings, refusals, ready }))
 }
 
 /// Carries out an order without a running service: opens the parts, has the order carried out, and stops.
@@ -239,11 +239,11 @@ fn serve_operators(
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let _life = life;
         let stop = async { stop.await.unwrap_or_default() };
-        let totals = parts.totals.clone();
+        let asked = parts.clone();
         let admin = serve::serve_admin(listener, settings, parts, stop, Duration::from_millis(200));
         let control = async {
             match orders {
-                Some(orders) => serve::serve_control(orders, totals).await,
+                Some(orders) => serve::serve_control(orders, asked).await,
                 None => std::future::pending().await,
             }
         };

@@ -150,6 +150,11 @@ impl Config {
         self.settings.to_toml()
     }
 
+    /// What is in force, as TOML, once this configuration runs and another was read.
+    pub fn reloaded_to(&self, fresh: &Config) -> String {
+        fresh.settings.but_for(&self.fixed_differences(fresh), &self.settings).to_toml()
+    }
+
     /// The keys whose values differ from another's and that a running service does not change.
     pub fn fixed_differences(&self, other: &Config) -> Vec<String> {
         let changes = |key: &str| {

@@ -46,6 +46,7 @@
 //! | What is counted of an access log, and in which order? | `logs/mod.rs`; a line is read in `logs/line.rs` |
 //! | When is a day of it not entered? | `totals/writer/entries/weigh.rs` |
 //! | What is entered by a person, and what are pages shown as that moved? | `totals/writer/entries/`, `sites/aliases.rs` |
+//! | What is wrong at three in the morning? | `commands/doctor.rs` asks, `serve/admin/control.rs` tells |
 //! | Which route has which handler? | `serve/public/mod.rs`, `serve/admin/mod.rs` |
 //!
 //! # Who may import whom

@@ -3,6 +3,7 @@
 mod adjust;
 mod backfill;
 mod copies;
+mod doctor;
 mod documents;
 mod entries;
 mod examples;
@@ -63,6 +64,9 @@ pub enum Command {
     /// Ask the running service whether it can take and keep views; for container health checks
     #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck,
+    /// Say what is wrong: with the running service and, given a page, with its line and what becomes of a visit
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(doctor::Doctor),
     /// Apply what a stopped instance still holds, and give up its identity: its data_dir may be deleted then
     #[command(after_help = examples::DRAIN)]
     Drain,
@@ -175,8 +179,8 @@ impl Command {
 
     /// Whether it may open the totals itself, and so needs a log.
     pub fn is_order(&self) -> bool {
-        use Command::{CheckConfig, Healthcheck, PrintConfig, Serve};
-        !matches!(self, Serve | CheckConfig | PrintConfig { .. } | Healthcheck)
+        use Command::{CheckConfig, Doctor, Healthcheck, PrintConfig, Serve};
+        !matches!(self, Serve | CheckConfig | Doctor(_) | PrintConfig { .. } | Healthcheck)
     }
 
     /// Runs a command. `Serve` and the documents are the caller's, and do nothing here.
@@ -187,6 +191,7 @@ impl Command {
             Command::CheckConfig => return check_config(config),
             Command::PrintConfig { .. } => return Ok(config.to_toml()),
             Command::Snippet { site } => return snippet::run(config, &site),
+            Command::Doctor(asked) => return doctor::run(config, &asked),
             Command::Healthcheck => return healthcheck::run(config),
             Command::Verify(asked) => return verify::run(config, &asked),
             Command::Backfill(asked) => return backfill::run(config, &asked),

@@ -10,15 +10,26 @@ pub fn run(config: &Config, key: &str) -> Outcome {
     config.sites.configured(key).map(|site| text(config, site)).map_err(Failure::Refused)
 }
 
-fn text(config: &Config, site: &Site) -> String {
+/// The URL of the service for browsers.
+fn base(config: &Config) -> String {
+    match config.public_url.as_str() {
+        "" => format!("http://{}", config.serve.listen),
+        url => url.to_owned(),
+    }
+}
+
+/// The script's line alone.
+pub fn line(config: &Config, site: &Site) -> String {
     let names = &config.serve.names;
-    let (base, warning) = match config.public_url.as_str() {
-        "" => {
-            let base = format!("http://{}", config.serve.listen);
-            let warning = format!("<!-- public_url is not set: put the service's own URL for {base} -->\n\n");
-            (base, warning)
-        }
-        url => (url.to_owned(), String::new()),
+    let (base, attributes) = (base(config), attributes(site, names));
+    format!(r#"<script defer src="{base}/{}.js"{attributes}></script>"#, names.script)
+}
+
+fn text(config: &Config, site: &Site) -> String {
+    let (names, base) = (&config.serve.names, base(config));
+    let warning = match config.public_url.as_str() {
+        "" => format!("<!-- public_url is not set: put the service's own URL for {base} -->\n\n"),
+        _ => String::new(),
     };
     let script = |file: &str, attributes: &str| {
         format!(r#"<script defer src="{base}/{}.{file}"{attributes}></script>"#, names.script)
@@ -35,7 +46,7 @@ fn text(config: &Config, site: &Site) -> String {
     let texts = [
         ("warning", &*warning),
         ("more", &more),
-        ("line", &script("js", &attributes)),
+        ("line", &line(config, site)),
         ("counters", &counters(config, site)),
         ("base", &base),
         ("beacon", &names.beacon),

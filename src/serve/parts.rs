@@ -72,6 +72,8 @@ pub struct Parts {
     pub totals: Arc<Totals>,
     /// All series.
     pub metrics: Arc<Metrics>,
+    /// The settings in force, as `print-config` prints them.
+    pub settings: ArcSwap<String>,
     /// The refusals of the last hour.
     pub refusals: Refusals,
     /// False while the service starts and stops.

@@ -76,6 +76,7 @@ mod operators {
     mod commands;
     mod config;
     mod dashboards;
+    mod doctor;
     mod metrics;
     mod overview;
     mod packages;
