@@ -201,8 +201,21 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         Totals::open(settings, clock.clone(), sites.clone(), sessions.clone(), metrics.clone()).await?;
     let (ready, lists) =
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
-    let (settings, refusals) = (ArcSwap::from_pointee(config.to_toml()), Default::default());
-    Ok(Arc::new(Parts { clock, sites, lists, hours, sessions, totals, metrics, settings, refusals, ready }))
+    let settings = ArcSwap::from_pointee(config.to_toml());
+    let (crowds, refusals) = Default::default();
+    Ok(Arc::new(Parts {
+        clock,
+        sites,
+        lists,
+        hours,
+        sessions,
+        totals,
+        metrics,
+        settings,
+        crowds,
+        refusals,
+        ready,
+    }))
 }
 
 /// Carries out an order without a running service: opens the parts, has the order carried out, and stops.
@@ -269,6 +282,7 @@ async fn tick(parts: Arc<Parts>) {
         parts.clock.set_wall();
         let now = parts.clock.now();
         parts.totals.tick(now);
+        parts.crowds.look(&parts.sites.load(), &parts.metrics, &parts.sessions, now);
         parts.metrics.had_turn(Part::EventLoop, now);
         while parts.sessions.sweep(now, SWEEP_STEP) {
             tokio::task::yield_now().await;

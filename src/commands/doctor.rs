@@ -145,8 +145,10 @@ fn look_at_service(config: &Config, findings: &mut Findings) {
             format!("in force: store {}, footfall {}", config.totals.store.url, text("version")),
         );
     }
-    for line in state["refusals"].as_array().into_iter().flatten() {
-        findings.bad("refused", line.as_str().unwrap_or_default());
+    for (what, member) in [("refused", "refusals"), ("visitors", "concerns")] {
+        for line in state[member].as_array().into_iter().flatten() {
+            findings.bad(what, line.as_str().unwrap_or_default());
+        }
     }
     if state["refusals"].as_array().is_some_and(Vec::is_empty) {
         findings.good("refused", "nothing in the last hour");

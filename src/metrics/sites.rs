@@ -62,6 +62,7 @@ pub struct SiteSeries {
     /// By id, so that no label is looked up for a beacon.
     counted: Vec<OnceLock<Counted>>,
     online: IntGaugeVec,
+    hour: IntGaugeVec,
     /// Views, visits, visitors.
     totals: [IntGaugeVec; 3],
 }
@@ -104,6 +105,11 @@ impl SiteSeries {
             views: r.counters("footfall_views_total", &["site"], "Views counted.")?,
             visits: r.counters("footfall_visits_total", &["site"], "Visits counted.")?,
             counted: (0..sites.room()).map(|_| OnceLock::new()).collect(),
+            hour: r.gauges(
+                "footfall_hour_views_per_visitor",
+                &["site"],
+                "Views of the last full hour of this process for each of its visitors.",
+            )?,
             online: r.gauges("footfall_online_visitors", &["site"], "Visitors online now.")?,
             totals: [
                 totals("footfall_period_views", "Views of the running period.")?,
@@ -131,6 +137,7 @@ impl SiteSeries {
                 });
             }
             self.online.with_label_values(labels);
+            self.hour.with_label_values(labels);
         }
     }
 
@@ -143,6 +150,22 @@ impl SiteSeries {
                 counted.visits.inc_by(visits);
             }
         }
+    }
+
+    /// Views and visits that were counted of a site.
+    pub fn counts(&self, site: SiteId) -> (u64, u64) {
+        self.of(site).map_or((0, 0), |counted| (counted.views.get(), counted.visits.get()))
+    }
+
+    /// What follows is of another hour.
+    pub fn begin_hour(&self) {
+        self.hour.reset();
+    }
+
+    /// Shows the views a visitor of an hour; of sites that share a label the most.
+    pub fn hour(&self, site: &Site, per_visitor: u64) {
+        let shown = self.hour.with_label_values(&[label(site)]);
+        shown.set(shown.get().max(per_visitor as i64));
     }
 
     /// Counts a beacon that was neither counted nor refused.

@@ -12,6 +12,7 @@
 mod admin;
 mod answer;
 mod conn;
+mod crowds;
 mod live;
 mod overview;
 mod parts;

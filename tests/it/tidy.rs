@@ -53,6 +53,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
             ("live", 1),
             ("shown", 1),
             ("refusals", 1),
+            ("crowds", 1),
             ("parts", 2),
             ("overview", 3),
             ("public", 4),

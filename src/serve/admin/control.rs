@@ -143,6 +143,7 @@ fn state(parts: &Parts) -> String {
         "now": Calendar::utc().rfc3339(now.unix_ms),
         "settings": **parts.settings.load(),
         "refusals": parts.refusals.of_last_hour(&parts.sites.load(), now),
+        "concerns": parts.crowds.concerns(),
         "ignored_headers": parts.metrics.client_header_ignored.get(),
     });
     state.to_string()

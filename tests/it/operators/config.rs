@@ -641,6 +641,20 @@ fn a_filter_of_the_log_that_means_nothing_is_refused_and_none_silences_what_it_d
 }
 
 #[test]
+fn the_client_header_may_be_named_by_its_cdn() {
+    for (name, header) in [
+        ("cloudflare", "cf-connecting-ip"),
+        ("Fastly", "fastly-client-ip"),
+        ("akamai", "true-client-ip"),
+        ("azure", "x-azure-clientip"),
+        ("X-Real-IP", "x-real-ip"),
+    ] {
+        let config = good(&format!("client_header = \"{name}\""));
+        assert_eq!(config.serve.lists.proxies.header, ClientHeader::List(header.parse().unwrap()), "{name}");
+    }
+}
+
+#[test]
 fn an_apex_without_its_www_is_noted() {
     let noted = |hosts: &str| {
         let config = good(&format!("[[site]]\nkey = \"a\"\nhosts = [{hosts}]\ntime_zone = \"UTC\"\n"));

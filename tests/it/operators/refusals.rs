@@ -1,11 +1,12 @@
 //! G11 at the real binary: why a beacon is refused is one word in the answer, in the metric and in the log.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use footfall::ingest::Reason;
 use serde_json::Value;
 
-use crate::support::harness::{SITE, Setup, view};
+use crate::support::harness::{SITE, Setup, TestApp, view};
 use crate::support::http::{Connection, ask, get, request};
 use crate::support::meddled::Meddled;
 use crate::support::wait::until;
@@ -119,4 +120,23 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
         assert!(of_word.iter().all(|line| line["site"] == *site && line["level"] == level), "{of_word:?}");
     }
     assert!(lines.iter().all(|line| words.contains(line["reason"].as_str().unwrap())), "{lines:?}");
+}
+
+#[test]
+fn an_hour_with_fewer_visitors_than_its_views_can_be_of_is_named() {
+    for (addresses, per_visitor, is_named) in [(3, 66.0, true), (200, 1.0, false)] {
+        let app = TestApp::start(Setup::default());
+        for view_number in 0..200 {
+            app.take(&view("/a").by(view_number % addresses));
+        }
+        let shown = || app.metric("footfall_hour_views_per_visitor{site=\"lamdong\"}");
+        assert_eq!(shown(), 0.0);
+        app.pass(Duration::from_secs(3600));
+        until("an hour is over", || shown() == per_visitor);
+        let told = "site lamdong: 200 views of 3 visitors within an hour";
+        assert_eq!(get(app.admin(), "/").text().contains(told), is_named, "{addresses}");
+        app.pass(Duration::from_secs(3600));
+        until("an hour without views is over", || shown() == 0.0);
+        assert!(!get(app.admin(), "/").text().contains(told));
+    }
 }
