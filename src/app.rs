@@ -212,7 +212,23 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
     let (ready, lists) =
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
     let (names, base) = (config.serve.names.clone(), config.base());
-    Ok(Arc::new(Parts { clock, sites, names, base, lists, hours, sessions, totals, metrics, ready }))
+    let settings = ArcSwap::from_pointee(config.to_toml());
+    let (crowds, refusals) = Default::default();
+    Ok(Arc::new(Parts {
+        clock,
+        sites,
+        names,
+        base,
+        lists,
+        hours,
+        sessions,
+        totals,
+        metrics,
+        settings,
+        crowds,
+        refusals,
+        ready,
+    }))
 }
 
 /// Carries out an order without a running service: opens the parts, has the order carried out, and stops.
@@ -249,11 +265,11 @@ fn serve_operators(
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let _life = life;
         let stop = async { stop.await.unwrap_or_default() };
-        let totals = parts.totals.clone();
+        let asked = parts.clone();
         let admin = serve::serve_admin(listener, settings, parts, stop, Duration::from_millis(200));
         let control = async {
             match orders {
-                Some(orders) => serve::serve_control(orders, totals).await,
+                Some(orders) => serve::serve_control(orders, asked).await,
                 None => std::future::pending().await,
             }
         };
@@ -279,6 +295,7 @@ async fn tick(parts: Arc<Parts>) {
         parts.clock.set_wall();
         let now = parts.clock.now();
         parts.totals.tick(now);
+        parts.crowds.look(&parts.sites.load(), &parts.metrics, &parts.sessions, now);
         parts.metrics.had_turn(Part::EventLoop, now);
         while parts.sessions.sweep(now, SWEEP_STEP) {
             tokio::task::yield_now().await;

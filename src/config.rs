@@ -142,10 +142,28 @@ impl Config {
         })
     }
 
+    /// What may be meant as it is, and is told to who asks: one sentence each.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        let is_known = |host: &str| self.sites.iter().any(|site| site.takes_from(host));
+        let hosts = self.sites.iter().flat_map(|site| site.hosts.iter().map(move |host| (site, host)));
+        hosts.filter(move |(_, host)| is_apex(host) && !is_known(&format!("www.{host}"))).map(|(site, host)| {
+            format!(
+                "site {} has the host {host} and not www.{host}, whose beacons are refused: add it to hosts if there \
+                 are pages under it",
+                site.key
+            )
+        })
+    }
+
     /// Everything in force as TOML, secrets hidden; a comment says where each value that is not the default
     /// is set.
     pub fn to_toml(&self) -> String {
         self.settings.to_toml()
+    }
+
+    /// What is in force, as TOML, once this configuration runs and another was read.
+    pub fn reloaded_to(&self, fresh: &Config) -> String {
+        fresh.settings.but_for(&self.fixed_differences(fresh), &self.settings).to_toml()
     }
 
     /// The keys whose values differ from another's and that a running service does not change.
@@ -546,6 +564,19 @@ impl ConfigReader {
 
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         self.text(key, |text| values::choice(text, choices))
+    }
+}
+
+/// Whether a host is probably the name that was registered: `bao.vn`, `bao.com.vn`.
+fn is_apex(host: &str) -> bool {
+    // An address of IPv4 ends with a number, and names of examples are nobody's (RFC 6761).
+    let is_registered = |end: &str| {
+        end.starts_with(|c: char| c.is_ascii_alphabetic()) && !["example", "invalid", "test"].contains(&end)
+    };
+    match host.split('.').collect::<Vec<_>>()[..] {
+        [name, end] => !name.contains('*') && is_registered(end),
+        [name, kind, country] => !["*", "www"].contains(&name) && kind.len() <= 3 && country.len() == 2,
+        _ => false,
     }
 }
 

@@ -30,7 +30,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/public/refusal_log.rs` logs |
+//! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/refusals.rs` logs |
 //! | When is a view safe, and what if it cannot be written? | `totals/intake/mod.rs`, `journal.rs` |
 //! | What is shown of a site, a page, the last days? | `totals/tally/running.rs`, `pages.rs`, `recent.rs`, all made of `cell.rs` |
 //! | What does a batch add to which hash? | `totals/batch/mod.rs`, `part.rs` |
@@ -46,6 +46,7 @@
 //! | What is counted of an access log, and in which order? | `logs/mod.rs`; a line is read in `logs/line.rs` |
 //! | When is a day of it not entered? | `totals/writer/entries/weigh.rs` |
 //! | What is entered by a person, and what are pages shown as that moved? | `totals/writer/entries/`, `sites/aliases.rs` |
+//! | What is wrong at three in the morning? | `commands/doctor.rs` asks, `serve/admin/control.rs` tells |
 //! | Which route has which handler? | `serve/public/mod.rs`, `serve/admin/mod.rs` |
 //!
 //! # Who may import whom
@@ -69,7 +70,7 @@
 //!
 //! Inside [`totals`]: disk < batch < store, tally < intake, delivery, upkeep < writer < recovery < the face. The
 //! tally never sees the store, delivery never sees the tally, upkeep never sees delivery. Inside [`serve`]: answer <
-//! conn, live, shown < parts < overview < public, admin < the face.
+//! conn, live, shown, crowds, refusals < parts < overview < public, admin < the face.
 //!
 //! # What is absent on purpose
 //!

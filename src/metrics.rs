@@ -9,7 +9,7 @@ mod sites;
 mod store;
 
 pub use requests::{RequestFamilies, Requests};
-pub use sites::{Shown, SiteSeries};
+pub use sites::{Outcome, Shown, SiteSeries};
 pub use store::{Operation, StoreOperations};
 
 use prometheus::{
@@ -17,7 +17,6 @@ use prometheus::{
 };
 
 use crate::clock::Moment;
-use crate::ingest::Reason;
 use crate::sites::Sites;
 use register::Register;
 
@@ -72,20 +71,6 @@ words! {
         EventLoop = "event_loop",
         /// What brings views to the store: once a flush.
         Writer = "writer",
-    }
-}
-
-words! {
-    /// What happened to a beacon that was not refused.
-    pub enum Outcome {
-        /// A view, written and counted.
-        Counted = "counted",
-        /// A view whose id was counted before.
-        Repeated = "repeated",
-        /// A ping or a leave.
-        Taken = "taken",
-        /// A ping for which there was no room among the sessions.
-        Shed = "shed",
     }
 }
 
@@ -168,8 +153,6 @@ series! {
         pub sites: SiteSeries,
         /// What is asked of the listeners.
         pub requests: RequestFamilies,
-        outcomes: [IntCounter; Outcome::WORDS.len()],
-        reasons: [IntCounter; Reason::WORDS.len()],
         bounds: [IntCounter; Bound::WORDS.len()],
         registry: Registry,
     }
@@ -202,8 +185,6 @@ impl Metrics {
         let r = &Register(&registry);
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
-        let beacons =
-            r.counters("footfall_beacons_total", &["outcome"], "Beacons by what became of them.")?;
         let bounds =
             r.counters("footfall_bounds_reached_total", &["bound"], "Times a bound rejected something new.")?;
         let made = (
@@ -211,8 +192,6 @@ impl Metrics {
             StoreOperations::new(r)?,
             SiteSeries::new(r, sites)?,
             RequestFamilies::new(r)?,
-            Outcome::WORDS.map(|(outcome, _)| beacons.with_label_values(&[outcome])),
-            Reason::WORDS.map(|(reason, _)| beacons.with_label_values(&[reason])),
             Bound::WORDS.map(|(bound, _)| bounds.with_label_values(&[bound])),
             registry.clone(),
         );
@@ -244,16 +223,6 @@ impl Metrics {
     pub fn failing(&self) -> Vec<&'static str> {
         let fails = |file: &&str| self.healing.file_failing.with_label_values(&[file]).get() > 0;
         DataFile::WORDS.map(|(file, _)| file).into_iter().filter(fails).collect()
-    }
-
-    /// Counts beacons that were not refused.
-    pub fn beacons(&self, outcome: Outcome, number: u64) {
-        self.outcomes[outcome as usize].inc_by(number);
-    }
-
-    /// Counts a refused beacon.
-    pub fn refused(&self, reason: Reason) {
-        self.reasons[reason as usize].inc();
     }
 
     /// Counts something new that a bound rejected.

@@ -194,6 +194,9 @@ fn covers(hosts: &[String], host: &str) -> bool {
 /// Places that are kept free for sites added by reloads.
 const SPARE: usize = 256;
 
+/// Sites whose keys are compared with one that nobody has.
+const LOOKED_AT: usize = 100;
+
 /// A reload names more sites than there are places. After the next start there is room again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{SPARE} sites have been added since the start, and there is no place for more; start anew")]
@@ -285,6 +288,16 @@ impl Sites {
     pub fn configured(&self, key: &str) -> Result<&Arc<Site>, String> {
         let fault = || format!("site {key:?} is not configured: the sites are {}", self.keys());
         self.get(key).ok_or_else(fault)
+    }
+
+    /// The key that one which no site has was probably meant to be. Only so many are looked at.
+    pub fn near(&self, key: &str) -> Option<&SiteKey> {
+        let key = key.to_ascii_lowercase();
+        let most = (key.len() / 3).max(1);
+        let alike = |site: &&Arc<Site>| site.key.as_str().len().abs_diff(key.len()) <= most;
+        let keys = self.iter().take(LOOKED_AT).filter(alike).map(|site| &site.key);
+        let near = keys.map(|known| (strsim::levenshtein(known.as_str(), &key), known)).min();
+        near.filter(|(distance, _)| *distance <= most).map(|(_, known)| known)
     }
 
     /// The site at a place, registered or removed.

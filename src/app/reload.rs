@@ -40,6 +40,7 @@ async fn reload(parts: &Parts, started: &Config, file: Option<PathBuf>) -> Resul
     let before = parts.sites.load_full();
     warn(started, &before, &fresh);
     parts.totals.register(fresh.sites.clone()).await.map_err(|error| vec![error.to_string()])?;
+    parts.settings.store(Arc::new(started.reloaded_to(&fresh)));
     parts.lists.store(Arc::new(fresh.serve.lists));
     let after = parts.sites.load_full();
     tracing::info!(

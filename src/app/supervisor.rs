@@ -32,7 +32,7 @@ pub fn listeners(write_timeout: Duration) -> io::Result<[Option<Listener>; 2]> {
 pub fn most_open_files() -> Option<usize> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let now = setrlimit(Resource::Nofile, raised.clone()).map_or(limit, |()| raised);
+    let now = setrlimit(Resource::Nofile, raised).map_or(limit, |()| raised);
     now.current.map(|files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 

@@ -107,8 +107,8 @@ async fn an_order_that_does_not_come_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let app = App::build(config(dir.path(), "5m"), Clock::system()).await.unwrap();
     let (_socket, orders) = app.control.unwrap();
-    let totals = app.parts.totals.clone();
-    tokio::spawn(async { serve::serve_control(orders, totals).await });
+    let parts = app.parts.clone();
+    tokio::spawn(async { serve::serve_control(orders, parts).await });
     let mut stream = tokio::net::UnixStream::connect(dir.path().join(serve::CONTROL_SOCKET)).await.unwrap();
     let request =
         "POST /orders HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n{\"order\"";

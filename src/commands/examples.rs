@@ -37,6 +37,14 @@ Examples:
   footfall healthcheck
   FOOTFALL_ADMIN_LISTEN=127.0.0.1:9081 footfall healthcheck";
 
+pub const DOCTOR: &str = "\
+Examples:
+  footfall doctor                              the service: store, disk, settings, refusals
+  footfall doctor https://www.baolamdong.vn/   and a page: its line, and what becomes of a visit
+  footfall doctor https://www.baolamdong.vn/ --address 203.0.113.9 --user-agent curl/8.5
+
+It counts nothing. Lines that begin with [-] are to be looked at: exit code 1.";
+
 pub const DRAIN: &str = "\
 Example, for an instance that is taken away for good:
   systemctl stop footfall && footfall drain --config /etc/footfall/footfall.toml";

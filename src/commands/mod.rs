@@ -3,6 +3,7 @@
 mod adjust;
 mod backfill;
 mod copies;
+mod doctor;
 mod documents;
 mod entries;
 mod examples;
@@ -62,6 +63,9 @@ pub enum Command {
     /// Ask the running service whether it can take and keep views; for container health checks
     #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck,
+    /// Say what is wrong: with the running service and, given a page, with its line and what becomes of a visit
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(doctor::Doctor),
     /// Apply what a stopped instance still holds, and give up its identity: its data_dir may be deleted then
     #[command(after_help = examples::DRAIN)]
     Drain,
@@ -174,8 +178,8 @@ impl Command {
 
     /// Whether it may open the totals itself, and so needs a log.
     pub fn is_order(&self) -> bool {
-        use Command::{CheckConfig, Healthcheck, PrintConfig, Serve};
-        !matches!(self, Serve | CheckConfig | PrintConfig { .. } | Healthcheck)
+        use Command::{CheckConfig, Doctor, Healthcheck, PrintConfig, Serve};
+        !matches!(self, Serve | CheckConfig | Doctor(_) | PrintConfig { .. } | Healthcheck)
     }
 
     /// Runs a command. `Serve` and the documents are the caller's, and do nothing here.
@@ -186,6 +190,7 @@ impl Command {
             Command::CheckConfig => return check_config(config),
             Command::PrintConfig { .. } => return Ok(config.to_toml()),
             Command::Snippet { site } => return snippet::run(config, &site),
+            Command::Doctor(asked) => return doctor::run(config, &asked),
             Command::Healthcheck => return healthcheck::run(config),
             Command::Verify(asked) => return verify::run(config, &asked),
             Command::Backfill(asked) => return backfill::run(config, &asked),
@@ -211,10 +216,11 @@ impl Command {
 fn check_config(config: &Config) -> Outcome {
     config.check_files()?;
     let warnings: String = config.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    let notes: String = config.notes().map(|note| format!("note: {note}\n")).collect();
     let sites = config.sites.iter().len();
     let noun = if sites == 1 { "site" } else { "sites" };
     let (store, dir) = (&config.totals.store.url, config.totals.data_dir.display());
-    Ok(format!("{warnings}ok: {sites} {noun}, store {store}, data in {dir}\n"))
+    Ok(format!("{warnings}{notes}ok: {sites} {noun}, store {store}, data in {dir}\n"))
 }
 
 #[cfg(test)]

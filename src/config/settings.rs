@@ -156,6 +156,16 @@ impl Settings {
         keys.into_iter().filter(|key| value(self, key) != value(other, key)).cloned().collect()
     }
 
+    /// The same with what another has for these keys.
+    pub fn but_for(&self, keys: &[String], other: &Settings) -> Settings {
+        let mut settings = self.clone();
+        for key in keys {
+            settings.entries.remove(key);
+            settings.entries.extend(other.entries.get(key).map(|entry| (key.clone(), entry.clone())));
+        }
+        settings
+    }
+
     /// Whether there are keys below this one, which is no site.
     fn is_section(&self, key: &str) -> bool {
         site_index(key).is_none()

@@ -166,9 +166,19 @@ pub(super) fn network(text: &str) -> Read<IpNet> {
     )
 }
 
+/// The headers in which CDNs that reach the service without a proxy of yours name the client.
+const CLIENT_HEADERS: [(&str, &str); 4] = [
+    ("akamai", "true-client-ip"),
+    ("azure", "x-azure-clientip"),
+    ("cloudflare", "cf-connecting-ip"),
+    ("fastly", "fastly-client-ip"),
+];
+
 /// The header that names the client.
 pub(super) fn client_header(text: &str) -> Read<ClientHeader> {
-    match text.to_ascii_lowercase().as_str() {
+    let text = text.to_ascii_lowercase();
+    let preset = CLIENT_HEADERS.iter().find(|(name, _)| *name == text);
+    match preset.map_or(text.as_str(), |(_, header)| header) {
         "none" => Ok(ClientHeader::None),
         "forwarded" => Ok(ClientHeader::Forwarded),
         name => or_complaint(

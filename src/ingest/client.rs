@@ -19,6 +19,20 @@ pub struct Client {
     pub ignored_header: bool,
 }
 
+words! {
+    /// Where a client's address came from.
+    pub enum ClientSource {
+        /// The socket: nothing in between named another.
+        Peer = "peer",
+        /// The client header of a trusted proxy.
+        Header = "header",
+        /// The socket, though its peer sent the client header: it is not in `trusted_proxies`.
+        IgnoredHeader = "ignored-header",
+        /// It is that of a trusted proxy, which named nobody: all its readers are one visitor.
+        Proxy = "proxy",
+    }
+}
+
 /// How the one configured client header is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientHeader {
@@ -67,6 +81,18 @@ impl Proxies {
             }
         };
         Client { address, ignored_header: false }
+    }
+
+    /// Where the address of a client came from, which was found for this peer.
+    pub fn source(&self, peer: IpAddr, client: Client) -> ClientSource {
+        match client {
+            Client { ignored_header: true, .. } => ClientSource::IgnoredHeader,
+            Client { address, .. } if address != peer.to_canonical() => ClientSource::Header,
+            Client { address, .. } if self.header != ClientHeader::None && self.trusts(address) => {
+                ClientSource::Proxy
+            }
+            _ => ClientSource::Peer,
+        }
     }
 
     /// Whether an address is a trusted proxy's.

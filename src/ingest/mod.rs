@@ -8,12 +8,14 @@ mod reason;
 mod visitor;
 mod wire;
 
+use std::borrow::Cow;
+
 use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
-pub use client::{Client, ClientHeader, Proxies};
+pub use client::{Client, ClientHeader, ClientSource, Proxies};
 pub use page::{MAX_PAGE, OTHER, Page};
-pub use reason::Reason;
+pub use reason::{Cause, Reason, Refusal};
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
 pub use wire::{Kind, Said};
 
@@ -64,22 +66,28 @@ pub struct Context<'a, T = Span> {
 }
 
 /// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin` or `no-consent`.
-pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Reason> {
+pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Refusal> {
     let named = match &said.site {
-        Some(key) => Some(context.sites.get(key).ok_or(Reason::UnknownSite)?),
+        Some(key) => Some(context.sites.get(key).ok_or_else(|| unknown_key(context.sites, key))?),
         None => None,
     };
-    let location = located(named.map(|site| &**site), &said.url).ok_or(Reason::BadUrl)?;
+    let of_named = named.map(|site| site.id);
+    let refusal = |site, reason, cause| Refusal { site, reason, cause };
+    let location = located(named.map(|site| &**site), &said.url)
+        .ok_or_else(|| refusal(of_named, Reason::BadUrl, None))?;
     let host = location.host.as_deref();
     let site = match named {
         Some(site) => site,
-        None => host.and_then(|host| context.sites.only_at_host(host)).ok_or(Reason::UnknownSite)?,
+        None => host
+            .and_then(|host| context.sites.only_at_host(host))
+            .ok_or_else(|| refusal(None, Reason::UnknownSite, Some(unknown_host(host))))?,
     };
-    if host.is_some_and(|host| !site.has_host(host)) || !may_send(site, context.headers) {
-        return Err(Reason::WrongOrigin);
+    let foreign = host.filter(|host| !site.has_host(host)).map(|host| foreign_host(site, host));
+    if let Some(cause) = foreign.or_else(|| foreign_sender(site, context.headers)) {
+        return Err(refusal(Some(site.id), Reason::WrongOrigin, Some(cause)));
     }
     if site.require_consent && !said.consent {
-        return Err(Reason::NoConsent);
+        return Err(refusal(Some(site.id), Reason::NoConsent, None));
     }
     let Context { salts, headers, client, now, .. } = *context;
     let span = context.spans.span(site, now.unix_ms);
@@ -125,19 +133,62 @@ fn located<'a>(site: Option<&Site>, url: &'a str) -> Option<Location<'a>> {
     Location::of(url).or_else(|| in_app().filter(|path| path.starts_with('/')).and_then(Location::of))
 }
 
-/// Whether the page that sent a beacon, by its `Origin` or else its `Referer`, may send beacons of the site.
-/// This keeps the pages of other sites out. It cannot keep out a program, which can send any header.
-fn may_send(site: &Site, headers: &HeaderMap) -> bool {
+/// What is wrong with the page that sent a beacon, by its `Origin` or else its `Referer`; none where it may send beacons
+/// of the site. This keeps the pages of other sites out. It cannot keep out a program, which can send any header.
+fn foreign_sender(site: &Site, headers: &HeaderMap) -> Option<Cause> {
     let mut origins = headers.get_all(ORIGIN).iter().peekable();
     if origins.peek().is_some() {
-        return origins.all(|origin| is_from(site, origin));
+        return origins.find(|origin| !is_from(site, origin)).map(|origin| foreign_origin(site, origin));
     }
     // Some proxies empty the `Referer` instead of removing it.
     let mut referers = headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()).peekable();
     match referers.peek() {
-        Some(_) => referers.all(|referer| is_from(site, referer)),
-        None => site.origin_check == OriginCheck::Lenient,
+        Some(_) => referers.find(|url| !is_from(site, url)).map(|url| foreign_origin(site, url)),
+        None => (site.origin_check == OriginCheck::Strict).then(|| {
+            Cause::named("no Origin", |_| {
+                format!(
+                    "Neither Origin nor Referer is there, and origin_check of site {} is strict.",
+                    site.key
+                )
+            })
+        }),
     }
+}
+
+fn unknown_key(sites: &Sites, key: &str) -> Refusal {
+    let cause = Cause::named(key, |name| match sites.near(key) {
+        Some(near) => format!("No site has the key {name}: did you mean {near}?"),
+        None => format!("No site has the key {name}: add it as a [[site]], or name one of those there are."),
+    });
+    Refusal { cause: Some(cause), ..Reason::UnknownSite.into() }
+}
+
+fn unknown_host(host: Option<&str>) -> Cause {
+    Cause::named(host.unwrap_or("no host"), |name| match host {
+        Some(_) => {
+            format!("The host {name} is not that of one site alone: add it to hosts, or name the site.")
+        }
+        None => "A path alone belongs to no site: name the site.".to_owned(),
+    })
+}
+
+fn foreign_host(site: &Site, host: &str) -> Cause {
+    Cause::named(host, |name| {
+        format!("The page's host {name} is not the site's: add it to hosts of site {}.", site.key)
+    })
+}
+
+/// The sender is named by its host, never by its page.
+fn foreign_origin(site: &Site, url: &HeaderValue) -> Cause {
+    let url = String::from_utf8_lossy(url.as_bytes());
+    let host = Location::absolute(&url).and_then(|location| location.host.map(Cow::into_owned));
+    let scheme_and_host = url.split('/').take(3).collect::<Vec<_>>().join("/");
+    Cause::named(&host.unwrap_or(scheme_and_host), |name| {
+        format!(
+            "The sending page is of {name}, not of the site: add it to hosts or origins of site {}.",
+            site.key
+        )
+    })
 }
 
 /// Whether the URL in a header is of a host of the site, or of one that may send its beacons.

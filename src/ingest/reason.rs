@@ -1,4 +1,8 @@
-//! The one word for why a beacon was refused.
+//! Why a beacon was refused: one word, and what in it is the cause.
+
+use std::fmt::Display;
+
+use crate::sites::SiteId;
 
 words! {
     /// Why a beacon was refused or not counted: the answer's code, the metric's label and the log's
@@ -26,5 +30,49 @@ words! {
         JournalFull = "journal-full",
         /// The clock of this machine is behind: the view would count on a day that is over.
         ClockWrong = "clock-wrong",
+    }
+}
+
+/// The most characters of a cause's name.
+const MAX_CAUSE: usize = 80;
+
+/// A beacon that is not counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The site, where it names a registered one or its URL has the host of one.
+    pub site: Option<SiteId>,
+    /// Why.
+    pub reason: Reason,
+    /// What in it is the cause, where there is more to say than the reason.
+    pub cause: Option<Cause>,
+}
+
+/// What in a beacon is the cause of its refusal. It is text of the sender's: bounded, and never a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// A host, a key, or the name of a member.
+    pub name: String,
+    /// A sentence: what is wrong with it and what to add.
+    pub remedy: String,
+}
+
+impl Cause {
+    /// Of a name that the sender chose. `remedy` makes the sentence of it.
+    pub(super) fn named<T: Display>(name: &str, remedy: impl FnOnce(&str) -> T) -> Self {
+        let name: String = name.chars().flat_map(char::escape_debug).take(MAX_CAUSE).collect();
+        Cause { remedy: remedy(&name).to_string(), name }
+    }
+}
+
+impl Reason {
+    /// The refusal for this reason of a beacon of a site.
+    pub fn of(self, site: SiteId) -> Refusal {
+        Refusal { site: Some(site), ..self.into() }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Refusal { site: None, reason, cause: None }
     }
 }

@@ -85,13 +85,17 @@ impl World {
     }
 
     fn said(&self, said: &Said<'_>) -> Result<Beacon, Reason> {
+        self.decided(said).map_err(|refusal| refusal.reason)
+    }
+
+    fn decided(&self, said: &Said<'_>) -> Result<Beacon, Refusal> {
         let World { sites, spans, salts, headers, .. } = self;
         let client = Client { address: self.address, ignored_header: false };
         accept(said, &Context { sites, spans, salts, headers, client, now: self.now })
     }
 
     fn accept(&self, body: &str) -> Result<Beacon, Reason> {
-        self.said(&Said::from_json(body.as_bytes())?)
+        self.said(&Said::from_json(body.as_bytes()).map_err(|refusal| refusal.reason)?)
     }
 
     fn url(&self, url: &str) -> Result<Beacon, Reason> {
@@ -102,6 +106,48 @@ impl World {
     fn visitor(&self, body: &str) -> Option<Visitor> {
         self.accept(body).unwrap().visitor
     }
+}
+
+#[test]
+fn a_refusal_names_its_cause_and_what_to_add() {
+    let (origin, referer) = (hyper::header::ORIGIN, hyper::header::REFERER);
+    let strict = || {
+        let mut sites = sites();
+        sites[0].origin_check = OriginCheck::Strict;
+        World::new(sites)
+    };
+    let usual = || World::new(sites());
+    let long = format!(r#"{{"site":"{}","url":"/"}}"#, "x".repeat(500));
+    for (world, body, name, remedy) in [
+        (usual(), r#"{"site":"lamdnog","url":"/"}"#, "lamdnog", "did you mean lamdong?"),
+        (usual(), r#"{"site":"LamDong","url":"/"}"#, "LamDong", "did you mean lamdong?"),
+        (usual(), r#"{"site":"nobody","url":"/"}"#, "nobody", "add it as a [[site]]"),
+        (usual(), r#"{"site":"a\u0007\"<","url":"/"}"#, r#"a\u{7}\"<"#, "No site has the key"),
+        (usual(), r#"{"url":"https://m.baolamdong.vn/a"}"#, "m.baolamdong.vn", "add it to hosts"),
+        (usual(), r#"{"url":"https://shared.vn/a"}"#, "shared.vn", "name the site"),
+        (usual(), r#"{"url":"/a"}"#, "no host", "name the site"),
+        (
+            usual(),
+            r#"{"site":"lamdong","url":"https://m.baolamdong.vn/secret"}"#,
+            "m.baolamdong.vn",
+            "hosts of site lamdong",
+        ),
+        (
+            usual().header(origin.clone(), "https://app.vn:8443"),
+            VIEW,
+            "app.vn",
+            "hosts or origins of site lamdong",
+        ),
+        (usual().header(origin, "null"), VIEW, "null", "origins"),
+        (usual().header(referer, "https://app.vn/secret?token=1"), VIEW, "app.vn", "origins"),
+        (strict(), VIEW, "no Origin", "origin_check of site lamdong is strict"),
+    ] {
+        let cause = world.decided(&Said::from_json(body.as_bytes()).unwrap()).unwrap_err().cause.unwrap();
+        assert_eq!(cause.name, name, "{body}");
+        assert!(cause.remedy.contains(remedy) && !cause.remedy.contains("secret"), "{cause:?}");
+    }
+    let cause = usual().decided(&Said::from_json(long.as_bytes()).unwrap()).unwrap_err().cause.unwrap();
+    assert_eq!(cause.name.len(), 80, "it is bounded");
 }
 
 const VIEW: &str = r#"{"site":"lamdong","url":"https://baolamdong.vn/bai-viet/1.html"}"#;

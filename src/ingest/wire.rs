@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::reason::Reason;
+use super::reason::{Cause, Reason, Refusal};
 
 /// The longest `id` and `visitor`, characters.
 const MAX_NAME: usize = 64;
@@ -41,27 +42,52 @@ pub struct Said<'a> {
     pub counters: bool,
     /// Whether the reader agreed to be counted.
     pub consent: bool,
+    /// Whether it asks what would become of it, and counts nothing.
+    pub dry_run: bool,
+}
+
+/// The members of a beacon: name, whether it is a text (or else true or false), and what it must be.
+const MEMBERS: [(&str, bool, &str); 8] = [
+    ("site", true, "the key of a site, or left out"),
+    ("url", true, "there, once: the URL of the page, or its path"),
+    ("kind", true, "view, ping or leave"),
+    ("id", true, "a text of at most 64 characters"),
+    ("visitor", true, "a text of at most 64 characters"),
+    ("answer", true, "counters, or left out"),
+    ("consent", false, "true or false"),
+    ("dry_run", false, "true or false"),
+];
+
+/// The refusal of a member that is not as it must be.
+fn malformed(member: &str) -> Refusal {
+    let must_be = MEMBERS.iter().find(|(name, ..)| *name == member).map(|(.., must_be)| must_be);
+    let cause = Cause::named(member, |name| match must_be {
+        Some(must_be) => format!("{name} must be {must_be}."),
+        None => format!("The {name} must be one JSON object in UTF-8."),
+    });
+    Refusal { cause: Some(cause), ..Reason::Malformed.into() }
 }
 
 impl<'a> Said<'a> {
     /// Reads the JSON body of `POST /api/v1/beacon`. A member that is null counts as absent, unknown ones are
     /// ignored. `malformed`: not UTF-8, not a JSON object of these members and types, or a member twice.
-    pub fn from_json(body: &'a [u8]) -> Result<Self, Reason> {
-        let body = std::str::from_utf8(body).map_err(|_| Reason::Malformed)?;
-        Members::plain(body).or_else(|| Members::parsed(body)).ok_or(Reason::Malformed)?.checked()
+    pub fn from_json(body: &'a [u8]) -> Result<Self, Refusal> {
+        let body = std::str::from_utf8(body).map_err(|_| malformed(BODY))?;
+        let members = Members::plain(body).or_else(|| Members::parsed(body));
+        members.ok_or_else(|| malformed(wrong_member(body)))?.checked()
     }
 
     /// Reads the query of `GET /api/v1/beacon.gif`; always a view. `malformed`: no `url`, an `id` or `visitor`
     /// that is too long, a name twice, or text that is not UTF-8.
-    pub fn from_query(query: &'a str) -> Result<Self, Reason> {
+    pub fn from_query(query: &'a str) -> Result<Self, Refusal> {
         let mut members = Members::default();
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let slot = match form_decoded(name).as_deref() {
-                Some("site") => &mut members.site,
-                Some("url") => &mut members.url,
-                Some("id") => &mut members.id,
-                Some("visitor") => &mut members.visitor,
+            let (member, slot) = match form_decoded(name).as_deref() {
+                Some("site") => ("site", &mut members.site),
+                Some("url") => ("url", &mut members.url),
+                Some("id") => ("id", &mut members.id),
+                Some("visitor") => ("visitor", &mut members.visitor),
                 Some("consent") => {
                     members.consent = Some(value == "true");
                     continue;
@@ -69,9 +95,9 @@ impl<'a> Said<'a> {
                 _ => continue,
             };
             let decoded = if name == "url" { url_decoded(value) } else { form_decoded(value) };
-            let value = decoded.ok_or(Reason::Malformed)?;
+            let value = decoded.ok_or_else(|| malformed(member))?;
             if slot.replace(Text(value)).is_some() {
-                return Err(Reason::Malformed);
+                return Err(malformed(member));
             }
         }
         members.checked()
@@ -104,6 +130,26 @@ struct Members<'a> {
     visitor: Option<Text<'a>>,
     answer: Option<Text<'a>>,
     consent: Option<bool>,
+    dry_run: Option<bool>,
+}
+
+/// What is malformed where no member is.
+const BODY: &str = "body";
+
+/// Which member of a body that is not read is not as it must be.
+fn wrong_member(body: &str) -> &'static str {
+    let fault = serde_json::from_str::<Members<'_>>(body).map_err(|fault| fault.to_string()).err();
+    let is_twice =
+        |name: &str| fault.as_ref().is_some_and(|f| f.starts_with(&format!("duplicate field `{name}`")));
+    let said: serde_json::Map<String, Value> = serde_json::from_str(body).unwrap_or_default();
+    let is_wrong = |name: &str, is_text: bool| match said.get(name) {
+        None | Some(Value::Null) => false,
+        Some(value) => !(if is_text { value.is_string() } else { value.is_boolean() }),
+    };
+    let mut members = MEMBERS.into_iter();
+    members
+        .find(|(name, is_text, _)| is_twice(name) || is_wrong(name, *is_text))
+        .map_or(BODY, |(name, ..)| name)
 }
 
 /// A string, borrowed from the body unless it has escapes. (Serde borrows a `Cow` only as a field, not inside
@@ -155,22 +201,24 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn checked(self) -> Result<Said<'a>, Reason> {
+    fn checked(self) -> Result<Said<'a>, Refusal> {
         let text = |member: Option<Text<'a>>| member.map(|text| text.0);
         let kind = text(self.kind).unwrap_or_else(|| Kind::View.word().into());
-        let (_, kind) = Kind::WORDS.into_iter().find(|(word, _)| *word == kind).ok_or(Reason::Malformed)?;
+        let (_, kind) =
+            Kind::WORDS.into_iter().find(|(word, _)| *word == kind).ok_or_else(|| malformed("kind"))?;
         let answer = text(self.answer);
         if answer.as_ref().is_some_and(|answer| answer != "counters") {
-            return Err(Reason::Malformed);
+            return Err(malformed("answer"));
         }
         Ok(Said {
             site: text(self.site).filter(|site| !site.is_empty()),
-            url: text(self.url).ok_or(Reason::Malformed)?,
+            url: text(self.url).ok_or_else(|| malformed("url"))?,
             kind,
-            id: named(text(self.id))?,
-            visitor: named(text(self.visitor))?,
+            id: named("id", text(self.id))?,
+            visitor: named("visitor", text(self.visitor))?,
             counters: answer.is_some(),
             consent: self.consent == Some(true),
+            dry_run: self.dry_run == Some(true),
         })
     }
 }
@@ -183,9 +231,9 @@ fn plain_string(text: &str) -> Option<(&str, &str)> {
 }
 
 /// An `id` or `visitor`: an empty one is none, a long one is refused.
-fn named(text: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Reason> {
+fn named<'a>(member: &str, text: Option<Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Refusal> {
     match text {
-        Some(text) if text.len() > MAX_NAME && text.chars().count() > MAX_NAME => Err(Reason::Malformed),
+        Some(text) if text.len() > MAX_NAME && text.chars().count() > MAX_NAME => Err(malformed(member)),
         text => Ok(text.filter(|text| !text.is_empty())),
     }
 }
@@ -203,7 +251,7 @@ mod tests {
         Ok(())
     }
 
-    fn said(body: &str) -> Result<Said<'_>, Reason> {
+    fn said(body: &str) -> Result<Said<'_>, Refusal> {
         Said::from_json(body.as_bytes())
     }
 
@@ -242,41 +290,45 @@ mod tests {
     fn what_is_malformed() {
         let long = format!(r#"{{"url":"/","id":"{}"}}"#, "é".repeat(65));
         let long_visitor = format!(r#"{{"url":"/","visitor":"{}"}}"#, "x".repeat(65));
-        for body in [
-            "",
-            "null",
-            "[]",
-            r#"["demo","/a"]"#,
-            r#""/a""#,
-            "{}",
-            r#"{"url":null}"#,
-            r#"{"url":1}"#,
-            r#"{"url":["/a"]}"#,
-            r#"{"url":"/a","site":7}"#,
-            r#"{"url":"/a","kind":"View"}"#,
-            r#"{"url":"/a","kind":""}"#,
-            r#"{"url":"/a","kind":0}"#,
-            r#"{"url":"/a","answer":"figures"}"#,
-            r#"{"url":"/a","answer":true}"#,
-            r#"{"url":"/a","consent":"true"}"#,
-            r#"{"url":"/a","consent":1}"#,
-            r#"{"url":"/a","consent":true,"consent":true}"#,
-            r#"{"url":"/a","id":1}"#,
-            r#"{"url":"/a","visitor":{}}"#,
-            r#"{"url":"/a","url":"/a"}"#,
-            r#"{"url":"/a","id":null,"id":"x"}"#,
-            r#"{"url":"/a"} x"#,
-            r#"{"url":"/a",}"#,
-            r#"{"url":"\ud800"}"#,
-            "{'url':'/a'}",
-            "\u{feff}{\"url\":\"/a\"}",
-            &long,
-            &long_visitor,
+        for (body, member) in [
+            ("", "body"),
+            ("null", "body"),
+            ("[]", "body"),
+            (r#"["demo","/a"]"#, "body"),
+            (r#""/a""#, "body"),
+            ("{}", "url"),
+            (r#"{"url":null}"#, "url"),
+            (r#"{"url":1}"#, "url"),
+            (r#"{"url":["/a"]}"#, "url"),
+            (r#"{"url":"/a","site":7}"#, "site"),
+            (r#"{"url":"/a","kind":"View"}"#, "kind"),
+            (r#"{"url":"/a","kind":""}"#, "kind"),
+            (r#"{"url":"/a","kind":0}"#, "kind"),
+            (r#"{"url":"/a","answer":"figures"}"#, "answer"),
+            (r#"{"url":"/a","answer":true}"#, "answer"),
+            (r#"{"url":"/a","consent":"true"}"#, "consent"),
+            (r#"{"url":"/a","consent":1}"#, "consent"),
+            (r#"{"url":"/a","consent":true,"consent":true}"#, "consent"),
+            (r#"{"url":"/a","dry_run":"yes"}"#, "dry_run"),
+            (r#"{"url":"/a","id":1}"#, "id"),
+            (r#"{"url":"/a","visitor":{}}"#, "visitor"),
+            (r#"{"url":"/a","url":"/a"}"#, "url"),
+            (r#"{"url":"/a","id":null,"id":"x"}"#, "id"),
+            (r#"{"url":"/a"} x"#, "body"),
+            (r#"{"url":"/a",}"#, "body"),
+            (r#"{"url":"\ud800"}"#, "body"),
+            ("{'url':'/a'}", "body"),
+            ("\u{feff}{\"url\":\"/a\"}", "body"),
+            (&long, "id"),
+            (&long_visitor, "visitor"),
         ] {
-            assert_eq!(said(body), Err(Reason::Malformed), "{body}");
+            assert_eq!(said(body), Err(malformed(member)), "{body}");
         }
-        assert_eq!(Said::from_json(b"{\"url\":\"/\xff\"}"), Err(Reason::Malformed));
-        assert_eq!(Said::from_json(b"{\"url\":\"/\",\"x\":\"\xff\"}"), Err(Reason::Malformed));
+        assert_eq!(Said::from_json(b"{\"url\":\"/\xff\"}"), Err(malformed("body")));
+        assert_eq!(Said::from_json(b"{\"url\":\"/\",\"x\":\"\xff\"}"), Err(malformed("body")));
+        let remedy = |member| malformed(member).cause.unwrap().remedy;
+        assert_eq!(remedy("kind"), "kind must be view, ping or leave.");
+        assert_eq!(remedy("body"), "The body must be one JSON object in UTF-8.");
     }
 
     #[test]
@@ -299,17 +351,17 @@ mod tests {
         assert_eq!(said.visitor.as_deref(), Some("v"));
         let long = format!("url=/&id={}", "x".repeat(65));
         let long_visitor = format!("url=/&visitor={}", "x".repeat(65));
-        for malformed in [
-            "",
-            "site=demo",
-            "url=/a&url=/b",
-            "url=%ff",
-            "url=/&id=%c3",
-            "url=/&site=%80",
-            &long,
-            &long_visitor,
+        for (query, member) in [
+            ("", "url"),
+            ("site=demo", "url"),
+            ("url=/a&url=/b", "url"),
+            ("url=%ff", "url"),
+            ("url=/&id=%c3", "id"),
+            ("url=/&site=%80", "site"),
+            (&long, "id"),
+            (&long_visitor, "visitor"),
         ] {
-            assert_eq!(Said::from_query(malformed), Err(Reason::Malformed), "{malformed}");
+            assert_eq!(Said::from_query(query), Err(malformed(member)), "{query}");
         }
         assert!(Said::from_query("url=/a&_=%ff&x=1&x=2&").is_ok());
     }

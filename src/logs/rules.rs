@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::line::Line;
 use crate::clock::Moment;
-use crate::ingest::{Beacon, Client, Context, Reason, Said, SaltTable, SiteSalts, Spans, accept};
+use crate::ingest::{Beacon, Client, Context, Said, SaltTable, SiteSalts, Spans, accept};
 use crate::sites::{OriginCheck, Site, SiteId, Sites};
 
 /// What no browser sends as it is, beside what is not ASCII.
@@ -15,7 +15,7 @@ const NOT_SENT: &AsciiSet = &CONTROLS.add(b' ');
 
 words! {
     /// Why a line is not counted that became no beacon, or one of a day that is not counted. (Why a beacon is
-    /// refused is a [`Reason`].)
+    /// refused is a [`Reason`](crate::ingest::Reason).)
     pub enum LeftOut {
         /// Not a line of an access log.
         MalformedLine = "malformed-line",
@@ -105,7 +105,7 @@ impl Rules {
             // The log's clock is the only one that went on from day to day.
             now: Moment { unix_ms: line.at_ms, uptime_ms: line.at_ms as u64 },
         };
-        accept(&said, &context).map_err(Reason::word)
+        accept(&said, &context).map_err(|refusal| refusal.reason.word())
     }
 }
 

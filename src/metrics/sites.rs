@@ -6,13 +6,31 @@ use std::sync::OnceLock;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::register::Register;
+use crate::ingest::Reason;
 use crate::sites::{Site, SiteId, Sites};
+
+words! {
+    /// What happened to a beacon that was not refused.
+    pub enum Outcome {
+        /// A view, written and counted.
+        Counted = "counted",
+        /// A view whose id was counted before.
+        Repeated = "repeated",
+        /// A ping or a leave.
+        Taken = "taken",
+        /// A ping for which there was no room among the sessions.
+        Shed = "shed",
+    }
+}
 
 /// How many sites have a label of their own.
 const LABELLED_SITES: usize = 250;
 
 /// The label that all further sites share.
 const OTHERS: &str = "(others)";
+
+/// The label of beacons that name no registered site.
+const NO_SITE: &str = "-";
 
 /// The running buckets of totals, as labels.
 const PERIODS: [&str; 5] = ["day", "week", "month", "year", "all"];
@@ -38,11 +56,38 @@ pub struct Shown<'a> {
 pub struct SiteSeries {
     views: IntCounterVec,
     visits: IntCounterVec,
-    /// Views and visits by id, so that no label is looked up for a view.
-    counted: Vec<OnceLock<[IntCounter; 2]>>,
+    beacons: IntCounterVec,
+    /// Of beacons that name no site.
+    of_none: BeaconSeries,
+    /// By id, so that no label is looked up for a beacon.
+    counted: Vec<OnceLock<Counted>>,
     online: IntGaugeVec,
+    hour: IntGaugeVec,
     /// Views, visits, visitors.
     totals: [IntGaugeVec; 3],
+}
+
+/// What is counted of a site.
+struct Counted {
+    views: IntCounter,
+    visits: IntCounter,
+    beacons: BeaconSeries,
+}
+
+/// Beacons by what became of them.
+struct BeaconSeries {
+    outcomes: [IntCounter; Outcome::WORDS.len()],
+    reasons: [IntCounter; Reason::WORDS.len()],
+}
+
+impl BeaconSeries {
+    fn of(family: &IntCounterVec, site: &str) -> Self {
+        let series = |word: &str| family.with_label_values(&[site, word]);
+        BeaconSeries {
+            outcomes: Outcome::WORDS.map(|(word, _)| series(word)),
+            reasons: Reason::WORDS.map(|(word, _)| series(word)),
+        }
+    }
 }
 
 fn label(site: &Site) -> &str {
@@ -52,10 +97,19 @@ fn label(site: &Site) -> &str {
 impl SiteSeries {
     pub(super) fn new(r: &Register<'_>, sites: &Sites) -> Result<Self, prometheus::Error> {
         let totals = |name: &str, help: &str| r.gauges(name, &["site", "period"], help);
+        let about = "Beacons by site (- where they name none) and what became of them.";
+        let beacons = r.counters("footfall_beacons_total", &["site", "outcome"], about)?;
         let shown = SiteSeries {
+            of_none: BeaconSeries::of(&beacons, NO_SITE),
+            beacons,
             views: r.counters("footfall_views_total", &["site"], "Views counted.")?,
             visits: r.counters("footfall_visits_total", &["site"], "Visits counted.")?,
             counted: (0..sites.room()).map(|_| OnceLock::new()).collect(),
+            hour: r.gauges(
+                "footfall_hour_views_per_visitor",
+                &["site"],
+                "Views of the last full hour of this process for each of its visitors.",
+            )?,
             online: r.gauges("footfall_online_visitors", &["site"], "Visitors online now.")?,
             totals: [
                 totals("footfall_period_views", "Views of the running period.")?,
@@ -76,20 +130,59 @@ impl SiteSeries {
             let labels = &[label(site)];
             let series = |family: &IntCounterVec| family.with_label_values(labels);
             if let Some(counted) = self.counted.get(site.id.index()) {
-                counted.get_or_init(|| [series(&self.views), series(&self.visits)]);
+                counted.get_or_init(|| Counted {
+                    views: series(&self.views),
+                    visits: series(&self.visits),
+                    beacons: BeaconSeries::of(&self.beacons, label(site)),
+                });
             }
             self.online.with_label_values(labels);
+            self.hour.with_label_values(labels);
         }
     }
 
     /// Adds counted views and visits of a site.
     pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
-        if let Some([of_views, of_visits]) = self.counted.get(site.index()).and_then(OnceLock::get) {
-            of_views.inc_by(views);
+        if let Some(counted) = self.of(site) {
+            counted.views.inc_by(views);
+            counted.beacons.outcomes[Outcome::Counted as usize].inc_by(views);
             if visits > 0 {
-                of_visits.inc_by(visits);
+                counted.visits.inc_by(visits);
             }
         }
+    }
+
+    /// Views and visits that were counted of a site.
+    pub fn counts(&self, site: SiteId) -> (u64, u64) {
+        self.of(site).map_or((0, 0), |counted| (counted.views.get(), counted.visits.get()))
+    }
+
+    /// What follows is of another hour.
+    pub fn begin_hour(&self) {
+        self.hour.reset();
+    }
+
+    /// Shows the views a visitor of an hour; of sites that share a label the most.
+    pub fn hour(&self, site: &Site, per_visitor: u64) {
+        let shown = self.hour.with_label_values(&[label(site)]);
+        shown.set(shown.get().max(per_visitor as i64));
+    }
+
+    /// Counts a beacon that was neither counted nor refused.
+    pub fn beacon(&self, site: SiteId, outcome: Outcome) {
+        if let Some(counted) = self.of(site) {
+            counted.beacons.outcomes[outcome as usize].inc();
+        }
+    }
+
+    /// Counts a refused beacon.
+    pub fn refused(&self, site: Option<SiteId>, reason: Reason) {
+        let of_site = site.and_then(|site| self.of(site)).map(|counted| &counted.beacons);
+        of_site.unwrap_or(&self.of_none).reasons[reason as usize].inc();
+    }
+
+    fn of(&self, site: SiteId) -> Option<&Counted> {
+        self.counted.get(site.index()).and_then(OnceLock::get)
     }
 
     /// Sets what only a scrape needs. A total that is not known is left out: 0 would be wrong, and so would a sum

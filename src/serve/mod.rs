@@ -12,10 +12,12 @@
 mod admin;
 mod answer;
 mod conn;
+mod crowds;
 mod live;
 mod overview;
 mod parts;
 mod public;
+mod refusals;
 mod shown;
 #[cfg(test)]
 mod tests;

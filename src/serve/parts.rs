@@ -8,7 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::answer::names::Names;
+use super::crowds::Crowds;
 use super::live;
+use super::refusals::Refusals;
 use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
 use crate::ingest::Proxies;
@@ -75,6 +77,12 @@ pub struct Parts {
     pub totals: Arc<Totals>,
     /// All series.
     pub metrics: Arc<Metrics>,
+    /// The settings in force, as `print-config` prints them.
+    pub settings: ArcSwap<String>,
+    /// Whether the visitors of the last hour can be so few.
+    pub crowds: Crowds,
+    /// The refusals of the last hour.
+    pub refusals: Refusals,
     /// False while the service starts and stops.
     pub ready: Arc<AtomicBool>,
 }

@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
-use crate::metrics::{Bound, Metrics};
+use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::Sessions;
 use crate::sites::{NoPlace, Registry, SiteId, Sites};
 use disk::dir::{DataDir, check_owner, with_remedy};
@@ -113,6 +113,11 @@ impl Totals {
     /// the promise of a 204 cannot be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
         self.shared.intake.take(view)
+    }
+
+    /// What would become of a beacon that came now; it changes nothing.
+    pub fn foretell(&self, beacon: &Beacon) -> Result<Outcome, Reason> {
+        self.shared.intake.foretell(beacon)
     }
 
     /// Takes a ping or a leave. It waits with the views of its turn; what is returned resolves, however they end, when

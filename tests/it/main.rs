@@ -25,6 +25,7 @@ mod counting {
     mod bounds;
     mod civil_days;
     mod clocks;
+    mod dry_run;
     mod logs;
     mod newspaper;
     mod presence;
@@ -75,6 +76,7 @@ mod operators {
     mod commands;
     mod config;
     mod dashboards;
+    mod doctor;
     mod documents;
     mod metrics;
     mod overview;

@@ -52,6 +52,8 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
             ("conn", 1),
             ("live", 1),
             ("shown", 1),
+            ("refusals", 1),
+            ("crowds", 1),
             ("parts", 2),
             ("overview", 3),
             ("public", 4),

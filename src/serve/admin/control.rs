@@ -1,7 +1,7 @@
 //! The control socket, `data_dir/control.sock`: how commands reach a running service. It is never TCP, and
 //! its mode lets in the service's own user alone.
 //!
-//! `POST /orders` with the JSON of an [`Order`]: 200 and what was done, or 409 and why not, as text.
+//! `GET /state` for `doctor`. `POST /orders` with the JSON of an [`Order`]: 200 and what was done, or 409 and why not, as text.
 
 use std::convert::Infallible;
 use std::fs::{self, File, Permissions};
@@ -19,10 +19,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::calendar::Calendar;
 use crate::serve::answer::{self, Body, Response};
 use crate::serve::conn::head_timer::HeadTimer;
+use crate::serve::parts::Parts;
 use crate::totals::{Order, Totals};
 
 /// Its name in the data directory.
@@ -95,7 +98,7 @@ pub fn at<T>(dir: &Path, name: &str, with: impl FnOnce(&Path) -> io::Result<T>) 
 ///
 /// # Errors
 /// The listener cannot be watched by this runtime.
-pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::Result<()> {
+pub async fn serve_control(listener: UnixListener, parts: Arc<Parts>) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let mut open = JoinSet::new();
     loop {
@@ -113,22 +116,37 @@ pub async fn serve_control(listener: UnixListener, totals: Arc<Totals>) -> io::R
         }
         let mut http = http1::Builder::new();
         http.timer(HeadTimer::new(REQUEST_TIMEOUT)).header_read_timeout(REQUEST_TIMEOUT);
-        let totals = totals.clone();
+        let parts = parts.clone();
         let service = service_fn(move |request| {
-            let totals = totals.clone();
-            async move { Ok::<_, Infallible>(answer(&totals, request).await.map(Body::whole)) }
+            let parts = parts.clone();
+            async move { Ok::<_, Infallible>(answer(&parts, request).await.map(Body::whole)) }
         });
         open.spawn(http.serve_connection(TokioIo::new(stream), service));
     }
 }
 
-async fn answer(totals: &Totals, request: Request<Incoming>) -> Response {
+async fn answer(parts: &Parts, request: Request<Incoming>) -> Response {
     let (status, text) = match (request.uri().path(), request.method()) {
-        ("/orders", &Method::POST) => order(totals, request.into_body()).await,
+        ("/orders", &Method::POST) => order(&parts.totals, request.into_body()).await,
+        ("/state", &Method::GET) => (StatusCode::OK, state(parts)),
         ("/orders", _) => (StatusCode::METHOD_NOT_ALLOWED, "orders are POSTed".to_owned()),
         _ => (StatusCode::NOT_FOUND, "orders go to /orders".to_owned()),
     };
     answer::admin_text(status, text + "\n")
+}
+
+/// What `doctor` asks for, as JSON.
+fn state(parts: &Parts) -> String {
+    let now = parts.clock.now();
+    let state = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "now": Calendar::utc().rfc3339(now.unix_ms),
+        "settings": **parts.settings.load(),
+        "refusals": parts.refusals.of_last_hour(&parts.sites.load(), now),
+        "concerns": parts.crowds.concerns(),
+        "ignored_headers": parts.metrics.client_header_ignored.get(),
+    });
+    state.to_string()
 }
 
 async fn order(totals: &Totals, body: Incoming) -> (StatusCode, String) {

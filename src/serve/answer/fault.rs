@@ -1,9 +1,11 @@
 //! Why a request is not answered as asked, and how an answer says so.
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::ingest::Reason;
+use crate::ingest::{Cause, Reason};
 
 /// Why a request is not answered as asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,12 @@ impl Fault {
         }
     }
 
+    /// The sentence for people, and what is the cause.
+    pub fn detail(self, cause: Option<&Cause>) -> Cow<'static, str> {
+        let (_, meaning) = self.meaning();
+        cause.map_or(meaning.into(), |cause| format!("{meaning} {}", cause.remedy).into())
+    }
+
     pub fn status(self) -> StatusCode {
         self.meaning().0
     }
@@ -90,14 +98,14 @@ impl Fault {
         }
     }
 
-    /// The problem document (RFC 9457). Its type is `about:blank` and its title the status' own: the code
-    /// tells problems apart. All of it is our own text, which needs no escaping.
-    pub fn problem(self) -> String {
-        let (status, detail) = self.meaning();
+    /// The problem document (RFC 9457), with what is the cause. Its type is `about:blank` and its title the status'
+    /// own: the code tells problems apart.
+    pub fn problem(self, cause: Option<&Cause>) -> String {
+        let (status, detail) = (self.status(), serde_json::Value::from(self.detail(cause)));
         let (title, number, code) =
             (status.canonical_reason().unwrap_or_default(), status.as_str(), self.code());
         format!(
-            r#"{{"type":"about:blank","title":"{title}","status":{number},"detail":"{detail}","code":"{code}"}}"#
+            r#"{{"type":"about:blank","title":"{title}","status":{number},"detail":{detail},"code":"{code}"}}"#
         )
     }
 }

@@ -15,7 +15,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 pub use self::fault::Fault;
 use self::{events::EventSource, routes::Methods};
-use crate::ingest::Reason;
+use crate::ingest::{Cause, Reason};
 
 pub type Response = hyper::Response<Body>;
 
@@ -202,12 +202,17 @@ pub fn events(source: Box<dyn EventSource>, unix_ms: i64) -> Response {
 }
 
 pub fn refused(fault: Fault) -> Response {
+    refused_for(fault, None)
+}
+
+/// The answer to a beacon that is refused: with what in it is the cause.
+pub fn refused_for(fault: Fault, cause: Option<&Cause>) -> Response {
     if fault.status() == StatusCode::ACCEPTED {
         // No problem of who sent it: it was understood, and is left out.
         let code = HeaderValue::from_static(fault.code());
         return fresh(StatusCode::ACCEPTED, FOOTFALL_REASON, code, Bytes::new());
     }
-    let mut response = fresh(fault.status(), header::CONTENT_TYPE, PROBLEM, fault.problem());
+    let mut response = fresh(fault.status(), header::CONTENT_TYPE, PROBLEM, fault.problem(cause));
     explain(response.headers_mut(), fault);
     response
 }
@@ -232,7 +237,7 @@ pub fn language(asker: &HeaderMap, asked: Option<&str>) -> Option<usize> {
 }
 
 pub fn admin_refused(fault: Fault) -> Response {
-    admin(fault.status(), PROBLEM, fault.problem())
+    admin(fault.status(), PROBLEM, fault.problem(None))
 }
 
 /// The 405 of either listener.
@@ -356,7 +361,7 @@ mod tests {
     #[test]
     fn problems_are_json_of_the_promised_members() {
         for fault in faults() {
-            let body: serde_json::Value = serde_json::from_str(&fault.problem()).unwrap();
+            let body: serde_json::Value = serde_json::from_str(&fault.problem(None)).unwrap();
             let members: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(members.len(), 5, "{members:?}");
             assert_eq!(body["status"], fault.status().as_u16());

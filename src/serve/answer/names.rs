@@ -49,6 +49,11 @@ impl Names {
                 Signal::Dnt => r#" data-dnt="doNotTrack""#,
             });
         }
+        // On the author's own machine the script counts only where it is told to.
+        let is_loopback = |host: &String| host == "localhost" || host.starts_with("127.");
+        if site.hosts.iter().all(is_loopback) {
+            text.push_str(" data-localhost");
+        }
         if site.require_consent {
             text.push_str(r#" data-consent="required""#);
         }

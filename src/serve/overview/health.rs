@@ -46,5 +46,12 @@ pub fn list(parts: &Parts, for_operators: bool) -> String {
     for concern in health.concerns.iter().filter(|_| for_operators) {
         html += &format!("<li class=\"bad\"><b>store settings</b> {}</li>", escaped(concern));
     }
+    for concern in parts.crowds.concerns().iter().filter(|_| for_operators) {
+        html += &format!("<li class=\"bad\"><b>visitors</b> {}</li>", escaped(concern));
+    }
+    let refused = parts.refusals.of_last_hour(&parts.sites.load(), parts.clock.now());
+    for line in refused.iter().filter(|_| for_operators) {
+        html += &format!("<li class=\"bad\"><b>refused</b> {}</li>", escaped(line));
+    }
     html + "</ul>\n"
 }

@@ -7,13 +7,11 @@ use hyper::http::request::Parts as Head;
 use hyper::{HeaderMap, Method};
 
 use super::context::Public;
-use super::counters;
-use super::refusal_log::Refusal;
-use crate::clock::Moment;
-use crate::ingest::{self, Beacon, Client, Context, Kind, OTHER, Page, Reason, Said};
+use super::{counters, dry_run};
+use crate::ingest::{self, Beacon, Client, Context, Kind, OTHER, Page, Refusal, Said};
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
-use crate::sites::{SiteId, Sites};
+use crate::sites::SiteId;
 use crate::totals::Written;
 
 /// A beacon on its way.
@@ -28,13 +26,23 @@ struct Taken {
 /// The page of whose figures a beacon wants to be told.
 type Told = Option<(SiteId, Page)>;
 
-pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incoming) -> Response {
+pub async fn post(
+    public: &Public,
+    peer: IpAddr,
+    is_dry: bool,
+    headers: HeaderMap,
+    body: Incoming,
+) -> Response {
     let taken = match body::read(body, &headers, public.config.body_timeout).await {
         Ok(body) => {
-            let decided = public.decide(Said::from_json(&body), peer, &headers);
+            let said = Said::from_json(&body);
+            if is_dry || said.as_ref().is_ok_and(|said| said.dry_run) {
+                return dry_run::tell(public, peer, headers, said);
+            }
+            let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
             decided.and_then(|decided| public.keep(decided))
         }
-        Err(reason) => Err((None, reason)),
+        Err(reason) => Err(reason.into()),
     };
     match public.kept(taken).await {
         Ok(None) => answer::no_content(headers),
@@ -42,35 +50,37 @@ pub async fn post(public: &Public, peer: IpAddr, headers: HeaderMap, body: Incom
             Some(figures) => answer::figures(headers, figures),
             None => answer::no_content(headers),
         },
-        Err(reason) => answer::refused(reason.into()),
+        Err(Refusal { reason, cause, .. }) => answer::refused_for(reason.into(), cause.as_ref()),
     }
 }
 
 pub async fn gif(public: &Public, peer: IpAddr, Head { method, uri, headers, .. }: Head) -> Response {
     let said = Said::from_query(uri.query().unwrap_or_default());
-    let decided = public.decide(said, peer, &headers);
+    if dry_run::is_asked(&uri) {
+        return dry_run::tell(public, peer, headers, said);
+    }
+    let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
     if method == Method::HEAD {
-        return answer::gif(headers, decided.err().map(|(_, reason)| reason.into()));
+        return answer::gif(headers, decided.err().map(|refusal| refusal.reason.into()));
     }
     let kept = public.kept(decided.and_then(|decided| public.keep(decided))).await;
-    answer::gif(headers, kept.err().map(Into::into))
+    answer::gif(headers, kept.err().map(|refusal| refusal.reason.into()))
 }
 
 impl Public {
     /// Decides a beacon, and which page it asks to be told of.
-    fn decide(
+    pub fn decide(
         &self,
-        said: Result<Said<'_>, Reason>,
-        peer: IpAddr,
+        said: Result<Said<'_>, Refusal>,
+        client: Client,
         headers: &HeaderMap,
     ) -> Result<(Beacon, Told), Refusal> {
-        let said = said.map_err(|reason| (None, reason))?;
+        let said = said?;
         let now = self.parts.clock.now();
-        let client = self.client(peer, headers, now);
         let salts = self.parts.totals.salts();
         let (sites, spans) = (self.parts.sites.load(), &self.parts.hours);
         let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
-        let beacon = ingest::accept(&said, &context).map_err(|reason| (site_of(&sites, &said), reason))?;
+        let beacon = ingest::accept(&said, &context)?;
         let site = beacon.site;
         let told = said.counters.then(|| {
             // One that was erased is told of by its own name, as to every other reader.
@@ -87,34 +97,35 @@ impl Public {
     fn keep(&self, (beacon, told): (Beacon, Told)) -> Result<Taken, Refusal> {
         let (site, kind, totals) = (beacon.site, beacon.kind, &self.parts.totals);
         let written = match kind {
-            Kind::View => Some(totals.take(beacon).map_err(|reason| (Some(site), reason))?),
+            Kind::View => Some(totals.take(beacon).map_err(|reason| reason.of(site))?),
             _ => totals.sign(beacon),
         };
         Ok(Taken { site, kind, written, told })
     }
 
     /// Waits until a beacon is kept; counts it where it is refused. The page of which it wants to be told.
-    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<Told, Reason> {
+    async fn kept(&self, taken: Result<Taken, Refusal>) -> Result<Told, Refusal> {
         let refusal = match taken {
             Err(refusal) => refusal,
             Ok(Taken { site, kind, written, told }) => {
                 let ended = if let Some(written) = written { written.await } else { Ok(()) };
                 match ended {
-                    Err(reason) if kind == Kind::View => (Some(site), reason),
+                    Err(reason) if kind == Kind::View => reason.of(site),
                     // Where the views beside a ping cannot be kept, the sessions know of it all the same.
                     _ => return Ok(told),
                 }
             }
         };
-        self.refuse(refusal);
-        Err(refusal.1)
+        self.refuse(refusal.clone());
+        Err(refusal)
     }
 
-    fn client(&self, peer: IpAddr, headers: &HeaderMap, now: Moment) -> Client {
+    /// The client of a request that counts.
+    fn noted_client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let client = self.parts.lists.load().proxies.client(peer, headers);
         if client.ignored_header {
             self.parts.metrics.client_header_ignored.inc();
-            if self.ignored_header.due(now) {
+            if self.ignored_header.due(self.parts.clock.now()) {
                 tracing::warn!(
                     "the client header of a peer that is no trusted proxy is ignored; \
                      if it is your proxy, add its network to trusted_proxies"
@@ -122,16 +133,5 @@ impl Public {
             }
         }
         client
-    }
-}
-
-/// The site that a refused beacon names, or whose host its URL has.
-fn site_of(sites: &Sites, said: &Said<'_>) -> Option<SiteId> {
-    match said.site.as_deref() {
-        Some(key) => sites.get(key).map(|site| site.id),
-        None => {
-            let url = url::Url::parse(&said.url).ok()?;
-            sites.only_at_host(url.host_str()?).map(|site| site.id)
-        }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hyper::{HeaderMap, Uri};
 
-use super::refusal_log::{Refusal, RefusalLog};
 use crate::clock::OnceAMinute;
+use crate::ingest::Refusal;
 use crate::serve::answer::Response;
 use crate::serve::live::Hub;
 use crate::serve::parts::{Config, Parts};
@@ -24,7 +24,6 @@ pub struct Public {
     pub live: Arc<Hub>,
     /// When the warning that a client header is ignored is due.
     pub ignored_header: OnceAMinute,
-    refusals: RefusalLog,
 }
 
 /// A request without a body.
@@ -55,7 +54,6 @@ impl Public {
             prefixes: BodyPrefixes::new(parts.sites.load().room()),
             live: Arc::new(Hub::new(config.live.clone(), parts.metrics.clone())),
             ignored_header: OnceAMinute::default(),
-            refusals: RefusalLog::default(),
             parts,
             config,
         }
@@ -72,20 +70,20 @@ impl Public {
 
     /// Counts a refused beacon and notes it for the log.
     pub fn refuse(&self, refusal: Refusal) {
-        self.parts.metrics.refused(refusal.1);
-        self.refusals.note(&self.parts.sites.load(), refusal, self.parts.clock.now());
+        self.parts.metrics.sites.refused(refusal.site, refusal.reason);
+        self.parts.refusals.note(&self.parts.sites.load(), refusal, self.parts.clock.now());
     }
 
     /// Writes the log of refusals for as long as it is polled.
     pub async fn report_refusals(&self) {
         loop {
             tokio::time::sleep(REFUSALS_EVERY).await;
-            self.refusals.write_due(&self.parts.sites.load(), self.parts.clock.now());
+            self.parts.refusals.write_due(&self.parts.sites.load(), self.parts.clock.now());
         }
     }
 
     /// Writes what is left of it: the service stops.
     pub fn report_remaining_refusals(&self) {
-        self.refusals.write_remaining(&self.parts.sites.load());
+        self.parts.refusals.write_remaining(&self.parts.sites.load());
     }
 }

@@ -5,10 +5,10 @@ mod beacon;
 mod context;
 mod counters;
 pub mod demo;
+mod dry_run;
 mod known;
 pub mod live;
 mod newsroom;
-mod refusal_log;
 pub mod script;
 mod widget;
 
@@ -95,7 +95,10 @@ impl PublicService {
         }
         let (route, target) = found;
         let response = match target {
-            Target::Handler(Beacon, _) => beacon::post(public, peer, head.headers, body).await,
+            Target::Handler(Beacon, _) => {
+                let is_dry = dry_run::is_asked(&head.uri);
+                beacon::post(public, peer, is_dry, head.headers, body).await
+            }
             Target::Handler(Gif, _) => beacon::gif(public, peer, head).await,
             Target::Handler(Read(handler), name) => {
                 let accepted = head.headers.get(ACCEPT_ENCODING).cloned();
@@ -116,7 +119,7 @@ impl PublicService {
             Target::Preflight(methods) => answer::preflight(methods, &head.headers),
             Target::NotAllowed(handler, methods) => {
                 if matches!(handler, Beacon | Gif) {
-                    public.refuse((None, Reason::MethodNotAllowed));
+                    public.refuse(Reason::MethodNotAllowed.into());
                 }
                 answer::not_allowed(answer::refused, methods)
             }

@@ -80,6 +80,11 @@ impl Ids {
         &mut self.parts[(id >> 40) as usize % PARTS]
     }
 
+    /// Whether an id is remembered.
+    pub fn knows(&mut self, id: u64) -> bool {
+        self.part(id).holds(id)
+    }
+
     /// Takes the id of a view whose group is about to be written.
     pub fn take(&mut self, id: u64, site: SiteId) -> Taken {
         if self.part(id).holds(id) {

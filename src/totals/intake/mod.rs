@@ -67,12 +67,8 @@ impl Intake {
     /// Takes a view into the open group; `clock-wrong`, `journal-full` or `overloaded` where the promise of a 204 cannot
     /// be kept now.
     pub fn take(&self, view: Beacon) -> Result<Written, Reason> {
-        let full = || self.is_full(view.site).or_else(|| self.has_no_share(view.site));
-        if self.clock.was_behind(view.at).is_some() {
-            return Err(Reason::ClockWrong);
-        }
-        if let Some((bound, reason)) = self.reached(view.at).or_else(full) {
-            self.metrics.bound(bound);
+        if let Err((bound, reason)) = self.check(&view) {
+            bound.into_iter().for_each(|bound| self.metrics.bound(bound));
             return Err(reason);
         }
         let (written, is_first) = {
@@ -84,6 +80,27 @@ impl Intake {
             self.wake.notify_one();
         }
         Ok(written)
+    }
+
+    /// Why a view is not taken now, and the bound that is reached.
+    fn check(&self, view: &Beacon) -> Result<(), (Option<Bound>, Reason)> {
+        if self.clock.was_behind(view.at).is_some() {
+            return Err((None, Reason::ClockWrong));
+        }
+        let full = || self.is_full(view.site).or_else(|| self.has_no_share(view.site));
+        let reached = self.reached(view.at).or_else(full);
+        reached.map_or(Ok(()), |(bound, reason)| Err((Some(bound), reason)))
+    }
+
+    /// What would become of a beacon that came now.
+    pub fn foretell(&self, beacon: &Beacon) -> Result<Outcome, Reason> {
+        if beacon.kind != Kind::View {
+            return Ok(Outcome::Taken);
+        }
+        self.check(beacon).map_err(|(_, reason)| reason)?;
+        self.refusing(beacon.at).map_or(Ok(()), Err)?;
+        let is_known = beacon.id.is_some_and(|id| self.ids().knows(id));
+        Ok(if is_known { Outcome::Repeated } else { Outcome::Counted })
     }
 
     /// Takes a ping or a leave into the open group: the sessions are told of all signs in the order in which they
@@ -179,10 +196,8 @@ impl Intake {
         match self.write(group).await {
             Ok(end) => {
                 group.views.retain(|counted| counted.view.kind == Kind::View);
-                let views = group.views.len() as u64;
                 tally::lock(tally).count(&group.views, end);
-                self.metrics.beacons(Outcome::Counted, views);
-                self.metrics.beacons(Outcome::Repeated, repeated);
+                repeated.into_iter().for_each(|site| self.metrics.sites.beacon(site, Outcome::Repeated));
                 group.done.finish(Ok(()));
             }
             Err(AppendError::Undone(error)) => {
@@ -197,12 +212,12 @@ impl Intake {
         }
     }
 
-    /// Drops the views whose id was counted before or comes earlier in the group. How many those are.
-    fn drop_repeated(&self, group: &mut Group) -> u64 {
+    /// Drops the views whose id was counted before or comes earlier in the group. The site of each.
+    fn drop_repeated(&self, group: &mut Group) -> Vec<SiteId> {
+        let mut repeated = Vec::new();
         if group.views.iter().all(|counted| counted.view.id.is_none()) {
-            return 0;
+            return repeated;
         }
-        let all = group.views.len();
         let mut ids = self.ids();
         group.views.retain_mut(|counted| {
             let taken = counted.view.id.map(|id| ids.take(id, counted.view.site));
@@ -211,9 +226,12 @@ impl Intake {
                 // Neither does a start remember it.
                 counted.view.id = None;
             }
+            if taken == Some(Taken::Known) {
+                repeated.push(counted.view.site);
+            }
             taken != Some(Taken::Known)
         });
-        (all - group.views.len()) as u64
+        repeated
     }
 
     /// Tells the sessions of a group's views, notes which of them are visits, and encodes the records.
@@ -255,7 +273,7 @@ impl Intake {
             _ => sessions.ping(sign.visitor, sign.site, &sign.page, sign.at),
         };
         let is_shed = sighting == Sighting::Full;
-        self.metrics.beacons(if is_shed { Outcome::Shed } else { Outcome::Taken }, 1);
+        self.metrics.sites.beacon(sign.site, if is_shed { Outcome::Shed } else { Outcome::Taken });
         sighting
     }
 

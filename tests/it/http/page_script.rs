@@ -93,7 +93,7 @@ fn the_snippet_is_what_the_site_has_configured() {
     let (code, said, _) = snippet("demo", &[("FOOTFALL_PUBLIC_URL", "https://bao.example/thong-ke/")]);
     assert_eq!(code, Some(0));
     for line in [
-        r#"<script defer src="https://bao.example/thong-ke/footfall.js" data-site="demo"></script>"#,
+        r#"<script defer src="https://bao.example/thong-ke/footfall.js" data-site="demo" data-localhost></script>"#,
         "script-src https://bao.example;",
         "connect-src https://bao.example;",
         "https://bao.example/thong-ke/api/v1/beacon.gif?site=demo&amp;url=",
@@ -102,7 +102,7 @@ fn the_snippet_is_what_the_site_has_configured() {
     }
     let hash = RELEASED[0].1;
     assert!(said.contains(&format!(
-        r#"footfall.v1.js" integrity="{hash}" crossorigin="anonymous" data-site="demo""#
+        r#"footfall.v1.js" integrity="{hash}" crossorigin="anonymous" data-site="demo" data-localhost"#
     )));
 
     let (_, said, _) = snippet(

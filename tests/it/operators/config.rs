@@ -641,6 +641,45 @@ fn a_filter_of_the_log_that_means_nothing_is_refused_and_none_silences_what_it_d
 }
 
 #[test]
+fn the_client_header_may_be_named_by_its_cdn() {
+    for (name, header) in [
+        ("cloudflare", "cf-connecting-ip"),
+        ("Fastly", "fastly-client-ip"),
+        ("akamai", "true-client-ip"),
+        ("azure", "x-azure-clientip"),
+        ("X-Real-IP", "x-real-ip"),
+    ] {
+        let config = good(&format!("client_header = \"{name}\""));
+        assert_eq!(config.serve.lists.proxies.header, ClientHeader::List(header.parse().unwrap()), "{name}");
+    }
+}
+
+#[test]
+fn an_apex_without_its_www_is_noted() {
+    let noted = |hosts: &str| {
+        let config = good(&format!("[[site]]\nkey = \"a\"\nhosts = [{hosts}]\ntime_zone = \"UTC\"\n"));
+        assert_eq!(config.warnings, [""; 0], "{hosts}");
+        config.notes().collect::<Vec<_>>()
+    };
+    for hosts in [r#""bao.vn""#, r#""bao.com.vn", "m.bao.com.vn""#, r#""www.x.vn", "bao.vn""#] {
+        let notes = noted(hosts);
+        assert!(notes.len() == 1 && notes[0].contains("add it to hosts"), "{hosts}: {notes:?}");
+    }
+    for hosts in [
+        r#""bao.vn", "www.bao.vn""#,
+        r#""bao.vn", "*.bao.vn""#,
+        r#""www.bao.vn""#,
+        r#""tin.lamdong.gov.vn""#,
+        r#""localhost", "127.0.0.1", "[::1]", "*.x.vn", "a.example""#,
+    ] {
+        assert_eq!(noted(hosts), [""; 0], "{hosts}");
+    }
+    let said =
+        footfall(&["check-config"], &[("FOOTFALL_SITE__0__KEY", "a"), ("FOOTFALL_SITE__0__HOSTS", "bao.vn")]);
+    assert!(text(&said.stdout).contains("note: site a has the host bao.vn and not www.bao.vn"), "{said:?}");
+}
+
+#[test]
 fn contradictions_are_warned_about() {
     let zone = "time_zone = \"UTC\"\n";
     for (text, warning) in [

@@ -124,6 +124,11 @@ struct Nginx {
 
 impl Nginx {
     fn before(service: &Service) -> Self {
+        Self::with(service, "")
+    }
+
+    /// The same with further lines in the servers.
+    fn with(service: &Service, lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         let counted = config("nginx/footfall-counted.conf");
@@ -142,6 +147,7 @@ impl Nginx {
         let site = site
             .replace("127.0.0.1:8080", &service.public().to_string())
             .replace("/run/nginx-counted.sock", &path("counted.sock"))
+            .replace("server_name stats.example.org;", &format!("server_name stats.example.org;\n{lines}"))
             .replace("/etc/nginx/footfall-proxy.conf", &path("proxy.conf"));
         let (_, lines) = counted.split_once("# and in a page:\n#\n").unwrap();
         let lines = lines.lines().take_while(|line| line.starts_with("#     ")).map(|line| &line[6..]);
@@ -244,6 +250,30 @@ fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_i
     nginx.ask("POST", "/api/v1/beacon", "stats.example.org", "", r#"{"site":"lamdong","url":"/live"}"#);
     assert!(event().contains("\"all\":5"), "it comes before the answer ends");
     assert_eq!(nginx.log("access.log"), "", "no address rests in nginx' log");
+}
+
+#[test]
+fn behind_a_cdn_nginx_takes_the_reader_that_the_cdn_names_and_believes_nobody_else() {
+    let _turn = my_turn();
+    let service = Service::start(Setup::default());
+    let visits = |cdn: &str| {
+        let cdn = config("nginx/footfall-cdn.conf").replace("173.245.48.0/20", cdn);
+        let nginx = Nginx::with(&service, &cdn);
+        let before = service.counters("lamdong")["visits"]["all"].as_u64().unwrap();
+        for reader in 0..3 {
+            let body = r#"{"site":"lamdong","url":"/a"}"#;
+            let request = format!(
+                "POST /api/v1/beacon HTTP/1.1\r\nHost: stats.example.org\r\nCF-Connecting-IP: 203.0.113.{reader}\r\n\
+                 User-Agent: {cdn}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len(),
+                cdn = cdn.len(),
+            );
+            assert_eq!(http::ask(nginx.address(), request).status, 204);
+        }
+        service.counters("lamdong")["visits"]["all"].as_u64().unwrap() - before
+    };
+    assert_eq!(visits("127.0.0.1"), 3, "each reader is one visitor");
+    assert_eq!(visits("173.245.48.0/20"), 1, "who is not the CDN names nobody");
 }
 
 #[test]

@@ -634,11 +634,21 @@ pub fn counters_with(site: &str, page: &str) -> String {
     format!("/api/v1/sites/{site}/counters?page={}", encoded(page))
 }
 
-/// The value of a series, labels included, as `/metrics` of an admin listener shows it.
+/// The value of a series as `/metrics` of an admin listener shows it; the sum of all that bear these labels.
 pub fn metric(admin: SocketAddr, series: &str) -> f64 {
     let text = http::get(admin, "/metrics");
-    let line = text.text().lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {series}")).parse().unwrap()
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let wanted: Vec<&str> =
+        labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect();
+    let is_one = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && wanted.iter().all(|label| line.contains(label))
+            && (wanted.is_empty() != line.contains('{'))
+    };
+    let mut values = text.text().lines().filter(is_one).map(|line| line.rsplit(' ').next().unwrap());
+    let value = |value: &str| value.parse::<f64>().unwrap();
+    let first = value(values.next().unwrap_or_else(|| panic!("no {series}")));
+    values.map(value).fold(first, |sum, value| sum + value)
 }
 
 /// `/readyz?verbose` of an admin listener.
