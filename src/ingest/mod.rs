@@ -63,7 +63,8 @@ pub struct Context<'a, T = Span> {
     pub now: Moment,
 }
 
-/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin` or `no-consent`.
+/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin`, `no-consent`
+/// or `opted-out`.
 pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Reason> {
     let named = match &said.site {
         Some(key) => Some(context.sites.get(key).ok_or(Reason::UnknownSite)?),
@@ -82,6 +83,9 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
         return Err(Reason::NoConsent);
     }
     let Context { salts, headers, client, now, .. } = *context;
+    if site.honour.iter().any(|wish| headers.get(wish.header()).is_some_and(|value| value == "1")) {
+        return Err(Reason::OptedOut);
+    }
     let span = context.spans.span(site, now.unix_ms);
     let page = Page::normalise(site.id, &site.pages, &location.path);
     // By the name that it has itself: a view that is sent again after the page moved counts once.

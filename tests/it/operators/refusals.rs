@@ -18,6 +18,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, Sent)> {
     let beacon = |body: &str| request("POST", "/api/v1/beacon", &[], body.as_bytes());
     let well = |bytes: Vec<u8>| (bytes, "");
     let mut unfinished = beacon(&"x".repeat(100));
+    let agreed = view("/a").with("site", "asking").with("consent", true);
     unfinished.truncate(unfinished.len() - 50);
     vec![
         ("malformed", 400, "-", well(beacon("nonsense"))),
@@ -25,6 +26,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, Sent)> {
         ("wrong-origin", 403, SITE, well(view("/a").header("origin", "https://elsewhere.vn").bytes())),
         ("unknown-site", 404, "-", well(view("/a").with("site", "nobody").bytes())),
         ("no-consent", 202, "asking", well(view("/a").with("site", "asking").bytes())),
+        ("opted-out", 202, "asking", well(agreed.header("dnt", "1").bytes())),
         ("method-not-allowed", 405, "-", well(request("PUT", "/api/v1/beacon", &[], b"{}"))),
         ("timeout", 408, "-", well(unfinished)),
         ("too-large", 413, "-", well(beacon(&"x".repeat(4097)))),
@@ -47,11 +49,9 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
         "the table has every reason"
     );
 
-    let mut meddled = Meddled::start(
-        Setup::default()
-            .set("http.body_timeout", "1s")
-            .and("[[site]]\nkey = \"asking\"\nhosts = [\"asking.vn\"]\nrequire_consent = true"),
-    );
+    let mut meddled = Meddled::start(Setup::default().set("http.body_timeout", "1s").and(
+        "[[site]]\nkey = \"asking\"\nhosts = [\"asking.vn\"]\nrequire_consent = true\nhonour = [\"dnt\"]",
+    ));
     let service = &meddled.service;
     let refused = |word: &str| service.metric(&format!("footfall_beacons_total{{outcome=\"{word}\"}}"));
     for (word, status, _, (bytes, order)) in &table {
