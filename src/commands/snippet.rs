@@ -29,12 +29,13 @@ fn text(config: &Config, site: &Site) -> String {
         script(&file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
     };
     let attributes = attributes(site, names);
-    let more = if site.identity == Identity::Browser { script("more.js", "") + "\n" } else { String::new() };
+    let identity =
+        |line: String| if site.identity == Identity::Browser { line + "\n" } else { String::new() };
     let origin =
         url::Url::parse(&base).map_or_else(|_| base.clone(), |url| url.origin().ascii_serialization());
     let texts = [
         ("warning", &*warning),
-        ("more", &more),
+        ("identity", &identity(script("rare.js", ""))),
         ("line", &script("js", &attributes)),
         ("counters", &counters(config, site)),
         ("base", &base),
@@ -42,6 +43,7 @@ fn text(config: &Config, site: &Site) -> String {
         ("key", site.key.as_str()),
         ("host", &site.home()),
         ("pinned_more", &pinned("more.js", "")),
+        ("pinned_identity", &identity(pinned("rare.js", ""))),
         ("pinned_line", &pinned("js", &attributes)),
         ("origin", &origin),
     ];
