@@ -132,16 +132,22 @@ fn located<'a>(site: Option<&Site>, url: &'a str) -> Option<Location<'a>> {
 /// Whether the page that sent a beacon, by its `Origin` or else its `Referer`, may send beacons of the site.
 /// This keeps the pages of other sites out. It cannot keep out a program, which can send any header.
 fn may_send(site: &Site, headers: &HeaderMap) -> bool {
-    let mut origins = headers.get_all(ORIGIN).iter().peekable();
-    if origins.peek().is_some() {
-        return origins.all(|origin| is_from(site, origin));
-    }
     // Some proxies empty the `Referer` instead of removing it.
-    let mut referers = headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()).peekable();
-    match referers.peek() {
-        Some(_) => referers.all(|referer| is_from(site, referer)),
-        None => site.origin_check == OriginCheck::Lenient,
+    let referers = || all_from(site, headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()));
+    let mut origins = headers.get_all(ORIGIN).iter();
+    match all_from(site, headers.get_all(ORIGIN).iter()) {
+        None => referers().unwrap_or(site.origin_check == OriginCheck::Lenient),
+        // A redirect from one address of the service to another (http to https) makes it `null`.
+        Some(false) if origins.all(|origin| origin == "null") => referers() == Some(true),
+        Some(may) => may,
     }
+}
+
+/// Whether all of some headers are of the site; none where there are none.
+fn all_from<'h>(site: &Site, headers: impl Iterator<Item = &'h HeaderValue>) -> Option<bool> {
+    let mut headers = headers.peekable();
+    headers.peek()?;
+    Some(headers.all(|url| is_from(site, url)))
 }
 
 /// Whether the URL in a header is of a host of the site, or of one that may send its beacons.

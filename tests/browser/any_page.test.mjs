@@ -368,18 +368,21 @@ test("a view whose answer was lost counts once, also when the reader goes on", a
   gateway.close();
 });
 
-test("a redirect that makes a POST a GET, and a page saved to a disk", async () => {
+test("redirects, also such as make a POST a GET, and a page saved to a disk", async () => {
   // The service is asked by http, and its proxy sends everyone on to another URL.
-  const proxy = createServer((request, response) => response.writeHead(302, { location: service.url + request.url, "access-control-allow-origin": "*" }).end());
-  await new Promise(listening => proxy.listen(0, "127.0.0.1", listening));
   const tab = await visitor(browser, service);
-  const { path, url } = page(line({ url: `http://127.0.0.1:${proxy.address().port}` }));
-  await tab.goto(url);
-  await until("the image is counted", async () => (await tab.clock.runFor(500), (await service.views(path)) === 1));
-  await soon(tab, "#a", "1");
-  assert.ok(tab.requests.some(url => url.includes("/beacon.gif?")));
-  proxy.closeAllConnections();
-  proxy.close();
+  for (const [status, image] of [[301, true], [302, true], [303, true], [307, false], [308, false]]) {
+    const proxy = createServer((request, response) => response.writeHead(status, { location: service.url + request.url, "access-control-allow-origin": "*" }).end());
+    await new Promise(listening => proxy.listen(0, "127.0.0.1", listening));
+    const { path, url } = page(line({ url: `http://127.0.0.1:${proxy.address().port}` }));
+    tab.requests.length = 0;
+    await tab.goto(url);
+    await until(`it is counted by ${status}`, async () => (await tab.clock.runFor(500), (await service.views(path)) === 1));
+    await soon(tab, "#a", "1");
+    assert.equal(tab.requests.some(url => url.includes("/beacon.gif?")), image, `${status}`);
+    proxy.closeAllConnections();
+    proxy.close();
+  }
 
   // Its path may name a person.
   const folder = mkdtempSync(join(tmpdir(), "nguyen-van-a-"));
