@@ -228,7 +228,7 @@ test("a figure is written in the language of its place, or of the browser where 
 test("each item of a list, and each figure, stands for itself", async () => {
   await service.view("/bai/1");
   await service.view("/bai/2?id=7");
-  const items = [["/bai/1", "1"], ["bai/1", "1"], ["", "–"], ["#", "–"], ["javascript:alert(1)", "–"], ["mailto:a@b.vn", "–"], ["https://partner.example/bai/1", "–"], ["http://[", "–"], ["%", "0"], ["/bai/2?id=7&fbclid=" + "x".repeat(99), "1"],
+  const items = [["/bai/1", "1"], ["bai/1", "1"], [paper.url.slice(5) + "/bai/1", "1"], ["", "–"], ["#", "–"], ["javascript:alert(1)", "–"], ["mailto:a@b.vn", "–"], ["https://partner.example/bai/1", "–"], ["http://[", "–"], ["%", "0"], ["/bai/2?id=7&fbclid=" + "x".repeat(99), "1"],
     ["/bai/1#binh-luan", "1"], ["/bai/2?access_token=secret&id=7", "1"], ["/bai/1?access_token=secret", "1"], ["/" + "dài".repeat(900), "0"], ["constructor", "0"], ["__proto__", "0"], ["toString", "0"]];
   const spans = items.map(([page], at) => `<i id="i${at}" data-footfall-page="${page}">–</i>`).join("");
   const odd = ["constructor", "__proto__", "toString", "views", "views.all.x", "..", "visits.decade"].map(name => `<u data-footfall="${name}">–</u>`).join("");
@@ -594,6 +594,22 @@ test("two sites count on one page, and each shows its own figures", async () => 
   assert.equal(await service.views(path), 2);
   assert.equal(await service.views(path, "group"), 1);
   assert.equal(sent(tab, "view").length, 2);
+  quiet(tab);
+  await tab.context().close();
+});
+
+test("what stays as it is is not written again", async () => {
+  const tab = await visitor(browser, service);
+  const body = COUNTER + '<i id="l" data-footfall-page="/any/none">–</i><u id="p" data-footfall="views.all" data-footfall-pad="6">–</u><button data-footfall-opt-out>x</button><span id="busuanzi_container_site_pv" style="display:none"><i id="busuanzi_value_site_pv"></i></span>';
+  await tab.goto(page(line(service), body).url);
+  await soon(tab, "#l", "0");
+  await until("all is filled", async () => (await tab.clock.runFor(500), (await tab.isVisible("#busuanzi_value_site_pv")) && (await tab.getAttribute("button", "aria-pressed")) === "false"));
+  await tab.evaluate(() => {
+    window.changes = 0;
+    new MutationObserver(list => (changes += list.length)).observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+  });
+  await later(tab, 5000);
+  assert.equal(await tab.evaluate(() => changes), 0);
   quiet(tab);
   await tab.context().close();
 });

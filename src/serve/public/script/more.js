@@ -8,6 +8,10 @@
     } catch (_) {}
   };
   const store = attempt(() => localStorage) || Document.footfall || {};
+  // What changes nothing is not written: pages watch their elements.
+  const put = (element, name, value) => {
+    if (element[name] != value) element[name] = value;
+  };
   const query = page => "page=" + encodeURIComponent(page);
 
   window.footfall_more = (doc, set, base, site, find) => {
@@ -34,11 +38,11 @@
         let text = attempt(() => number.toLocaleString(tag || [])) || number.toLocaleString();
         const pad = element.dataset.footfallPad;
         if (pad) {
-          element.role = "img";
-          element.ariaLabel = text;
+          put(element, "role", "img");
+          put(element, "ariaLabel", text);
           text = (number + "").padStart(Math.min(pad, 20), 0);
         }
-        if (element.textContent != text) element.textContent = text;
+        put(element, "textContent", text);
       });
 
     // What the site keeps of a query: no token stands in a URL that caches keep.
@@ -53,7 +57,7 @@
     // A page of a list. Nothing and a mere fragment are none.
     const item = url => {
       const { href } = Object.assign(doc.createElement("a"), { href: url });
-      return (/^\//.test(url) ? url : /^[^#]/.test(url) && /^http/.test(href) ? href : "")
+      return (/^\/(?!\/)/.test(url) ? url : /^[^#]/.test(url) && /^http/.test(href) ? href : "")
         .split("#")[0]
         .replace(/\?.*/, kept);
     };
@@ -98,7 +102,7 @@
         for (const element of find(`#busuanzi_value_${name},#busuanzi_${name},#vercount_value_${name}`)) {
           show(element, names[name], last, here);
           for (const box of find(`#busuanzi_container_${name},#vercount_container_${name}`))
-            box.style.display = "inline";
+            put(box.style, "display", "inline");
         }
     };
 
@@ -116,7 +120,7 @@
       [last, here] = told;
       [
         () => {
-          for (const button of find("[data-footfall-opt-out]")) button.ariaPressed = !!store.footfallOptOut;
+          for (const button of find("[data-footfall-opt-out]")) put(button, "ariaPressed", "" + !!store.footfallOptOut);
         },
         fill,
         showLists,
