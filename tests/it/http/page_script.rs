@@ -9,7 +9,7 @@ use crate::support::http::{self, request};
 const RELEASED: [(&str, &str); 3] = [
     ("v1.js", "sha384-bqRpvRG8MyHeM3YlDJUOlNhyBr2Oc9mxtCs+tIDNzBMdayxy8h16sYTrX+qOQ5uI"),
     ("v1.more.js", "sha384-/7Yfx3bdoVvmaB1KYUSZhRWei4atZFGvlVg3PN3GWZlajNGuV0Wpl/V1EQUGif94"),
-    ("v1.rare.js", "sha384-GfRPTpX9QGBaYXypOhOjn2EzvqgH2jWx8KaKytC8B+pNLH4LQzy6saNS+UoLSo8M"),
+    ("v1.rare.js", "sha384-j7EnOiGPOARlhUzVJ2jzeIQ1+e1osV4VkL/kuuyTuioyD2kfOC2CATKxrybqyPYT"),
 ];
 
 #[test]

@@ -159,7 +159,7 @@
   // Where the site tells visitors apart by it, a random id that is new each day. Kept are the site's day, when that
   // ends by the reader's clock, which `learn` finds out, and the id.
   window.footfallVisitor = () => {
-    if (!attempt(() => Document.prototype.querySelector.call(document, "[data-identity=browser]"))) return;
+    if (!attempt(() => Document.prototype.querySelector.call(document, "script[data-identity=browser]"))) return;
     const [, end, kept] = (store.footfallVisitor || "").split(" ");
     if (kept && Date.now() < end) return kept;
     const id = `${Date.now()}-${Math.random()}-${new Event("").timeStamp}`;
