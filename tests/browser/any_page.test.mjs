@@ -464,7 +464,7 @@ test("the settings of the line as it was written hold where a tool runs the scri
   }
   // A text of its own, another service's line before it.
   const text = released()["v1.js"];
-  const other = '<script src="/other.js" data-site="ABCDEFG" defer></script>';
+  const other = '<script src="/customer-service-more.js" data-site="ABCDEFG" defer></script>';
   const coded = "data:text/javascript;base64," + Buffer.from(text).toString("base64");
   for (const head of [
     `<script type="text/plain" src="${src}" data-site="demo" data-localhost></script><script src="${coded}"></script>`,

@@ -3,7 +3,7 @@
 //   <script defer src="https://stats.example.org/footfall.js" data-site="lamdong"></script>
 //
 // Readers are sent the small form of this file (`released/`, made by tests/browser/build.mjs). `more.js`
-// beside it shows figures, `rare.js` does what few pages need. Language: ES2017 and import(). Sets no cookie;
+// beside it shows figures, `rare.js` does what few pages need. Language: ES2019 and import(). Sets no cookie;
 // needs no secure context, no eval, no inline style. No fault of the service or of the page becomes an
 // uncaught one.
 {
@@ -36,7 +36,7 @@
     // does not run yet. Other services' lines have a data-site too.
     const script =
       find("script[data-site]").find(
-        line => !all[line.dataset.site] && /footfall|-service|-more/.test(line.outerHTML),
+        line => !all[line.dataset.site] && /footfall|data-service|data-more/.test(line.outerHTML),
       ) || doc.currentScript;
     // Without what a page gives every object.
     const set = { __proto__: null, ...script.dataset };
