@@ -90,12 +90,22 @@ words! {
 }
 
 words! {
-    /// A browser's wish not to be counted. If the site honours it, no beacon is sent.
+    /// A browser's wish not to be counted. If the site honours it, no beacon is sent, and none is counted.
     pub enum Signal {
         /// Global Privacy Control.
         Gpc = "gpc",
         /// Do Not Track.
         Dnt = "dnt",
+    }
+}
+
+impl Signal {
+    /// The header by which a browser tells its wish too: `1`.
+    pub fn header(self) -> &'static str {
+        match self {
+            Signal::Gpc => "sec-gpc",
+            Signal::Dnt => "dnt",
+        }
     }
 }
 

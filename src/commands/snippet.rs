@@ -3,7 +3,7 @@
 use super::outcome::{Failure, Outcome};
 use crate::config::Config;
 use crate::serve::{LATEST, filled, integrity};
-use crate::sites::Site;
+use crate::sites::{Identity, Site};
 
 /// The script's line, the counters, what replaces scripts, and the policy's lines.
 pub fn run(config: &Config, key: &str) -> Outcome {
@@ -21,6 +21,8 @@ fn text(config: &Config, site: &Site) -> String {
         names.line(&base, &file, &format!(" integrity=\"{hash}\" crossorigin=\"anonymous\"{attributes}"))
     };
     let attributes = names.attributes(site);
+    let is_browsers = site.identity == Identity::Browser;
+    let identity = if is_browsers { pinned("rare.js", "") + "\n" } else { String::new() };
     let origin =
         url::Url::parse(&base).map_or_else(|_| base.clone(), |url| url.origin().ascii_serialization());
     let texts = [
@@ -32,6 +34,7 @@ fn text(config: &Config, site: &Site) -> String {
         ("key", site.key.as_str()),
         ("host", &site.home()),
         ("pinned_more", &pinned("more.js", "")),
+        ("pinned_identity", &identity),
         ("pinned_line", &pinned("js", &attributes)),
         ("origin", &origin),
     ];

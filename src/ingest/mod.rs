@@ -65,7 +65,8 @@ pub struct Context<'a, T = Span> {
     pub now: Moment,
 }
 
-/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin` or `no-consent`.
+/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin`, `no-consent` or
+/// `opted-out`.
 pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Refusal> {
     let named = match &said.site {
         Some(key) => Some(context.sites.get(key).ok_or_else(|| unknown_key(context.sites, key))?),
@@ -90,6 +91,9 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
         return Err(refusal(Some(site.id), Reason::NoConsent, None));
     }
     let Context { salts, headers, client, now, .. } = *context;
+    if site.honour.iter().any(|wish| headers.get(wish.header()).is_some_and(|value| value == "1")) {
+        return Err(refusal(Some(site.id), Reason::OptedOut, None));
+    }
     let span = context.spans.span(site, now.unix_ms);
     let page = Page::normalise(site.id, &site.pages, &location.path);
     // By the name that it has itself: a view that is sent again after the page moved counts once.
@@ -136,15 +140,18 @@ fn located<'a>(site: Option<&Site>, url: &'a str) -> Option<Location<'a>> {
 /// What is wrong with the page that sent a beacon, by its `Origin` or else its `Referer`; none where it may send beacons
 /// of the site. This keeps the pages of other sites out. It cannot keep out a program, which can send any header.
 fn foreign_sender(site: &Site, headers: &HeaderMap) -> Option<Cause> {
-    let mut origins = headers.get_all(ORIGIN).iter().peekable();
-    if origins.peek().is_some() {
-        return origins.find(|origin| !is_from(site, origin)).map(|origin| foreign_origin(site, origin));
-    }
+    let origins = || headers.get_all(ORIGIN).iter();
     // Some proxies empty the `Referer` instead of removing it.
-    let mut referers = headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty()).peekable();
-    match referers.peek() {
-        Some(_) => referers.find(|url| !is_from(site, url)).map(|url| foreign_origin(site, url)),
-        None => (site.origin_check == OriginCheck::Strict).then(|| {
+    let referers = || headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty());
+    let is_foreign = |url: &&HeaderValue| !is_from(site, url);
+    let (origin, has_referer) = (origins().find(is_foreign), referers().next().is_some());
+    // A redirect from one address of the service to another (http to https) makes it `null`.
+    let is_lost = origin.is_some() && origins().all(|origin| origin == "null");
+    match origin {
+        Some(origin) if !(is_lost && has_referer) => Some(foreign_origin(site, origin)),
+        None if origins().next().is_some() => None,
+        _ if has_referer => referers().find(is_foreign).map(|url| foreign_origin(site, url)),
+        _ => (site.origin_check == OriginCheck::Strict).then(|| {
             Cause::named("no Origin", |_| {
                 format!(
                     "Neither Origin nor Referer is there, and origin_check of site {} is strict.",

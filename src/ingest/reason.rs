@@ -18,6 +18,8 @@ words! {
         UnknownSite = "unknown-site",
         /// The site counts only readers who agreed, and the beacon does not say so.
         NoConsent = "no-consent",
+        /// The browser asks not to be counted, which the site honours.
+        OptedOut = "opted-out",
         /// Not a method of this path.
         MethodNotAllowed = "method-not-allowed",
         /// The body did not arrive in time.

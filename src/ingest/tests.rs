@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::calendar::{Calendar, Period, Zone};
-use crate::sites::{Aliases, Identity, PageRules, SiteKey};
+use crate::sites::{Aliases, Identity, PageRules, Signal, SiteKey};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -241,6 +241,10 @@ fn wrong_origin_by_header() {
         (&["https://evil.vn"], &[home], false, false),
         (&["https://angiang.vn"], &[], false, false),
         (&["null"], &[], false, false),
+        (&["null"], &["https://baolamdong.vn/tin?x=1"], true, true),
+        (&["null"], &["https://evil.vn/"], false, false),
+        (&["null"], &[home, "https://evil.vn/"], false, false),
+        (&["null", "https://evil.vn"], &[home], false, false),
         (&[""], &[], false, false),
         (&["baolamdong.vn"], &[], false, false),
         (&["file://"], &[], false, false),
@@ -287,6 +291,7 @@ fn every_reason_has_its_word() {
         "wrong-origin",
         "unknown-site",
         "no-consent",
+        "opted-out",
         "method-not-allowed",
         "timeout",
         "too-large",
@@ -295,6 +300,25 @@ fn every_reason_has_its_word() {
         "clock-wrong",
     ];
     assert_eq!(Reason::WORDS.map(|(_, reason)| reason.word()), codes);
+}
+
+#[test]
+fn a_browsers_wish_holds_where_the_site_honours_it() {
+    let (gpc, dnt) = (HeaderName::from_static("sec-gpc"), HeaderName::from_static("dnt"));
+    for (honoured, name, value, taken) in [
+        (vec![], &gpc, "1", true),
+        (vec![Signal::Gpc], &gpc, "1", false),
+        (vec![Signal::Gpc], &gpc, "0", true),
+        (vec![Signal::Gpc], &dnt, "1", true),
+        (vec![Signal::Dnt], &gpc, "1", true),
+        (vec![Signal::Gpc, Signal::Dnt], &dnt, "1", false),
+        (vec![Signal::Gpc, Signal::Dnt], &dnt, "", true),
+    ] {
+        let mut list = sites();
+        list[0].honour = honoured;
+        let outcome = World::new(list).header(name.clone(), value).accept(VIEW).map(|_| ());
+        assert_eq!(outcome, if taken { Ok(()) } else { Err(Reason::OptedOut) }, "{name} {value:?}");
+    }
 }
 
 #[test]

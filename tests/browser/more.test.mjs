@@ -33,7 +33,7 @@ test("a list of 120 articles is filled by few requests, each bounded", async () 
   await pause(tab);
   await tab.goto(paper.put("/list", html(line(service), paths.map((path, at) => `<p>${at} <b data-footfall-page="${path}">–</b></p>`).join(""))));
   await tab.clock.runFor(500);
-  await until("what fills lists is there", () => tab.evaluate(() => typeof footfallMore === "function"));
+  await until("what fills lists is there", () => tab.evaluate(() => typeof footfall_more === "function"));
   await tab.clock.runFor(500);
   const asked = () => tab.requests.filter(url => url.includes("/pages?"));
   const named = url => new URL(url).searchParams.getAll("page");
@@ -63,6 +63,8 @@ test("elements named as busuanzi and Vercount name theirs are filled", async () 
   await until("the site's are there", async () => Number(await tab.textContent(`#${names[0]}`)) >= 1);
   await until("the box is shown", () => tab.isVisible("#busuanzi_container_site_pv"));
   assert.equal(await tab.textContent("#busuanzi_value_page_uv"), "?");
+  await tab.goto(paper.put("/foreign-alone", html(line(service), '<i id="busuanzi_site_uv"></i>')));
+  await until("visitors alone are there", async () => Number(await tab.textContent("#busuanzi_site_uv")) >= 1);
   quiet(tab);
   await tab.context().close();
 });
@@ -165,7 +167,7 @@ test("a strict policy with nonce, strict-dynamic and Trusted Types is not violat
 
 test("a site that tells visitors apart by it gets an id of the browser, and not before consent", async () => {
   const tab = await visitor(browser, service);
-  const first = `<script defer src="${service.url}/footfall.more.js"></script>`;
+  const first = `<script defer src="${service.url}/footfall.rare.js"></script>`;
   const url = paper.put("/identity", html(first + line(service, 'data-identity="browser" data-consent="required"')));
   const views = () => sent(tab, "view");
   const identity = async () => {
@@ -194,7 +196,7 @@ test("the hash of the fixed version is taken, another is not", async () => {
   await text(tab, "#a", "1");
   quiet(tab);
   await tab.goto(paper.put("/mispinned", html(line(service, `integrity="${pinned[1]}" crossorigin="anonymous"`, "footfall.more.js"))));
-  assert.equal(await tab.evaluate(() => typeof footfallMore), "undefined");
+  assert.equal(await tab.evaluate(() => typeof footfall_more), "undefined");
   await tab.context().close();
 });
 

@@ -69,6 +69,7 @@ impl Fault {
                 Reason::WrongOrigin => (S::FORBIDDEN, "The URL or the sending page is not the site's."),
                 Reason::UnknownSite => (S::NOT_FOUND, "No site is registered under this name or host."),
                 Reason::NoConsent => (S::ACCEPTED, "The site counts only readers who have agreed to it."),
+                Reason::OptedOut => (S::ACCEPTED, "The reader's browser asks not to be counted."),
                 Reason::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The path does not take this method."),
                 Reason::Timeout => (S::REQUEST_TIMEOUT, "The body did not arrive in time."),
                 Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "The body is larger than 4096 bytes."),

@@ -77,7 +77,7 @@ impl Names {
     /// The lines for a site's pages.
     pub fn lines(&self, base: &str, site: &Site) -> String {
         let line = self.line(base, "js", &self.attributes(site));
-        if site.identity == Identity::Browser { self.line(base, "more.js", "") + "\n" + &line } else { line }
+        if site.identity == Identity::Browser { self.line(base, "rare.js", "") + "\n" + &line } else { line }
     }
 }
 

@@ -19,6 +19,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, &'static str, Sent)> {
     let beacon = |body: &str| request("POST", "/api/v1/beacon", &[], body.as_bytes());
     let well = |bytes: Vec<u8>| (bytes, "");
     let mut unfinished = beacon(&"x".repeat(100));
+    let agreed = view("/a").with("site", "asking").with("consent", true);
     unfinished.truncate(unfinished.len() - 50);
     vec![
         ("malformed", 400, "-", "body", well(beacon("nonsense"))),
@@ -32,6 +33,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, &'static str, Sent)> {
         ),
         ("unknown-site", 404, "-", "lamdnog", well(view("/a").with("site", "lamdnog").bytes())),
         ("no-consent", 202, "asking", "", well(view("/a").with("site", "asking").bytes())),
+        ("opted-out", 202, "asking", "", well(agreed.header("dnt", "1").bytes())),
         ("method-not-allowed", 405, "-", "", well(request("PUT", "/api/v1/beacon", &[], b"{}"))),
         ("timeout", 408, "-", "", well(unfinished)),
         ("too-large", 413, "-", "", well(beacon(&"x".repeat(4097)))),
@@ -54,11 +56,9 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
         "the table has every reason"
     );
 
-    let mut meddled = Meddled::start(
-        Setup::default()
-            .set("http.body_timeout", "1s")
-            .and("[[site]]\nkey = \"asking\"\nhosts = [\"asking.vn\"]\nrequire_consent = true"),
-    );
+    let mut meddled = Meddled::start(Setup::default().set("http.body_timeout", "1s").and(
+        "[[site]]\nkey = \"asking\"\nhosts = [\"asking.vn\"]\nrequire_consent = true\nhonour = [\"dnt\"]",
+    ));
     let service = &meddled.service;
     let refused = |word: &str| service.metric(&format!("footfall_beacons_total{{outcome=\"{word}\"}}"));
     for (word, status, site, cause, (bytes, order)) in &table {

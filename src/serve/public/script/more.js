@@ -1,6 +1,6 @@
-// What not every page needs: figures, lists, elements named as busuanzi and Vercount name theirs, buttons to opt
-// out, and an id of the browser. `footfall.js` fetches this file for pages that need it and calls what
-// `footfallMore` makes twice a second; a page may also name it before `footfall.js`.
+// What not every page needs: figures, lists, elements named as busuanzi and Vercount name theirs, and buttons to opt
+// out. `footfall.js` fetches this file for pages that need it and calls what
+// `footfall_more` makes twice a second; a page may also name it before `footfall.js`.
 (() => {
   const attempt = part => {
     try {
@@ -8,9 +8,14 @@
     } catch (_) {}
   };
   const store = attempt(() => localStorage) || Document.footfall || {};
+  // What changes nothing is not written: pages watch their elements.
+  const put = (element, name, value) => {
+    if (element[name] != value) element[name] = value;
+  };
   const query = page => "page=" + encodeURIComponent(page);
 
-  window.footfallMore = (doc, set, siteUrl, find) => {
+  window.footfall_more = (doc, set, base, site, find) => {
+    const siteUrl = base + "api/v1/sites/" + site + "/";
     const known = {}; // figures as they were shown, by name, bucket and page
     // Pages of lists: 0 until they are read, then counters in which they are the page.
     const listed = { __proto__: null };
@@ -33,17 +38,28 @@
         let text = attempt(() => number.toLocaleString(tag || [])) || number.toLocaleString();
         const pad = element.dataset.footfallPad;
         if (pad) {
-          element.role = "img";
-          element.ariaLabel = text;
+          put(element, "role", "img");
+          put(element, "ariaLabel", text);
           text = (number + "").padStart(Math.min(pad, 20), 0);
         }
-        if (element.textContent != text) element.textContent = text;
+        put(element, "textContent", text);
       });
+
+    // What the site keeps of a query: no token stands in a URL that caches keep.
+    const kept = query =>
+      "?" +
+      query
+        .slice(1)
+        .split("&")
+        .filter(pair => (last.page_query || []).includes([...new URLSearchParams(pair).keys()][0]))
+        .join("&");
 
     // A page of a list. Nothing and a mere fragment are none.
     const item = url => {
       const { href } = Object.assign(doc.createElement("a"), { href: url });
-      return (/^\//.test(url) ? url : /^[^#]/.test(url) && /^http/.test(href) ? href : "").split("#")[0];
+      return (/^\/(?!\/)/.test(url) ? url : /^[^#]/.test(url) && /^http/.test(href) ? href : "")
+        .split("#")[0]
+        .replace(/\?.*/, kept);
     };
 
     // Reads pages of lists, at most 50 and 2,000 bytes of URL a request.
@@ -65,6 +81,8 @@
     };
 
     const showLists = () => {
+      // Not before it is known what the site keeps.
+      if (!last.buckets) return;
       const due = !doc.hidden && Date.now() > readAt;
       const pages = [];
       for (const element of find("[data-footfall-page]")) {
@@ -84,7 +102,7 @@
         for (const element of find(`#busuanzi_value_${name},#busuanzi_${name},#vercount_value_${name}`)) {
           show(element, names[name], last, here);
           for (const box of find(`#busuanzi_container_${name},#vercount_container_${name}`))
-            box.style.display = "inline";
+            put(box.style, "display", "inline");
         }
     };
 
@@ -102,7 +120,7 @@
       [last, here] = told;
       [
         () => {
-          for (const button of find("[data-footfall-opt-out]")) button.ariaPressed = !!store.footfallOptOut;
+          for (const button of find("[data-footfall-opt-out]")) put(button, "ariaPressed", "" + !!store.footfallOptOut);
         },
         fill,
         showLists,
@@ -116,15 +134,4 @@
       if (button) store.footfallOptOut = store.footfallOptOut ? "" : 1;
     }),
   );
-
-  // Where the site tells visitors apart by it, a random id that is new each day. Kept are the site's day, when that
-  // ends by the reader's clock, which `rare.js` finds out, and the id.
-  window.footfallVisitor = () => {
-    if (!attempt(() => Document.prototype.querySelector.call(document, "[data-identity=browser]"))) return;
-    const [, end, kept] = (store.footfallVisitor || "").split(" ");
-    if (kept && Date.now() < end) return kept;
-    const id = `${Date.now()}-${Math.random()}-${new Event("").timeStamp}`;
-    attempt(() => (store.footfallVisitor = ["", Date.now() + 864e5, id].join(" ")));
-    return id;
-  };
 })();

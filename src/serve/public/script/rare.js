@@ -1,6 +1,6 @@
 // What few pages need: other pages in the same document, reading where no beacon is sent or answered, an image in
-// place of a beacon, the live stream, and the day of a browser's id. `footfall.js` fetches this file for pages that
-// need it and calls what `footfallRare` makes twice a second; a page may also name it before `footfall.js`.
+// place of a beacon, the live stream, and an id of the browser. `footfall.js` fetches this file for pages that
+// need it and calls what `footfall_rare` makes twice a second; a page may also name it before `footfall.js`.
 (() => {
   const attempt = part => {
     try {
@@ -8,10 +8,11 @@
     } catch (_) {}
   };
   const rank = Math.random(); // of two streams in one browser the lower goes on
-  const store = attempt(() => localStorage);
+  const store = attempt(() => localStorage) || Document.footfall || {};
   const query = page => "page=" + encodeURIComponent(page);
 
-  window.footfallRare = (doc, set, siteUrl, find, take, enter, address, beaconUrl) => {
+  window.footfall_rare = (doc, set, base, site, find, take, enter, address, beaconUrl) => {
+    const siteUrl = base + "api/v1/sites/" + site + "/";
     const current = () => attempt(() => navigation.currentEntry.key);
     const pages = {}; // what pages are named, by location
     // As told last: `missed` is the beacon of a view that was not answered, `reads` that the page is to be read.
@@ -30,8 +31,9 @@
     // A page as it is read: no token of a query stands in a URL that caches keep, and no fragment.
     const path = (url, names = last.page_query || []) => {
       const { pathname, search } = Object.assign(doc.createElement("a"), { href: url });
-      const kept = search.replace(/[?&]([^=&]*)[^&]*/g, (pair, name) => (names.includes(name) ? pair : ""));
-      return (attempt(() => decodeURI(pathname)) || pathname) + kept.replace(/^&/, "?");
+      const pairs = search.slice(1).split("&");
+      const kept = pairs.filter(pair => names.includes([...new URLSearchParams(pair).keys()][0])).join("&");
+      return (attempt(() => decodeURI(pathname)) || pathname) + (kept && "?" + kept);
     };
 
     // A page as the service sees it, nearly: what it answered is compared too.
@@ -45,7 +47,7 @@
     // a document put in another line or link, some later than they change the location.
     const named = () => {
       const line = find("script[data-page]").pop();
-      return line ? line.dataset.page : (doc.querySelector("head link[rel=canonical]") || 0).href;
+      return line ? line.dataset.page : (doc.querySelector("head link[rel~=canonical]") || 0).href;
     };
 
     // Counts a change of the location, if that is another page. Endless scrolling replaces the entry of the
@@ -105,8 +107,8 @@
     // Of the visible pages of a site one streams and tells the others, twice a second; the next begins when
     // it goes (2) or was silent. Without a channel, or when refused, there are the pings.
     const stream = () => {
-      if (!find("[data-live=stream]")[0]) return;
-      const url = siteUrl + "live?" + query(path(here));
+      if (set.live != "stream") return;
+      const url = siteUrl + "live?" + (here && query(path(here)));
       if (doc.hidden || Date.now() < refused) {
         if (source) channel.postMessage([2]);
         close();
@@ -152,5 +154,16 @@
         stream,
       ].forEach(attempt);
     };
+  };
+
+  // Where the site tells visitors apart by it, a random id that is new each day. Kept are the site's day, when that
+  // ends by the reader's clock, which `learn` finds out, and the id.
+  window.footfallVisitor = () => {
+    if (!attempt(() => Document.prototype.querySelector.call(document, "script[data-identity=browser]"))) return;
+    const [, end, kept] = (store.footfallVisitor || "").split(" ");
+    if (kept && Date.now() < end) return kept;
+    const id = `${Date.now()}-${Math.random()}-${new Event("").timeStamp}`;
+    attempt(() => (store.footfallVisitor = ["", Date.now() + 864e5, id].join(" ")));
+    return id;
   };
 })();
