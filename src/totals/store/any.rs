@@ -215,7 +215,7 @@ mod tests {
         assert!(store.apply(&by, vec![too_much], vec![]).await.is_err());
         let text = String::from_utf8(metrics.text().unwrap()).unwrap();
         for line in [
-            "operation_seconds_count{operation=\"salt\"} 1",
+            "operation_duration_seconds_count{operation=\"salt\"} 1",
             "operations_total{operation=\"apply\",outcome=\"error\"} 1",
             "operations_total{operation=\"apply\",outcome=\"ok\"} 5",
             "operations_total{operation=\"attach\",outcome=\"ok\"} 6",
