@@ -3,7 +3,7 @@
 //   <script defer src="https://stats.example.org/footfall.js" data-site="lamdong"></script>
 //
 // Readers are sent the small form of this file (`released/`, made by tests/browser/build.mjs). `more.js`
-// beside it shows figures, `rare.js` does what few pages need. Language: ES2017 and import(). Sets no cookie;
+// beside it shows figures, `rare.js` does what few pages need, `debug.js` says why nothing is sent. Language: ES2017 and import(). Sets no cookie;
 // needs no secure context, no eval, no inline style. No fault of the service or of the page becomes an
 // uncaught one.
 (() => {
@@ -64,6 +64,7 @@
   let last; // the counters as last taken
   let rest; // ticks since the last turn
   let asked; // other files, since then
+  let debug; // whether the console is told what is sent, or why nothing is
   const store = attempt(() => localStorage) || all;
 
   // The location without its fragment, which is never sent unless it is a route; empty for a copy on a disk or on
@@ -102,8 +103,8 @@
       const answer = await fetch(beaconUrl, { method: "POST", body, keepalive: true, referrerPolicy: "origin" });
       text = await answer.text();
       status = answer.headers.has("footfall") && answer.status;
-      if (location.hash == "#footfall-debug")
-        console.log(beaconUrl, body, answer.status, status ? text : "no footfall: set data-service");
+      if (debug)
+        console.log(beaconUrl, body, answer.status, status ? text : "data-service?");
     } catch (_) {}
     if (page != here) return;
     if (figures) reads = !take(text) && shows();
@@ -165,6 +166,7 @@
     () => {
       if (use("Rare", reads || wait || address() != at || find("[data-live=stream],[data-identity]")[0])) reads = 0;
     },
+    () => use("Debug", (debug = /debug/.test(location.hash))),
   ];
   const run = () => tick.forEach(attempt);
 
