@@ -48,6 +48,7 @@ async fn the_end_of_each_thread_and_task_ends_the_service() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(debug_assertions), ignore = "an optimised runtime takes a socket that blocks, too")]
 async fn the_end_of_the_admin_thread_ends_the_service() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), "5m");

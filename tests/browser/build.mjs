@@ -1,6 +1,6 @@
 // Makes the small form of the page script:
 //
-//   npm ci && node build.mjs          writes ../../src/serve/public/script/released/v<N>.js, v<N>.more.js, v<N>.rare.js
+//   npm ci && node build.mjs          writes ../../src/serve/public/script/released/v<N>.js and v<N>.more.js, .rare.js, .debug.js
 //   node build.mjs --check            says whether the latest ones are made from the sources
 //
 // A released version is never changed (tests/it/page_script.rs holds the hashes): for another one raise
@@ -14,7 +14,8 @@ import { minify } from "terser";
 export const VERSION = 1;
 
 const page = new URL("../../src/serve/public/script/", import.meta.url);
-const parts = { [`v${VERSION}.js`]: "footfall.js", [`v${VERSION}.more.js`]: "more.js", [`v${VERSION}.rare.js`]: "rare.js" };
+const files = { js: "footfall.js", "more.js": "more.js", "rare.js": "rare.js", "debug.js": "debug.js" };
+const parts = Object.fromEntries(Object.entries(files).map(([end, source]) => [`v${VERSION}.${end}`, source]));
 
 const options = {
   ecma: 2020,

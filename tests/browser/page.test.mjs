@@ -302,6 +302,17 @@ test("a page may count and fill by itself", async () => {
   assert.equal(await service.views("/manual"), 0);
   quiet(tab);
   await tab.goto(paper.put("/debug", html(line(service))) + "#footfall-debug");
-  await until("beacons and answers are printed", () => tab.said.some(said => /beacon.*200/.test(said)));
+  await until("beacons and answers are printed", () => tab.said.some(said => /"kind":"view".*Response.*"buckets"/.test(said)));
+  // Where nothing is sent, it says why.
+  const local = line(service).replace("data-localhost", "");
+  const asks = line(service, 'data-consent="required" data-auto="off"');
+  for (const [name, body, why] of [
+    ["/silent", local, /footfall sends nothing from demo: .*no data-localhost/],
+    ["/asks", asks, /not called footfall\.consent\(\); data-auto is off/],
+    ["/out", line(service) + "<script>localStorage.footfallOptOut = 1</script>", /has opted out/],
+  ]) {
+    await tab.goto(paper.put(name, html(body)) + "#footfall-debug");
+    await until(`the console says why ${name} sends nothing`, () => tab.said.some(said => why.test(said)));
+  }
   await tab.context().close();
 });

@@ -215,8 +215,9 @@ impl Process {
     fn outcomes(&self) -> (u64, u64) {
         let text = String::from_utf8(self.metrics.text().unwrap()).unwrap();
         let of = |outcome| {
-            let series = format!("footfall_beacons_total{{outcome=\"{outcome}\"}} ");
-            text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+            let series = format!("footfall_beacons_total{{outcome=\"{outcome}\",site=");
+            let of_sites = text.lines().filter(|line| line.starts_with(&series));
+            of_sites.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
         };
         (of("counted"), of("repeated"))
     }

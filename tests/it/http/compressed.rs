@@ -77,7 +77,7 @@ fn long_texts_are_packed_for_who_takes_them() {
 #[test]
 fn the_page_script_is_packed_once_and_well() {
     let app = app();
-    for name in ["v1.js", "v1.more.js", "v1.rare.js"] {
+    for name in ["v1.js", "v1.more.js", "v1.rare.js", "v1.debug.js"] {
         let target = format!("/footfall.{name}");
         let released =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve/public/script/released");

@@ -3,8 +3,8 @@
 //   <script defer src="https://stats.example.org/footfall.js" data-site="lamdong"></script>
 //
 // Readers are sent the small form of this file (`released/`, made by tests/browser/build.mjs). `more.js`
-// beside it shows figures, `rare.js` does what few pages need. Language: ES2019 and import(). Sets no cookie;
-// needs no secure context, no eval, no inline style. No fault of the service or of the page becomes an
+// beside it shows figures, `rare.js` does what few pages need, `debug.js` says why nothing is sent. Language: ES2019 and
+// import(). Sets no cookie; needs no secure context, no eval, no inline style. No fault of the service or of the page becomes an
 // uncaught one.
 {
   const attempt = part => {
@@ -64,6 +64,7 @@
     let last; // the counters as last taken
     let rest; // ticks since the last turn
     let asked; // other files, since then
+    let debug; // whether the console is told what is sent, or why nothing is
     const store = attempt(() => localStorage) || all;
 
     // The location without its fragment, which is never sent unless it is a route; empty for a copy on a disk or on
@@ -102,8 +103,7 @@
         ]);
         text = await answer.text();
         status = answer.headers.has("footfall") && answer.status;
-        if (location.hash == "#footfall-debug")
-          console.log(beaconUrl, body, answer.status, status ? text : "set data-service");
+        if (debug) console.log(body, answer, status ? text : "data-service?");
       } catch (_) {}
       if (page != here) return;
       reads = kind != "leave" && !take(text) && shows();
@@ -166,6 +166,7 @@
       () => {
         if (use("rare", reads || wait || address() != at || set.live)) reads = 0;
       },
+      () => use("debug", (debug = /debug/.test(location.hash))),
     ].forEach(attempt);
 
     // Has another file do its work, fetched when it is needed first; says whether it has. An import bears the nonce

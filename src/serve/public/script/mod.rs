@@ -1,6 +1,6 @@
 //! The page script: every released file, byte for byte, and the names it is served under.
 //!
-//! `footfall.js`, `more.js` and `rare.js` in this folder are the sources; `tests/browser/build.mjs` makes the small
+//! `footfall.js`, `more.js`, `rare.js` and `debug.js` in this folder are the sources; `tests/browser/build.mjs` makes the small
 //! forms in `released/` from them, also packed by brotli and gzip. A released file is never changed, so its URL is
 //! immutable and a hash in a page stays right: `released/integrity` holds the hashes, and `tests/it/page_script.rs`
 //! freezes them.
@@ -40,7 +40,8 @@ macro_rules! released {
 }
 
 /// Every file that was ever released.
-const FILES: [Released; 3] = [released!("v1.js"), released!("v1.more.js"), released!("v1.rare.js")];
+const FILES: [Released; 4] =
+    [released!("v1.js"), released!("v1.more.js"), released!("v1.rare.js"), released!("v1.debug.js")];
 
 /// A line a file: what follows `footfall.` in its URL, a space, and its value of `integrity`.
 const INTEGRITY: &str = include_str!("released/integrity");
@@ -50,7 +51,9 @@ const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=3153600
 
 pub fn script(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     let (name, cache) = match request.name {
-        "js" | "more.js" | "rare.js" => (Cow::from(format!("{LATEST}.{}", request.name)), answer::AN_HOUR),
+        "js" | "more.js" | "rare.js" | "debug.js" => {
+            (Cow::from(format!("{LATEST}.{}", request.name)), answer::AN_HOUR)
+        }
         name => (Cow::from(name), IMMUTABLE),
     };
     let file = FILES.into_iter().find(|file| file.name == name).ok_or(Fault::NotFound)?;
@@ -82,7 +85,7 @@ mod tests {
             assert!(!text.is_empty());
         }
         assert_eq!(INTEGRITY.lines().count(), FILES.len());
-        for file in ["js", "more.js", "rare.js"] {
+        for file in ["js", "more.js", "rare.js", "debug.js"] {
             assert!(integrity(&format!("{LATEST}.{file}")).is_some());
         }
         assert_eq!(integrity("v1"), None);
