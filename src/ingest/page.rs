@@ -346,19 +346,28 @@ fn is_control(c: char) -> bool {
 }
 
 /// Zero-width space, word joiner, byte order mark, soft hyphen.
-fn is_dropped(c: char) -> bool {
-    matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{ad}')
+const DROPPED: [&str; 4] = ["\u{200b}", "\u{2060}", "\u{feff}", "\u{ad}"];
+
+/// Decoded bytes without what is dropped. What stood around it may be one of them too, and broken UTF-8 be whole.
+fn without_dropped(run: &[u8]) -> Cow<'_, [u8]> {
+    if run.is_ascii() {
+        return run.into();
+    }
+    let mut kept = Vec::with_capacity(run.len());
+    for byte in run {
+        kept.push(*byte);
+        if let Some(dropped) = DROPPED.iter().find(|dropped| kept.ends_with(dropped.as_bytes())) {
+            kept.truncate(kept.len() - dropped.len());
+        }
+    }
+    kept.into()
 }
 
 /// Writes decoded bytes: characters in NFC, controls and broken UTF-8 as escapes. Returns whether the last one
 /// is an escape.
 fn write_run(text: &mut String, run: &[u8], fold: bool, mut joined: bool) -> bool {
-    for chunk in run.utf8_chunks() {
-        let seen: Cow<str> = match chunk.valid() {
-            valid if valid.contains(is_dropped) => valid.replace(is_dropped, "").into(),
-            valid => valid.into(),
-        };
-        for piece in seen.split_inclusive(is_control) {
+    for chunk in without_dropped(run).utf8_chunks() {
+        for piece in chunk.valid().split_inclusive(is_control) {
             let control = piece.chars().next_back().filter(|c| is_control(*c));
             let characters = &piece[..piece.len() - control.map_or(0, char::len_utf8)];
             joined = write_characters(text, characters, fold, joined);
