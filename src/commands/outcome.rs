@@ -72,7 +72,8 @@ pub fn print(outcome: Outcome) -> ExitCode {
 fn for_terminal(text: String) -> String {
     let is_odd = |c: char| {
         !matches!(c, '\n' | '\t')
-            && (c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+            && (c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
     };
     if !text.contains(is_odd) {
         return text;

@@ -74,8 +74,10 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
     };
     let of_named = named.map(|site| site.id);
     let refusal = |site, reason, cause| Refusal { site, reason, cause };
-    let location = located(named.map(|site| &**site), &said.url)
-        .ok_or_else(|| refusal(of_named, Reason::BadUrl, None))?;
+    // As browsers read an attribute of a page, whose writer broke the line.
+    let url = said.url.trim_matches(|c| c <= ' ');
+    let location =
+        located(named.map(|site| &**site), url).ok_or_else(|| refusal(of_named, Reason::BadUrl, None))?;
     let host = location.host.as_deref();
     let site = match named {
         Some(site) => site,

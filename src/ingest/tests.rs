@@ -180,6 +180,9 @@ fn bad_url() {
         assert_eq!(world.url(url).unwrap_err(), Reason::BadUrl, "{url}");
     }
     assert_eq!(world.accept(r#"{"url":"javascript:0"}"#).unwrap_err(), Reason::BadUrl);
+    for url in [" /tin\r\n", "\t/tin ", "\n https://baolamdong.vn/tin \n"] {
+        assert_eq!(world.url(url).unwrap().page.as_str(), "/tin", "{url:?}");
+    }
 }
 
 #[test]
