@@ -102,16 +102,15 @@ fn busuanzis_keys_are_found_by_the_paths_of_a_sitemap() {
     assert_eq!([views(&app, "/bai-viet/1.html"), views(&app, "/a,b")], [12, 7]);
 }
 
-/// The commands of a section of the handbook, each with what it prints there.
+/// The commands of a section of README.md, each with what it prints there.
 fn steps(section: &str) -> Vec<(String, String)> {
-    let handbook =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/README.md")).unwrap();
-    let (_, section) = handbook.split_once(&format!("\n## {section}\n")).expect("the section is there");
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, section) = readme.split_once(&format!("\n## {section}\n")).expect("the section is there");
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut steps: Vec<(String, String)> = Vec::new();
     let mut goes_on = false;
     for line in section.lines() {
-        let Some(line) = line.strip_prefix("       ") else {
+        let Some(line) = line.strip_prefix("    ") else {
             goes_on = false;
             continue;
         };
@@ -126,7 +125,7 @@ fn steps(section: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_steps_of_the_handbook_lead_from_the_old_counter_to_the_new_block() {
+fn the_steps_of_the_readme_lead_from_the_old_counter_to_the_new_block() {
     let mut app = TestApp::start(Setup::default());
     app.compares_pages = false;
     app.until_stale(false);
@@ -136,7 +135,7 @@ fn the_steps_of_the_handbook_lead_from_the_old_counter_to_the_new_block() {
         if let Some(file) = command.strip_prefix("cat ") {
             app.write(file, &printed);
         } else if let Some(url) = command.strip_prefix("curl -s 'http://localhost:8080") {
-            assert_eq!(app.get(url.trim_end_matches('\'')).text(), printed, "{command}");
+            assert_eq!(app.get(url.trim_end_matches('\'')).text().trim(), printed.trim(), "{command}");
         } else if command.ends_with("--dry-run") {
             assert!(app.shell(&command).contains("lamdong: visits all: 1316656 is entered"));
             assert_eq!(app.counters()["visits"]["all"], 0);
