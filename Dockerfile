@@ -7,7 +7,7 @@ WORKDIR /build
 COPY . .
 # The date of the commit: --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct). A clock before it is taken for wrong.
 ARG SOURCE_DATE_EPOCH
-# When all crates become one program nothing more is inlined than makes it small, which costs a beacon nothing, and its
+# When all crates become one program nothing more is inlined than makes it small, which costs a beacon 4 %, and its
 # relocations are packed: a megabyte less.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
