@@ -23,7 +23,8 @@ const MAX_PAGES: usize = 100;
 
 /// What a reader is shown.
 struct Shown {
-    tag: HeaderValue,
+    /// None where nobody asks for it.
+    tag: Option<HeaderValue>,
     /// None where the asker has it.
     body: Option<Bytes>,
     /// Whether something in it may be old or is not known.
@@ -38,7 +39,8 @@ struct Reading<'a> {
     public: &'a Public,
     site: &'a Arc<Site>,
     asked: &'a [Asked],
-    asker: &'a HeaderMap,
+    /// Who may have it already; none: who is told without having asked for it.
+    asker: Option<&'a HeaderMap>,
     show: Show,
 }
 
@@ -66,16 +68,15 @@ pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
 
 /// `counters` from memory as it is now; none where no figure of the site is known.
 pub fn snapshot(public: &Public, site: &Arc<Site>, page: Option<&Page>, absent: &[u64]) -> Option<Snapshot> {
-    let Shown { tag, body, .. } = show_site(public, site, page, absent, &HeaderMap::new())?;
-    Some(Snapshot { id: tag.to_str().ok()?.trim_matches('"').to_owned(), body: body? })
+    let Shown { tag, body, .. } = show_site(public, site, page, absent, Some(&HeaderMap::new()))?;
+    Some(Snapshot { id: tag?.to_str().ok()?.trim_matches('"').to_owned(), body: body? })
 }
 
 /// What a beacon is told of its page: the body of `counters` as everybody else has it, once the page is known; none where
 /// no figure of the site is known.
 pub async fn told(public: &Public, site: SiteId, page: Page) -> Option<Bytes> {
     let site = public.parts.sites.load().at(site)?.clone();
-    let (asked, asker) = (&[Ok(page)], &HeaderMap::new());
-    let reading = Reading { public, site: &site, asked, asker, show: show_counters };
+    let reading = Reading { public, site: &site, asked: &[Ok(page)], asker: None, show: show_counters };
     match reading.at_once() {
         Ok(shown) => shown.body,
         // In a box: every connection has room for this future.
@@ -91,13 +92,13 @@ fn once_known(
     show: Show,
 ) -> Result<Reply, Fault> {
     let ReadRequest { public, headers, .. } = request;
-    let unknown = match (Reading { public, site, asked, asker: &headers, show }).at_once() {
+    let unknown = match (Reading { public, site, asked, asker: Some(&headers), show }).at_once() {
         Ok(shown) => return Ok(Reply::Now(shown.answer(headers))),
         Err(unknown) => unknown.ok_or(Fault::StoreUnreachable)?,
     };
     let (public, site, asked) = (public.clone(), site.clone(), asked.to_vec());
     Ok(Reply::Later(Box::pin(async move {
-        let reading = Reading { public: &public, site: &site, asked: &asked, asker: &headers, show };
+        let reading = Reading { public: &public, site: &site, asked: &asked, asker: Some(&headers), show };
         match reading.once_asked(unknown).await {
             Some(shown) => shown.answer(headers),
             None => answer::refused(Fault::StoreUnreachable),
@@ -134,7 +135,8 @@ impl Reading<'_> {
 impl Shown {
     fn answer(self, headers: HeaderMap) -> Response {
         let cache = if self.stale { answer::NO_STORE } else { answer::FRESH };
-        answer::tagged(headers, self.body, self.tag, answer::JSON, cache)
+        let tag = self.tag.unwrap_or(HeaderValue::from_static("\"\""));
+        answer::tagged(headers, self.body, tag, answer::JSON, cache)
     }
 }
 
@@ -148,7 +150,7 @@ fn show_site(
     site: &Arc<Site>,
     page: Option<&Page>,
     absent: &[u64],
-    asker: &HeaderMap,
+    asker: Option<&HeaderMap>,
 ) -> Option<Shown> {
     let parts = &public.parts;
     let now = parts.clock.now();
@@ -198,8 +200,8 @@ fn show_pages(
     });
     let hour = public.parts.hours.at(site, now.unix_ms);
     let head = BodyHead::new(site, &hour.made, figures.changed_ms.max(online_changed_ms));
-    let (tag, body) = etag::unless_held(asker, json::pages(&head, items, &site.pages.query, stale));
-    Some(Shown { tag, body, stale, unknown })
+    let (tag, body) = etag::unless_held(asker?, json::pages(&head, items, &site.pages.query, stale));
+    Some(Shown { tag: Some(tag), body, stale, unknown })
 }
 
 impl Public {

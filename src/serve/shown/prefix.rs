@@ -60,16 +60,17 @@ impl BodyPrefix {
         self.version = Some(version);
     }
 
-    /// The tag of the body that ends with what `write` appends, and the body unless the asker has it.
+    /// The tag of the body that ends with what `write` appends, for an asker, and the body unless the asker has it.
     pub fn complete(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>),
-        asker: &HeaderMap,
-    ) -> (HeaderValue, Option<Bytes>) {
+        asker: Option<&HeaderMap>,
+    ) -> (Option<HeaderValue>, Option<Bytes>) {
         let (version, length) = (self.version.take(), self.text.len());
         write(&mut self.text);
-        let tag = etag::of(self.hash, &self.text[length..]);
-        let body = (!etag::is_held(asker, &tag)).then(|| Bytes::copy_from_slice(&self.text));
+        let tag = asker.map(|_| etag::of(self.hash, &self.text[length..]));
+        let is_held = asker.zip(tag.as_ref()).is_some_and(|(asker, tag)| etag::is_held(asker, tag));
+        let body = (!is_held).then(|| Bytes::copy_from_slice(&self.text));
         self.text.truncate(length);
         self.version = version;
         (tag, body)
@@ -85,7 +86,8 @@ mod tests {
     const VERSION: Version = Version { site: SiteId(0), revision: 1, online: 2, online_changed_ms: 3 };
 
     fn completed(prefix: &mut BodyPrefix, end: &str, asker: &HeaderMap) -> (HeaderValue, Option<Bytes>) {
-        prefix.complete(|text| text.extend_from_slice(end.as_bytes()), asker)
+        let (tag, body) = prefix.complete(|text| text.extend_from_slice(end.as_bytes()), Some(asker));
+        (tag.unwrap(), body)
     }
 
     #[test]
