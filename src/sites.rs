@@ -306,7 +306,7 @@ impl Sites {
         let most = (key.len() / 3).max(1);
         let alike = |site: &&Arc<Site>| site.key.as_str().len().abs_diff(key.len()) <= most;
         let keys = self.iter().take(LOOKED_AT).filter(alike).map(|site| &site.key);
-        let near = keys.map(|known| (strsim::levenshtein(known.as_str(), &key), known)).min();
+        let near = keys.map(|known| (strsim::osa_distance(known.as_str(), &key), known)).min();
         near.filter(|(distance, _)| *distance <= most).map(|(_, known)| known)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use strsim::levenshtein;
+use strsim::osa_distance;
 
 use crate::totals::without_secret;
 
@@ -81,7 +81,7 @@ pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let wanted = last(unknown);
     known
-        .map(|name| (levenshtein(unknown, name).min(levenshtein(&wanted, &last(name)) + 1), name))
+        .map(|name| (osa_distance(unknown, name).min(osa_distance(&wanted, &last(name)) + 1), name))
         .min()
         .filter(|(distance, _)| *distance <= (wanted.len() / 3).max(1))
         .map(|(_, name)| name)

@@ -120,6 +120,7 @@ fn a_refusal_names_its_cause_and_what_to_add() {
     let long = format!(r#"{{"site":"{}","url":"/"}}"#, "x".repeat(500));
     for (world, body, name, remedy) in [
         (usual(), r#"{"site":"lamdnog","url":"/"}"#, "lamdnog", "did you mean lamdong?"),
+        (usual(), r#"{"site":"caamu","url":"/"}"#, "caamu", "did you mean camau?"),
         (usual(), r#"{"site":"LamDong","url":"/"}"#, "LamDong", "did you mean lamdong?"),
         (usual(), r#"{"site":"nobody","url":"/"}"#, "nobody", "add it as a [[site]]"),
         (usual(), r#"{"site":"a\u0007\"<","url":"/"}"#, r#"a\u{7}\"<"#, "No site has the key"),
