@@ -142,7 +142,11 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
 /// An address with or without a port: `1.2.3.4`, `1.2.3.4:567`, `::1`, `[::1]`, `[::1]:80`. The zone of an IPv6 address,
 /// `fe80::1%eth0`, is dropped: it is a name of the proxy's for one of its interfaces.
 fn node(text: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
+    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
+    // Nearly always it is one of these, and nothing beside it.
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Some(IpAddr::V4(address));
+    }
     if let Some(bracketed) = text.strip_prefix('[') {
         let (address, port) = bracketed.split_once(']')?;
         let port_is_good = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
@@ -152,7 +156,7 @@ fn node(text: &[u8]) -> Option<IpAddr> {
         Some((address, port)) if is_port(port) && address.contains('.') => {
             address.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
         }
-        _ => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4).or_else(|| v6(text)),
+        _ => v6(text),
     }
 }
 

@@ -142,16 +142,19 @@ fn located<'a>(site: Option<&Site>, url: &'a str) -> Option<Location<'a>> {
 /// What is wrong with the page that sent a beacon, by its `Origin` or else its `Referer`; none where it may send beacons
 /// of the site. This keeps the pages of other sites out. It cannot keep out a program, which can send any header.
 fn foreign_sender(site: &Site, headers: &HeaderMap) -> Option<Cause> {
-    let origins = || headers.get_all(ORIGIN).iter();
+    let origins = headers.get_all(ORIGIN);
     // Some proxies empty the `Referer` instead of removing it.
     let referers = || headers.get_all(REFERER).iter().filter(|referer| !referer.is_empty());
     let is_foreign = |url: &&HeaderValue| !is_from(site, url);
-    let (origin, has_referer) = (origins().find(is_foreign), referers().next().is_some());
+    let origin = origins.iter().find(is_foreign);
+    if origin.is_none() && origins.iter().next().is_some() {
+        return None;
+    }
+    let has_referer = referers().next().is_some();
     // A redirect from one address of the service to another (http to https) makes it `null`.
-    let is_lost = origin.is_some() && origins().all(|origin| origin == "null");
+    let is_lost = origin.is_some() && origins.iter().all(|origin| origin == "null");
     match origin {
         Some(origin) if !(is_lost && has_referer) => Some(foreign_origin(site, origin)),
-        None if origins().next().is_some() => None,
         _ if has_referer => referers().find(is_foreign).map(|url| foreign_origin(site, url)),
         _ => (site.origin_check == OriginCheck::Strict).then(|| {
             Cause::named("no Origin", |_| {

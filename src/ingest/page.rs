@@ -133,7 +133,9 @@ fn plain<'a>(rules: &PageRules, path_and_query: &'a str) -> Option<&'a str> {
 
 /// A path without its trailing slashes and index files; `/` if nothing else is left.
 fn without_index(mut path: &str) -> &str {
-    while let Some((directory, last)) = path.rsplit_once('/') {
+    // From the end, as a file's name is short.
+    while let Some(slash) = path.bytes().rposition(|b| b == b'/') {
+        let (directory, last) = (&path[..slash], &path[slash + 1..]);
         if !last.is_empty() && !is_index(last) {
             return path;
         }

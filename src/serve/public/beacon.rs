@@ -37,7 +37,7 @@ pub async fn post(
         Ok(body) => {
             let said = Said::from_json(&body);
             if is_dry || said.as_ref().is_ok_and(|said| said.dry_run) {
-                return dry_run::tell(public, peer, headers, said);
+                return dry_run::tell(public, peer, &headers, said);
             }
             let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
             decided.and_then(|decided| public.keep(decided))
@@ -45,10 +45,10 @@ pub async fn post(
         Err(reason) => Err(reason.into()),
     };
     match public.kept(taken).await {
-        Ok(None) => answer::no_content(headers),
+        Ok(None) => answer::no_content(),
         Ok(Some((site, page))) => match counters::told(public, site, page).await {
-            Some(figures) => answer::figures(headers, figures),
-            None => answer::no_content(headers),
+            Some(figures) => answer::figures(figures),
+            None => answer::no_content(),
         },
         Err(Refusal { reason, cause, .. }) => answer::refused_for(reason.into(), cause.as_ref()),
     }
@@ -57,7 +57,7 @@ pub async fn post(
 pub async fn gif(public: &Public, peer: IpAddr, Head { method, uri, headers, .. }: Head) -> Response {
     let said = Said::from_query(uri.query().unwrap_or_default());
     if dry_run::is_asked(&uri) {
-        return dry_run::tell(public, peer, headers, said);
+        return dry_run::tell(public, peer, &headers, said);
     }
     let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
     if method == Method::HEAD {

@@ -17,12 +17,12 @@ pub fn is_asked(uri: &Uri) -> bool {
 }
 
 /// Decides a beacon as any other, and answers with what was decided and why.
-pub fn tell(public: &Public, peer: IpAddr, headers: HeaderMap, said: Result<Said<'_>, Refusal>) -> Response {
+pub fn tell(public: &Public, peer: IpAddr, headers: &HeaderMap, said: Result<Said<'_>, Refusal>) -> Response {
     let (parts, lists) = (&public.parts, public.parts.lists.load());
-    let client = lists.proxies.client(peer, &headers);
+    let client = lists.proxies.client(peer, headers);
     let kind = said.as_ref().ok().map(|said| said.kind.word());
     let has_id = said.as_ref().is_ok_and(|said| said.visitor.is_some());
-    let decided = public.decide(said, client, &headers).and_then(|(beacon, _)| {
+    let decided = public.decide(said, client, headers).and_then(|(beacon, _)| {
         let outcome = parts.totals.foretell(&beacon).map_err(|reason| reason.of(beacon.site))?;
         Ok((outcome, beacon))
     });
@@ -56,5 +56,5 @@ pub fn tell(public: &Public, peer: IpAddr, headers: HeaderMap, said: Result<Said
         "client": lists.proxies.source(peer, client).word(),
         "day": beacon.map(|beacon| beacon.hour.day.to_string()),
     });
-    answer::figures(headers, body.to_string().into())
+    answer::figures(body.to_string().into())
 }

@@ -109,16 +109,32 @@ fn known(figures: &PerPeriod<Option<u64>>) -> impl Iterator<Item = (Period, u64)
 
 /// A member with the figures of periods; nothing at all where there are none.
 fn row(body: &mut Vec<u8>, member: &str, figures: impl Iterator<Item = (Period, u64)>) {
-    let mut between = "{\"";
+    let before = body.len();
+    text(body, member);
+    let first = body.len();
     for (period, figure) in figures {
-        text(body, if between == "{\"" { member } else { "" });
-        text(body, between);
-        text(body, period.word());
-        text(body, "\":");
+        text(body, named(period));
         number(body, figure);
-        between = ",\"";
     }
-    text(body, if between == ",\"" { "}" } else { "" });
+    match body.get_mut(first) {
+        Some(comma) => {
+            *comma = b'{';
+            text(body, "}");
+        }
+        None => body.truncate(before),
+    }
+}
+
+/// A period as the name of a member that follows another.
+fn named(period: Period) -> &'static str {
+    match period {
+        Period::Hour => ",\"hour\":",
+        Period::Day => ",\"day\":",
+        Period::Week => ",\"week\":",
+        Period::Month => ",\"month\":",
+        Period::Year => ",\"year\":",
+        Period::All => ",\"all\":",
+    }
 }
 
 fn text(body: &mut Vec<u8>, text: &str) {
