@@ -213,7 +213,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
     let (names, base) = (config.serve.names.clone(), config.base());
     let settings = ArcSwap::from_pointee(config.to_toml());
-    let (crowds, refusals) = Default::default();
+    let (crowds, proxies, refusals) = Default::default();
     Ok(Arc::new(Parts {
         clock,
         sites,
@@ -226,6 +226,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         metrics,
         settings,
         crowds,
+        proxies,
         refusals,
         ready,
     }))

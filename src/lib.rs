@@ -70,7 +70,7 @@
 //!
 //! Inside [`totals`]: disk < batch < store, tally < intake, delivery, upkeep < writer < recovery < the face. The
 //! tally never sees the store, delivery never sees the tally, upkeep never sees delivery. Inside [`serve`]: answer <
-//! conn, live, shown, crowds, refusals < parts < overview < public, admin < the face.
+//! conn, live, shown, crowds, proxies, refusals < parts < overview < public, admin < the face.
 //!
 //! # What is absent on purpose
 //!

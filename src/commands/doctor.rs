@@ -152,14 +152,33 @@ fn look_at_service(config: &Config, findings: &mut Findings) {
     if state["refusals"].as_array().is_some_and(Vec::is_empty) {
         findings.good("refused", "nothing in the last hour");
     }
-    match state["ignored_headers"].as_u64() {
-        Some(ignored @ 1..) => findings.bad(
-            "proxies",
-            format!("{ignored} requests named a client and came from no trusted proxy: if it is yours, add its network to trusted_proxies"),
-        ),
-        _ => findings.good("proxies", "no request named a client without being trusted"),
-    }
+    look_around(&state, findings);
     findings.good("clock", text("now"));
+}
+
+/// What the service says of who stands before it and beside it.
+fn look_around(state: &Value, findings: &mut Findings) {
+    let named = |member: &str| {
+        let of = state[member].as_array().into_iter().flatten().filter_map(Value::as_str);
+        of.collect::<Vec<_>>().join(", ")
+    };
+    match (state["ignored_headers"].as_u64(), named("ignored_proxies")) {
+        (Some(ignored @ 1..), own) => findings.bad(
+            "proxies",
+            format!(
+                "{ignored} requests named a client and came from no trusted proxy{}: if it is yours, add its network to trusted_proxies",
+                if own.is_empty() { own } else { format!(" ({own})") }
+            ),
+        ),
+        _ if named("proxies").is_empty() => findings.good("proxies", "no request named a client"),
+        _ => findings.good("proxies", format!("{} named clients, and are trusted", named("proxies"))),
+    }
+    match state["instances"].as_u64() {
+        Some(others @ 1..) => {
+            findings.good("instances", format!("{others} beside this one count into the store"))
+        }
+        _ => findings.good("instances", "this one alone counts into the store"),
+    }
 }
 
 /// The settings of a text as `print-config` prints it, each by its section and name, without where it is set.

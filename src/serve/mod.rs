@@ -16,6 +16,7 @@ mod crowds;
 mod live;
 mod overview;
 mod parts;
+mod proxies;
 mod public;
 mod refusals;
 mod shown;

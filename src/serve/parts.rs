@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use super::answer::names::Names;
 use super::crowds::Crowds;
 use super::live;
+use super::proxies::SeenProxies;
 use super::refusals::Refusals;
 use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
@@ -81,6 +82,8 @@ pub struct Parts {
     pub settings: ArcSwap<String>,
     /// Whether the visitors of the last hour can be so few.
     pub crowds: Crowds,
+    /// The proxies that requests come through.
+    pub proxies: SeenProxies,
     /// The refusals of the last hour.
     pub refusals: Refusals,
     /// False while the service starts and stops.

@@ -196,6 +196,11 @@ impl Totals {
         !self.shared.is_up(site)
     }
 
+    /// Other instances that count into the store.
+    pub fn instances(&self) -> usize {
+        self.shared.store.instances()
+    }
+
     /// Whether views can be taken and kept.
     pub fn health(&self) -> Health {
         self.shared.health()

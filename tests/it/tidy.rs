@@ -54,6 +54,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
             ("shown", 1),
             ("refusals", 1),
             ("crowds", 1),
+            ("proxies", 1),
             ("parts", 2),
             ("overview", 3),
             ("public", 4),

@@ -145,6 +145,9 @@ fn state(parts: &Parts) -> String {
         "refusals": parts.refusals.of_last_hour(&parts.sites.load(), now),
         "concerns": parts.crowds.concerns(),
         "ignored_headers": parts.metrics.client_header_ignored.get(),
+        "proxies": parts.proxies.named(true),
+        "ignored_proxies": parts.proxies.named(false),
+        "instances": parts.totals.instances(),
     });
     state.to_string()
 }

@@ -123,7 +123,11 @@ impl Public {
     /// The client of a request that counts.
     fn noted_client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let client = self.parts.lists.load().proxies.client(peer, headers);
+        if client.address != peer {
+            self.parts.proxies.trusted(peer);
+        }
         if client.ignored_header {
+            self.parts.proxies.ignored(peer);
             self.parts.metrics.client_header_ignored.inc();
             if self.ignored_header.due(self.parts.clock.now()) {
                 tracing::warn!(

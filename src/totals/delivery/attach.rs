@@ -34,6 +34,9 @@ use crate::totals::store::contract::{Claim, Standing, Store, StoreError, WriterI
 /// A writer that has not attached for so long is gone: far longer than any outbox reaches. Seconds.
 const GONE_S: i64 = 40 * 24 * 3600;
 
+/// A writer that has attached since counts now: one that lives does so each minute. Seconds.
+const LIVES_S: i64 = 150;
+
 /// So long this process must have seen of a writer that nothing of it moves before it is taken for gone: the clock of
 /// a store may be wrong for a while. Milliseconds.
 const WATCHED_MS: u64 = 24 * 3600 * 1000;
@@ -336,10 +339,15 @@ impl<S: Store> Delivery<S> {
     /// without being drained must not fill the hashes. One that lives attaches each minute, whatever the store's clock
     /// says then.
     async fn retire_long_gone(&mut self) -> Result<(), FlushError> {
+        self.instances = 0;
         for site in self.not_held() {
             let known = self.store.writers(&site.key).await.map_err(FlushError::Store);
             let Some(known) = self.or_held(&site.key, known)? else { continue };
             let Some(now_s) = self.own_seen(&known) else { continue };
+            let lives = |(writer, seen): &&(WriterId, i64)| {
+                *writer != self.identity.writer && now_s.saturating_sub(*seen) <= LIVES_S
+            };
+            self.instances = self.instances.max(known.iter().filter(lives).count());
             let (now_ms, before) =
                 (self.clock.now().uptime_ms, self.gone.remove(&site.key).unwrap_or_default());
             let seems_gone = |(_, seen): &(WriterId, i64)| now_s.saturating_sub(*seen) > GONE_S;

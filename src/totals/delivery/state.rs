@@ -97,6 +97,8 @@ pub struct Delivery<S> {
     pub(super) fresh: Option<Batch>,
     /// What in the settings of the store's server endangers counts.
     pub concerns: Vec<String>,
+    /// Other writers that the store has seen of late.
+    pub instances: usize,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) losses: Arc<Losses>,
@@ -147,6 +149,7 @@ impl<S: Store> Delivery<S> {
             may_be_back: false,
             fresh: None,
             concerns: Vec::new(),
+            instances: 0,
             clock,
             metrics,
             losses,

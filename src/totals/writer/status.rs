@@ -1,7 +1,7 @@
 //! What the event loop and the writer share, and how the writer stands.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -85,6 +85,19 @@ pub struct StoreStatus {
     /// Figures of sites that cannot be read, by what they are, and why.
     unread: Mutex<BTreeMap<(SiteKey, &'static str), String>>,
     concerns: Mutex<Vec<String>>,
+    instances: AtomicUsize,
+}
+
+impl StoreStatus {
+    /// Other instances that count into the store.
+    pub fn instances(&self) -> usize {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many there are.
+    pub fn note_instances(&self, instances: usize) {
+        self.instances.store(instances, Ordering::Relaxed);
+    }
 }
 
 impl Shared {

@@ -219,6 +219,7 @@ impl<S: Store> Writer<S> {
         if matches!(ended, Ok(()) | Err(FlushError::Store(StoreError::File(_)))) {
             self.shared.metrics.wrote(DataFile::Totals, &ended);
         }
+        self.shared.store.note_instances(self.delivery.instances);
         self.shared.note_store(up, self.delivery.stopped(), &self.delivery.concerns);
         self.note_troubled();
     }

@@ -128,6 +128,8 @@ fn the_service_is_asked_what_is_wrong_with_it() {
         "[+]settings in force: store embedded",
         "[+]refused nothing",
         "[+]disk ",
+        "[+]proxies no request named a client",
+        "[+]instances this one alone",
         "[+]data_dir data",
     ] {
         assert!(said.contains(found), "{found} is not in {said}");
@@ -141,7 +143,7 @@ fn the_service_is_asked_what_is_wrong_with_it() {
     for found in [
         "[-]settings journal.sync: the service runs with \"every-second\", here it is \"always\"",
         "[-]refused site -: 1 beacons refused in the last hour, unknown-site (nobody)",
-        "[-]proxies 1 requests named a client",
+        "[-]proxies 1 requests named a client and came from no trusted proxy (127.0.0.1): if it is yours,",
         "3 to look at",
     ] {
         assert!(said.contains(found), "{found} is not in {said}");

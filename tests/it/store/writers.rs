@@ -146,6 +146,10 @@ fn a_writer_that_is_gone_is_retired_and_a_living_one_only_by_force() {
     let (code, said) = service.order(&["retire", &who]);
     assert_eq!((code, said.contains("may live")), (1, true), "{said}");
     assert_eq!(markers(&redis).len(), 2);
+    let (code, said) = service.order(&["doctor"]);
+    for found in ["[+]instances 1 beside this one", "[+]proxies 127.0.0.1 named clients, and are trusted"] {
+        assert!(said.contains(found), "{code}: {found} is not in {said}");
+    }
     // An hour later.
     let Reply::Array(time) = redis.client().ask(&[b"TIME"]) else { panic!() };
     let seen = (time[0].clone().text().parse::<i64>().unwrap() - 3600).to_string();
