@@ -89,7 +89,9 @@ pub fn fetch(url: &Url, method: &str, more: &str, body: &str) -> io::Result<Answ
     if url.scheme() != "https" {
         return answer(stream, &request, MAX_PAGE);
     }
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    // As browsers do: many networks have an authority of their own, which their machines trust.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
     let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());

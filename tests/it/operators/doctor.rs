@@ -1,9 +1,10 @@
 //! `footfall doctor` at the real binary, with pages that are served on loopback.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::harness::{SITE, Setup, view};
 use crate::support::http::{ask, request};
@@ -115,6 +116,82 @@ fn a_page_is_visited_and_its_line_found_wanting() {
     assert_eq!(service.counters(SITE)["views"]["all"], 0, "nothing was counted");
     let refused = service.metric("footfall_beacons_total{outcome=\"unknown-site\"}");
     assert_eq!(refused, 0.0, "nor refused");
+    service.stop();
+}
+
+/// A proxy that ends TLS as `localhost`, before the service and the pages. Its port, and the authority to trust.
+fn proxy_with_tls(service: SocketAddr, pages: u16) -> (u16, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (chain, key) = (vec![made.cert.der().clone()], made.signing_key.serialize_der().try_into().unwrap());
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            // Who does not trust the certificate ends the connection.
+            let _ = passed_on(StreamOwned::new(tls, stream.unwrap()), service, pages);
+        }
+    });
+    (port, made.cert.pem())
+}
+
+fn passed_on(
+    mut tls: StreamOwned<ServerConnection, TcpStream>,
+    service: SocketAddr,
+    pages: u16,
+) -> io::Result<()> {
+    let mut request = vec![0; 1 << 16];
+    let mut length = 0;
+    let is_whole = |request: &[u8]| {
+        let text = String::from_utf8_lossy(request);
+        let body = text.split_once("Content-Length: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+        let head = text.find("\r\n\r\n").map(|end| end + 4);
+        head.zip(body).is_some_and(|(head, (body, _))| text.len() == head + body.parse::<usize>().unwrap())
+    };
+    while !is_whole(&request[..length]) {
+        match tls.read(&mut request[length..])? {
+            0 => return Ok(()),
+            read => length += read,
+        }
+    }
+    let to_page = request.starts_with(b"GET /tin/") || request.starts_with(b"GET /old");
+    let to = if to_page { (Ipv4Addr::LOCALHOST, pages).into() } else { service };
+    let mut answer = Vec::new();
+    let mut stream = TcpStream::connect(to)?;
+    stream.write_all(&request[..length])?;
+    stream.read_to_end(&mut answer)?;
+    tls.write_all(&answer)?;
+    tls.conn.send_close_notify();
+    tls.flush()
+}
+
+#[test]
+fn a_page_of_https_is_visited_where_its_authority_is_trusted() {
+    let sites = "[[site]]\nkey = \"lamdong\"\nhosts = [\"localhost\"]\ntime_zone = \"UTC\"\n";
+    let mut service = Service::start(Setup::default().sites(sites));
+    let pages = Pages::serve();
+    let (port, authority) = proxy_with_tls(service.public(), pages.port);
+    let base = format!("https://localhost:{port}");
+    pages.show(&format!(
+        "<html><head><script src={base}/footfall.js data-site=lamdong data-localhost></script></head></html>"
+    ));
+    let page = format!("{base}/old");
+    let (exit, said) = service.order(&["doctor", &page]);
+    assert!(exit == 1 && said.contains("cannot be fetched (invalid peer certificate"), "{said}");
+    service.write("authority.pem", &authority);
+    let program = env!("CARGO_BIN_EXE_footfall");
+    let line = format!("SSL_CERT_FILE=authority.pem {program} --config footfall.toml doctor {page}");
+    let (_, said) = service.shell(&line);
+    for found in [
+        "[+]page https://localhost",
+        "[+]script https://localhost",
+        "[+]visit would be counted: site lamdong",
+    ] {
+        assert!(said.contains(found), "{found} is not in {said}");
+    }
     service.stop();
 }
 
