@@ -38,6 +38,7 @@ fn sites() -> Sites {
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
         require_consent: false,
+        readers: Default::default(),
         newsroom_token: None,
     }])
 }

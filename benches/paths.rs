@@ -56,6 +56,7 @@ fn site() -> Site {
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
         require_consent: false,
+        readers: Default::default(),
         newsroom_token: None,
     }
 }

@@ -21,7 +21,9 @@ pub use faults::{Fault, Faults};
 
 use crate::calendar::{Calendar, WEEKDAYS};
 use crate::ingest::Proxies;
-use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, Sites};
+use crate::sites::{
+    Identity, OriginCheck, PageCase, PageRules, ReadKind, Readers, Signal, Site, SiteId, Sites,
+};
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
@@ -146,7 +148,7 @@ impl Config {
     pub fn notes(&self) -> impl Iterator<Item = String> {
         let is_known = |host: &str| self.sites.iter().any(|site| site.takes_from(host));
         let hosts = self.sites.iter().flat_map(|site| site.hosts.iter().map(move |host| (site, host)));
-        hosts.filter(move |(_, host)| is_apex(host) && !is_known(&format!("www.{host}"))).map(|(site, host)| {
+        hosts.filter(move |(_, host)| conflicts::is_apex(host) && !is_known(&format!("www.{host}"))).map(|(site, host)| {
             format!(
                 "site {} has the host {host} and not www.{host}, whose beacons are refused: add it to hosts if there \
                  are pages under it",
@@ -376,8 +378,16 @@ impl ConfigReader {
             origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
             honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),
             require_consent: self.flag(&name("require_consent")),
+            readers: self.readers(place),
             newsroom_token: self.text(&name("newsroom_token"), values::token),
         }
+    }
+
+    fn readers(&mut self, place: usize) -> Readers {
+        let name = |key: &str| format!("site.{place}.{key}");
+        let public = self.list(&name("public"), |text| values::choice(text, &ReadKind::WORDS));
+        let kept = ReadKind::WORDS.map(|(_, kind)| kind).into_iter().filter(|kind| !public.contains(kind));
+        Readers { kept: kept.collect(), tokens: self.list(&name("read_tokens"), values::token_hash) }
     }
 
     fn check_listeners(&mut self, serve: &serve::Config) {
@@ -497,6 +507,7 @@ impl ConfigReader {
                     site.key
                 ));
             }
+            warnings.extend(conflicts::of_readers(site));
             for host in &site.hosts {
                 let first = *owner.entry(host).or_insert(site);
                 if first.id != site.id {
@@ -564,19 +575,6 @@ impl ConfigReader {
 
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         self.text(key, |text| values::choice(text, choices))
-    }
-}
-
-/// Whether a host is probably the name that was registered: `bao.vn`, `bao.com.vn`.
-fn is_apex(host: &str) -> bool {
-    // An address of IPv4 ends with a number, and names of examples are nobody's (RFC 6761).
-    let is_registered = |end: &str| {
-        end.starts_with(|c: char| c.is_ascii_alphabetic()) && !["example", "invalid", "test"].contains(&end)
-    };
-    match host.split('.').collect::<Vec<_>>()[..] {
-        [name, end] => !name.contains('*') && is_registered(end),
-        [name, kind, country] => !["*", "www"].contains(&name) && kind.len() <= 3 && country.len() == 2,
-        _ => false,
     }
 }
 

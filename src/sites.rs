@@ -3,9 +3,11 @@
 //! hour and not once a request ([`Hours`]).
 
 mod aliases;
+mod readers;
 mod shares;
 
 pub use aliases::{Aliases, MAX_ERASED, MAX_MOVED, Moved};
+pub use readers::{ReadKind, Readers, Token, TokenHash};
 pub use shares::Shares;
 
 use foldhash::HashMap;
@@ -13,7 +15,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use subtle::ConstantTimeEq;
 
 use crate::calendar::{Calendar, Span};
 
@@ -120,33 +121,6 @@ pub struct PageRules {
     pub aliases: Arc<Aliases>,
 }
 
-/// A secret that opens a page. It is never shown, and compared in constant time.
-#[derive(Clone)]
-pub struct Token(Arc<str>);
-
-impl Token {
-    /// The fewest characters that cannot be guessed.
-    pub const SHORTEST: usize = 16;
-
-    /// Takes a secret of characters that stand for themselves in a URL.
-    pub fn new(secret: &str) -> Option<Self> {
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-        let legal = secret.len() >= Self::SHORTEST && secret.bytes().all(is_plain);
-        legal.then(|| Token(secret.into()))
-    }
-
-    /// Whether a text is this secret.
-    pub fn is(&self, said: &str) -> bool {
-        self.0.as_bytes().ct_eq(said.as_bytes()).into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 /// A registered site.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -173,6 +147,8 @@ pub struct Site {
     pub honour: Vec<Signal>,
     /// Whether only readers who agreed are counted.
     pub require_consent: bool,
+    /// Who may read it.
+    pub readers: Readers,
     /// Opens its newsroom page; none: there is no such page.
     pub newsroom_token: Option<Token>,
 }
@@ -431,6 +407,7 @@ mod tests {
             origin_check: OriginCheck::default(),
             honour: Vec::new(),
             require_consent: false,
+            readers: Default::default(),
             newsroom_token: None,
         }
     }

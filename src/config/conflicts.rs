@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::ingest::ClientHeader;
+use crate::sites::{Readers, Site};
 use crate::totals::{self, REMEMBER_MS, StoreUrl, Sync};
 use crate::{serve, sessions};
 
@@ -106,4 +107,30 @@ pub(super) fn without_parts(parts: &Parts<'_>, sites: usize) -> impl Iterator<It
     without.map(|(key, _)| {
         format!("{key} is below two for each site: no part of it is kept for a site, and one can take all")
     })
+}
+
+/// Whether a host is probably the name that was registered: `bao.vn`, `bao.com.vn`.
+pub(super) fn is_apex(host: &str) -> bool {
+    // An address of IPv4 ends with a number, and names of examples are nobody's (RFC 6761).
+    let is_registered = |end: &str| {
+        end.starts_with(|c: char| c.is_ascii_alphabetic()) && !["example", "invalid", "test"].contains(&end)
+    };
+    match host.split('.').collect::<Vec<_>>()[..] {
+        [name, end] => !name.contains('*') && is_registered(end),
+        [name, kind, country] => !["*", "www"].contains(&name) && kind.len() <= 3 && country.len() == 2,
+        _ => false,
+    }
+}
+
+/// Reads that nobody is let do, and tokens that nobody needs.
+pub(super) fn of_readers(Site { key, readers: Readers { kept, tokens }, .. }: &Site) -> Option<String> {
+    match (kept.is_empty(), tokens.is_empty()) {
+        (false, true) => Some(format!(
+            "site {key} keeps reads for those who have a token, and read_tokens is empty: nobody reads them"
+        )),
+        (true, false) => {
+            Some(format!("site {key} has read_tokens, which nobody needs: all that is read of it is public"))
+        }
+        _ => None,
+    }
 }

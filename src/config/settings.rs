@@ -19,7 +19,7 @@ use crate::totals::{HIDDEN, without_secret};
 const NOT_KEYS: [&str; 2] = ["FOOTFALL_CONFIG", "FOOTFALL_LOG"];
 
 /// Keys that hold secrets: never shown, and `…_FILE` may name a file that holds them.
-const SECRETS: [&str; 2] = ["store.url", "site.0.newsroom_token"];
+const SECRETS: [&str; 3] = ["store.url", "site.0.newsroom_token", "site.0.read_tokens"];
 
 /// The word for a value that follows from others.
 pub(super) const AUTO: &str = "auto";
@@ -252,6 +252,7 @@ impl Settings {
             Value::Text(url) if key == "store.url" => Value::Text(without_secret(url)).to_string(),
             Value::Text(secret) if is_secret(key) && !secret.is_empty() => format!("{HIDDEN:?}"),
             Value::Text(text) => Value::Text(without_password(text)).to_string(),
+            Value::List(items) if is_secret(key) && !items.is_empty() => format!("[{HIDDEN:?}]"),
             Value::List(items) => {
                 Value::List(items.iter().map(|item| without_password(item)).collect()).to_string()
             }

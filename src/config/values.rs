@@ -13,7 +13,7 @@ use super::faults::{Complaint, without_password};
 use crate::calendar::Zone;
 use crate::ingest::ClientHeader;
 use crate::serve::{Names, is_routed};
-use crate::sites::{SiteKey, Token};
+use crate::sites::{SiteKey, Token, TokenHash};
 use crate::totals::{HIDDEN, StoreUrl, UrlFault};
 
 type Read<T> = Result<T, Complaint>;
@@ -140,6 +140,12 @@ pub(super) fn token(text: &str) -> Read<Option<Token>> {
     let remedy = "choose a long random text, such as `openssl rand -hex 16` prints";
     or_complaint(Token::new(text), "not 16 or more letters, digits, \"-\", \".\", \"_\" and \"~\"", remedy)
         .map(Some)
+}
+
+/// The hash of a token.
+pub(super) fn token_hash(text: &str) -> Read<TokenHash> {
+    let remedy = r#"write "sha256:" and the digits that `printf %s TOKEN | sha256sum` prints"#;
+    or_complaint(TokenHash::read(text), "not sha256: and 64 hex digits", remedy)
 }
 
 /// The name of a directory.

@@ -32,6 +32,7 @@ fn site(id: u16, key: &str, hosts: &[&str], zone: &str) -> Site {
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
         require_consent: false,
+        readers: Default::default(),
         newsroom_token: None,
     }
 }

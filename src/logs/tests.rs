@@ -28,6 +28,7 @@ fn site(zone: &str) -> Site {
         origin_check: OriginCheck::Strict,
         honour: Vec::new(),
         require_consent: false,
+        readers: Default::default(),
         newsroom_token: None,
     }
 }

@@ -15,6 +15,7 @@ fn site(number: u16) -> Site {
         origin_check: Default::default(),
         honour: Vec::new(),
         require_consent: false,
+        readers: Default::default(),
         newsroom_token: None,
     }
 }

@@ -65,6 +65,7 @@ mod http {
     mod connections;
     mod live;
     mod page_script;
+    mod readers;
     mod reads;
     mod widget;
 }

@@ -19,6 +19,8 @@ pub enum Fault {
     StoreUnreachable,
     /// The token of a page is missing or wrong.
     WrongToken,
+    /// What is read is kept for those who have a token, and none of them is shown.
+    Unauthorized,
     LiveFull,
 }
 
@@ -37,6 +39,7 @@ impl Fault {
             Fault::Misdirected => "misdirected",
             Fault::StoreUnreachable => "store-unreachable",
             Fault::WrongToken => "wrong-token",
+            Fault::Unauthorized => "unauthorized",
             Fault::LiveFull => "live-full",
         }
     }
@@ -57,6 +60,10 @@ impl Fault {
                 (S::SERVICE_UNAVAILABLE, "No figure of this site is known yet and the store does not answer.")
             }
             Fault::WrongToken => (S::FORBIDDEN, "The link is not, or no longer, the one to this page."),
+            Fault::Unauthorized => (
+                S::UNAUTHORIZED,
+                "The site shows this only to those who have a token (Authorization: Bearer).",
+            ),
             Fault::LiveFull => (
                 S::SERVICE_UNAVAILABLE,
                 "There are as many live readers as there may be: ask again in a while.",

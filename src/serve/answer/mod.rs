@@ -181,6 +181,11 @@ pub fn guarded(mut response: Response, policy: HeaderValue) -> Response {
     response
 }
 
+/// Has nobody keep an answer, or show it to anybody else.
+pub fn keep_private(response: &mut Response) {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+}
+
 /// A page only for those who know its address.
 pub fn unlisted_page(html: String) -> Response {
     unlisted(fresh(StatusCode::OK, header::CONTENT_TYPE, HTML, html))
@@ -342,6 +347,9 @@ fn explain(headers: &mut HeaderMap, fault: Fault) {
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, seconds);
     }
+    if fault == Fault::Unauthorized {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     // Nothing can follow a request of which the rest was left unread.
     if matches!(fault, Fault::Refused(Reason::TooLarge | Reason::Timeout)) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -367,6 +375,7 @@ mod tests {
             Fault::StoreUnreachable,
             Fault::LiveFull,
             Fault::WrongToken,
+            Fault::Unauthorized,
         ])
     }
 

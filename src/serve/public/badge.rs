@@ -3,6 +3,8 @@
 //! `?total=` (`visits`, `views`, `visitors`, `online`) and `period=` choose the figure, `page=` that of a
 //! page (`views` and `online`), `label=` what stands beside it, `lang=` the language.
 
+use std::sync::Arc;
+
 use url::form_urlencoded;
 
 use super::context::{ReadRequest, Reply};
@@ -11,6 +13,7 @@ use crate::calendar::Period;
 use crate::ingest::Reason;
 use crate::serve::answer::{self, Fault, Response, html::escaped};
 use crate::serve::shown::{figure::Figure, labels::Labels};
+use crate::sites::Site;
 
 /// Most characters of a label; a longer one is cut.
 const MAX_LABEL: usize = 64;
@@ -65,9 +68,9 @@ impl BadgeRequest {
     }
 }
 
-pub fn badge(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+pub fn badge(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<Reply, Fault> {
     let query = request.query();
-    let read = SiteRead::of(request)?;
+    let read = SiteRead::of(request, site)?;
     let asked = BadgeRequest::read(query, read.page.is_some())?;
     Ok(read.once_known(move |read| show(read, &asked)))
 }

@@ -6,12 +6,12 @@ use hyper::body::Incoming;
 use hyper::http::request::Parts as Head;
 use hyper::{HeaderMap, Method};
 
-use super::context::Public;
+use super::context::{Public, bearer};
 use super::{counters, dry_run};
 use crate::ingest::{self, Beacon, Client, Context, Kind, OTHER, Page, Refusal, Said};
 use crate::serve::answer::{self, Response};
 use crate::serve::conn::body;
-use crate::sites::SiteId;
+use crate::sites::{ReadKind, SiteId};
 use crate::totals::Written;
 
 /// A beacon on its way.
@@ -83,6 +83,11 @@ impl Public {
         let beacon = ingest::accept(&said, &context)?;
         let site = beacon.site;
         let told = said.counters.then(|| {
+            // Who may not ask for the counters is not told of them either.
+            let readers = &sites.at(site)?.readers;
+            if !readers.may_read(ReadKind::Counters, bearer(headers)) {
+                return None;
+            }
             // One that was erased is told of by its own name, as to every other reader.
             let page = match beacon.page.as_str() {
                 OTHER => ingest::read_page(sites.at(site)?, &said.url).ok()?,

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Uri};
 
 use crate::clock::OnceAMinute;
@@ -39,6 +40,12 @@ impl<'a> ReadRequest<'a> {
     pub fn query(&self) -> &'a str {
         self.uri.query().unwrap_or_default()
     }
+}
+
+/// The token that a request shows (RFC 6750, 2.1).
+pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }
 
 pub enum Reply {

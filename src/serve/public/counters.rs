@@ -48,17 +48,13 @@ struct Reading<'a> {
 /// keys.
 type Show = fn(Reading<'_>, &[u64]) -> Option<Shown>;
 
-pub fn counters(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let sites = request.public.parts.sites.load();
-    let site = sites.named(request.name).ok_or(Reason::UnknownSite)?;
+pub fn counters(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<Reply, Fault> {
     // What is no page of the site, such as a copy of one at a translator's, is shown the site's own figures.
     let page = known::pages(site, request.query()).next();
     once_known(request, site, page.as_slice(), show_counters)
 }
 
-pub fn pages(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    let sites = request.public.parts.sites.load();
-    let site = sites.named(request.name).ok_or(Reason::UnknownSite)?;
+pub fn pages(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<Reply, Fault> {
     let pages: Vec<Asked> = known::pages(site, request.query()).take(MAX_PAGES + 1).collect();
     if !(1..=MAX_PAGES).contains(&pages.len()) {
         return Err(Reason::Malformed.into());

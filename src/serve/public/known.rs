@@ -24,10 +24,9 @@ pub struct SiteRead {
 }
 
 impl SiteRead {
-    /// Finds out what a request reads; `unknown-site` or `bad-url` where it names nothing.
-    pub fn of(request: ReadRequest<'_>) -> Result<SiteRead, Reason> {
-        let public = request.public.clone();
-        let site = public.parts.sites.load().named(request.name).ok_or(Reason::UnknownSite)?.clone();
+    /// Finds out what a request reads of a site; `bad-url` where it names a page that is none.
+    pub fn of(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<SiteRead, Reason> {
+        let (public, site) = (request.public.clone(), site.clone());
         let page = pages(&site, request.query()).next().transpose().map_err(|_| Reason::BadUrl)?;
         Ok(SiteRead { public, site, page, headers: request.headers, absent: Arc::default() })
     }

@@ -1,6 +1,7 @@
 //! Live counters: server-sent events of the body of `counters`, on change, at most once a second.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::ingest::Page;
 use crate::metrics::Bound;
 use crate::serve::answer::{self, Fault, Response};
 use crate::serve::live::Topic;
-use crate::sites::SiteId;
+use crate::sites::{Site, SiteId};
 
 /// Time between two looks at the counters: no reader is sent more than one event in it.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,8 +29,8 @@ const UNKNOWN_AT_A_TIME: usize = 256;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub fn live(request: ReadRequest<'_>) -> Result<Reply, Fault> {
-    Ok(SiteRead::of(request)?.once_known(|read| follow(read).unwrap_or_else(answer::refused)))
+pub fn live(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<Reply, Fault> {
+    Ok(SiteRead::of(request, site)?.once_known(|read| follow(read).unwrap_or_else(answer::refused)))
 }
 
 /// Begins the events of a reader, or says why not.

@@ -21,7 +21,7 @@ use hyper::header::ACCEPT_ENCODING;
 use hyper::{Method, Request};
 use tokio::time::Instant;
 
-use self::context::{Public, ReadRequest, Reply};
+use self::context::{Public, ReadRequest, Reply, bearer};
 use super::answer::{
     self, Body, Fault, Response,
     routes::{POST, READ, Route, Routes, Target},
@@ -29,34 +29,66 @@ use super::answer::{
 use super::parts::{Config, Parts};
 use crate::ingest::Reason;
 use crate::metrics::Requests;
+use crate::sites::{ReadKind, Site};
 
 #[derive(Clone, Copy)]
 pub enum PublicHandler {
     /// `POST` of a beacon; its future lives in the connection, without a box.
     Beacon,
     Gif,
-    Read(fn(ReadRequest<'_>) -> Result<Reply, Fault>),
+    Read(Read),
 }
 
-use PublicHandler::{Beacon, Gif, Read};
+#[derive(Clone, Copy)]
+pub enum Read {
+    /// Something of a site, for those whom the site lets read it: no such handler is called for others.
+    OfSite(ReadKind, fn(ReadRequest<'_>, &Arc<Site>) -> Result<Reply, Fault>),
+    /// Something that is not a site's, or that asks for a secret of its own.
+    Own(fn(ReadRequest<'_>) -> Result<Reply, Fault>),
+}
+
+use PublicHandler::{Beacon, Gif};
+use Read::{OfSite, Own};
+use ReadKind::{Badge, Counters, Live, Pages, Widget};
 
 pub const ROUTES: &[Route<PublicHandler>] = &[
     Route { path: "/api/v1/beacon", methods: POST, handler: Beacon },
     Route { path: "/api/v1/beacon.gif", methods: READ, handler: Gif },
-    Route { path: "/api/v1/sites/{site}/counters", methods: READ, handler: Read(counters::counters) },
-    Route { path: "/api/v1/sites/{site}/live", methods: READ, handler: Read(live::live) },
-    Route { path: "/footfall.{file}", methods: READ, handler: Read(script::script) },
-    Route { path: "/api/v1/sites/{site}/pages", methods: READ, handler: Read(counters::pages) },
-    Route { path: "/widget/{site}", methods: READ, handler: Read(widget::widget) },
-    Route { path: "/widget.css", methods: READ, handler: Read(widget::stylesheet) },
-    Route { path: "/badge/{site}.svg", methods: READ, handler: Read(badge::badge) },
-    Route { path: "/newsroom/{site}", methods: READ, handler: Read(newsroom::newsroom) },
-    Route { path: "/", methods: READ, handler: Read(demo::entrance) },
-    Route { path: "/demo", methods: READ, handler: Read(demo::article) },
-    Route { path: "/demo/{article}", methods: READ, handler: Read(demo::article) },
-    Route { path: "/demo.css", methods: READ, handler: Read(demo::stylesheet) },
-    Route { path: "/demo.js", methods: READ, handler: Read(demo::script) },
+    read("/api/v1/sites/{site}/counters", OfSite(Counters, counters::counters)),
+    read("/api/v1/sites/{site}/live", OfSite(Live, live::live)),
+    read("/footfall.{file}", Own(script::script)),
+    read("/api/v1/sites/{site}/pages", OfSite(Pages, counters::pages)),
+    read("/widget/{site}", OfSite(Widget, widget::widget)),
+    read("/widget.css", Own(widget::stylesheet)),
+    read("/badge/{site}.svg", OfSite(Badge, badge::badge)),
+    read("/newsroom/{site}", Own(newsroom::newsroom)),
+    read("/", Own(demo::entrance)),
+    read("/demo", Own(demo::article)),
+    read("/demo/{article}", Own(demo::article)),
+    read("/demo.css", Own(demo::stylesheet)),
+    read("/demo.js", Own(demo::script)),
 ];
+
+const fn read(path: &'static str, handler: Read) -> Route<PublicHandler> {
+    Route { path, methods: READ, handler: PublicHandler::Read(handler) }
+}
+
+impl Read {
+    /// Reads, where the asker may; and whether nobody else may be shown the answer.
+    fn of(self, request: ReadRequest<'_>) -> (Result<Reply, Fault>, bool) {
+        let (kind, handler) = match self {
+            Own(handler) => return (handler(request), false),
+            OfSite(kind, handler) => (kind, handler),
+        };
+        let sites = request.public.parts.sites.load();
+        let Some(site) = sites.named(request.name) else {
+            return (Err(Reason::UnknownSite.into()), false);
+        };
+        let may_read = site.readers.may_read(kind, bearer(&request.headers));
+        let reply = if may_read { handler(request, site) } else { Err(Fault::Unauthorized) };
+        (reply, !site.readers.kept.is_empty())
+    }
+}
 
 /// A path as the routes have theirs: without empty segments, single dots, and a slash at its end.
 fn plainly_written(path: &str) -> String {
@@ -100,14 +132,18 @@ impl PublicService {
                 beacon::post(public, peer, is_dry, head.headers, body).await
             }
             Target::Handler(Gif, _) => beacon::gif(public, peer, head).await,
-            Target::Handler(Read(handler), name) => {
+            Target::Handler(PublicHandler::Read(read), name) => {
                 let accepted = head.headers.get(ACCEPT_ENCODING).cloned();
-                let response =
-                    match handler(ReadRequest { public, uri: &head.uri, name, headers: head.headers }) {
-                        Ok(Reply::Now(response)) => response,
-                        Ok(Reply::Later(response)) => response.await,
-                        Err(fault) => answer::refused(fault),
-                    };
+                let request = ReadRequest { public, uri: &head.uri, name, headers: head.headers };
+                let (reply, is_private) = read.of(request);
+                let mut response = match reply {
+                    Ok(Reply::Now(response)) => response,
+                    Ok(Reply::Later(response)) => response.await,
+                    Err(fault) => answer::refused(fault),
+                };
+                if is_private {
+                    answer::keep_private(&mut response);
+                }
                 match response.body() {
                     // Of events there is the head alone.
                     Body::Events(_) if head.method == Method::HEAD => {
@@ -127,5 +163,26 @@ impl PublicService {
         };
         self.requests.answered(route, response.status().as_u16(), began.elapsed());
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_of_a_site_is_read_by_its_rule() {
+        let mut of_sites = Vec::new();
+        for Route { path, handler, .. } in ROUTES.iter().filter(|route| route.path.contains("{site}")) {
+            match handler {
+                PublicHandler::Read(OfSite(kind, _)) => of_sites.push(kind.word()),
+                // It has a token of its own.
+                _ => assert_eq!(*path, "/newsroom/{site}"),
+            }
+        }
+        of_sites.sort_unstable();
+        let mut all = ReadKind::WORDS.map(|(word, _)| word);
+        all.sort_unstable();
+        assert_eq!(of_sites, all, "each word of the configuration is that of one route");
     }
 }

@@ -18,6 +18,8 @@
 //! A server that assembles pages names the page by the header `Footfall-Page`, as its reader asked for it: such a text
 //! cannot be put into a query without being encoded once more, which few servers can do.
 
+use std::sync::Arc;
+
 use hyper::header::{HeaderName, HeaderValue};
 use url::form_urlencoded;
 
@@ -101,10 +103,10 @@ impl WidgetRequest {
     }
 }
 
-pub fn widget(request: ReadRequest<'_>) -> Result<Reply, Fault> {
+pub fn widget(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<Reply, Fault> {
     let query = request.query();
     let page = request.headers.get(PAGE).cloned();
-    let mut read = SiteRead::of(request)?;
+    let mut read = SiteRead::of(request, site)?;
     let mut asked = WidgetRequest::read(query)?;
     if let Some(page) = page.filter(|_| read.page.is_none()) {
         read.page = ingest::read_page(&read.site, &String::from_utf8_lossy(page.as_bytes())).ok();

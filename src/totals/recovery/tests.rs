@@ -61,6 +61,7 @@ fn site(id: u16) -> Site {
         origin_check: Default::default(),
         honour: Vec::new(),
         require_consent: false,
+        readers: Default::default(),
         newsroom_token: None,
     }
 }
