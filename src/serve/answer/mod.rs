@@ -199,8 +199,8 @@ pub fn unlisted(mut response: Response) -> Response {
     response
 }
 
-pub fn redirect(location: HeaderValue) -> Response {
-    fresh(StatusCode::FOUND, header::LOCATION, location, Bytes::new())
+pub fn redirect(status: StatusCode, location: HeaderValue) -> Response {
+    fresh(status, header::LOCATION, location, Bytes::new())
 }
 
 /// Events as they happen.

@@ -2,6 +2,7 @@
 //! It is Vietnamese, as the first newspaper, or English: as `?lang=` says, else as the browser prefers where the
 //! site's locale is not Vietnamese.
 
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use url::form_urlencoded;
 
@@ -58,7 +59,7 @@ pub fn entrance(request: ReadRequest<'_>) -> Result<Reply, Fault> {
     // A relative location would need the slash that a browser may have left out behind the mount.
     let mount = if uri.path().ends_with('/') { String::new() } else { public.config.mount.clone() + "/" };
     let location = HeaderValue::try_from(mount + "demo").unwrap_or(HeaderValue::from_static("/demo"));
-    Ok(Reply::Now(answer::redirect(location)))
+    Ok(Reply::Now(answer::redirect(StatusCode::FOUND, location)))
 }
 
 pub fn stylesheet(request: ReadRequest<'_>) -> Result<Reply, Fault> {

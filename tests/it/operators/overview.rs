@@ -6,7 +6,7 @@ use footfall::config::Config;
 
 use crate::support::dice::Dice;
 use crate::support::harness::{Setup, TestApp, view};
-use crate::support::http::{Connection, ask, get, request};
+use crate::support::http::{Answer, Connection, ask, get, request};
 use crate::support::proxy::Proxy;
 use crate::support::servers::RedisServer;
 use crate::support::wait::until;
@@ -23,7 +23,7 @@ fn setup() -> Setup {
 }
 
 fn newsroom(app: &TestApp) -> String {
-    app.get(&format!("/newsroom/lamdong?token={TOKEN}")).text().to_owned()
+    app.newsroom(TOKEN).text().to_owned()
 }
 
 fn read(app: &TestApp, page: &str, times: usize, from: u8) {
@@ -95,8 +95,12 @@ fn the_newsroom_opens_to_its_token_alone() {
             assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
         }
     }
-    let page = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
+    for wrong in ["", "0123456789abcdeg", "0123456789abcdef0", "\"0123456789abcdef\""] {
+        assert_eq!(app.newsroom(wrong).outcome(), (403, "wrong-token".into()), "{wrong}");
+    }
+    let page = app.newsroom(TOKEN);
     assert_eq!(page.status, 200);
+    assert_eq!(page.header("set-cookie"), None);
     assert_eq!(page.header("cache-control"), Some("no-store"));
     assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
     assert_eq!(page.header("x-robots-tag"), Some("noindex, nofollow"));
@@ -105,8 +109,44 @@ fn the_newsroom_opens_to_its_token_alone() {
     assert!(policy.starts_with("default-src 'none'; script-src 'nonce-") && !policy.contains("unsafe"));
     let nonce = policy.split("'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).expect("a nonce");
     assert_eq!(page.text().matches(&format!("nonce=\"{nonce}\"")).count(), 2);
-    let again = app.get(&format!("/newsroom/lamdong?token={TOKEN}"));
+    let again = app.newsroom(TOKEN);
     assert_ne!(again.header("content-security-policy"), Some(policy), "a nonce is used once");
+}
+
+#[test]
+fn the_link_is_traded_for_a_cookie_of_the_page() {
+    let cookies = |answer: &Answer| -> Vec<String> {
+        let set = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
+        set.map(|(_, value)| value.clone()).collect()
+    };
+    let cookie = |path: &str, rest: &str| {
+        format!("footfall_newsroom={TOKEN}; Path={path}; Max-Age=31536000; HttpOnly; SameSite=Lax{rest}")
+    };
+    for (public_url, paths, rest) in [
+        ("", &["/newsroom/lamdong"][..], ""),
+        ("http://news.example/stats", &["/newsroom/lamdong", "/stats/newsroom/lamdong"], ""),
+        ("https://stats.example", &["/newsroom/lamdong"], "; Secure"),
+    ] {
+        let app = TestApp::start_at(START, setup().set("public_url", public_url));
+        let expected: Vec<String> = paths.iter().map(|path| cookie(path, rest)).collect();
+        for (target, location) in [
+            ("/newsroom/lamdong?token=", "../newsroom/lamdong"),
+            ("/Newsroom//lamdong/?part=figures&token=", "../../newsroom/lamdong"),
+        ] {
+            let answer = app.get(&format!("{target}{TOKEN}"));
+            assert_eq!((answer.status, answer.header("location")), (303, Some(location)), "{target}");
+            assert_eq!(cookies(&answer), expected);
+            assert_eq!(answer.header("cache-control"), Some("no-store"));
+            assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+            assert_eq!(answer.body, b"");
+        }
+        // With the cookie, a wrong link stays a wrong link.
+        let headers = [("cookie", format!("footfall_newsroom={TOKEN}"))];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let wrong = ask(app.public(), request("GET", "/newsroom/lamdong?token=x", &headers, b""));
+        assert_eq!((wrong.outcome(), cookies(&wrong)), ((403, "wrong-token".into()), Vec::new()));
+        assert_eq!(ask(app.public(), request("GET", "/newsroom/closed", &headers, b"")).status, 404);
+    }
 }
 
 #[test]

@@ -327,6 +327,20 @@ fn nginx_puts_the_counters_of_the_page_that_the_reader_sees_into_it_and_sends_no
     let (none, text) = nginx.shown("//elsewhere.vn/a", "");
     assert!(none.is_empty() && text.contains("data-footfall=\"visits.week\""), "{text}");
 
+    // The newsroom's link opens its page at both places, and the site's own cookies stay at nginx.
+    for (host, prefix) in [("stats.example.org", ""), ("news.example.org", "/stats")] {
+        let link = nginx.ask("GET", &format!("{prefix}/newsroom/lamdong?token={token}"), host, "", "");
+        assert_eq!((link.status, link.header("location")), (303, Some("../newsroom/lamdong")));
+        let path = "; Path=/newsroom/lamdong;";
+        assert!(link.header("set-cookie").is_some_and(|cookie| cookie.contains(path)), "{link:?}");
+        let page = |cookies: &str| {
+            let target = format!("{prefix}/newsroom/lamdong");
+            let asked = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n");
+            Connection::open(nginx.address()).unwrap().ask(asked).unwrap().status
+        };
+        assert_eq!(page(&format!("session=secret; footfall_newsroom={token}")), 200);
+        assert_eq!(page(&format!("session={token}; footfall_newsroom=x")), 403);
+    }
     service.stop();
     let newsroom = format!("/newsroom/lamdong?token={token}");
     for (host, prefix) in [("stats.example.org", ""), ("news.example.org", "/stats")] {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::harness::{Beacon, SITE, Setup, view};
-use crate::support::http::{Connection, get, request};
+use crate::support::http::{Connection, get, newsroom, request};
 use crate::support::servers::RedisServer;
 use crate::support::service::Service;
 use crate::support::wait::until;
@@ -44,11 +44,11 @@ fn a_site_comes_changes_goes_and_comes_back() {
     assert_eq!((&counters["online"], &counters["visitors"]["day"]), (&2.into(), &2.into()), "{counters}");
     assert_eq!(service.metric("footfall_views_total{site=\"tin\"}"), 3.0);
     assert!(is_shown(&service, "tin"));
-    assert_eq!(get(service.public(), "/newsroom/tin?token=0123456789abcdef").status, 404);
+    assert_eq!(newsroom(service.public(), "tin", "0123456789abcdef").status, 404);
 
     service.write(FILE, &format!("{TIN}newsroom_token = \"0123456789abcdef\"\nhonour = [\"gpc\"]\n"));
     assert!(service.reload());
-    assert_eq!(get(service.public(), "/newsroom/tin?token=0123456789abcdef").status, 200);
+    assert_eq!(newsroom(service.public(), "tin", "0123456789abcdef").status, 200);
     service.take(&of_tin("/a"));
 
     service.remove(FILE);
@@ -167,7 +167,7 @@ fn what_is_invalid_changes_nothing_and_is_told() {
     assert!(!log.contains("0123456789abcdef"));
     assert_eq!(service.metric(series), 0.0);
     service.take(&view("/a"));
-    let newsroom = get(service.public(), "/newsroom/lamdong?token=0123456789abcdef");
+    let newsroom = newsroom(service.public(), SITE, "0123456789abcdef");
     assert!(newsroom.status == 200 && !newsroom.text().contains("configuration"), "{newsroom:?}");
 
     service.write(FILE, TIN);

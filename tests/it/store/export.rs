@@ -36,7 +36,7 @@ fn shown(app: &TestApp) -> (Value, Vec<Value>, Vec<String>) {
     }
     let pages = PAGES.map(|page| app.page(page)["views"].take()).into();
     app.pass(Duration::from_secs(11));
-    let newsroom = app.get(&format!("/newsroom/{SITE}?token={TOKEN}")).text().to_owned();
+    let newsroom = app.newsroom(TOKEN).text().to_owned();
     let sums =
         newsroom.split(['<', '>', '"']).filter(|text| text.contains(" view") && text.contains(" visit"));
     // A page, and its views.

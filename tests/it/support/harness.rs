@@ -411,6 +411,11 @@ impl TestApp {
         http::get(self.public(), target)
     }
 
+    /// The newsroom's page of the usual site, as a browser that has opened the link with a token has it.
+    pub fn newsroom(&self, token: &str) -> Answer {
+        http::newsroom(self.public(), SITE, token)
+    }
+
     /// The counters of a site.
     #[track_caller]
     pub fn counters_of(&self, site: &str) -> Value {

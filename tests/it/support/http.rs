@@ -148,6 +148,12 @@ pub fn get(address: SocketAddr, target: &str) -> Answer {
     ask(address, request("GET", target, &[], b""))
 }
 
+/// The newsroom's page of a site, for who shows a token by a cookie.
+pub fn newsroom(address: SocketAddr, site: &str, token: &str) -> Answer {
+    let cookie = format!("theme=dark; footfall_newsroom={token}");
+    ask(address, request("GET", &format!("/newsroom/{site}"), &[("cookie", &cookie)], b""))
+}
+
 /// The bytes of a request; a body brings its length.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: stats.example\r\n").into_bytes();
