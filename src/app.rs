@@ -196,6 +196,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         (Bound::Ids, totals.max_ids as u64),
         (Bound::Pages, totals.max_pages as u64),
         (Bound::Connections, serve.max_connections as u64),
+        (Bound::AdminConnections, serve::MAX_ADMIN_CONNECTIONS as u64),
         (Bound::LiveReaders, serve.live.max_readers as u64),
         (Bound::Journal, totals.journal.max_bytes),
         (Bound::Outbox, totals.outbox.max_bytes),

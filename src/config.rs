@@ -171,7 +171,7 @@ impl Config {
     /// The keys whose values differ from another's and that a running service does not change.
     pub fn fixed_differences(&self, other: &Config) -> Vec<String> {
         let changes = |key: &str| {
-            let is_list = ["trusted_proxies", "client_header"].contains(&key);
+            let is_list = ["trusted_proxies", "client_header", "http.exempt_addresses"].contains(&key);
             is_list || key.starts_with("site.") || key.starts_with("labels.")
         };
         let mut keys = self.settings.differences(&other.settings);
@@ -225,6 +225,7 @@ impl ConfigReader {
             admin_listen: self.text("admin_listen", values::listener),
             admin_hosts: self.list("admin_hosts", values::admin_host),
             max_connections: self.number("http.max_connections", 10, 1_000_000),
+            max_connections_per_address: self.number("http.max_connections_per_address", 1, 1_000_000),
             header_timeout: self.duration("http.header_timeout", "1s", "5m"),
             body_timeout: self.duration("http.body_timeout", "1s", "5m"),
             write_timeout: self.duration("http.write_timeout", "1s", "5m"),
@@ -233,6 +234,7 @@ impl ConfigReader {
                     header: self.text("client_header", values::client_header),
                     trusted: self.list("trusted_proxies", values::network),
                 },
+                exempt: self.list("http.exempt_addresses", values::network),
                 languages: self.languages(),
             },
             names: serve::Names {
@@ -241,6 +243,7 @@ impl ConfigReader {
             },
             live: serve::LiveConfig {
                 max_readers: self.number("live.max_readers", 0, 1_000_000),
+                max_readers_per_address: self.number("live.max_readers_per_address", 1, 1_000_000),
                 heartbeat: self.duration("live.heartbeat", "1s", "5m"),
             },
             mount: Url::parse(public_url)

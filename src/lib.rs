@@ -69,8 +69,8 @@
 //! | 9 | [`commands`] | the command line |
 //!
 //! Inside [`totals`]: disk < batch < store, tally < intake, delivery, upkeep < writer < recovery < the face. The
-//! tally never sees the store, delivery never sees the tally, upkeep never sees delivery. Inside [`serve`]: answer <
-//! conn, live, shown, crowds, proxies, refusals < parts < overview < public, admin < the face.
+//! tally never sees the store, delivery never sees the tally, upkeep never sees delivery. Inside [`serve`]: addresses,
+//! answer < conn, live, shown, crowds, proxies, refusals < parts < overview < public, admin < the face.
 //!
 //! # What is absent on purpose
 //!

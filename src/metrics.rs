@@ -33,8 +33,14 @@ words! {
         Loads = "loads",
         /// Open connections.
         Connections = "connections",
+        /// Open connections of one address.
+        AddressConnections = "connections_per_address",
+        /// Open connections of the admin listener.
+        AdminConnections = "admin_connections",
         /// Readers of live counters.
         LiveReaders = "live_readers",
+        /// Readers of live counters at one address.
+        AddressReaders = "live_readers_per_address",
         /// Bytes of journal.
         Journal = "journal",
         /// Bytes of outbox.

@@ -9,6 +9,7 @@
 //! connection after the answer (RFC 9112, 6.3), so nothing can be smuggled behind it. An `Upgrade` is
 //! ignored: the connection stays HTTP/1.1, as clients that merely offer h2c expect.
 
+mod addresses;
 mod admin;
 mod answer;
 mod conn;
@@ -43,11 +44,16 @@ pub use public::demo::SITE as DEMO_SITE;
 pub use public::script::integrity;
 pub use shown::labels::{Labels, Languages};
 
+use self::addresses::Addresses;
 use self::answer::routes::{Routes, Target};
+use self::conn::Admission;
 use self::{admin::AdminService, conn::Acceptor, public::PublicService};
 
 /// Most connections of the admin listener: a few scrapers, probes and people.
-const MAX_ADMIN_CONNECTIONS: usize = 128;
+pub const MAX_ADMIN_CONNECTIONS: usize = 128;
+
+/// The longest that one of them may be idle: who asks has his request ready.
+const ADMIN_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether a route of the public listener begins with this.
 pub fn is_routed(first: &str) -> bool {
@@ -77,7 +83,9 @@ pub async fn serve_public(
     stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
-    let acceptor = acceptor(&config, &parts, config.max_connections, true);
+    let (addresses, admitted) = (Addresses::new(config.max_connections_per_address), parts.clone());
+    let admit = move |peer| addresses.take(admitted.lists.load().counted(peer));
+    let acceptor = acceptor(&config, &parts, Admission::Bounded(config.max_connections, Box::new(admit)));
     let service = Arc::new(PublicService::new(config, parts));
     let answer = {
         let service = service.clone();
@@ -114,18 +122,18 @@ pub async fn serve_admin(
     stop: impl Future<Output = ()>,
     drain: Duration,
 ) -> io::Result<()> {
-    let acceptor = acceptor(&config, &parts, MAX_ADMIN_CONNECTIONS, false);
+    let mut acceptor = acceptor(&config, &parts, Admission::Newest(MAX_ADMIN_CONNECTIONS));
+    acceptor.header_timeout = config.header_timeout.min(ADMIN_HEADER_TIMEOUT);
     let service = Arc::new(AdminService::new(config.admin_hosts, parts));
     let answer = move |_: IpAddr, request: Request<Incoming>| service.clone().answer(request);
     acceptor.serve(listener, answer, stop, drain).await
 }
 
-fn acceptor(config: &Config, parts: &Parts, max_connections: usize, public: bool) -> Acceptor {
+fn acceptor(config: &Config, parts: &Parts, admission: Admission) -> Acceptor {
     Acceptor {
-        max_connections,
+        admission,
         header_timeout: config.header_timeout,
         write_timeout: config.write_timeout,
-        public,
         clock: parts.clock.clone(),
         metrics: parts.metrics.clone(),
     }

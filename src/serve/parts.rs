@@ -1,11 +1,12 @@
 //! What the handlers are given, and the settings of the listeners.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
 use super::answer::names::Names;
 use super::crowds::Crowds;
@@ -32,6 +33,8 @@ pub struct Config {
     pub admin_hosts: Vec<String>,
     /// Most open connections of the public listener; a further one is closed at once.
     pub max_connections: usize,
+    /// The most of them of one client's address.
+    pub max_connections_per_address: usize,
     /// Longest time until a request's head is complete, an idle connection's wait for it included.
     pub header_timeout: Duration,
     /// Longest time until a request's body is complete.
@@ -54,8 +57,19 @@ pub struct Config {
 pub struct Lists {
     /// The proxies that are trusted to tell the client's address.
     pub proxies: Proxies,
+    /// Networks of which an address may hold as many connections and live readers as it likes.
+    pub exempt: Vec<IpNet>,
     /// The labels of the footer block, by language.
     pub languages: Languages,
+}
+
+impl Lists {
+    /// A client's address, if there is a limit to what it may hold. Behind a trusted proxy's there are many clients.
+    pub fn counted(&self, address: IpAddr) -> Option<IpAddr> {
+        let address = address.to_canonical();
+        let is_exempt = self.exempt.iter().any(|network| network.contains(&address));
+        (!is_exempt && !self.proxies.trusts(address)).then_some(address)
+    }
 }
 
 /// What the handlers work with.

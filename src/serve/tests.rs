@@ -11,12 +11,13 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use tokio::sync::oneshot;
 
+use super::addresses::Addresses;
 use super::admin::ROUTES as ADMIN;
 use super::answer::{
     self, Fault, Response,
     routes::{Routes, Target},
 };
-use super::conn::{Acceptor, bind, body};
+use super::conn::{Acceptor, Admission, bind, body};
 use super::public::{PublicHandler, ROUTES as PUBLIC};
 use crate::clock::Clock;
 use crate::ingest::Reason;
@@ -83,11 +84,11 @@ fn serve(limits: Limits) -> Served {
     let metrics = Arc::new(Metrics::new(&Sites::default(), 1).unwrap());
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), limits.write).unwrap();
     let address = listener.local_addr().unwrap();
+    let addresses = Addresses::new(usize::MAX);
     let acceptor = Acceptor {
-        max_connections: limits.connections,
+        admission: Admission::Bounded(limits.connections, Box::new(move |peer| addresses.take(Some(peer)))),
         header_timeout: limits.header,
         write_timeout: limits.write,
-        public: true,
         clock: Clock::system(),
         metrics: metrics.clone(),
     };

@@ -48,6 +48,7 @@ const RANKS: &[(&str, &[(&str, u8)])] = &[
     (
         "serve",
         &[
+            ("addresses", 0),
             ("answer", 0),
             ("conn", 1),
             ("live", 1),

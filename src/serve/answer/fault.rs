@@ -66,7 +66,7 @@ impl Fault {
             ),
             Fault::LiveFull => (
                 S::SERVICE_UNAVAILABLE,
-                "There are as many live readers as there may be: ask again in a while.",
+                "There are as many live readers as there may be, of all or of one address: ask again in a while.",
             ),
             Fault::Refused(reason) => match reason {
                 Reason::Malformed => (S::BAD_REQUEST, "The request is not of the described shape."),

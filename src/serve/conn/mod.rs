@@ -5,6 +5,7 @@ pub mod drain;
 pub mod head_timer;
 pub mod takeover;
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::future::pending;
 use std::io;
@@ -18,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 
 use self::{
@@ -26,6 +27,7 @@ use self::{
     head_timer::HeadTimer,
     takeover::{EventStream, Socket, Takeover},
 };
+use super::addresses::Held;
 use super::answer::Response;
 use crate::clock::{Clock, OnceAMinute};
 use crate::metrics::{Bound, Metrics};
@@ -100,20 +102,25 @@ impl Listener {
     }
 }
 
+/// Which connections are let in.
+pub enum Admission {
+    /// So many, and of each address as it is let: a further one is closed at once.
+    Bounded(usize, Box<dyn Fn(IpAddr) -> Option<Held> + Send + Sync>),
+    /// So many: a further one takes the place of that which has been open longest, so that idle ones keep nobody out.
+    Newest(usize),
+}
+
 pub struct Acceptor {
-    /// A further connection is closed at once.
-    pub max_connections: usize,
+    pub admission: Admission,
     pub header_timeout: Duration,
     /// Longest time in which a peer may take nothing of an answer.
     pub write_timeout: Duration,
-    /// Whether its connections are counted in the gauge of open connections.
-    pub public: bool,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }
 
 /// What a connection goes on with, or what broke it: an error of hyper, or an I/O error of a stream of events.
-type Ended = Result<Option<(EventStream, Socket)>, Box<dyn Error + Send + Sync>>;
+type Ended = Result<Option<(EventStream, Socket, Option<Held>)>, Box<dyn Error + Send + Sync>>;
 
 impl Acceptor {
     /// Accepts connections until `stop` and has their requests answered; then drains them for at most `drain`
@@ -141,7 +148,12 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => connections.open(stream, peer.ip()),
+                Ok((stream, peer)) => {
+                    if connections.open(stream, peer.ip()) {
+                        // However many come at once, each is looked at before it has to make room in its turn.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => self.pause_after(&error, &failing).await,
             }
@@ -191,6 +203,7 @@ impl Acceptor {
                 }
                 self.metrics.connection_errors.with_label_values(&[kind]).inc();
             }
+            Err(made_room) if made_room.is_cancelled() => {}
             Err(panic) => tracing::error!(%panic, "a connection ended by a fault of ours"),
         }
     }
@@ -202,6 +215,8 @@ struct Connections<'a, F> {
     answer: F,
     /// Connections that hyper serves, and streams of events.
     open: JoinSet<Ended>,
+    /// Those that may have to make room, in the order of their opening.
+    in_order: VecDeque<AbortHandle>,
     drain: Arc<Drain>,
 }
 
@@ -212,14 +227,33 @@ where
 {
     fn new(acceptor: &'a Acceptor, answer: F, drain: Duration) -> Self {
         let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain)));
-        Connections { acceptor, http: acceptor.http(), answer, open, drain }
+        Connections { acceptor, http: acceptor.http(), answer, open, in_order: VecDeque::new(), drain }
     }
 
-    /// Serves a connection, if there may be one more.
-    fn open(&mut self, stream: TcpStream, peer: IpAddr) {
-        if self.open.len() >= self.acceptor.max_connections {
-            self.acceptor.metrics.bound(Bound::Connections);
-        } else if let Ok(socket) = self.acceptor.prepare(stream) {
+    /// Serves a connection, if there may be one more. Whether another had to make room for it.
+    fn open(&mut self, stream: TcpStream, peer: IpAddr) -> bool {
+        let metrics = &self.acceptor.metrics;
+        let (held, is_full) = match &self.acceptor.admission {
+            Admission::Bounded(most, _) if self.open.len() >= *most => {
+                metrics.bound(Bound::Connections);
+                return false;
+            }
+            Admission::Bounded(_, admit) => match admit(peer) {
+                None => {
+                    metrics.bound(Bound::AddressConnections);
+                    return false;
+                }
+                held => (held, false),
+            },
+            Admission::Newest(most) => (None, self.open.len() >= *most),
+        };
+        if is_full {
+            metrics.bound(Bound::AdminConnections);
+            if let Some(oldest) = self.in_order.pop_front() {
+                oldest.abort();
+            }
+        }
+        if let Ok(socket) = self.acceptor.prepare(stream) {
             let takeover = Arc::new(Takeover::new(self.drain.clone()));
             let (answer, passes) = (self.answer.clone(), takeover.clone());
             let service = service_fn(move |request: Request<Incoming>| {
@@ -230,9 +264,17 @@ where
             let mut http = self.http.clone();
             http.timer(HeadTimer::new(self.acceptor.header_timeout));
             let connection = http.serve_connection(TokioIo::new(socket), service);
-            self.open.spawn(async move { Ok(takeover.run(connection).await?) });
+            let opened = self.open.spawn(async move {
+                let goes_on = takeover.run(connection).await?;
+                Ok(goes_on.map(|(stream, socket)| (stream, socket, held)))
+            });
+            if matches!(self.acceptor.admission, Admission::Newest(_)) {
+                self.in_order.retain(|earlier| !earlier.is_finished());
+                self.in_order.push_back(opened);
+            }
             self.count();
         }
+        is_full
     }
 
     /// Serves connections that the kernel has accepted already: closing the listener would reset them.
@@ -249,8 +291,11 @@ where
     /// Waits until a connection ends or goes on as a stream of events.
     async fn changed(&mut self) {
         match self.open.join_next().await {
-            Some(Ok(Ok(Some((stream, socket))))) => {
-                self.open.spawn(async { Ok(stream.send(socket).await.map(|()| None)?) });
+            Some(Ok(Ok(Some((stream, socket, held))))) => {
+                self.open.spawn(async move {
+                    let _held = held;
+                    Ok(stream.send(socket).await.map(|()| None)?)
+                });
             }
             Some(ended) => self.acceptor.ended(ended),
             None => pending().await,
@@ -274,8 +319,9 @@ where
     }
 
     fn count(&self) {
-        if self.acceptor.public {
-            self.acceptor.metrics.connections.set(self.open.len() as i64);
+        match self.acceptor.admission {
+            Admission::Bounded(..) => self.acceptor.metrics.connections.set(self.open.len() as i64),
+            Admission::Newest(_) => self.acceptor.metrics.used(Bound::AdminConnections, self.open.len()),
         }
     }
 }

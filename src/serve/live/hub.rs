@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::topic::{Seat, Snapshot, Topic, TopicKey};
 use crate::ingest::Page;
 use crate::metrics::{Bound, Metrics};
+use crate::serve::addresses::{Addresses, Held};
 use crate::serve::answer::events::{EventSource, Piece};
 use crate::sites::{Shares, Site};
 
@@ -24,6 +26,8 @@ const RETRY_AFTER_STOP_MS: (u64, u64) = (1_000, 9_000);
 pub struct Config {
     /// Most readers at once; a further one is refused.
     pub max_readers: usize,
+    /// The most of them of one client's address.
+    pub max_readers_per_address: usize,
     /// A reader is sent a comment after this long without an event, so that proxies keep the connection.
     pub heartbeat: Duration,
 }
@@ -32,6 +36,7 @@ pub struct Hub {
     config: Config,
     metrics: Arc<Metrics>,
     seats: Mutex<Seats>,
+    addresses: Arc<Addresses>,
     ending: AtomicBool,
     jitter: foldhash::quality::RandomState,
 }
@@ -46,6 +51,7 @@ impl Hub {
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
         Hub {
             seats: Mutex::new(Seats { topics: HashMap::new(), shares: Shares::new(config.max_readers) }),
+            addresses: Addresses::new(config.max_readers_per_address),
             config,
             metrics,
             ending: AtomicBool::default(),
@@ -57,16 +63,22 @@ impl Hub {
         self.lock().topics.values().cloned().collect()
     }
 
-    /// A new reader of one of `sites` sites and a page, whose counters are these; none where there are too many
-    /// readers. One that comes back names the event that it holds, which is not sent again.
+    /// A new reader, from an address that is counted or none, of one of `sites` sites and a page, whose counters are
+    /// these; none where there are too many readers. One that comes back names the event that it holds, which is not sent
+    /// again.
     pub fn join(
         self: &Arc<Self>,
+        from: Option<IpAddr>,
         site: &Arc<Site>,
         sites: usize,
         page: Option<Page>,
         snapshot: &Snapshot,
         held: Option<&str>,
     ) -> Option<Reader> {
+        let Some(place) = self.addresses.take(from) else {
+            self.metrics.bound(Bound::AddressReaders);
+            return None;
+        };
         let Seats { topics, shares } = &mut *self.lock();
         shares.among(sites);
         if !shares.take(site.id.index()) {
@@ -83,7 +95,7 @@ impl Hub {
         // Under the lock: a topic without readers is removed.
         let (seat, event) = topic.join(held);
         let next = Some(Piece::of(&[self.retry(RETRY_MS, shares.all()).as_bytes(), &event]));
-        Some(Reader { hub: self.clone(), topic, seat, next, ended: false })
+        Some(Reader { hub: self.clone(), topic, seat, next, ended: false, _place: place })
     }
 
     fn leave(&self, topic: &Arc<Topic>, seat: u32) {
@@ -138,6 +150,8 @@ pub struct Reader {
     /// What is sent before anything new.
     next: Option<Piece>,
     ended: bool,
+    /// Among those of its address.
+    _place: Held,
 }
 
 impl EventSource for Reader {

@@ -1,5 +1,6 @@
 //! What the public handlers are given, and what they give back.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub struct Public {
 /// A request without a body.
 pub struct ReadRequest<'a> {
     pub public: &'a Arc<Public>,
+    pub peer: IpAddr,
     pub uri: &'a Uri,
     /// What is in the path in place of the route's name in braces.
     pub name: &'a str,

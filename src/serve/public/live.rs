@@ -1,6 +1,7 @@
 //! Live counters: server-sent events of the body of `counters`, on change, at most once a second.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -30,16 +31,19 @@ const UNKNOWN_AT_A_TIME: usize = 256;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub fn live(request: ReadRequest<'_>, site: &Arc<Site>) -> Result<Reply, Fault> {
-    Ok(SiteRead::of(request, site)?.once_known(|read| follow(read).unwrap_or_else(answer::refused)))
+    let lists = request.public.parts.lists.load();
+    let from = lists.counted(lists.proxies.client(request.peer, &request.headers).address);
+    Ok(SiteRead::of(request, site)?
+        .once_known(move |read| follow(read, from).unwrap_or_else(answer::refused)))
 }
 
 /// Begins the events of a reader, or says why not.
-fn follow(read: SiteRead) -> Result<Response, Fault> {
+fn follow(read: SiteRead, from: Option<IpAddr>) -> Result<Response, Fault> {
     let SiteRead { public, site, page, headers, absent } = read;
     let snapshot = snapshot(&public, &site, page.as_ref(), &absent).ok_or(Fault::StoreUnreachable)?;
     let held = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let sites = public.parts.sites.load().iter().len();
-    let reader = public.live.join(&site, sites, page, &snapshot, held).ok_or(Fault::LiveFull)?;
+    let reader = public.live.join(from, &site, sites, page, &snapshot, held).ok_or(Fault::LiveFull)?;
     Ok(answer::events(Box::new(reader), public.parts.clock.now().unix_ms))
 }
 

@@ -134,7 +134,7 @@ impl PublicService {
             Target::Handler(Gif, _) => beacon::gif(public, peer, head).await,
             Target::Handler(PublicHandler::Read(read), name) => {
                 let accepted = head.headers.get(ACCEPT_ENCODING).cloned();
-                let request = ReadRequest { public, uri: &head.uri, name, headers: head.headers };
+                let request = ReadRequest { public, peer, uri: &head.uri, name, headers: head.headers };
                 let (reply, is_private) = read.of(request);
                 let mut response = match reply {
                     Ok(Reply::Now(response)) => response,

@@ -1,5 +1,6 @@
 //! Connections that mean ill, or are too many.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::support::harness::{SITE, Setup, TestApp, view};
@@ -71,6 +72,67 @@ fn one_connection_too_many_is_closed_and_the_others_go_on() {
     drop(kept);
     until("there is room again", || app.metric("footfall_connections") == 0.0);
     app.take(&view("/a"));
+}
+
+/// A connection from one of this machine's own addresses.
+fn from(last: u8, to: SocketAddr) -> Connection {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.connect(&to.into()).unwrap();
+    Connection::on(socket.into())
+}
+
+#[test]
+fn one_address_takes_its_part_of_the_connections_and_leaves_the_others_theirs() {
+    let setup = Setup::default().set("trusted_proxies", "127.0.0.7").set("http.exempt_addresses", "127.0.0.8");
+    let app = TestApp::start(setup.set("http.max_connections_per_address", "5"));
+    let served = |last| {
+        let mut connection = from(last, app.public());
+        let taken = connection.ask(view("/a").bytes()).is_ok_and(|answer| answer.status == 204);
+        if taken {
+            app.note(SITE, "/a", None);
+        }
+        (taken, connection)
+    };
+    let mut kept = Vec::new();
+    for (last, others) in [(5, 5), (6, 5), (7, 20), (8, 20)] {
+        for _ in 0..others {
+            let (taken, connection) = served(last);
+            assert!(taken, "{last}");
+            kept.push(connection);
+        }
+    }
+    assert!(!served(5).0 && !served(6).0 && served(7).0 && served(8).0);
+    let bound = |name: &str| app.metric(&format!("footfall_bounds_reached_total{{bound=\"{name}\"}}"));
+    assert_eq!((bound("connections_per_address"), bound("connections")), (2.0, 0.0));
+    // What one gives back it may take again, also where it was a reader of live counters.
+    kept.drain(..10).for_each(drop);
+    until("the first two have none", || app.metric("footfall_connections") == 40.0);
+    let follow = |connection: &mut Connection| {
+        connection.send(request("GET", "/api/v1/sites/lamdong/live", &[], b"")).unwrap();
+        connection.head().is_ok_and(|head| head.status == 200)
+    };
+    let mut readers: Vec<Connection> = (0..5).map(|_| from(5, app.public())).collect();
+    assert!(readers.iter_mut().all(follow) && !served(5).0, "a stream of events is a connection, too");
+    drop((kept, readers));
+    until("there are none", || app.metric("footfall_connections") == 0.0);
+    assert!(served(5).0);
+}
+
+#[test]
+fn idle_connections_keep_nobody_from_the_admin_listener() {
+    let service = Service::start(Setup::default().set("http.header_timeout", "5m"));
+    let mut idle: Vec<Connection> = (0..128).map(|_| Connection::open(service.admin()).unwrap()).collect();
+    for _ in 0..200 {
+        idle.push(Connection::open(service.admin()).unwrap());
+        assert_eq!(http::get(service.admin(), "/livez").status, 200);
+    }
+    assert_eq!(service.order(&["healthcheck"]).0, 0);
+    assert!(idle[0].is_closed(), "the oldest make room");
+    let bound = |name: &str| service.metric(&format!("footfall_bounds_reached_total{{bound=\"{name}\"}}"));
+    assert!(bound("admin_connections") >= 200.0 && bound("connections") == 0.0);
+    assert!(!service.log().contains("a fault of ours"), "{}", service.log());
 }
 
 #[test]

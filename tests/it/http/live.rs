@@ -351,3 +351,40 @@ fn nobody_follows_figures_that_nobody_knows() {
     assert_eq!(app.get(LIVE).outcome(), (503, "store-unreachable".into()));
     assert_eq!(app.metric("footfall_live_readers"), 0.0);
 }
+
+#[test]
+fn one_address_takes_its_part_of_the_readers_and_leaves_the_others_theirs() {
+    let app = TestApp::start(Setup::default().set("live.max_readers_per_address", "2"));
+    let follow = |address: &str| {
+        let mut connection = Connection::open(app.public()).unwrap();
+        let headers: Vec<_> =
+            Some(("x-forwarded-for", address)).filter(|_| !address.is_empty()).into_iter().collect();
+        connection.send(request("GET", LIVE, &headers, b"")).unwrap();
+        let head = connection.head().unwrap();
+        (head.status, connection)
+    };
+    let mut readers = Vec::new();
+    for (address, status) in [
+        ("203.0.113.9", 200),
+        ("203.0.113.9", 200),
+        ("203.0.113.9", 503),
+        ("6.6.6.6, ::ffff:203.0.113.9", 503),
+        ("203.0.113.10", 200),
+        ("2001:db8::1", 200),
+        ("2001:db8::2", 200),
+        ("2001:db8::3", 503),
+        ("2001:db8:0:1::1", 200),
+        // The proxy names nobody: it may stand for any number.
+        ("", 200),
+        ("", 200),
+        ("", 200),
+    ] {
+        let (found, connection) = follow(address);
+        assert_eq!(found, status, "{address}");
+        readers.push(connection);
+    }
+    assert_eq!(app.metric("footfall_bounds_reached_total{bound=\"live_readers_per_address\"}"), 3.0);
+    drop(readers);
+    until("all have left", || app.metric("footfall_live_readers") == 0.0);
+    assert_eq!(follow("203.0.113.9").0, 200);
+}
