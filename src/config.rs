@@ -9,6 +9,7 @@ mod faults;
 mod files;
 mod settings;
 mod values;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -13,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::faults::{Complaint, Fault, nearest, without_password};
 use super::files::{self, PREFIX};
 use super::values::as_written;
+use super::variables::is_made_for_a_service;
 use crate::totals::{HIDDEN, without_secret};
 
 /// Variables that are not keys: they are read elsewhere.
@@ -76,6 +76,8 @@ pub(super) struct Settings {
     pub foreign: Vec<String>,
     /// Files that were to add sites, and add none.
     pub empty: Vec<String>,
+    /// Whether there are files that add sites.
+    has_further: bool,
 }
 
 impl Settings {
@@ -93,10 +95,12 @@ impl Settings {
             })
             .collect();
         debug_assert!(faults.is_empty(), "{faults:?}");
+        let (foreign, empty) = Default::default();
         let mut settings =
-            Settings { entries: BTreeMap::new(), defaults, sites: 0, foreign: Vec::new(), empty: Vec::new() };
+            Settings { entries: BTreeMap::new(), defaults, sites: 0, foreign, empty, has_further: false };
         for (number, (name, text)) in files.into_iter().enumerate() {
             let before = settings.site_indices().len();
+            settings.has_further |= number > 0;
             let leaves = leaves((name, text), &mut faults);
             if number > 0 && leaves.is_empty() {
                 settings.empty.push(name.to_owned());
@@ -287,6 +291,10 @@ impl Settings {
             return faults.push(Fault::new(name, "not in capitals", remedy));
         }
         let key = name.strip_prefix(PREFIX).unwrap_or(name).replace("__", ".").to_lowercase();
+        let key = self.numbered(key);
+        if let Some(fault) = self.moving(name, &key) {
+            return faults.push(fault);
+        }
         if let Some(secret) = key.strip_suffix("_file").filter(|key| is_secret(key)) {
             return self.take_secret(secret, name, &text, faults);
         }
@@ -302,6 +310,40 @@ impl Settings {
             )),
         };
         self.take(&key, value, name.to_owned(), faults);
+    }
+
+    /// The key that a variable means, which may name a site by its key.
+    fn numbered(&self, key: String) -> String {
+        let named = key.strip_prefix("site.").and_then(|rest| rest.split_once('.'));
+        let named = named.filter(|(site, _)| as_written::<usize>(site).is_none());
+        let site = named.and_then(|(site, name)| {
+            let is_it =
+                |place: &usize| self.site_key(*place).is_some_and(|key| key.replace('-', "_") == site);
+            Some((self.site_indices().into_iter().find(is_it)?, name))
+        });
+        site.map_or(key.clone(), |(place, name)| format!("site.{place}.{name}"))
+    }
+
+    /// The fault of a secret of a site that is told by its number, where that may be another site's tomorrow.
+    fn moving(&self, variable: &str, key: &str) -> Option<Fault> {
+        let is_numbered = variable.starts_with(&format!("{PREFIX}SITE__")) && self.has_further;
+        let place = site_index(key).filter(|_| is_secret(key.trim_end_matches("_file")))?;
+        let (_, name) = variable.split_once(&format!("SITE__{place}__")).filter(|_| is_numbered)?;
+        let own = self.site_key(place).map_or("KEY".to_owned(), |key| key.replace('-', "_").to_uppercase());
+        let remedy = format!("name the site by its key: {PREFIX}SITE__{own}__{name}");
+        Some(Fault::new(
+            variable,
+            "a secret of a site whose number another file of sites.d may change",
+            remedy,
+        ))
+    }
+
+    /// The key of a site that a source has given.
+    fn site_key(&self, place: usize) -> Option<&str> {
+        match &self.entries.get(&format!("site.{place}.key"))?.value {
+            Value::Text(key) => Some(key),
+            _ => None,
+        }
     }
 
     /// Reads a secret from the file that a variable names.
@@ -388,7 +430,9 @@ impl Settings {
         };
         let remedy = if key == "site" || (key.starts_with("site.") && site_index(key).is_none()) {
             match is_variable {
-                true => format!("number the sites from 0, like {PREFIX}SITE__0__KEY"),
+                true => format!(
+                    "number the sites from 0, like {PREFIX}SITE__0__KEY, or name one by its key, with \"_\" for \"-\""
+                ),
                 false => "write each site as a section [[site]], with two brackets".into(),
             }
         } else if site_index(key).is_some() && key.matches('.').count() == 1 {
@@ -476,45 +520,6 @@ fn site_key(key: &str) -> Option<(usize, Option<&str>)> {
 
 fn site_index(key: &str) -> Option<usize> {
     site_key(key).map(|(index, _)| index)
-}
-
-/// Whether a variable is one that Kubernetes or Docker makes for a service whose name begins with `footfall`:
-/// `FOOTFALL_SERVICE_HOST` and with it `…_SERVICE_PORT` and `…_SERVICE_PORT_HTTP`, `FOOTFALL_PORT`,
-/// `FOOTFALL_PORT_8080_TCP`, `…_TCP_PROTO`, `…_TCP_PORT`, `…_TCP_ADDR`. Their values tell them from keys that
-/// are misspelt.
-fn is_made_for_a_service(name: &str, value: &str, env: &BTreeMap<String, String>) -> bool {
-    let is_number = |text: &str| as_written::<u16>(text).is_some();
-    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
-    let is_url = |text: &str| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme));
-    let is_protocol = |text: &str| ["tcp", "udp", "sctp"].contains(&text);
-    let of_service = |service: &str, rest: &str| match rest {
-        "HOST" => is_address(value),
-        _ if rest == "PORT" || rest.starts_with("PORT_") => {
-            is_number(value)
-                && env.get(&format!("{service}_SERVICE_HOST")).is_some_and(|host| is_address(host))
-        }
-        _ => false,
-    };
-    let of_port = |rest: &str| match rest.split('_').collect::<Vec<_>>()[..] {
-        [""] => is_url(value),
-        ["", number, protocol, ref rest @ ..]
-            if is_number(number) && is_protocol(&protocol.to_ascii_lowercase()) =>
-        {
-            match rest {
-                [] => is_url(value),
-                ["PROTO"] => is_protocol(value),
-                ["PORT"] => is_number(value),
-                ["ADDR"] => is_address(value),
-                _ => false,
-            }
-        }
-        _ => false,
-    };
-    let split = |word: &str| {
-        name.match_indices(word).map(|(at, word)| (&name[..at], &name[at + word.len()..])).collect::<Vec<_>>()
-    };
-    split("_SERVICE_").iter().any(|(service, rest)| of_service(service, rest))
-        || split("_PORT").iter().any(|(_, rest)| of_port(rest))
 }
 
 /// A leaf of a TOML text: key, line (first its place), and the value, or its text if it is of no known type.

@@ -167,6 +167,60 @@ fn a_variable_wins_over_the_file() {
 }
 
 #[test]
+fn a_variable_names_a_site_by_its_key_and_a_secret_never_goes_to_another_site() {
+    let site =
+        |key: &str| format!("[[site]]\nkey = \"{key}\"\nhosts = [\"{key}.example\"]\ntime_zone = \"UTC\"\n");
+    let (main, first, second) = (site("tin"), site("lam-dong"), site("7"));
+    let load = |files: &[&String], env: &[(&str, &str)]| {
+        let files = files.iter().map(|text| ("a file", text.as_str()));
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(files, env)
+    };
+    let (name, token) = ("FOOTFALL_SITE__LAM_DONG__NEWSROOM_TOKEN", "0123456789abcdef");
+    // Whatever stands before it, and as a secret in a file.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, token).unwrap();
+    for files in [vec![&first], vec![&main, &first], vec![&main, &second, &first]] {
+        let in_file = format!("{name}_FILE");
+        for env in [[(name, token)], [(in_file.as_str(), file.to_str().unwrap())]] {
+            let config = load(&files, &env).unwrap_or_else(|faults| panic!("{faults}"));
+            let with = config.sites.iter().filter(|site| site.newsroom_token.is_some());
+            assert_eq!(with.map(|site| site.key.as_str()).collect::<Vec<_>>(), ["lam-dong"]);
+        }
+    }
+    let config =
+        load(&[&main, &first], &[("FOOTFALL_SITE__1__LOCALE", "vi"), ("FOOTFALL_SITE__TIN__LOCALE", "de")])
+            .unwrap();
+    assert_eq!(["tin", "lam-dong"].map(|key| config.sites.get(key).unwrap().locale.clone()), ["de", "vi"]);
+
+    for (name, value) in [
+        ("FOOTFALL_SITE__1__NEWSROOM_TOKEN", token),
+        ("FOOTFALL_SITE__1__NEWSROOM_TOKEN_FILE", file.to_str().unwrap()),
+        ("FOOTFALL_SITE__1__READ_TOKENS", "sha256:00"),
+    ] {
+        let told = load(&[&main, &first], &[(name, value)]).unwrap_err().to_string();
+        let remedy = name.replace("__1__", "__LAM_DONG__");
+        assert!(told.contains(&format!("name the site by its key: {remedy}")), "{told}");
+        assert!(!told.contains(token), "{told}");
+    }
+    // Beside one file alone a number stays that of its site, and a site may be one of variables alone.
+    let of_one = load(&[&main], &[("FOOTFALL_SITE__0__NEWSROOM_TOKEN", token)]).unwrap();
+    assert!(of_one.sites.get("tin").unwrap().newsroom_token.is_some());
+    let alone = [
+        ("FOOTFALL_SITE__0__KEY", "a-b"),
+        ("FOOTFALL_SITE__0__HOSTS", "a.example"),
+        ("FOOTFALL_SITE__A_B__NEWSROOM_TOKEN", token),
+    ];
+    assert!(load(&[], &alone).unwrap().sites.get("a-b").unwrap().newsroom_token.is_some());
+    let unknown = load(&[&main], &[("FOOTFALL_SITE__TINN__NEWSROOM_TOKEN", token)]).unwrap_err().to_string();
+    assert!(
+        unknown.contains("unknown key") && unknown.contains("by its key") && !unknown.contains(token),
+        "{unknown}"
+    );
+}
+
+#[test]
 fn a_secret_is_read_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
