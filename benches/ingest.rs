@@ -96,7 +96,15 @@ fn normalising(c: &mut Criterion) {
         ("page, query kept", &kept, "/bai-viet/chi-tiet.aspx?utm_source=fb&id=20261123&fbclid=IwAR0x"),
         ("page, escaped", &plain, "/tin-t%E1%BB%A9c/%C4%91%C3%A0-l%E1%BA%A1t-m%C3%B9a-hoa"),
     ];
-    for (name, rules, path) in cases {
+    // As many names as a beacon has room for, and parameters.
+    let three = ["id", "trang", "chuyên-mục"].map(str::to_owned);
+    let three = PageRules { query: three.to_vec(), ..PageRules::default() };
+    let hostile = ["&a=b", "&%CC%81", "&id=b", ";a=b", ";sid="].map(|part| {
+        let first = if part.starts_with('&') { "/a?" } else { "/a" };
+        first.to_owned() + &part.repeat(3900 / part.len())
+    });
+    let hostile = hostile.each_ref().map(|path| (&path[..8], &three, &path[..]));
+    for (name, rules, path) in cases.into_iter().chain(hostile) {
         c.bench_function(name, |b| b.iter(|| Page::normalise(SiteId(0), rules, black_box(path))));
     }
 }

@@ -157,11 +157,8 @@ fn spelled_out(rules: &PageRules, path_and_query: &str) -> String {
     let fold = rules.case == PageCase::Fold;
     let mut text = decoded_path(path, fold);
     let path_end = text.len();
-    for (at, name) in rules.query.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
-        // A name that is configured twice is kept once, or its values would double.
-        if !rules.query.iter().take(at).any(|earlier| same_name(earlier, name, fold)) {
-            keep(&mut text, query, name, fold);
-        }
+    if !rules.query.is_empty() {
+        keep(&mut text, query, &rules.query, fold);
     }
     if text.len() > path_end {
         text.replace_range(path_end..=path_end, "?");
@@ -215,8 +212,12 @@ fn drop_session(text: &mut String, begin: usize) {
 
 /// Where the next parameter of a segment begins.
 fn separator(text: &str, from: usize) -> Option<usize> {
-    let rest = &text[from..];
-    rest.find(';').into_iter().chain(rest.find("%3B")).min().map(|at| from + at)
+    let rest = text.as_bytes().get(from..)?;
+    // In one go: a path may be of nothing but them.
+    (from..)
+        .zip(0..rest.len())
+        .find(|(_, at)| rest[*at] == b';' || rest[*at..].starts_with(b"%3B"))
+        .map(|(at, _)| at)
 }
 
 /// Whether a segment is what ASP.NET holds a session in: `(S(…))`, also with others of its tickets beside it, or as
@@ -236,17 +237,30 @@ fn is_session_segment(segment: &str) -> bool {
         || inner.strip_suffix(')').is_some_and(|tickets| tickets.split(')').all(is_ticket))
 }
 
-/// Appends `&name=value` for each value that the query gives a name.
-fn keep(text: &mut String, query: &str, name: &str, fold: bool) {
-    for pair in query.split('&') {
-        let (said, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if !is_name(said, name, fold) {
-            continue;
+/// Appends `&name=value` for each value that the query gives one of the names. Each name of the query is read once,
+/// however many are kept, as a query may be of nothing but names.
+fn keep(text: &mut String, query: &str, names: &[String], fold: bool) {
+    let canonical_names: Vec<Cow<str>> = names.iter().map(|name| canonical(name, fold)).collect();
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let kept = pairs.filter_map(|(said, value)| {
+        let said = spaces(said);
+        let said = percent_decode_str(&said).decode_utf8().ok().filter(|said| !said.is_empty())?;
+        // Of names that mean the same the first counts, or its values would double.
+        let said = canonical(&said, fold);
+        Some((canonical_names.iter().position(|name| *name == said)?, value))
+    });
+    let mut kept: Vec<(usize, &str)> = kept.collect();
+    kept.sort_by_key(|(name, _)| *name);
+    for of_one in kept.chunk_by(|one, next| one.0 == next.0) {
+        let mut written = String::from("&");
+        if let Some(name) = of_one.first().and_then(|(name, _)| names.get(*name)) {
+            write_name(&mut written, name, fold);
         }
-        text.push('&');
-        write_name(text, name, fold);
-        text.push('=');
-        decode(text, &spaces(value), fold, Part::Value);
+        for (_, value) in of_one {
+            text.push_str(&written);
+            text.push('=');
+            decode(text, &spaces(value), fold, Part::Value);
+        }
     }
 }
 
@@ -255,17 +269,17 @@ fn spaces(value: &str) -> Cow<'_, str> {
     if value.contains('+') { value.replace('+', " ").into() } else { value.into() }
 }
 
-/// Whether a query's name, as written, is a name the site keeps.
-fn is_name(said: &str, name: &str, fold: bool) -> bool {
-    if said == name && !name.contains(['%', '+']) {
-        return true;
+/// A name as all that mean the same are compared.
+fn canonical(name: &str, fold: bool) -> Cow<'_, str> {
+    let is_ready = match name.is_ascii() {
+        true => !fold || !name.bytes().any(|b| b.is_ascii_uppercase()),
+        false => !fold && is_nfc_quick(name.chars()) == IsNormalized::Yes,
+    };
+    match is_ready {
+        true => name.into(),
+        false if fold => folded(name).into(),
+        false => name.nfc().collect::<String>().into(),
     }
-    let said = spaces(said);
-    percent_decode_str(&said).decode_utf8().is_ok_and(|said| same_name(&said, name, fold))
-}
-
-fn same_name(a: &str, b: &str, fold: bool) -> bool {
-    a == b || if fold { folded(a) == folded(b) } else { a.nfc().eq(b.nfc()) }
 }
 
 /// Writes a kept name so that it is read back as itself.

@@ -255,6 +255,7 @@ fn pages_by_example() {
         ("/tin?id=1#id=2", "/tin?id=1"),
         ("/tin?trang=2&id=1", "/tin?id=1&trang=2"),
         ("/tin?id=2&x=1&id=1", "/tin?id=2&id=1"),
+        ("/tin?trang=2&id=2&%74rang=1&&=3&id=1&", "/tin?id=2&id=1&trang=2&trang=1"),
         ("/tin?id", "/tin?id="),
         ("/tin?i%64=a+b%20c%2Bd%26e", "/tin?id=a b c%2Bd%26e"),
         ("/tin?id=a=b?c", "/tin?id=a=b?c"),
@@ -269,6 +270,32 @@ fn pages_by_example() {
         assert_eq!(page(input), expected, "{input:?}");
         assert_eq!(page(expected), expected);
     }
+}
+
+#[test]
+fn names_are_found_however_they_are_written() {
+    let names = ["id", "Trang", "m\u{1ee5}c", "ID", "muc\u{323}", "\u{e5}", "k"];
+    let said = [
+        "id",
+        "ID",
+        "i%64",
+        "trang",
+        "Trang",
+        "m%E1%BB%A5c",
+        "mu\u{323}c",
+        "\u{212b}",
+        "\u{212a}",
+        "%FF",
+        "",
+    ];
+    let query: String = said.iter().enumerate().map(|(at, name)| format!("&{name}={at}")).collect();
+    let page = |case| {
+        let rules = rules(&names, case);
+        Page::normalise(SITE, &rules, &format!("/?{query}")).as_str().to_owned()
+    };
+    assert_eq!(page(PageCase::Keep), "/?id=0&id=2&Trang=4&m\u{1ee5}c=5&m\u{1ee5}c=6&ID=1");
+    let folded = "/?id=0&id=1&id=2&trang=3&trang=4&m\u{1ee5}c=5&m\u{1ee5}c=6&\u{e5}=7&k=8";
+    assert_eq!(page(PageCase::Fold), folded);
 }
 
 #[test]
