@@ -6,7 +6,7 @@
 //! is started anew: a [`Stamp`] tells a later process when something was.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -32,6 +32,9 @@ const MADE_S: i64 = match option_env!("SOURCE_DATE_EPOCH") {
 
 /// The same of all of this source: 2026-11-27.
 const WRITTEN_S: i64 = 1_795_737_600;
+
+/// 9999-12-31, seconds since the Unix epoch: from then on the wall clock says nothing that an answer can be dated with.
+const BEYOND_S: u64 = 253_402_214_400;
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,12 +79,15 @@ struct Dial {
     uptime_ms: AtomicU64,
     /// The wall clock is wrong where it says less.
     least_ms: AtomicI64,
+    /// The wall clock says a date that no answer can have.
+    is_beyond: AtomicBool,
 }
 
 impl Dial {
     fn at(unix_ms: i64, uptime_ms: u64) -> Arc<Dial> {
         let [unix_ms, least_ms] = [unix_ms, i64::MIN].map(AtomicI64::new);
-        Arc::new(Dial { unix_ms, uptime_ms: AtomicU64::new(uptime_ms), least_ms })
+        let (uptime_ms, is_beyond) = (AtomicU64::new(uptime_ms), AtomicBool::default());
+        Arc::new(Dial { unix_ms, uptime_ms, least_ms, is_beyond })
     }
 }
 
@@ -107,11 +113,18 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of time")]
     pub fn set_wall(&self) {
         if !self.by_hand {
-            let since_epoch =
-                std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let is_beyond = since_epoch.as_ref().map_or(true, |since| since.as_secs() >= BEYOND_S);
+            self.dial.is_beyond.store(is_beyond, Ordering::Release);
+            let since_epoch = since_epoch.unwrap_or_default();
             let at_boot = since_epoch.as_millis() as i64 - since_boot_ms() as i64;
             self.dial.unix_ms.store(at_boot, Ordering::Release);
         }
+    }
+
+    /// Whether the wall clock, when it was last read, was before 1970 or after the year 9999: HTTP has no dates there.
+    pub fn is_beyond(&self) -> bool {
+        self.dial.is_beyond.load(Ordering::Acquire)
     }
 
     /// A clock that moves only when its [`Hand`] is moved; it starts at `unix_ms`. All of these are of one machine,

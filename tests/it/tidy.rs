@@ -81,7 +81,7 @@ const SPAWNS: &[(&str, usize, &str)] = &[
     ("src/app/reload.rs", 1, "the configuration is not taken"),
     ("src/commands/healthcheck.rs", 1, "the command says that nobody answers"),
     ("src/serve/admin/control.rs", 1, "the command that gave the order has no answer"),
-    ("src/serve/conn/mod.rs", 2, "its connection ends, which is counted and logged"),
+    ("src/serve/conn/mod.rs", 3, "its connection ends, which is counted and logged"),
     ("src/serve/public/live.rs", 1, "the pages are fetched in the next second"),
     ("src/totals/intake/journal.rs", 1, "the service ends with it"),
     ("src/totals/mod.rs", 1, "it is that of writer/mod.rs"),

@@ -30,6 +30,7 @@ use self::{
 use super::addresses::Held;
 use super::answer::Response;
 use crate::clock::{Clock, OnceAMinute};
+use crate::ingest::Reason;
 use crate::metrics::{Bound, Metrics};
 
 /// Connections that the kernel keeps while the event loop is busy.
@@ -226,7 +227,7 @@ where
     A: Future<Output = Response> + Send + 'static,
 {
     fn new(acceptor: &'a Acceptor, answer: F, drain: Duration) -> Self {
-        let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain)));
+        let (open, drain) = (JoinSet::new(), Arc::new(Drain::within(drain, acceptor.clock.clone())));
         Connections { acceptor, http: acceptor.http(), answer, open, in_order: VecDeque::new(), drain }
     }
 
@@ -254,6 +255,12 @@ where
             }
         }
         if let Ok(socket) = self.acceptor.prepare(stream) {
+            self.acceptor.clock.set_wall();
+            if self.acceptor.clock.is_beyond() {
+                self.open
+                    .spawn(async { Ok(takeover::refuse(socket, Reason::ClockWrong).await.map(|()| None)?) });
+                return is_full;
+            }
             let takeover = Arc::new(Takeover::new(self.drain.clone()));
             let (answer, passes) = (self.answer.clone(), takeover.clone());
             let service = service_fn(move |request: Request<Incoming>| {

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
+use hyper::header::{CONTENT_LENGTH, HeaderMap};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, StatusCode, Version};
@@ -25,8 +25,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_io_timeout::TimeoutStream;
 
-use super::drain::Drain;
-use crate::serve::answer::{Body, Response, events::EventSource};
+use super::drain::{Drain, FIRST};
+use crate::ingest::Reason;
+use crate::serve::answer::{
+    self, Body, Response,
+    events::{EventSource, Piece},
+};
 
 /// A socket whose peer may take nothing for a limited time.
 pub type Socket = Pin<Box<TimeoutStream<TcpStream>>>;
@@ -135,6 +139,26 @@ impl EventStream {
                 None => return socket.as_mut().poll_shutdown(cx),
             }
         }
+    }
+}
+
+/// Answers whatever is asked with a refusal, without hyper.
+pub async fn refuse(socket: Socket, reason: Reason) -> io::Result<()> {
+    // A connection that is closed before its request is read is reset, and the answer with it.
+    let _ = tokio::time::timeout(FIRST, socket.get_ref().readable()).await;
+    let (mut parts, body) = answer::refused(reason.into()).into_parts();
+    let Body::Whole(body) = body else { return Ok(()) };
+    parts.headers.insert(CONTENT_LENGTH, body.len().into());
+    let unsent = [head(parts.status, &parts.headers, false), body].concat().into();
+    EventStream { unsent, source: Box::new(Nothing), chunked: false }.send(socket).await
+}
+
+/// No events.
+struct Nothing;
+
+impl EventSource for Nothing {
+    fn poll_next(&mut self, _: &Context<'_>) -> Poll<Option<Piece>> {
+        Poll::Ready(None)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A clock of the machine that is wrong: no view counts on a day that is over.
 
 use crate::support::harness::{Setup, readiness, view};
+use crate::support::http::{Connection, get, request};
 use crate::support::meddled::Meddled;
 use crate::support::servers::RedisServer;
 use crate::support::wait::until;
@@ -71,4 +72,26 @@ fn a_clock_before_the_last_checkpoint_is_wrong_and_leaves_it_as_it_is() {
     wrong_by(&meddled, 0);
     meddled.service.begin();
     meddled.service.read(1);
+}
+
+#[test]
+fn a_clock_beyond_all_dates_is_refused_by_name_until_it_is_right() {
+    let meddled = Meddled::start(Setup::default());
+    let service = &meddled.service;
+    service.read(1);
+    for years in [9_000, -100, 250_000] {
+        let mut kept = Connection::open(service.public()).unwrap();
+        assert_eq!(kept.ask(request("GET", "/footfall.js", &[], b"")).unwrap().status, 200);
+        wrong_by(&meddled, years * 365 * DAY_S);
+        for _ in 0..3 {
+            let answer = service.send(&view("/a"));
+            assert_eq!(answer.outcome(), (503, "clock-wrong".to_owned()), "{years}");
+            assert_eq!(answer.header("retry-after"), Some("5"));
+            assert_eq!(get(service.admin(), "/readyz").outcome(), (503, "clock-wrong".to_owned()));
+        }
+        // One that is open already is ended when it asks again.
+        assert!(kept.ask(request("GET", "/footfall.js", &[], b"")).is_err());
+        wrong_by(&meddled, 0);
+        service.read(1);
+    }
 }
