@@ -62,7 +62,8 @@ mod http {
     mod asked_of_beacons;
     mod browser;
     mod compressed;
-    mod connections;
+    pub mod connections;
+    mod guards;
     mod live;
     mod page_script;
     mod readers;

@@ -61,6 +61,10 @@ const GIF_TYPE: HeaderValue = HeaderValue::from_static("image/gif");
 
 /// A document that may load nothing.
 pub const NO_SOURCES: HeaderValue = HeaderValue::from_static("default-src 'none'");
+/// A page that may load nothing, lead nowhere and be framed by nobody: every page, unless it is [`guarded`] otherwise.
+const CLOSED: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("Footfall, Footfall-Reason, Retry-After, ETag");
@@ -159,7 +163,7 @@ pub fn tagged(
     };
     let mut headers = public(headers, cache);
     headers.insert(header::ETAG, tag);
-    headers.insert(header::CONTENT_TYPE, kind);
+    set_kind(&mut headers, kind);
     finish(StatusCode::OK, headers, body)
 }
 
@@ -242,7 +246,7 @@ pub fn refused_to(asker: &HeaderMap, fault: Fault, pages: [&'static str; 2]) -> 
     let page = pages[language(asker, None).unwrap_or(1)];
     let mut response = fresh(fault.status(), header::CONTENT_TYPE, HTML, page);
     response.headers_mut().insert(FOOTFALL_REASON, HeaderValue::from_static(fault.code()));
-    guarded(response, NO_SOURCES)
+    response
 }
 
 /// In which language a reader is told: 0 Vietnamese, 1 English. The one asked for, else the first of the browser's that
@@ -282,7 +286,7 @@ pub fn admin_packed(asker: &HeaderMap, kind: HeaderValue, body: Vec<u8>) -> Resp
 fn admin(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response {
     let mut headers = HeaderMap::with_capacity(5);
     headers.insert(RESOURCE_POLICY, SAME_ORIGIN);
-    headers.insert(header::CONTENT_TYPE, kind);
+    set_kind(&mut headers, kind);
     headers.insert(header::CACHE_CONTROL, NO_STORE);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     finish(status, headers, body.into())
@@ -322,8 +326,21 @@ fn vary(response: &mut Response) {
 /// A public answer that is not cached, with one header more.
 fn fresh(status: StatusCode, name: HeaderName, value: HeaderValue, body: impl Into<Bytes>) -> Response {
     let mut headers = public(HeaderMap::with_capacity(10), NO_STORE);
-    headers.insert(name, value);
+    if name == header::CONTENT_TYPE {
+        set_kind(&mut headers, value);
+    } else {
+        headers.insert(name, value);
+    }
     finish(status, headers, body.into())
+}
+
+/// What a body is. To its own host a page may tell where it is, since a view's sender is told by that; to others nothing.
+fn set_kind(headers: &mut HeaderMap, kind: HeaderValue) {
+    if kind == HTML {
+        headers.insert(header::CONTENT_SECURITY_POLICY, CLOSED);
+        headers.insert(header::REFERRER_POLICY, SAME_ORIGIN);
+    }
+    headers.insert(header::CONTENT_TYPE, kind);
 }
 
 /// The headers of every public answer with a body, in place of what is in the table.

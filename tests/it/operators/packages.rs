@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::harness::Setup;
+use crate::http::connections::ambiguous;
+use crate::support::harness::{SITE, Setup};
 use crate::support::http::{self, Connection};
 use crate::support::servers::on_a_free_port;
 use crate::support::service::{Service, my_turn};
@@ -253,6 +254,48 @@ fn the_nginx_recipe_serves_on_a_host_and_under_a_path_and_lets_no_client_forge_i
 }
 
 #[test]
+fn behind_nginx_what_can_be_read_in_two_ways_counts_once_at_most() {
+    let _turn = my_turn();
+    let mut service = Service::start(Setup::default());
+    let nginx = Nginx::before(&service);
+    let mut taken = 0;
+    for (bytes, _) in ambiguous() {
+        let mut connection = Connection::open(nginx.address()).unwrap();
+        connection.send(&bytes).unwrap();
+        match connection.answer().map(|answer| answer.status) {
+            Ok(204) => taken += 1,
+            answer => assert!(answer.is_ok_and(|status| status >= 400), "{bytes:?}"),
+        }
+    }
+    // What nginx takes for a second request of its own is answered by itself.
+    assert_eq!(service.page(SITE, "/a"), taken);
+    assert!(service.page(SITE, "/hidden") <= taken);
+    service.breaks_the_store();
+}
+
+/// At both places, and the cookies of the news site stay at nginx.
+#[test]
+fn behind_nginx_the_newsrooms_link_opens_its_page() {
+    let _turn = my_turn();
+    let token = "0123456789abcdef";
+    let service = Service::start(Setup::default().and(&format!("newsroom_token = \"{token}\"")));
+    let nginx = Nginx::before(&service);
+    for (host, prefix) in [("stats.example.org", ""), ("news.example.org", "/stats")] {
+        let link = nginx.ask("GET", &format!("{prefix}/newsroom/lamdong?token={token}"), host, "", "");
+        assert_eq!((link.status, link.header("location")), (303, Some("../newsroom/lamdong")));
+        let path = "; Path=/newsroom/lamdong;";
+        assert!(link.header("set-cookie").is_some_and(|cookie| cookie.contains(path)), "{link:?}");
+        let page = |cookies: &str| {
+            let target = format!("{prefix}/newsroom/lamdong");
+            let asked = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n");
+            Connection::open(nginx.address()).unwrap().ask(asked).unwrap().status
+        };
+        assert_eq!(page(&format!("session=secret; footfall_newsroom={token}")), 200);
+        assert_eq!(page(&format!("session={token}; footfall_newsroom=x")), 403);
+    }
+}
+
+#[test]
 fn behind_a_cdn_nginx_takes_the_reader_that_the_cdn_names_and_believes_nobody_else() {
     let _turn = my_turn();
     let service = Service::start(Setup::default());
@@ -327,20 +370,6 @@ fn nginx_puts_the_counters_of_the_page_that_the_reader_sees_into_it_and_sends_no
     let (none, text) = nginx.shown("//elsewhere.vn/a", "");
     assert!(none.is_empty() && text.contains("data-footfall=\"visits.week\""), "{text}");
 
-    // The newsroom's link opens its page at both places, and the site's own cookies stay at nginx.
-    for (host, prefix) in [("stats.example.org", ""), ("news.example.org", "/stats")] {
-        let link = nginx.ask("GET", &format!("{prefix}/newsroom/lamdong?token={token}"), host, "", "");
-        assert_eq!((link.status, link.header("location")), (303, Some("../newsroom/lamdong")));
-        let path = "; Path=/newsroom/lamdong;";
-        assert!(link.header("set-cookie").is_some_and(|cookie| cookie.contains(path)), "{link:?}");
-        let page = |cookies: &str| {
-            let target = format!("{prefix}/newsroom/lamdong");
-            let asked = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n\r\n");
-            Connection::open(nginx.address()).unwrap().ask(asked).unwrap().status
-        };
-        assert_eq!(page(&format!("session=secret; footfall_newsroom={token}")), 200);
-        assert_eq!(page(&format!("session={token}; footfall_newsroom=x")), 403);
-    }
     service.stop();
     let newsroom = format!("/newsroom/lamdong?token={token}");
     for (host, prefix) in [("stats.example.org", ""), ("news.example.org", "/stats")] {
