@@ -39,9 +39,9 @@ const BACKLOG: i32 = 1024;
 /// Bytes of a connection's buffer: a request's head, and what is read of its body at once.
 const BUFFER: usize = 16 * 1024;
 
-/// Bytes of answers that the kernel keeps for a peer that has not taken them yet: more than the largest
-/// answer. Without it slow readers of live counters would make the kernel hold far more.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of answers that the kernel keeps for a peer that has not taken them yet, and of requests that wait while one is
+/// answered. It takes twice as much memory for each. Without it who reads nothing would make the kernel hold far more.
+const KERNEL_BUFFER: usize = 16 * 1024;
 
 /// How long to wait for descriptors to come free, instead of spinning.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -77,7 +77,8 @@ pub fn bind(address: SocketAddr, write_timeout: Duration) -> io::Result<Listener
 /// Limits what the kernel holds for a peer that takes nothing, and for how long. It is done before the
 /// socket listens: connections inherit both when the kernel accepts them.
 fn limit(listener: &socket2::Socket, write_timeout: Duration) -> io::Result<()> {
-    listener.set_send_buffer_size(SEND_BUFFER)?;
+    listener.set_send_buffer_size(KERNEL_BUFFER)?;
+    listener.set_recv_buffer_size(KERNEL_BUFFER)?;
     #[cfg(target_os = "linux")]
     listener.set_tcp_user_timeout(Some(write_timeout))?;
     Ok(())
