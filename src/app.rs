@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::{Bound, Metrics, Part};
-use crate::serve::{self, ControlSocket, Listener, Parts};
+use crate::serve::{self, ControlSocket, Kept, Listener, Parts};
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
-use crate::totals::{self, Answer, OpenError, Order, Totals};
+use crate::totals::{self, Answer, OpenError, Order, Sync, Totals};
 
 /// Sessions that expire before other tasks get their turn.
 const SWEEP_STEP: usize = 500;
@@ -214,6 +214,13 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         (Arc::new(AtomicBool::new(false)), ArcSwap::from_pointee(config.serve.lists.clone()));
     let (names, base) = (config.serve.names.clone(), config.base());
     let settings = ArcSwap::from_pointee(config.to_toml());
+    let kept = Kept {
+        store: config.totals.store.url.kind(),
+        has_journal: config.totals.journal.sync != Sync::Memory,
+        outbox_s: config.totals.outbox.retention.as_secs(),
+        visit_s: config.sessions.visit_timeout.as_secs(),
+        page_days: config.totals.page_days,
+    };
     let (crowds, proxies, refusals) = Default::default();
     Ok(Arc::new(Parts {
         clock,
@@ -225,6 +232,7 @@ async fn open(config: &Config, clock: Clock) -> Result<Arc<Parts>, StartError> {
         sessions,
         totals,
         metrics,
+        kept,
         settings,
         crowds,
         proxies,

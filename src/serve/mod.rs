@@ -39,7 +39,7 @@ pub use answer::{
 };
 pub use conn::{Listener, bind};
 pub use live::Config as LiveConfig;
-pub use parts::{Config, Lists, Parts};
+pub use parts::{Config, Kept, Lists, Parts};
 pub use public::demo::SITE as DEMO_SITE;
 pub use public::script::integrity;
 pub use shown::labels::{Labels, Languages};

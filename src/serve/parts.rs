@@ -72,6 +72,20 @@ impl Lists {
     }
 }
 
+/// What is kept, where and how long, as far as settings decide it that take effect at a start.
+pub struct Kept {
+    /// The kind of store, in a word.
+    pub store: &'static str,
+    /// Whether views are written to a journal.
+    pub has_journal: bool,
+    /// How long batches stay in the outbox, seconds.
+    pub outbox_s: u64,
+    /// How long a session lasts without a sign, seconds.
+    pub visit_s: u64,
+    /// How many days the days of pages stay.
+    pub page_days: u64,
+}
+
 /// What the handlers work with.
 pub struct Parts {
     /// The time.
@@ -92,6 +106,8 @@ pub struct Parts {
     pub totals: Arc<Totals>,
     /// All series.
     pub metrics: Arc<Metrics>,
+    /// What is kept, and how long.
+    pub kept: Kept,
     /// The settings in force, as `print-config` prints them.
     pub settings: ArcSwap<String>,
     /// Whether the visitors of the last hour can be so few.

@@ -9,6 +9,7 @@ mod dry_run;
 mod known;
 pub mod live;
 mod newsroom;
+mod privacy;
 pub mod script;
 mod widget;
 
@@ -62,6 +63,7 @@ pub const ROUTES: &[Route<PublicHandler>] = &[
     read("/widget.css", Own(widget::stylesheet)),
     read("/badge/{site}.svg", OfSite(Badge, badge::badge)),
     read("/newsroom/{site}", Own(newsroom::newsroom)),
+    read("/privacy", Own(privacy::privacy)),
     read("/", Own(demo::entrance)),
     read("/demo", Own(demo::article)),
     read("/demo/{article}", Own(demo::article)),

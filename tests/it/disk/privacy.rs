@@ -226,3 +226,51 @@ fn a_salt_is_gone_two_days_after_its_day() {
         assert!(redis.is_some() || !days.contains(&first.to_owned()), "{days:?}");
     }
 }
+
+#[test]
+fn the_statement_is_that_of_the_settings_in_force() {
+    let tin = "[[site]]\nkey = \"tin\"\nhosts = [\"tin.vn\"]\ntime_zone = \"UTC\"\nidentity = \"browser\"\n\
+               honour = [\"gpc\", \"dnt\"]\nrequire_consent = true\npublic = [\"counters\"]\nread_tokens = []";
+    let setup = || Setup::default().and(tin);
+    let app = TestApp::start(setup());
+    let answer = app.get("/privacy");
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    let told = answer.json();
+    for nothing in ["address_stored", "user_agent_stored", "referrer_stored", "cookies_for_readers"] {
+        assert_eq!(told[nothing], false, "{nothing}");
+    }
+    let row = |told: &serde_json::Value, data: &str| {
+        let rows = told["stored"].as_array().unwrap();
+        rows.iter().find(|row| row["data"] == data).cloned().unwrap_or_default()
+    };
+    assert_eq!(row(&told, "totals")["where"], "totals.redb in data_dir");
+    assert!(row(&told, "totals")["until"].as_str().unwrap().contains("62 days"), "{told}");
+    assert_eq!(
+        (&row(&told, "sessions")["seconds"], &row(&told, "batches")["seconds"]),
+        (&1800.into(), &259_200.into())
+    );
+    assert!(row(&told, "accepted views, pings and leaves")["fields"].to_string().contains("salted hash"));
+    let of_tin = serde_json::json!({
+        "site": "tin", "time_zone": "UTC", "identity": "browser", "stored_in_browser": "a random id, anew each civil day",
+        "honour": ["gpc", "dnt"], "require_consent": true, "public": ["counters"],
+    });
+    assert_eq!(told["sites"][1], of_tin);
+    assert_eq!(
+        (&told["sites"][0]["identity"], &told["sites"][0]["stored_in_browser"]),
+        (&"address".into(), &"nothing".into())
+    );
+
+    let redis = RedisServer::start();
+    let other =
+        setup().store(&redis.url()).set("totals.page_days", "30").set("sessions.visit_timeout", "20m");
+    let told = TestApp::start(other.set("outbox.retention", "24h").set("journal.sync", "memory"))
+        .get("/privacy")
+        .json();
+    assert_eq!(row(&told, "totals")["where"], "Redis");
+    assert!(row(&told, "totals")["until"].as_str().unwrap().contains("30 days"), "{told}");
+    assert_eq!(
+        (&row(&told, "sessions")["seconds"], &row(&told, "batches")["seconds"]),
+        (&1200.into(), &86_400.into())
+    );
+    assert!(row(&told, "accepted views, pings and leaves").is_null(), "{told}");
+}
