@@ -7,9 +7,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use footfall::calendar::{Calendar, Zone};
 use footfall::clock::Moment;
 use footfall::ingest::{
-    Client, ClientHeader, Context, Page, Proxies, Said, SaltTable, SiteSalts, Spans, accept,
+    Client, ClientHeader, Context, Page, Proxies, Robots, Said, SaltTable, SiteSalts, Spans, accept,
 };
-use footfall::sites::{Identity, OriginCheck, PageRules, Site, SiteId, SiteKey, Sites};
+use footfall::sites::{Filter, Identity, OriginCheck, PageRules, Site, SiteId, SiteKey, Sites};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue, ORIGIN, REFERER, USER_AGENT};
 
@@ -19,6 +19,8 @@ const MORNING_MS: i64 = 1_795_396_740_000;
 const BODY: &str = r#"{"site":"lamdong","url":"https://baolamdong.vn/kinh-te/202611/lam-dong-day-manh-xuat-khau-rau-hoa-5c2137a/","kind":"view","id":"f3b9c1d25e7a4408"}"#;
 
 const AGENT: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36";
+
+const BRANDS: &[u8] = br#""Chromium";v="142", "Google Chrome";v="142", "Not_A Brand";v="99""#;
 
 fn calendar() -> Calendar {
     let zone = Zone::named("Asia/Ho_Chi_Minh").expect("a zone of the bundled database");
@@ -37,6 +39,7 @@ fn sites() -> Sites {
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        filter: Filter::default(),
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,
@@ -63,10 +66,12 @@ fn deciding(c: &mut Criterion) {
     };
     let peer = [127, 0, 0, 1].into();
     let now = Moment { unix_ms: MORNING_MS, uptime_ms: 1 };
+    let robots = Robots::new(&[]).expect("words that can be looked for");
     let context = |client: Client| Context {
         sites: &sites,
         spans: &spans,
         salts: &salts,
+        robots: &robots,
         headers: &headers,
         client,
         now,
@@ -109,10 +114,25 @@ fn normalising(c: &mut Criterion) {
     }
 }
 
+/// A user agent that was seen before, and one that was not.
+fn robots(c: &mut Criterion) {
+    let robots = Robots::new(&[]).expect("words that can be looked for");
+    c.bench_function("user agent, seen", |b| {
+        b.iter(|| robots.mark(black_box(AGENT.as_bytes()), BRANDS).is_some())
+    });
+    let mut agents: Vec<String> =
+        (0..100_000).map(|n| AGENT.replace("142.0.0.0", &format!("142.0.{n}.0"))).collect();
+    agents.push("curl/8.11.1".to_owned());
+    let mut next = agents.iter().cycle();
+    c.bench_function("user agent, not seen", |b| {
+        b.iter(|| robots.mark(next.next().map_or(b"", |agent| agent.as_bytes()), BRANDS).is_some());
+    });
+}
+
 fn hours(c: &mut Criterion) {
     let calendar = calendar();
     c.bench_function("span, not remembered", |b| b.iter(|| calendar.span(black_box(MORNING_MS))));
 }
 
-criterion_group!(ingest, deciding, normalising, hours);
+criterion_group!(ingest, deciding, normalising, robots, hours);
 criterion_main!(ingest);

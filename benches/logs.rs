@@ -14,9 +14,10 @@ use chrono::{DateTime, Weekday};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use footfall::calendar::{Calendar, Zone};
 use footfall::clock::Moment;
+use footfall::ingest::Robots;
 use footfall::logs::{Past, Source};
 use footfall::sessions;
-use footfall::sites::{Identity, OriginCheck, PageRules, Site, SiteId, SiteKey};
+use footfall::sites::{Filter, Identity, OriginCheck, PageRules, Site, SiteId, SiteKey};
 use rustix::time::{ClockId, clock_gettime};
 
 /// 2026-11-23T08:19:00+07:00.
@@ -41,6 +42,7 @@ fn site() -> Site {
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        filter: Filter::default(),
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,
@@ -104,7 +106,8 @@ fn counting(c: &mut Criterion) {
         let past = || {
             let log = Source::of("a log", Cursor::new(log)).expect("bytes in memory");
             let now = Moment { unix_ms: MORNING_S as i64 * 2000, uptime_ms: 0 };
-            Past::new(&site, sessions.clone(), vec![log], None, now, [7; 16]).expect("metrics")
+            let robots = Robots::new(&[]).expect("words that can be looked for");
+            Past::new(&site, sessions.clone(), vec![log], None, now, robots, [7; 16]).expect("metrics")
         };
         let days = |mut past: Past| {
             let day = past.next_day().expect("a log that is whole").expect("a day");

@@ -55,6 +55,7 @@ fn site() -> Site {
         pages: PageRules::default(),
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        filter: footfall::sites::Filter::default(),
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,
@@ -194,7 +195,8 @@ impl Open {
         });
         let hour = site().calendar.span(now.unix_ms).hour;
         let page = Page::trusted(SITE, "/");
-        let view = Beacon { kind: Kind::View, site: SITE, page, visitor: None, id: None, at: now, hour };
+        let (visitor, id, is_shadow) = (None, None, false);
+        let view = Beacon { kind: Kind::View, site: SITE, page, visitor, id, at: now, hour, is_shadow };
         Open { totals, committing, view, visitors: 0 }
     }
 

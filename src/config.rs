@@ -7,6 +7,7 @@
 mod conflicts;
 mod faults;
 mod files;
+mod filters;
 mod settings;
 mod values;
 mod variables;
@@ -23,7 +24,8 @@ pub use faults::{Fault, Faults};
 use crate::calendar::{Calendar, WEEKDAYS};
 use crate::ingest::Proxies;
 use crate::sites::{
-    Identity, OriginCheck, PageCase, PageRules, ReadKind, Readers, Signal, Site, SiteId, Sites,
+    Filter, Honour, Identity, OriginCheck, PageCase, PageRules, ReadKind, Readers, RobotRule, Signal, Site,
+    SiteId, Sites,
 };
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
@@ -172,7 +174,7 @@ impl Config {
     /// The keys whose values differ from another's and that a running service does not change.
     pub fn fixed_differences(&self, other: &Config) -> Vec<String> {
         let changes = |key: &str| {
-            let is_list = ["trusted_proxies", "client_header", "http.exempt_addresses"].contains(&key);
+            let is_list = ["trusted_proxies", "client_header", "robots_add", "http.exempt_addresses"].contains(&key);
             is_list || key.starts_with("site.") || key.starts_with("labels.")
         };
         let mut keys = self.settings.differences(&other.settings);
@@ -236,6 +238,10 @@ impl ConfigReader {
                     trusted: self.list("trusted_proxies", values::network),
                 },
                 exempt: self.list("http.exempt_addresses", values::network),
+                robots: self.read("robots_add", |value| match value {
+                    Value::List(words) => filters::robots(words),
+                    _ => Complaint::err("not a list", "put it in brackets"),
+                }),
                 languages: self.languages(),
             },
             names: serve::Names {
@@ -363,6 +369,18 @@ impl ConfigReader {
         }
         let mut query = self.list(&name("page_query"), values::query_name);
         dedup(&mut query);
+        let pages = PageRules {
+            query,
+            case: self.choice(&name("page_case"), &PageCase::WORDS),
+            ..PageRules::default()
+        };
+        let filter = Filter {
+            robots: self.choice(&name("robots"), &RobotRule::WORDS),
+            robots_allow: self.list(&name("robots_allow"), filters::agent_word),
+            addresses: self.list(&name("exclude_addresses"), values::network),
+            pages: self.list(&name("exclude_pages"), |text| filters::excluded(text, &pages)),
+            honour_as: self.choice(&name("honour_as"), &Honour::WORDS),
+        };
         Site {
             id: SiteId(u16::try_from(place).unwrap_or(u16::MAX)),
             key: self.text(&name("key"), values::site_key),
@@ -374,13 +392,10 @@ impl ConfigReader {
             },
             locale: self.text(&name("locale"), values::locale),
             identity: self.choice(&name("identity"), &Identity::WORDS),
-            pages: PageRules {
-                query,
-                case: self.choice(&name("page_case"), &PageCase::WORDS),
-                ..PageRules::default()
-            },
+            pages,
             origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
             honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),
+            filter,
             require_consent: self.flag(&name("require_consent")),
             readers: self.readers(place),
             newsroom_token: self.text(&name("newsroom_token"), values::token),

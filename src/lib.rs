@@ -30,6 +30,7 @@
 //!
 //! | question | file |
 //! |---|---|
+//! | Who is left out? | `ingest/filter.rs`, `ingest/robots.rs` |
 //! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/refusals.rs` logs |
 //! | When is a view safe, and what if it cannot be written? | `totals/intake/mod.rs`, `journal.rs` |
 //! | What is shown of a site, a page, the last days? | `totals/tally/running.rs`, `pages.rs`, `recent.rs`, all made of `cell.rs` |
@@ -105,6 +106,7 @@
 //! sign of life within `online_window` who have not left. **bucket**: one calendar period in the site's zone.
 //! **total**: a sum in a bucket. **batch**: frozen additions to totals. **journal**: accepted
 //! views, pings and leaves on disk.
+//! **filtered**: a view that was understood and left out: a sum of its own for each reason.
 //! **outbox**: batches on their way. **writer**: an identity that applies batches. **store**: where totals
 //! are stored. **reason**: why a beacon was refused: one word in the answer, the metric and the log.
 

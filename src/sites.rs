@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use ipnet::IpNet;
 
 use crate::calendar::{Calendar, Span};
 
@@ -91,7 +92,8 @@ words! {
 }
 
 words! {
-    /// A browser's wish not to be counted. If the site honours it, no beacon is sent, and none is counted.
+    /// A browser's wish not to be counted. If the site honours it, its pages send no beacon, unless it is counted
+    /// without identity.
     pub enum Signal {
         /// Global Privacy Control.
         Gpc = "gpc",
@@ -100,13 +102,64 @@ words! {
     }
 }
 
-impl Signal {
-    /// The header by which a browser tells its wish too: `1`.
-    pub fn header(self) -> &'static str {
-        match self {
-            Signal::Gpc => "sec-gpc",
-            Signal::Dnt => "dnt",
+words! {
+    /// What becomes of a beacon that comes with a wish which its site honours.
+    #[derive(Default)]
+    pub enum Honour {
+        /// It is not counted.
+        #[default]
+        LeaveOut = "leave-out",
+        /// Its view is counted, and no visitor.
+        WithoutIdentity = "without-identity",
+    }
+}
+
+words! {
+    /// What becomes of robots.
+    #[derive(Default)]
+    pub enum RobotRule {
+        /// They are left out.
+        #[default]
+        Out = "out",
+        /// They are counted as readers are, and among what is left out all the same.
+        Shadow = "shadow",
+        /// They are counted as readers are.
+        Count = "count",
+    }
+}
+
+/// Whom a site leaves out of its totals.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Robots.
+    pub robots: RobotRule,
+    /// Words of user agents that are no robots, such as the site's own application.
+    pub robots_allow: Vec<String>,
+    /// Networks, such as the newsroom's.
+    pub addresses: Vec<IpNet>,
+    /// Pages.
+    pub pages: Vec<Excluded>,
+    /// Readers with a wish that the site honours.
+    pub honour_as: Honour,
+}
+
+/// Pages that a site leaves out: one by its name; with a `*` at the end, all that begin with what is before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excluded(pub String);
+
+impl Excluded {
+    /// Whether a page is among them. `/admin/*` is `/admin` too, as of that the slash is dropped.
+    pub fn covers(&self, page: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(begin) => page.starts_with(begin) || begin.strip_suffix('/') == Some(page),
+            None => page == self.0,
         }
+    }
+}
+
+impl fmt::Display for Excluded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -145,6 +198,8 @@ pub struct Site {
     pub origin_check: OriginCheck,
     /// The wishes that its pages honour.
     pub honour: Vec<Signal>,
+    /// Whom it leaves out.
+    pub filter: Filter,
     /// Whether only readers who agreed are counted.
     pub require_consent: bool,
     /// Who may read it.
@@ -406,6 +461,7 @@ mod tests {
             pages: PageRules::default(),
             origin_check: OriginCheck::default(),
             honour: Vec::new(),
+            filter: Filter::default(),
             require_consent: false,
             readers: Default::default(),
             newsroom_token: None,

@@ -45,7 +45,8 @@ pub fn run(config: &Config, asked: &Backfill) -> Outcome {
     // With `(other)` and the three sums of the site.
     let max_pages = config.sessions.max_pages.min(MAX_ROWS - 4);
     let sessions = sessions::Config { max_pages, ..config.sessions.clone() };
-    let mut past = Past::new(site, sessions, logs, asked.until, Clock::system().now(), random::bytes())?;
+    let (now, robots) = (Clock::system().now(), config.serve.lists.robots.clone());
+    let mut past = Past::new(site, sessions, logs, asked.until, now, robots, random::bytes())?;
     let mut is_first = true;
     while let Some(day) = past.next_day()? {
         let Day { day: date, first_ms, views, visits, visitors, pages } = &day;

@@ -19,14 +19,11 @@ use super::healthcheck::reachable;
 use super::http;
 use super::outcome::{Failure, Outcome};
 use crate::config::Config;
-use crate::ingest::ClientHeader;
+use crate::ingest::{BROWSERS, ClientHeader};
 use crate::serve::{CONTROL_SOCKET, socket_at};
 
 /// The most of an answer of the service that is read, bytes.
 const MAX_ANSWER: u64 = 1 << 20;
-
-/// What a browser says it is, where nothing else is asked for.
-const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
 /// Redirections that are followed.
 const MAX_HOPS: usize = 5;
@@ -235,7 +232,7 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     fn fetch(&self, url: &Url, method: &str, more: &str, body: &str) -> Result<http::Answer, String> {
-        let agent = self.asked.user_agent.as_deref().unwrap_or(BROWSER);
+        let agent = self.asked.user_agent.as_deref().unwrap_or(BROWSERS[0]);
         http::fetch(url, method, &format!("User-Agent: {agent}\r\n{more}"), body)
             .map_err(|why| format!("{url} cannot be fetched ({why})"))
     }

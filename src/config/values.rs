@@ -16,15 +16,24 @@ use crate::serve::{Names, is_routed};
 use crate::sites::{SiteKey, Token, TokenHash};
 use crate::totals::{HIDDEN, StoreUrl, UrlFault};
 
-type Read<T> = Result<T, Complaint>;
+pub(super) type Read<T> = Result<T, Complaint>;
 
 /// The value, or the complaint if there is none.
-fn or_complaint<T>(value: Option<T>, problem: impl Into<String>, remedy: impl Into<String>) -> Read<T> {
+pub(super) fn or_complaint<T>(
+    value: Option<T>,
+    problem: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Read<T> {
     value.map_or_else(|| Complaint::err(problem, remedy), Ok)
 }
 
 /// The text itself if it is good, or the complaint.
-fn text_if(text: &str, good: bool, problem: impl Into<String>, remedy: impl Into<String>) -> Read<String> {
+pub(super) fn text_if(
+    text: &str,
+    good: bool,
+    problem: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Read<String> {
     or_complaint(good.then(|| text.to_owned()), problem, remedy)
 }
 

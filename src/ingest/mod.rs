@@ -2,9 +2,11 @@
 //! the one table it fills ([`Hours`]) only saves calculating the same hour again.
 
 mod client;
+mod filter;
 mod location;
 mod page;
 mod reason;
+mod robots;
 mod visitor;
 mod wire;
 
@@ -16,12 +18,14 @@ use hyper::header::{HeaderValue, ORIGIN, REFERER};
 pub use client::{Client, ClientHeader, ClientSource, Proxies};
 pub use page::{MAX_PAGE, OTHER, Page};
 pub use reason::{Cause, Reason, Refusal};
+pub use robots::{BROWSERS, Robots};
 pub use visitor::{SaltTable, SiteSalts, Visitor, VisitorId};
 pub use wire::{Kind, Said};
 
 use crate::calendar::{CivilHour, Span};
 use crate::clock::Moment;
-use crate::sites::{Hours, OriginCheck, Site, SiteId, Sites};
+use crate::sites::{Honour, Hours, OriginCheck, RobotRule, Site, SiteId, Sites};
+use filter::Sender;
 use location::Location;
 
 /// The civil hours of the sites.
@@ -47,6 +51,8 @@ pub struct Beacon {
     pub at: Moment,
     /// The civil hour it is counted in.
     pub hour: CivilHour,
+    /// A robot sent it, and its site counts those to compare.
+    pub is_shadow: bool,
 }
 
 /// Everything that decides beside what the beacon itself says.
@@ -57,7 +63,9 @@ pub struct Context<'a, T = Span> {
     pub spans: &'a Hours<T>,
     /// The salts in force.
     pub salts: &'a SaltTable,
-    /// The request's headers (`Origin`, `Referer`, `User-Agent`).
+    /// Knows robots.
+    pub robots: &'a Robots,
+    /// The request's headers.
     pub headers: &'a HeaderMap,
     /// Who sent the request, as found by [`Proxies::client`].
     pub client: Client,
@@ -65,15 +73,15 @@ pub struct Context<'a, T = Span> {
     pub now: Moment,
 }
 
-/// Decides a beacon: it is accepted, or refused as `unknown-site`, `bad-url`, `wrong-origin`, `no-consent` or
-/// `opted-out`.
+/// Decides a beacon: it is accepted, refused as `unknown-site`, `bad-url` or `wrong-origin`, or left out by a rule of its
+/// site.
 pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Result<Beacon, Refusal> {
     let named = match &said.site {
         Some(key) => Some(context.sites.get(key).ok_or_else(|| unknown_key(context.sites, key))?),
         None => None,
     };
     let of_named = named.map(|site| site.id);
-    let refusal = |site, reason, cause| Refusal { site, reason, cause };
+    let refusal = |site, reason, cause| Refusal { site, cause, ..Refusal::from(reason) };
     // As browsers read an attribute of a page, whose writer broke the line.
     let url = said.url.trim_matches(|c| c <= ' ');
     let location =
@@ -89,21 +97,25 @@ pub fn accept<T: From<Span>>(said: &Said<'_>, context: &Context<'_, T>) -> Resul
     if let Some(cause) = foreign.or_else(|| foreign_sender(site, context.headers)) {
         return Err(refusal(Some(site.id), Reason::WrongOrigin, Some(cause)));
     }
-    if site.require_consent && !said.consent {
-        return Err(refusal(Some(site.id), Reason::NoConsent, None));
-    }
-    let Context { salts, headers, client, now, .. } = *context;
-    if site.honour.iter().any(|wish| headers.get(wish.header()).is_some_and(|value| value == "1")) {
-        return Err(refusal(Some(site.id), Reason::OptedOut, None));
-    }
+    let Context { salts, headers, client, robots, now, .. } = *context;
     let span = context.spans.span(site, now.unix_ms);
     let page = Page::normalise(site.id, &site.pages, &location.path);
+    let sender = Sender::of(headers);
+    let left_out = filter::left_out(site, page.as_str(), said.consent, client, &sender, robots);
+    let is_shadow = site.filter.robots == RobotRule::Shadow
+        && left_out.as_ref().is_some_and(|(reason, _)| *reason == Reason::Robot);
+    if let Some((reason, cause)) = left_out.filter(|_| !is_shadow) {
+        let left_out_in = (said.kind == Kind::View).then_some(span.hour);
+        return Err(Refusal { left_out_in, ..refusal(Some(site.id), reason, cause) });
+    }
     // By the name that it has itself: a view that is sent again after the page moved counts once.
     let id = said.id.as_deref().map(|id| salts.view_id(site, page.as_str(), id));
     let page = shown_as(site, &page).unwrap_or(page);
     let browser = said.visitor.as_deref();
-    let visitor = visitor::identified(site, salts, browser, client.address, headers, &span);
-    Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour: span.hour })
+    let is_nobody = site.filter.honour_as == Honour::WithoutIdentity && sender.has_opted_out(site);
+    let identified = || visitor::identified(site, salts, browser, client.address, sender.user_agent, &span);
+    let visitor = if is_nobody { None } else { identified() };
+    Ok(Beacon { kind: said.kind, site: site.id, page, visitor, id, at: now, hour: span.hour, is_shadow })
 }
 
 /// What a page is counted and shown as, if it moved; [`OTHER`] where it was erased.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use crate::calendar::CivilHour;
 use crate::sites::SiteId;
 
 words! {
@@ -20,6 +21,14 @@ words! {
         NoConsent = "no-consent",
         /// The browser asks not to be counted, which the site honours.
         OptedOut = "opted-out",
+        /// A program sent it, and no reader's browser.
+        Robot = "robot",
+        /// The page was loaded ahead, for nobody yet.
+        Prefetch = "prefetch",
+        /// Sent from an address that the site leaves out.
+        ExcludedAddress = "excluded-address",
+        /// Of a page that the site leaves out.
+        ExcludedPage = "excluded-page",
         /// Not a method of this path.
         MethodNotAllowed = "method-not-allowed",
         /// The body did not arrive in time.
@@ -35,6 +44,23 @@ words! {
     }
 }
 
+impl Reason {
+    /// Why a view that is understood may be left out: each of them has sums of its own. In order of their words.
+    pub const FILTERED: [Reason; 6] = [
+        Reason::ExcludedAddress,
+        Reason::ExcludedPage,
+        Reason::NoConsent,
+        Reason::OptedOut,
+        Reason::Prefetch,
+        Reason::Robot,
+    ];
+
+    /// The refusal for this reason of a beacon of a site.
+    pub fn of(self, site: SiteId) -> Refusal {
+        Refusal { site: Some(site), ..self.into() }
+    }
+}
+
 /// The most characters of a cause's name.
 const MAX_CAUSE: usize = 80;
 
@@ -47,14 +73,17 @@ pub struct Refusal {
     pub reason: Reason,
     /// What in it is the cause, where there is more to say than the reason.
     pub cause: Option<Cause>,
+    /// The civil hour in which it is counted as left out: of a view that was understood.
+    pub left_out_in: Option<CivilHour>,
 }
 
-/// What in a beacon is the cause of its refusal. It is text of the sender's: bounded, and never a page.
+/// What in a beacon is the cause of its refusal, and by which rule. What is the sender's text is bounded, and never a
+/// page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// A host, a key, or the name of a member.
+    /// A host, a key, the name of a member or of a setting, or a robot's mark.
     pub name: String,
-    /// A sentence: what is wrong with it and what to add.
+    /// A sentence: what is wrong with it and what to add, or by which rule it is left out.
     pub remedy: String,
 }
 
@@ -66,15 +95,8 @@ impl Cause {
     }
 }
 
-impl Reason {
-    /// The refusal for this reason of a beacon of a site.
-    pub fn of(self, site: SiteId) -> Refusal {
-        Refusal { site: Some(site), ..self.into() }
-    }
-}
-
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Refusal { site: None, reason, cause: None }
+        Refusal { site: None, reason, cause: None, left_out_in: None }
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::calendar::{Calendar, Period, Zone};
-use crate::sites::{Aliases, Identity, PageRules, Signal, SiteKey};
+use crate::sites::{Aliases, Excluded, Filter, Honour, Identity, PageRules, Signal, SiteKey};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -31,6 +31,7 @@ fn site(id: u16, key: &str, hosts: &[&str], zone: &str) -> Site {
         pages: PageRules { query: vec!["id".to_owned()], ..PageRules::default() },
         origin_check: OriginCheck::Lenient,
         honour: Vec::new(),
+        filter: Filter { robots: RobotRule::Count, ..Filter::default() },
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,
@@ -55,6 +56,7 @@ struct World {
     sites: Sites,
     spans: Spans,
     salts: SaltTable,
+    robots: Robots,
     headers: HeaderMap,
     address: IpAddr,
     now: Moment,
@@ -68,6 +70,7 @@ impl World {
             spans: Spans::new(&sites),
             salts: SaltTable { sites: vec![days.clone(), days.clone(), days], id_key: [9; 16] },
             sites,
+            robots: Robots::new(&[]).unwrap(),
             headers: HeaderMap::new(),
             address: IpAddr::from([203, 0, 113, 9]),
             now: Moment { unix_ms: ms("2026-11-23T08:19:00+07:00"), uptime_ms: 5 },
@@ -90,9 +93,9 @@ impl World {
     }
 
     fn decided(&self, said: &Said<'_>) -> Result<Beacon, Refusal> {
-        let World { sites, spans, salts, headers, .. } = self;
+        let World { sites, spans, salts, robots, headers, .. } = self;
         let client = Client { address: self.address, ignored_header: false };
-        accept(said, &Context { sites, spans, salts, headers, client, now: self.now })
+        accept(said, &Context { sites, spans, salts, robots, headers, client, now: self.now })
     }
 
     fn accept(&self, body: &str) -> Result<Beacon, Reason> {
@@ -297,6 +300,10 @@ fn every_reason_has_its_word() {
         "unknown-site",
         "no-consent",
         "opted-out",
+        "robot",
+        "prefetch",
+        "excluded-address",
+        "excluded-page",
         "method-not-allowed",
         "timeout",
         "too-large",
@@ -324,6 +331,94 @@ fn a_browsers_wish_holds_where_the_site_honours_it() {
         let outcome = World::new(list).header(name.clone(), value).accept(VIEW).map(|_| ());
         assert_eq!(outcome, if taken { Ok(()) } else { Err(Reason::OptedOut) }, "{name} {value:?}");
     }
+}
+
+#[test]
+fn who_honours_a_wish_without_identity_counts_the_view_alone() {
+    let mut list = sites();
+    list[0].honour = vec![Signal::Gpc];
+    list[0].filter.honour_as = Honour::WithoutIdentity;
+    let world = World::new(list);
+    assert!(world.visitor(VIEW).is_some());
+    let world = world.header(HeaderName::from_static("sec-gpc"), "1");
+    assert_eq!(world.visitor(VIEW), None);
+}
+
+/// What a browser of Chrome's kin sends beside a beacon.
+const CHROME: [(&str, &str); 3] = [
+    ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0.0.0 Safari/537.36"),
+    ("sec-ch-ua", "\"Chromium\";v=\"142\", \"Not_A Brand\";v=\"99\""),
+    ("sec-fetch-mode", "no-cors"),
+];
+
+/// The reason for which a view of `/tin/1` with other headers is left out, and the rule that is named.
+fn left_out(filter: &Filter, headers: &[(&'static str, &str)]) -> Option<(Reason, String)> {
+    let mut list = sites();
+    list[0].filter = filter.clone();
+    let mut world = World::new(list);
+    for (name, value) in CHROME.iter().chain(headers) {
+        world.headers.insert(*name, HeaderValue::from_str(value).unwrap());
+    }
+    let said = Said { site: Some("lamdong".into()), url: "/tin/1".into(), ..Said::default() };
+    let refusal = world.decided(&said).err()?;
+    assert_eq!(refusal.left_out_in.map(|hour| hour.day), Some(day("2026-11-23")));
+    Some((refusal.reason, refusal.cause.map_or(String::new(), |cause| cause.remedy)))
+}
+
+#[test]
+fn each_rule_leaves_out_what_it_is_for_and_is_named() {
+    let usual = Filter::default();
+    let with = |change: fn(&mut Filter)| {
+        let mut filter = Filter::default();
+        change(&mut filter);
+        filter
+    };
+    let allows = with(|filter| filter.robots_allow = vec!["myapp/".to_owned()]);
+    let network = with(|filter| filter.addresses = vec!["203.0.113.0/24".parse().unwrap()]);
+    let other = with(|filter| filter.addresses = vec!["203.0.114.0/24".parse().unwrap()]);
+    let pages = with(|filter| filter.pages = vec![Excluded("/tin/*".to_owned())]);
+    let counts = with(|filter| filter.robots = RobotRule::Count);
+    let robot = |rule: &str| Some((Reason::Robot, rule.to_owned()));
+    let ahead = Some((Reason::Prefetch, String::new()));
+    for (filter, headers, told) in [
+        (&usual, &[][..], None),
+        (&usual, &[("user-agent", "curl/8.5")], robot("The user agent does not begin as a browser's.")),
+        (&usual, &[("user-agent", "Mozilla/5.0 (x; Xbot/1)")], robot("The user agent contains \"bot\".")),
+        (&usual, &[("sec-ch-ua", "\"Chromium\";v=\"96\"")], robot("Sec-CH-UA contradicts the user agent.")),
+        (
+            &usual,
+            &[("sec-fetch-mode", "navigate")],
+            robot("Sec-Fetch-Mode is that of a page, not of a beacon."),
+        ),
+        (&usual, &[("sec-purpose", "prefetch;prerender")], ahead.clone()),
+        (&usual, &[("purpose", "Preview")], ahead.clone()),
+        (&usual, &[("x-moz", "prefetch")], ahead.clone()),
+        (&usual, &[("sec-purpose", "")], None),
+        (&counts, &[("user-agent", "curl/8.5")], None),
+        (&counts, &[("purpose", "prefetch")], ahead),
+        (&allows, &[("user-agent", "MyApp/3 Xbot")], None),
+        (&allows, &[("user-agent", "Other/3 Xbot")], robot("The user agent contains \"bot\".")),
+        (
+            &network,
+            &[],
+            Some((Reason::ExcludedAddress, "By 203.0.113.0/24 in exclude_addresses.".to_owned())),
+        ),
+        (&other, &[], None),
+        (&pages, &[], Some((Reason::ExcludedPage, "By /tin/* in exclude_pages.".to_owned()))),
+    ] {
+        let found = left_out(filter, headers);
+        assert_eq!(found, told, "{filter:?} {headers:?}");
+    }
+}
+
+#[test]
+fn robots_are_counted_to_compare_where_the_site_says_so() {
+    let mut list = sites();
+    list[0].filter.robots = RobotRule::Shadow;
+    let mut world = World::new(list);
+    assert!(world.accept(VIEW).unwrap().is_shadow, "a user agent that names no engine");
+    world.headers.insert(USER_AGENT, HeaderValue::from_static(CHROME[0].1));
+    assert!(!world.accept(VIEW).unwrap().is_shadow);
 }
 
 #[test]

@@ -7,8 +7,6 @@
 use std::net::IpAddr;
 
 use chrono::NaiveDate;
-use hyper::HeaderMap;
-use hyper::header::USER_AGENT;
 use siphasher::sip::SipHasher13;
 
 use crate::calendar::Span;
@@ -151,14 +149,13 @@ pub(super) fn identified(
     salts: &SaltTable,
     browser: Option<&str>,
     address: IpAddr,
-    headers: &HeaderMap,
+    user_agent: &[u8],
     span: &Span,
 ) -> Option<Visitor> {
-    let user_agent = || headers.get(USER_AGENT).map_or(&b""[..], |value| value.as_bytes());
     let told = match (site.identity, browser) {
         (Identity::None, _) => return None,
         (Identity::Browser, Some(id)) => UnsaltedIdentity::Browser { id },
-        _ => UnsaltedIdentity::Address { address, user_agent: user_agent() },
+        _ => UnsaltedIdentity::Address { address, user_agent },
     };
     let salts = salts.site(site.id)?;
     let day = span.hour.day;

@@ -21,7 +21,7 @@ use chrono::NaiveDate;
 use foldhash::HashMap;
 
 use crate::clock::Moment;
-use crate::ingest::{Beacon, OTHER, Page};
+use crate::ingest::{Beacon, OTHER, Page, Robots};
 use crate::metrics::Metrics;
 use crate::sessions::{self, Sessions, Sighting};
 use crate::sites::Site;
@@ -140,9 +140,10 @@ impl Past {
         logs: Vec<Source>,
         until: Option<NaiveDate>,
         now: Moment,
+        robots: Robots,
         salt: [u8; 16],
     ) -> Result<Past, String> {
-        let rules = Rules::new(site, salt);
+        let rules = Rules::new(site, robots, salt);
         let metrics = Metrics::new(&rules.sites, sessions.max_sessions).map_err(|error| error.to_string())?;
         let log = |source| Log { source, reached_ms: i64::MIN, last: None };
         Ok(Past {

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
 use super::line::Line;
 use crate::clock::Moment;
-use crate::ingest::{Beacon, Client, Context, Said, SaltTable, SiteSalts, Spans, accept};
+use crate::ingest::{BROWSERS, Beacon, Client, Context, Robots, Said, SaltTable, SiteSalts, Spans, accept};
 use crate::sites::{OriginCheck, Site, SiteId, Sites};
 
 /// What no browser sends as it is, beside what is not ASCII.
@@ -42,12 +42,13 @@ pub(super) struct Rules {
     pub site: Site,
     spans: Spans,
     salts: SaltTable,
+    robots: Robots,
     headers: HeaderMap,
     url: String,
 }
 
 impl Rules {
-    pub fn new(site: &Site, salt: [u8; 16]) -> Rules {
+    pub fn new(site: &Site, robots: Robots, salt: [u8; 16]) -> Rules {
         // Of a view in a log, the referer is the page before it, which says nothing of who sent it.
         let site = Site {
             id: SiteId(0),
@@ -64,6 +65,7 @@ impl Rules {
             sites,
             site,
             salts: SaltTable { sites: vec![salts], id_key: salt },
+            robots,
             headers: HeaderMap::new(),
             url: String::new(),
         }
@@ -91,8 +93,10 @@ impl Rules {
         if self.url.contains("\\x") {
             self.url = self.url.replace("\\x", "%");
         }
+        // A log without user agents tells nothing of robots.
+        let agent = if line.agent.is_empty() { BROWSERS[0].as_bytes() } else { &*line.agent };
         // What cannot stand in a header is in no beacon.
-        let agent = HeaderValue::from_bytes(&line.agent).unwrap_or(HeaderValue::from_static(""));
+        let agent = HeaderValue::from_bytes(agent).unwrap_or(HeaderValue::from_static(""));
         self.headers.insert(USER_AGENT, agent);
         let (site, url) = (Some(self.site.key.as_str().into()), self.url.as_str().into());
         let said = Said { site, url, ..Said::default() };
@@ -100,6 +104,7 @@ impl Rules {
             sites: &self.sites,
             spans: &self.spans,
             salts: &self.salts,
+            robots: &self.robots,
             headers: &self.headers,
             client: Client { address: line.client, ignored_header: false },
             // The log's clock is the only one that went on from day to day.

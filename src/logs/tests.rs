@@ -11,7 +11,7 @@ use proptest::sample::{Index, select};
 use super::*;
 use crate::calendar::{Calendar, Zone};
 use crate::ingest::read_page;
-use crate::sites::{Identity, OriginCheck, PageRules, SiteId, SiteKey};
+use crate::sites::{Filter, Identity, OriginCheck, PageRules, RobotRule, SiteId, SiteKey};
 
 const TIMEOUT_S: i64 = 1800;
 
@@ -27,6 +27,7 @@ fn site(zone: &str) -> Site {
         pages: PageRules { query: vec!["id".to_owned()], ..PageRules::default() },
         origin_check: OriginCheck::Strict,
         honour: Vec::new(),
+        filter: Filter { robots: RobotRule::Count, ..Filter::default() },
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,
@@ -53,7 +54,7 @@ fn source(name: &str, bytes: Vec<u8>) -> Source {
 /// Read by a machine whose clock shows 2026-11-30.
 fn past(site: &Site, logs: Vec<Source>, until: Option<NaiveDate>) -> Past {
     let now = Moment { unix_ms: 1_795_996_800_000, uptime_ms: 0 };
-    Past::new(site, sessions(100_000, 1000), logs, until, now, [7; 16]).unwrap()
+    Past::new(site, sessions(100_000, 1000), logs, until, now, Robots::new(&[]).unwrap(), [7; 16]).unwrap()
 }
 
 /// All days, what is left out, and how reading ended.
@@ -400,8 +401,16 @@ fn bounds_are_kept_and_said() {
     let text: String = (0..60).map(|n| view(&format!("23/Nov 08:19:{n:02}"), n, &format!("/{n}"))).collect();
     let now = Moment { unix_ms: 1_795_996_800_000, uptime_ms: 0 };
     let logs = vec![source("a.log", text.into())];
-    let mut past =
-        Past::new(&site("UTC"), sessions(40, 10), logs, Some(day("2026-11-23")), now, [7; 16]).unwrap();
+    let mut past = Past::new(
+        &site("UTC"),
+        sessions(40, 10),
+        logs,
+        Some(day("2026-11-23")),
+        now,
+        Robots::new(&[]).unwrap(),
+        [7; 16],
+    )
+    .unwrap();
     let counted = past.next_day().unwrap().unwrap();
     assert_eq!((counted.views, counted.visits, counted.pages.len()), (60, 40, 11));
     assert!(counted.pages.contains(&(OTHER.into(), 50)));

@@ -14,6 +14,7 @@ fn site(number: u16) -> Site {
         pages: Default::default(),
         origin_check: Default::default(),
         honour: Vec::new(),
+        filter: Default::default(),
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,

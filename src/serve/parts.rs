@@ -15,7 +15,7 @@ use super::proxies::SeenProxies;
 use super::refusals::Refusals;
 use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
-use crate::ingest::Proxies;
+use crate::ingest::{Proxies, Robots};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
@@ -59,6 +59,8 @@ pub struct Lists {
     pub proxies: Proxies,
     /// Networks of which an address may hold as many connections and live readers as it likes.
     pub exempt: Vec<IpNet>,
+    /// What robots are known by.
+    pub robots: Robots,
     /// The labels of the footer block, by language.
     pub languages: Languages,
 }

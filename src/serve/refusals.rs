@@ -1,5 +1,5 @@
-//! The refusals of the last hour (G11), by site and reason, with their number and what is their cause. They are in the
-//! log, at most one line a minute for each, and in the overview; never with an address, a user agent or a page.
+//! The refusals of the last hour (G11), by site and reason, with their number and what is their cause, and what was left
+//! out. They are in the log, at most one line a minute for each, and refusals in the overview; never with an address, a user agent or a page.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -122,11 +122,12 @@ impl Refusals {
         }
     }
 
-    /// A line for each kind of the last hour, the most frequent first.
+    /// A line for each kind of the last hour, the most frequent first. That some are left out is no fault.
     pub fn of_last_hour(&self, sites: &Sites, now: Moment) -> Vec<String> {
         let mut found: Vec<(u64, Kind, String)> = self
             .lines()
             .iter_mut()
+            .filter(|((_, reason), _)| !Reason::FILTERED.contains(reason))
             .map(|(kind, line)| (line.hour.sum(now), *kind, line.causes()))
             .filter(|(number, ..)| *number > 0)
             .collect();
@@ -165,6 +166,9 @@ fn write(sites: &Sites, (site, reason): Kind, (number, causes): (u64, String)) {
         Reason::Overloaded | Reason::JournalFull | Reason::ClockWrong => {
             tracing::warn!(site, reason = reason_code, number, "beacons refused");
         }
+        _ if Reason::FILTERED.contains(&reason) => {
+            tracing::info!(site, reason = reason_code, number, causes, "beacons left out");
+        }
         _ => tracing::info!(site, reason = reason_code, number, causes, "beacons refused"),
     }
 }
@@ -178,7 +182,7 @@ mod tests {
 
     fn refusal(site: Option<SiteId>, reason: Reason, cause: &str) -> Refusal {
         let cause = Cause { name: cause.to_owned(), remedy: String::new() };
-        Refusal { site, reason, cause: (!cause.name.is_empty()).then_some(cause) }
+        Refusal { site, cause: (!cause.name.is_empty()).then_some(cause), ..reason.into() }
     }
 
     #[test]

@@ -324,6 +324,7 @@ fn beacon_of(record: &Record<'_>, site: SiteId, at: Moment) -> Beacon {
         id: record.id,
         at,
         hour: record.hour,
+        is_shadow: false,
     }
 }
 

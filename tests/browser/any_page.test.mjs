@@ -19,8 +19,10 @@ before(async () => {
     FOOTFALL_SITE__0__PAGE_QUERY: "id",
     FOOTFALL_SITE__1__KEY: "group",
     FOOTFALL_SITE__1__HOSTS: "127.0.0.1",
+    FOOTFALL_SITE__1__ROBOTS_ALLOW: "HeadlessChrome",
     FOOTFALL_SITE__2__KEY: "asks",
     FOOTFALL_SITE__2__HOSTS: "127.0.0.1",
+    FOOTFALL_SITE__2__ROBOTS_ALLOW: "HeadlessChrome",
     FOOTFALL_SITE__2__REQUIRE_CONSENT: "true",
   });
   paper = await Newspaper.start();

@@ -28,7 +28,7 @@ after(async () => {
 let readers = 0;
 
 /** A view by a visitor of its own. */
-const view = url => service.view(url, { "user-agent": `Mozilla/5.0 (X11; Linux x86_64) Firefox/${++readers}` });
+const view = url => service.view(url, { "user-agent": `Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.${++readers}` });
 
 const pages = () => ({
   newsroom: `${service.url}/newsroom/demo?token=${TOKEN}`,

@@ -50,6 +50,11 @@ export class Service {
         FOOTFALL_ADMIN_LISTEN: `127.0.0.1:${this.adminPort}`,
         FOOTFALL_DATA_DIR: join(this.dir, "data"),
         FOOTFALL_LOG: "warn",
+        // The browsers of these tests say that they have no screen.
+        FOOTFALL_SITE__0__KEY: "demo",
+        FOOTFALL_SITE__0__HOSTS: "localhost,127.0.0.1",
+        FOOTFALL_SITE__0__TIME_ZONE: "UTC",
+        FOOTFALL_SITE__0__ROBOTS_ALLOW: "HeadlessChrome",
         ...this.variables,
       },
       stdio: ["ignore", "ignore", "inherit"],
@@ -74,7 +79,8 @@ export class Service {
   /** Sends a view, and sees it counted. */
   async view(url, headers = {}) {
     const body = JSON.stringify({ site: "demo", url });
-    const answer = await fetch(`${this.url}/api/v1/beacon`, { method: "POST", headers, body });
+    const browser = { "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0" };
+    const answer = await fetch(`${this.url}/api/v1/beacon`, { method: "POST", headers: { ...browser, ...headers }, body });
     assert.equal(answer.status, 204);
   }
 

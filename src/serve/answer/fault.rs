@@ -77,6 +77,15 @@ impl Fault {
                 Reason::UnknownSite => (S::NOT_FOUND, "No site is registered under this name or host."),
                 Reason::NoConsent => (S::ACCEPTED, "The site counts only readers who have agreed to it."),
                 Reason::OptedOut => (S::ACCEPTED, "The reader's browser asks not to be counted."),
+                Reason::Robot => (
+                    S::ACCEPTED,
+                    "It is taken for a program's; robots_allow of the site takes in those that are readers'.",
+                ),
+                Reason::Prefetch => {
+                    (S::ACCEPTED, "The page was loaded ahead of a reader, who has not come yet.")
+                }
+                Reason::ExcludedAddress => (S::ACCEPTED, "The site leaves out this address."),
+                Reason::ExcludedPage => (S::ACCEPTED, "The site leaves out this page."),
                 Reason::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The path does not take this method."),
                 Reason::Timeout => (S::REQUEST_TIMEOUT, "The body did not arrive in time."),
                 Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "The body is larger than 4096 bytes."),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::sites::{Identity, Signal, Site};
+use crate::sites::{Honour, Identity, Signal, Site};
 
 /// The latest version of the page script.
 pub const LATEST: &str = "v1";
@@ -43,7 +43,8 @@ impl Names {
     /// The attributes by which the script knows the site and what it has configured.
     pub fn attributes(&self, site: &Site) -> String {
         let mut text = format!(r#" data-site="{}""#, site.key);
-        for signal in &site.honour {
+        let sends_nothing = site.filter.honour_as == Honour::LeaveOut;
+        for signal in site.honour.iter().filter(|_| sends_nothing) {
             text.push_str(match signal {
                 Signal::Gpc => r#" data-gpc="globalPrivacyControl""#,
                 Signal::Dnt => r#" data-dnt="doNotTrack""#,

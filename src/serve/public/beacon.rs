@@ -37,7 +37,7 @@ pub async fn post(
         Ok(body) => {
             let said = Said::from_json(&body);
             if is_dry || said.as_ref().is_ok_and(|said| said.dry_run) {
-                return dry_run::tell(public, peer, &headers, said);
+                return dry_run::tell(public, peer, headers, said);
             }
             let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
             decided.and_then(|decided| public.keep(decided))
@@ -57,7 +57,7 @@ pub async fn post(
 pub async fn gif(public: &Public, peer: IpAddr, Head { method, uri, headers, .. }: Head) -> Response {
     let said = Said::from_query(uri.query().unwrap_or_default());
     if dry_run::is_asked(&uri) {
-        return dry_run::tell(public, peer, &headers, said);
+        return dry_run::tell(public, peer, headers, said);
     }
     let decided = public.decide(said, public.noted_client(peer, &headers), &headers);
     if method == Method::HEAD {
@@ -78,8 +78,9 @@ impl Public {
         let said = said?;
         let now = self.parts.clock.now();
         let salts = self.parts.totals.salts();
-        let (sites, spans) = (self.parts.sites.load(), &self.parts.hours);
-        let context = Context { sites: &sites, spans, salts: &salts, headers, client, now };
+        let (sites, spans, lists) = (self.parts.sites.load(), &self.parts.hours, self.parts.lists.load());
+        let robots = &lists.robots;
+        let context = Context { sites: &sites, spans, salts: &salts, robots, headers, client, now };
         let beacon = ingest::accept(&said, &context)?;
         let site = beacon.site;
         let told = said.counters.then(|| {

@@ -6,7 +6,7 @@ use hyper::{HeaderMap, StatusCode, Uri};
 use serde_json::json;
 
 use super::context::Public;
-use crate::ingest::{Beacon, Refusal, Said};
+use crate::ingest::{Beacon, Reason, Refusal, Said};
 use crate::serve::answer::{self, Fault, Response};
 use crate::sites::Identity;
 
@@ -17,7 +17,15 @@ pub fn is_asked(uri: &Uri) -> bool {
 }
 
 /// Decides a beacon as any other, and answers with what was decided and why.
-pub fn tell(public: &Public, peer: IpAddr, headers: &HeaderMap, said: Result<Said<'_>, Refusal>) -> Response {
+pub fn tell(
+    public: &Public,
+    peer: IpAddr,
+    mut headers: HeaderMap,
+    said: Result<Said<'_>, Refusal>,
+) -> Response {
+    // Who opens it in a browser's address bar asks of a page's beacon, by which no browser goes anywhere.
+    headers.remove("sec-fetch-mode");
+    let headers = &headers;
     let (parts, lists) = (&public.parts, public.parts.lists.load());
     let client = lists.proxies.client(peer, headers);
     let kind = said.as_ref().ok().map(|said| said.kind.word());
@@ -28,9 +36,11 @@ pub fn tell(public: &Public, peer: IpAddr, headers: &HeaderMap, said: Result<Sai
     });
     let (beacon, site, outcome, status, why) = match &decided {
         Ok((outcome, beacon)) => {
-            (Some(beacon), Some(beacon.site), outcome.word(), StatusCode::NO_CONTENT, None)
+            let robot = || (Reason::Robot.word(), Fault::from(Reason::Robot).detail(None));
+            let why = beacon.is_shadow.then(robot);
+            (Some(beacon), Some(beacon.site), outcome.word(), StatusCode::NO_CONTENT, why)
         }
-        Err(Refusal { site, reason, cause }) => {
+        Err(Refusal { site, reason, cause, .. }) => {
             let fault = Fault::from(*reason);
             let outcome = if fault.status().is_success() { "filtered" } else { "refused" };
             (None, *site, outcome, fault.status(), Some((reason.word(), fault.detail(cause.as_ref()))))
@@ -39,6 +49,7 @@ pub fn tell(public: &Public, peer: IpAddr, headers: &HeaderMap, said: Result<Sai
     let sites = parts.sites.load();
     let site = site.and_then(|site| sites.at(site));
     let identity = site.map(|site| match site.identity {
+        _ if beacon.is_some_and(|beacon| beacon.visitor.is_none()) => Identity::None,
         Identity::Browser if !has_id => Identity::Address,
         identity => identity,
     });

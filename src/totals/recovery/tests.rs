@@ -60,6 +60,7 @@ fn site(id: u16) -> Site {
         pages: Default::default(),
         origin_check: Default::default(),
         honour: Vec::new(),
+        filter: Default::default(),
         require_consent: false,
         readers: Default::default(),
         newsroom_token: None,
@@ -252,6 +253,7 @@ fn beacon_in(calendar: &Calendar, who: u8, site: u16, page: u8, id: Option<u8>, 
         id: id.map(|id| u64::from(id) * 10 + u64::from(site)),
         at,
         hour,
+        is_shadow: false,
     }
 }
 

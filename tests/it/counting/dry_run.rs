@@ -9,6 +9,7 @@ use crate::support::wait::until;
 
 const SITES: &str = "[[site]]\nkey = \"asks\"\nhosts = [\"asks.vn\"]\nrequire_consent = true\n\
     [[site]]\nkey = \"own\"\nhosts = [\"own.vn\"]\nidentity = \"browser\"\n\
+    honour = [\"gpc\"]\nhonour_as = \"without-identity\"\n\
     [[site]]\nkey = \"none\"\nhosts = [\"none.vn\"]\nidentity = \"none\"\norigin_check = \"strict\"";
 
 fn dry(beacon: &Beacon) -> Beacon {
@@ -32,7 +33,7 @@ fn counted(app: &TestApp) -> Vec<String> {
 
 #[test]
 fn a_beacon_is_told_what_would_become_of_it_and_counts_nothing() {
-    let app = TestApp::start(Setup::default().and(SITES));
+    let app = TestApp::start(Setup::default().and("exclude_addresses = [\"198.51.100.0/24\"]").and(SITES));
     app.take(&view("/a").by(1).id("once"));
     let before = counted(&app);
     for (beacon, told) in [
@@ -55,6 +56,23 @@ fn a_beacon_is_told_what_would_become_of_it_and_counts_nothing() {
             json!({"outcome": "filtered", "status": 202, "reason": "no-consent", "site": "asks", "page": null}),
         ),
         (view("/a").with("site", "asks").with("consent", true), json!({"outcome": "counted"})),
+        (
+            view("/a").header("user-agent", "curl/8.5"),
+            json!({"outcome": "filtered", "status": 202, "reason": "robot",
+                "detail": "It is taken for a program's; robots_allow of the site takes in those that are readers'. The \
+                           user agent does not begin as a browser's."}),
+        ),
+        // As who opens it in an address bar has it, and no page.
+        (view("/a").header("sec-fetch-mode", "navigate"), json!({"outcome": "counted"})),
+        (
+            view("/a").header("sec-gpc", "1").with("site", "own").with("visitor", "x"),
+            json!({"outcome": "counted", "identity": "none"}),
+        ),
+        (
+            view("/a").from("198.51.100.7"),
+            json!({"reason": "excluded-address",
+                "detail": "The site leaves out this address. By 198.51.100.0/24 in exclude_addresses."}),
+        ),
         (
             view("ftp://x/").by(1),
             json!({"outcome": "refused", "status": 400, "reason": "bad-url", "day": null}),

@@ -13,7 +13,8 @@ use crate::support::servers::RedisServer;
 use crate::support::service::Service;
 use crate::support::wait::until;
 
-const AGENTS: [&str; 2] = ["Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (Linux; Android 13; SM-A135F)"];
+const AGENTS: [&str; 2] =
+    ["Mozilla/5.0 (X11; Linux x86_64) Gecko/1", "Mozilla/5.0 (Linux; Android 13; SM-A135F) Gecko/1"];
 
 const PATHS: [&str; 5] =
     ["/", "/index.html?utm_source=zalo", "/tin/%C4%91%C3%A0-l%E1%BA%A1t/", "//tin/a", "/tin/../tin/a?b=1"];

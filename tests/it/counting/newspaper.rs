@@ -38,7 +38,10 @@ fn replay(setup: Setup) -> TestApp {
         let beacon =
             if reader < 13 { view(&article(reader)) } else { view("https://baolamdong.vn/index.html") };
         let beacon = beacon
-            .header("user-agent", "Mozilla/5.0 (Linux; Android 13; SM-A135F) AppleWebKit/537.36")
+            .header(
+                "user-agent",
+                "Mozilla/5.0 (Linux; Android 13; SM-A135F) AppleWebKit/537.36 Chrome/142.0.0.0",
+            )
             .header("origin", "https://baolamdong.vn")
             .header("content-type", "text/plain;charset=UTF-8")
             .from(&format!("198.51.100.7, 113.160.{}.{}", reader / 30, reader % 30 + 1));

@@ -100,13 +100,16 @@ fn a_visit_ends_with_a_gap_over_half_an_hour() {
     assert_eq!(app.counters()["visitors"]["day"], 1);
 }
 
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+const SAFARI: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Safari/605.1.15";
+
 #[test]
 fn address_and_user_agent_tell_visitors_apart() {
     let app = TestApp::start(Setup::default());
-    app.take(&view("/a").from("203.0.113.1").header("user-agent", "Firefox"));
-    app.take(&view("/a").from("203.0.113.1").header("user-agent", "Safari"));
-    app.take(&view("/a").from("203.0.113.2").header("user-agent", "Firefox"));
-    app.take(&view("/a").from("203.0.113.2").header("user-agent", "Firefox").with("visitor", "ignored"));
+    app.take(&view("/a").from("203.0.113.1").header("user-agent", FIREFOX));
+    app.take(&view("/a").from("203.0.113.1").header("user-agent", SAFARI));
+    app.take(&view("/a").from("203.0.113.2").header("user-agent", FIREFOX));
+    app.take(&view("/a").from("203.0.113.2").header("user-agent", FIREFOX).with("visitor", "ignored"));
     assert_eq!((app.online(), visits(&app)), (3, 3));
 }
 

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::disk::formats::contents;
 use crate::support::harness::{SITE, Setup, TestApp, view};
-use crate::support::http;
+use crate::support::http::{self, BROWSER};
 use crate::support::servers::{RedisServer, Reply};
 use crate::support::service::Service;
 use crate::support::wait::until;
@@ -50,8 +50,13 @@ fn nothing_that_tells_a_reader_rests_in_a_file_in_the_store_or_in_the_log() {
     const TIN: &str = "[[site]]\nkey = \"tin\"\nhosts = [\"tin.vn\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\n\
                        identity = \"browser\"";
     let addresses = ["203.0.113.77", "2001:db8:4d2:77::a1b2"];
-    let texts =
-        ["Lynx-with-a-name", "browser-with-a-name", "view-with-a-name", "from-where", "cookie-of-its-own"];
+    let texts = [
+        "Mozilla/5.0 (Lynx-with-a-name) Gecko/1",
+        "browser-with-a-name",
+        "view-with-a-name",
+        "from-where",
+        "cookie-of-its-own",
+    ];
     let [agent, browser, id, referrer, cookie] = texts;
     let redis = on_disk();
     for url in ["embedded", &redis.url()] {
@@ -122,22 +127,24 @@ fn visitor_id(data_dir: &Path, day: &str, address: [u8; 4], agent: &str) -> Vec<
     SipHasher13::new_with_key(&salt).hash(&bytes).to_le_bytes().to_vec()
 }
 
+const LYNX: &str = "Mozilla/5.0 (Lynx) Gecko/1";
+
 #[test]
 fn the_id_of_a_visitor_is_on_disk_for_as_long_as_the_session_and_never_in_the_store() {
     let redis = on_disk();
     for url in ["embedded", &redis.url()] {
         let mut app = TestApp::start(Setup::default().store(url));
-        let reader = view("/a").from("203.0.113.77").header("user-agent", "Lynx");
+        let reader = view("/a").from("203.0.113.77").header("user-agent", LYNX);
         app.take(&reader);
         let data_dir = app.data_dir();
-        let id = visitor_id(&data_dir, "2023-09-15", [203, 0, 113, 77], "Lynx");
+        let id = visitor_id(&data_dir, "2023-09-15", [203, 0, 113, 77], LYNX);
         let places = || with(&data_dir, &id);
         assert!(!places().is_empty(), "the id is what this test takes it for");
         until("it leaves the journal", || places() == [Path::new("checkpoint")]);
         app.pass(29 * HOUR / 60);
         app.take(&view("/a").by(1));
         until("a checkpoint is written after that", || {
-            let other = visitor_id(&data_dir, "2023-09-15", [203, 0, 0, 1], "");
+            let other = visitor_id(&data_dir, "2023-09-15", [203, 0, 0, 1], BROWSER);
             with(&data_dir, &other) == [Path::new("checkpoint")]
         });
         assert_eq!(places(), [Path::new("checkpoint")], "the session may go on");

@@ -17,7 +17,8 @@ fn pages_count_and_are_filled_in_a_real_browser() {
 #[test]
 fn the_seed_is_rendered_in_a_browser() {
     let _turn = my_turn();
-    let demo = "[[site]]\nkey = \"demo\"\nhosts = [\"127.0.0.1\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\nlocale = \"vi\"\n";
+    let demo = "[[site]]\nkey = \"demo\"\nhosts = [\"127.0.0.1\"]\ntime_zone = \"Asia/Ho_Chi_Minh\"\nlocale = \"vi\"\n\
+                robots_allow = [\"HeadlessChrome\"]\n";
     let mut app = TestApp::start(Setup::default().sites(demo));
     app.compares_pages = false;
     let past =

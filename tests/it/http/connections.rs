@@ -178,7 +178,8 @@ pub fn ambiguous() -> Vec<(String, bool)> {
     let hidden = String::from_utf8(view("/hidden").bytes()).unwrap();
     let post = |version: &str, headers: &str, rest: &str| {
         format!(
-            "POST /api/v1/beacon HTTP/{version}\r\nhost: stats.example.org\r\n{headers}\r\n{rest}{hidden}"
+            "POST /api/v1/beacon HTTP/{version}\r\nhost: stats.example.org\r\nuser-agent: {}\r\n{headers}\r\n{rest}{hidden}",
+            http::BROWSER
         )
     };
     let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());

@@ -316,6 +316,42 @@ fn each_fault_of_a_section_names_the_section() {
 }
 
 #[test]
+fn each_fault_of_who_is_left_out_names_what_to_write() {
+    let of_site = |line: &str| format!("[[site]]\nkey = \"a\"\nhosts = [\"a.vn\"]\n{line}");
+    for (text, fault) in [
+        (
+            "robots_add = [\"ab\"]".to_owned(),
+            "robots_add = [\"ab\"]: \"ab\" is not 3 to 64 characters of a user agent; write a word",
+        ),
+        (
+            "robots_add = [\"NewsReader\", \"gecko\"]".to_owned(),
+            "robots_add = [\"NewsReader\", \"gecko\"]: \"gecko\" is in the user agents of browsers; write words that only",
+        ),
+        ("robots_add = \"NewsReader\"".to_owned(), "robots_add = \"NewsReader\": not a list of texts"),
+        (of_site("robots = \"no\""), "site.0.robots = \"no\": not one of out, shadow, count; choose one"),
+        (
+            of_site("robots_allow = [\"\"]"),
+            "site.0.robots_allow = [\"\"]: \"\" is not 3 to 64 characters of a user agent",
+        ),
+        (
+            of_site("exclude_addresses = [\"203.0.113.0-255\"]"),
+            "site.0.exclude_addresses = [\"203.0.113.0-255\"]: \"203.0.113.0-255\" is not a network; write it like",
+        ),
+        (
+            of_site("exclude_pages = [\"/admin/*\", \"admin\"]"),
+            "site.0.exclude_pages = [\"/admin/*\", \"admin\"]: \"admin\" is not a page, or one with a star at its end; \
+             write a path, like \"/admin\"",
+        ),
+        (
+            of_site("honour_as = \"views\""),
+            "site.0.honour_as = \"views\": not one of leave-out, without-identity; choose one",
+        ),
+    ] {
+        assert_one(&text, fault);
+    }
+}
+
+#[test]
 fn a_stores_fault_shows_no_secret() {
     for (text, fault) in [
         (

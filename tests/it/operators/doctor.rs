@@ -79,7 +79,13 @@ fn a_page_is_visited_and_its_line_found_wanting() {
             "[+]visit would be counted: site lamdong, page /tin/1.html, kind view",
         ),
         (line(SITE, local), &["--address", "203.0.113.9"], 0, "client header"),
-        (line(SITE, local), &["--user-agent", "curl/8.5"], 0, "nothing is wrong"),
+        (
+            line(SITE, local),
+            &["--user-agent", "curl/8.5"],
+            1,
+            "is filtered, robot: It is taken for a program's; robots_allow of the site takes in those that are readers'. \
+             The user agent does not begin as a browser's.",
+        ),
         (line(SITE, local), &["--origin", "https://copy.example"], 1, "The sending page is of copy.example"),
         ("<p>no line</p>".to_owned(), &[], 1, "[-]line none"),
         (format!("<!-- {} -->", line(SITE, local)), &[], 1, "[-]line none"),

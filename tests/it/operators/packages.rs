@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::http::connections::ambiguous;
 use crate::support::harness::{SITE, Setup};
-use crate::support::http::{self, Connection};
+use crate::support::http::{self, BROWSER, Connection};
 use crate::support::servers::on_a_free_port;
 use crate::support::service::{Service, my_turn};
 use crate::support::wait::until;
@@ -188,7 +188,7 @@ impl Nginx {
     fn ask(&self, method: &str, target: &str, host: &str, client: &str, body: &str) -> http::Answer {
         let request = format!(
             "{method} {target} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {client}\r\n\
-             Cookie: session=secret\r\nContent-Length: {}\r\n\r\n{body}",
+             User-Agent: {BROWSER}\r\nCookie: session=secret\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         http::ask(self.address(), request)
@@ -307,7 +307,7 @@ fn behind_a_cdn_nginx_takes_the_reader_that_the_cdn_names_and_believes_nobody_el
             let body = r#"{"site":"lamdong","url":"/a"}"#;
             let request = format!(
                 "POST /api/v1/beacon HTTP/1.1\r\nHost: stats.example.org\r\nCF-Connecting-IP: 203.0.113.{reader}\r\n\
-                 User-Agent: {cdn}\r\nContent-Length: {}\r\n\r\n{body}",
+                 User-Agent: {BROWSER} {cdn}\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len(),
                 cdn = cdn.len(),
             );

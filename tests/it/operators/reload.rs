@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::harness::{Beacon, SITE, Setup, view};
-use crate::support::http::{Connection, get, newsroom, request};
+use crate::support::http::{BROWSER, Connection, get, newsroom, request};
 use crate::support::servers::RedisServer;
 use crate::support::service::Service;
 use crate::support::wait::until;
@@ -67,6 +67,25 @@ fn a_site_comes_changes_goes_and_comes_back() {
     let mut service = service;
     service.restart();
     assert_eq!(service.counters("tin")["views"]["all"], 5);
+}
+
+#[test]
+fn words_of_robots_hold_at_once() {
+    let setup = Setup::default();
+    let with = |words: &str| format!("robots_add = [{words}]\n{}", setup.sites);
+    let service = Service::start(setup.clone());
+    let reader = view("/a").header("user-agent", &format!("{BROWSER} NewsReader/3"));
+    service.take(&reader);
+    service.write("footfall.toml", &with("\"newsreader\""));
+    assert!(service.reload());
+    assert_eq!(service.send(&reader).outcome(), (202, "robot".to_owned()));
+    service.take(&view("/a"));
+    service.write("footfall.toml", &with("\"gecko\""));
+    assert!(!service.reload());
+    assert_eq!(service.send(&reader).outcome(), (202, "robot".to_owned()), "the old ones stay in force");
+    service.write("footfall.toml", &with(""));
+    assert!(service.reload());
+    service.take(&reader);
 }
 
 /// Sends views until told to stop. Whatever is not accepted is none of the reload's.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::support::harness::{SITE, Setup, TestApp, view};
+use crate::support::http::BROWSER;
 use crate::support::servers::RedisServer;
 use crate::support::wait::until;
 
@@ -220,7 +221,7 @@ fn logs_are_counted_for_what_their_pages_are_shown_as() {
     for day in ["01/Jul/2023", "02/Jul/2023", "03/Jul/2023"] {
         for (number, page) in ["/old", "/old", "/old", "/new", "/new", "/gone", "/x"].iter().enumerate() {
             let time = format!("{day}:00:{number:02}:00 +0700");
-            writeln!(log, r#"203.0.113.{number} - - [{time}] "GET {page} HTTP/1.1" 200 9 "-" "Mozilla/5.0""#)
+            writeln!(log, r#"203.0.113.{number} - - [{time}] "GET {page} HTTP/1.1" 200 9 "-" "{BROWSER}""#)
                 .unwrap();
         }
     }

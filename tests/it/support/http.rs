@@ -154,9 +154,15 @@ pub fn newsroom(address: SocketAddr, site: &str, token: &str) -> Answer {
     ask(address, request("GET", &format!("/newsroom/{site}"), &[("cookie", &cookie)], b""))
 }
 
+/// What a client says it is where a test does not say otherwise: a reader's browser.
+pub const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
 /// The bytes of a request; a body brings its length.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\nhost: stats.example\r\n").into_bytes();
+    if headers.iter().all(|(name, _)| *name != "user-agent") {
+        bytes.extend_from_slice(format!("user-agent: {BROWSER}\r\n").as_bytes());
+    }
     for (name, value) in headers {
         bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
     }
