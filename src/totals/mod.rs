@@ -32,6 +32,7 @@ use std::time::Duration;
 use arc_swap::Guard;
 use tokio::sync::oneshot;
 
+use crate::calendar::CivilHour;
 use crate::clock::{Clock, Moment};
 use crate::ingest::{Beacon, Page, Reason, SaltTable};
 use crate::metrics::{Bound, Metrics, Outcome};
@@ -118,6 +119,13 @@ impl Totals {
     /// What would become of a beacon that came now; it changes nothing.
     pub fn foretell(&self, beacon: &Beacon) -> Result<Outcome, Reason> {
         self.shared.intake.foretell(beacon)
+    }
+
+    /// Counts a view that was left out, in the civil hour of its site. It is in no journal: it goes with the next batch.
+    pub fn leave_out(&self, site: SiteId, hour: &CivilHour, reason: Reason, now: Moment) {
+        if self.shared.clock.was_behind(now).is_none() {
+            self.shared.tally().leave_out(site, hour, reason, now);
+        }
     }
 
     /// Takes a ping or a leave. It waits with the views of its turn; what is returned resolves, however they end, when

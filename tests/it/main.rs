@@ -26,6 +26,7 @@ mod counting {
     mod civil_days;
     mod clocks;
     mod dry_run;
+    mod left_out;
     mod logs;
     mod newspaper;
     mod presence;

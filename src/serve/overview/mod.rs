@@ -19,7 +19,7 @@ use super::answer::{
 use super::parts::Parts;
 use crate::calendar::CivilHour;
 use crate::clock::Moment;
-use crate::ingest::Page;
+use crate::ingest::{Page, Reason};
 use crate::random;
 use crate::sites::Site;
 use crate::totals::{Figures, Recent, Sums};
@@ -104,6 +104,7 @@ pub fn section(parts: &Parts, site: &Site) -> String {
         }
     }
     html += &sums(&figures);
+    html += &left_out(&figures);
     html + "</section>\n"
 }
 
@@ -220,4 +221,13 @@ fn sums(figures: &Figures) -> String {
         sum(visits.year, "this year"),
         sum(visits.all, "since the beginning")
     )
+}
+
+/// Views of today that were left out, by reason; nothing where there are none.
+fn left_out(figures: &Figures) -> String {
+    let reasons = Reason::FILTERED.into_iter().zip(figures.filtered).filter(|(_, views)| *views > 0);
+    let each =
+        |(reason, views): (Reason, u64)| format!("<span><b>{}</b> {}</span> ", grouped(views), reason.word());
+    let reasons: String = reasons.map(each).collect();
+    if reasons.is_empty() { reasons } else { format!("<p class=\"sums\">Left out today: {reasons}</p>") }
 }

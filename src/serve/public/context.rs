@@ -77,10 +77,14 @@ impl Public {
         }
     }
 
-    /// Counts a refused beacon and notes it for the log.
+    /// Counts a beacon that was refused or left out, and notes it for the log.
     pub fn refuse(&self, refusal: Refusal) {
-        self.parts.metrics.sites.refused(refusal.site, refusal.reason);
-        self.parts.refusals.note(&self.parts.sites.load(), refusal, self.parts.clock.now());
+        let (parts, now) = (&self.parts, self.parts.clock.now());
+        parts.metrics.sites.refused(refusal.site, refusal.reason);
+        if let Some((site, hour)) = refusal.site.zip(refusal.left_out_in) {
+            parts.totals.leave_out(site, &hour, refusal.reason, now);
+        }
+        parts.refusals.note(&parts.sites.load(), refusal, now);
     }
 
     /// Writes the log of refusals for as long as it is polled.

@@ -182,7 +182,7 @@ mod tests {
             views: [Some(61); 5].into(),
             visits: [Some(61), Some(10194), Some(53796), Some(634_758), Some(1_316_717)].into(),
             visitors: [Some(61); 5].into(),
-            changed_ms: 0,
+            ..Figures::default()
         }
     }
 

@@ -10,6 +10,8 @@
 //!         · count of sums, sums … · count of links, links …
 //!         · in a batch that was cut to a site, or has entries: the number of each sums' first part varint …
 //!         · where there are entries: count of hashes, entered … · the number of each one's part varint …
+//!         · where views were left out, after a count of hashes that may be 0: of each sums count, (field text, views
+//!         varint) …
 //! sums    site text · civil hour · views varint · visits varint · day registers · registers (none since 0.2.0)
 //!         · count of pages, (text, views varint) …
 //! registers  count varint, (index u16, rank u8) …
@@ -159,9 +161,8 @@ impl Batch {
     fn fields(&self, slice: Slice) -> (ByField<u64>, ByField<Entry>) {
         let sums = match slice {
             Slice::Site(index) => {
-                let sums = self.sums[index].sums;
-                let fields = [("views", sums.views), ("visits", sums.visits)];
-                fields.into_iter().filter(|(_, sum)| *sum > 0).map(|(name, sum)| (name.into(), sum)).collect()
+                let fields = self.sums[index].sums.by_field().filter(|(_, sum)| *sum > 0);
+                fields.map(|(field, sum)| (field.clone(), sum)).collect()
             }
             Slice::Pages(index, from) => {
                 self.sums[index].pages.iter().skip(from).take(MAX_FIELDS).cloned().collect()
@@ -249,13 +250,18 @@ impl Batch {
         let put = |out: &mut Vec<u8>, firsts: &[u32]| {
             firsts.iter().for_each(|first| out.put_varint((*first).into()));
         };
-        if !self.entries.is_empty() || of_sums != first_parts(&self.sums, 0) {
+        let leaves_out = self.sums.iter().any(|site| site.sums.filtered.iter().any(|views| *views > 0));
+        let has_more = !self.entries.is_empty() || leaves_out;
+        if has_more || of_sums != first_parts(&self.sums, 0) {
             put(out, of_sums);
         }
-        if !self.entries.is_empty() {
+        if has_more {
             out.put_varint(self.entries.len() as u64);
             self.entries.iter().for_each(|entered| entered.encode(out));
             put(out, of_entries);
+        }
+        for site in self.sums.iter().filter(|_| leaves_out) {
+            site.sums.put_filtered(out);
         }
     }
 
@@ -268,7 +274,7 @@ impl Batch {
         let (sequence, tag) = (take.at_most(MAX_SEQUENCE)?, take.u64()?);
         let reach = take.position()?;
         let (frozen_ms, oldest_ms) = (take.instant()?, take.instant()?);
-        let sums: Vec<SiteSums> =
+        let mut sums: Vec<SiteSums> =
             (0..take.count(12)?).map(|_| SiteSums::decode(&mut take)).collect::<Result<_, _>>()?;
         let prev = (0..take.count(1)?).map(|_| PartId::take(&mut take)).collect::<Result<_, _>>()?;
         let number =
@@ -286,6 +292,11 @@ impl Batch {
             }
             for _ in &entries {
                 firsts.push(number(&mut take)?);
+            }
+        }
+        if take.end().is_err() {
+            for site in &mut sums {
+                site.sums.take_filtered(&mut take)?;
             }
         }
         take.end()?;
@@ -317,7 +328,7 @@ fn first_parts(sums: &[SiteSums], entered: usize) -> Vec<u32> {
 /// A stretch of a batch that makes one part.
 #[derive(Clone, Copy)]
 enum Slice {
-    /// The views and visits of the site at this index.
+    /// The sums of the site at this index.
     Site(usize),
     /// Its pages from the second index on.
     Pages(usize, usize),
@@ -355,7 +366,7 @@ impl SiteSums {
     fn decode(take: &mut Take<'_>) -> Result<Self, Damaged> {
         let site = SiteKey::new(take.text()?).ok_or(Damaged("a site's key"))?;
         let hour = take.hour()?;
-        let sums = Sums { views: take.sum()?, visits: take.sum()? };
+        let sums = Sums { views: take.sum()?, visits: take.sum()?, ..Sums::default() };
         let day_registers = take_registers(take)?;
         take_registers(take)?;
         Ok(SiteSums {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chrono::{Days, NaiveDate};
 
 use super::sketch::Registers;
 use crate::calendar::Bucket;
+use crate::ingest::Reason;
 use crate::sites::SiteKey;
 use crate::totals::disk::codec::{Damaged, Put, Take};
 
@@ -110,26 +111,82 @@ fn is_writer(id: &str) -> bool {
     id.len() == 16 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Views and visits.
+/// Views and visits, and views that were left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Views.
     pub views: u64,
     /// Visits.
     pub visits: u64,
+    /// Views that were left out, by their reasons in order of [`Reason::FILTERED`].
+    pub filtered: [u64; Reason::FILTERED.len()],
+}
+
+/// The fields of sums in a hash, in order of their names: `filtered:robot` and its kin before `views` and `visits`.
+static FIELDS: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
+    let filtered = Reason::FILTERED.map(|reason| format!("filtered:{}", reason.word()).into());
+    filtered.into_iter().chain(["views".into(), "visits".into()]).collect()
+});
+
+impl Sums {
+    /// The fields that they are kept under.
+    pub fn fields() -> &'static [Arc<str>] {
+        &FIELDS
+    }
+
+    /// One view that was left out.
+    pub fn left_out(reason: Reason) -> Self {
+        Sums { filtered: Reason::FILTERED.map(|other| u64::from(other == reason)), ..Sums::default() }
+    }
+
+    /// Each field and its number.
+    pub fn by_field(&self) -> impl Iterator<Item = (&'static Arc<str>, u64)> + use<> {
+        FIELDS.iter().zip(self.filtered.into_iter().chain([self.views, self.visits]))
+    }
+
+    /// The number of a field.
+    pub fn number_mut(&mut self, field: &str) -> Option<&mut u64> {
+        let numbers = self.filtered.iter_mut().chain([&mut self.views, &mut self.visits]);
+        FIELDS.iter().zip(numbers).find(|(name, _)| ***name == *field).map(|(_, number)| number)
+    }
+
+    /// Appends what was left out: how many fields, and each with its number.
+    pub fn put_filtered(&self, out: &mut impl Put) {
+        let filtered = || self.by_field().take(self.filtered.len()).filter(|(_, views)| *views > 0);
+        out.put_varint(filtered().count() as u64);
+        for (field, views) in filtered() {
+            out.put_text(field);
+            out.put_sum(views);
+        }
+    }
+
+    /// Reads what [`Sums::put_filtered`] wrote.
+    pub fn take_filtered(&mut self, take: &mut Take<'_>) -> Result<(), Damaged> {
+        for _ in 0..take.count(2)? {
+            let number = self.number_mut(take.text()?).ok_or(Damaged("a reason"))?;
+            *number = take.sum()?;
+        }
+        Ok(())
+    }
+
+    /// Makes one of two, number by number.
+    pub fn with(self, other: Self, numbers: impl Fn(u64, u64) -> u64) -> Self {
+        let filtered = std::array::from_fn(|place| numbers(self.filtered[place], other.filtered[place]));
+        let (views, visits) = (numbers(self.views, other.views), numbers(self.visits, other.visits));
+        Sums { views, visits, filtered }
+    }
 }
 
 impl std::ops::AddAssign for Sums {
     fn add_assign(&mut self, other: Sums) {
-        self.views = self.views.saturating_add(other.views);
-        self.visits = self.visits.saturating_add(other.visits);
+        *self = self.with(other, u64::saturating_add);
     }
 }
 
 /// What the store keeps of a bucket, each under a name of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HashKind {
-    /// A hash of `views` and `visits`.
+    /// A hash of [`Sums`].
     Sums,
     /// A hash of views by page.
     Pages,

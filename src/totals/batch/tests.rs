@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::part::Stamp;
 use super::*;
+use crate::ingest::Reason;
 use crate::totals::disk::codec::tests::{any_hour, any_instant, any_sum, any_sums, survives};
 
 fn any_registers() -> impl Strategy<Value = Registers> {
@@ -54,7 +55,7 @@ pub(in crate::totals) fn sums_of(site: &str, day: &str, at: u8, pages: usize) ->
     SiteSums {
         site: SiteKey::new(site).unwrap(),
         hour: hour(day, at),
-        sums: Sums { views, visits: views / 2 },
+        sums: Sums { views, visits: views / 2, filtered: [views % 3; Reason::FILTERED.len()] },
         day_registers: vec![(3, 2)],
         pages,
     }
@@ -80,7 +81,10 @@ pub(in crate::totals) fn expected(sums: &[SiteSums]) -> BTreeMap<(String, String
         for (_, period) in Period::WORDS {
             let name = site.hash(period, HashKind::Sums).to_string();
             add(site, name.clone(), "views", site.sums.views);
-            add(site, name, "visits", site.sums.visits);
+            add(site, name.clone(), "visits", site.sums.visits);
+            for (reason, views) in Reason::FILTERED.iter().zip(site.sums.filtered) {
+                add(site, name.clone(), &format!("filtered:{}", reason.word()), views);
+            }
         }
         for (page, views) in &site.pages {
             for period in [Period::Day, Period::Month, Period::All] {
@@ -155,7 +159,7 @@ proptest! {
     ) {
         // Sums that a store could hold.
         let small = |mut site: SiteSums| {
-            site.sums = Sums { views: site.sums.views % 1000, visits: site.sums.visits % 1000 };
+            site.sums = site.sums.with(Sums::default(), |sum, _| sum % 1000);
             site
         };
         let sums: Vec<_> = sums.into_iter().map(small).collect();

@@ -18,7 +18,7 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 use super::*;
 use crate::calendar::{Calendar, CivilHour, PerPeriod, Period, Zone};
 use crate::clock::Hand;
-use crate::ingest::{Beacon, Kind};
+use crate::ingest::{Beacon, Kind, Reason};
 use crate::sessions;
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::part::{HashKind, HashName};
@@ -109,6 +109,9 @@ enum Step {
         id: Option<u8>,
         waits: bool,
     },
+    LeaveOut {
+        site: u16,
+    },
     Minutes(u16),
     Freeze,
     Send,
@@ -139,6 +142,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         24 => (0..4u8, 0..SITES, 0..12u8, id, any::<bool>())
             .prop_map(|(who, site, page, id, waits)| Step::View { who, site, page, id, waits }),
+        5 => (0..SITES).prop_map(|site| Step::LeaveOut { site }),
         6 => minutes.prop_map(Step::Minutes),
         3 => Just(Step::Freeze),
         2 => Just(Step::Send),
@@ -274,6 +278,9 @@ struct Run {
     clock: Clock,
     hand: Hand,
     views: Vec<Counted>,
+    /// Robots' views, and how many of the last are in no batch.
+    left_out: Vec<(u16, CivilHour)>,
+    loose: usize,
     /// When each visitor of a site was last seen, and the ids and when they were counted.
     seen: BTreeMap<(u16, u8), i64>,
     ids: BTreeMap<(u16, u8), i64>,
@@ -287,7 +294,7 @@ impl Run {
     async fn new(max_pages: usize, sync: Sync) -> Run {
         let (clock, hand) = Clock::by_hand(START_MS);
         let dirs = vec![tempfile::tempdir().unwrap()];
-        let (views, seen, ids, waiting, outcomes) = Default::default();
+        let (views, left_out, seen, ids, waiting, outcomes) = Default::default();
         let (process, began_ms) = (None, START_MS);
         let mut run = Run {
             dirs,
@@ -298,6 +305,8 @@ impl Run {
             clock,
             hand,
             views,
+            left_out,
+            loose: 0,
             seen,
             ids,
             waiting,
@@ -338,9 +347,21 @@ impl Run {
                     self.process().totals.tick(now);
                 }
             }
-            Step::Freeze => self.process().writer.freeze().await,
+            Step::LeaveOut { site } => {
+                let Beacon { at, hour, .. } = self.beacon(0, site, 0, None);
+                self.process().totals.leave_out(SiteId(site), &hour, Reason::Robot, at);
+                self.left_out.push((site, hour));
+                self.loose += 1;
+            }
+            Step::Freeze => {
+                self.process().writer.freeze().await;
+                self.loose = 0;
+            }
             Step::Send => self.process().writer.send().await,
-            Step::Turn => self.process().writer.turn().await,
+            Step::Turn => {
+                self.process().writer.turn().await;
+                self.loose = 0;
+            }
             Step::Checkpoint => {
                 self.written().await;
                 self.process().writer.checkpoint().await;
@@ -471,17 +492,26 @@ impl Run {
         process.writer.freeze().await;
         process.writer.send_all().await;
         process.writer.checkpoint().await;
+        self.loose = 0;
         self.process.take().unwrap().end().await;
         self.start().await;
     }
 
     async fn restart_in(&mut self, dir: tempfile::TempDir) {
+        // What is in no batch is in no journal either.
+        self.left_out.truncate(self.left_out.len() - std::mem::take(&mut self.loose));
         self.process.take().unwrap().end().await;
         self.dirs.push(dir);
         self.faults = Faults::default();
         // Another process: its monotonic clock begins anew.
         (self.clock, self.hand) = Clock::by_hand(self.clock.now().unix_ms);
         self.start().await;
+    }
+
+    fn left_out(&self, site: u16, period: Period, hour: &CivilHour) -> u64 {
+        let is_within =
+            |(of, at): &&(u16, CivilHour)| *of == site && at.bucket(period) == hour.bucket(period);
+        self.left_out.iter().filter(is_within).count() as u64
     }
 
     fn sums(&self, site: u16, page: Option<u8>, period: Period, hour: &CivilHour) -> (u64, u64) {
@@ -523,6 +553,10 @@ impl Run {
     }
 
     fn check_site(&self, site: u16, figures: &Figures, hour: &CivilHour) {
+        if figures.views.day.is_some() {
+            let shown: u64 = figures.filtered.iter().sum();
+            assert_eq!(shown, self.left_out(site, Period::Day, hour), "left out of site {site}");
+        }
         for period in Period::SHOWN {
             let (views, visits) = self.sums(site, None, period, hour);
             for (shown, counted) in [(figures.views.get(period), views), (figures.visits.get(period), visits)]
@@ -544,6 +578,9 @@ impl Run {
         let process = self.process.take().unwrap();
         assert_eq!(process.writer.delivery.outbox.waiting(), 0);
         let (mut buckets, mut pages) = (BTreeSet::new(), BTreeMap::<_, u64>::new());
+        for (site, hour) in &self.left_out {
+            buckets.extend(Period::WORDS.map(|(_, period)| (*site, period, *hour)));
+        }
         for view in &self.views {
             buckets.extend(Period::WORDS.map(|(_, period)| (view.site, period, view.hour)));
             for period in [Period::Day, Period::Month, Period::All] {
@@ -564,10 +601,11 @@ impl Run {
         };
         for (site, period, hour) in buckets {
             let (views, visits) = self.sums(site, None, period, &hour);
-            let fields = ["views".to_owned(), "visits".to_owned()];
+            let fields = ["views".to_owned(), "visits".to_owned(), "filtered:robot".to_owned()];
             let bucket = hour.bucket(period);
             let held = read(site, bucket, HashKind::Sums, &fields).await;
-            assert_eq!(held, [views, visits], "{bucket} of site {site}");
+            let left_out = self.left_out(site, period, &hour);
+            assert_eq!(held, [views, visits, left_out], "{bucket} of site {site}");
             if self.max_pages >= 12 && [Period::Day, Period::Month, Period::All].contains(&period) {
                 let texts: Vec<_> = (0..12).map(|page| format!("/{page}")).collect();
                 let views: Vec<_> =

@@ -36,7 +36,7 @@ impl Amount for u64 {
 
 impl Amount for Sums {
     fn merge(self, other: Self, numbers: fn(u64, u64) -> u64) -> Self {
-        Sums { views: numbers(self.views, other.views), visits: numbers(self.visits, other.visits) }
+        self.with(other, numbers)
     }
 }
 

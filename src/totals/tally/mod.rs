@@ -18,7 +18,7 @@ use self::recent::{Recent, RecentBuckets, StoredRecent};
 use self::running::{Figures, RunningTotals, Stored};
 use crate::calendar::{Calendar, CivilHour, PerPeriod, Span};
 use crate::clock::Moment;
-use crate::ingest::{Beacon, Page};
+use crate::ingest::{Beacon, Page, Reason};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::part::Sums;
@@ -89,7 +89,9 @@ impl SiteTally {
     fn add(&mut self, hour: &CivilHour, sums: Sums, at_ms: i64) {
         let (_, pending) = self.pending.get_or_insert((*hour, Sums::default()));
         *pending += sums;
-        self.change().count(hour, sums, at_ms);
+        // What is left out changes no figure that readers are shown.
+        self.revision += u64::from(sums.views > 0);
+        self.totals.count(hour, sums, at_ms);
         self.recent.add(hour, sums);
     }
 
@@ -239,9 +241,12 @@ impl Tally {
         let (Some(CountedView { view: first, .. }), Some(last)) = (run.first(), run.last()) else { return };
         let Some(site) = self.sites.get_mut(first.site.index()) else { return };
         self.sealed.extend(site.seal_before(&first.hour));
-        let mut sums = Sums { views: run.len() as u64, visits: 0 };
+        let mut sums = Sums { views: run.len() as u64, ..Sums::default() };
         for CountedView { view, visit } in run {
             sums.visits += u64::from(*visit);
+            if view.is_shadow {
+                sums += Sums::left_out(Reason::Robot);
+            }
             if !site.pages.count(&view.page, &first.hour) && !again {
                 self.metrics.bound(Bound::Pages);
             }
@@ -254,6 +259,14 @@ impl Tally {
         if !again {
             self.metrics.sites.counted(first.site, sums.views, sums.visits);
         }
+    }
+
+    /// Counts a view that was left out. Of these alone a batch is made too, which reaches no further than the last.
+    pub fn leave_out(&mut self, site: SiteId, hour: &CivilHour, reason: Reason, now: Moment) {
+        let Some(site) = self.sites.get_mut(site.index()) else { return };
+        self.sealed.extend(site.seal_before(hour));
+        site.add(hour, Sums::left_out(reason), i64::MIN);
+        self.oldest_ms.get_or_insert(now.unix_ms);
     }
 
     /// Takes all that is pending and sealed.

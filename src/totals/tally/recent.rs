@@ -165,7 +165,7 @@ mod tests {
     fn what_is_applied_meanwhile_is_counted_once_and_nothing_goes_back() {
         let calendar = calendar();
         let hour = calendar.span(AT_MS).hour;
-        let views = |views| Sums { views, visits: 1 };
+        let views = |views| Sums { views, visits: 1, ..Sums::default() };
         let stored = |held: u64| StoredRecent {
             sums: vec![
                 (hour.bucket(Period::Hour), views(held).into()),
@@ -184,7 +184,7 @@ mod tests {
         buckets.learn(stored(5), 0);
         assert_eq!(shown(&buckets), (7, 7));
         buckets.add(&hour, views(1));
-        buckets.applied(&hour, Sums { views: 3, visits: 2 });
+        buckets.applied(&hour, Sums { views: 3, visits: 2, ..Sums::default() });
         assert!(buckets.sums.is_applied());
         assert_eq!(shown(&buckets), (8, 8));
         buckets.learn(stored(8), 0);

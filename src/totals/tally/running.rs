@@ -7,6 +7,7 @@ use chrono::NaiveDate;
 
 use super::cell::{Amount, Buckets, Cell, Revised, Running};
 use crate::calendar::{CivilHour, PerPeriod, Period};
+use crate::ingest::Reason;
 use crate::totals::batch::part::Sums;
 use crate::totals::batch::sketch::{Registers, Sketch, register_of};
 
@@ -64,6 +65,8 @@ pub struct Figures {
     /// Visitors: of a day an estimate, of a longer period the sum of its days; not more than the visits only because
     /// the estimate is none too exact.
     pub visitors: PerPeriod<Option<u64>>,
+    /// Views of the day that were left out, in order of [`Reason::FILTERED`].
+    pub filtered: [u64; Reason::FILTERED.len()],
     /// When they last changed, Unix milliseconds.
     pub changed_ms: i64,
 }
@@ -207,6 +210,7 @@ impl RunningTotals {
             views: values.map(|total| Some(total.value.sums.views)),
             visits: values.map(|total| Some(total.value.sums.visits)),
             visitors: visitors.map(Some),
+            filtered: values.day.value.sums.filtered,
             changed_ms: self.changed_ms,
         }
     }

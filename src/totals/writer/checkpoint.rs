@@ -13,7 +13,7 @@
 //!          · younger ids, (u64, site varint) … · older ids, the same …
 //!          · figures, (site varint, civil hour, 5 × (views varint, visits varint),
 //!            4 × earlier visitors varint, sketch: length varint and bytes, 5 × revision varint,
-//!            data set text) …
+//!            data set text, 5 × what was left out as in `batch`) …
 //!          · pages, (site varint, civil hour, text, 5 × views varint, 5 × revision varint) …
 //!          · moves, (site text, page text, text of the entry in `aliases`) …
 //! list     (count varint, so many items) … · 0
@@ -304,6 +304,7 @@ pub fn put_figures(body: &mut impl Put, (site, stored): &(usize, Stored)) {
     body.put(&sketch);
     put_revisions(body, stored.sums);
     body.put_text(stored.dataset.as_deref().unwrap_or_default());
+    stored.sums.iter().for_each(|(_, sums)| sums.value.put_filtered(body));
 }
 
 fn put_revisions<T>(body: &mut impl Put, values: PerPeriod<Revised<T>>) {
@@ -322,17 +323,20 @@ fn take_revisions<T>(
 
 fn take_figures(take: &mut Take<'_>, is_first: bool) -> Result<(usize, Stored), Damaged> {
     let (site, hour) = (take.varint()? as usize, take.hour()?);
-    let sums = five(|| Ok(Sums { views: take.sum()?, visits: take.sum()? }))?;
+    let sums = five(|| Ok(Sums { views: take.sum()?, visits: take.sum()?, ..Sums::default() }))?;
     let earlier_visitors = [0, take.sum()?, take.sum()?, take.sum()?, take.sum()?].into();
     let length = take.count(1)?;
     let sketch = Sketch::from_bytes(take.bytes(length)?).map_err(|_| Damaged("a sketch"))?;
-    let sums = take_revisions(take, sums, is_first)?;
+    let mut sums: [Revised<Sums>; 5] = take_revisions(take, sums, is_first)?.into();
     let dataset = if is_first { "" } else { take.text()? };
+    for sums in sums.iter_mut().filter(|_| !is_first) {
+        sums.value.take_filtered(take)?;
+    }
     if !dataset.is_empty() && !is_id(dataset) {
         return Err(Damaged("the id of a data set"));
     }
     let dataset = (!dataset.is_empty()).then(|| dataset.into());
-    Ok((site, Stored { dataset, hour, sums, earlier_visitors, sketch }))
+    Ok((site, Stored { dataset, hour, sums: sums.into(), earlier_visitors, sketch }))
 }
 
 #[cfg(test)]

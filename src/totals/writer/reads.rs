@@ -13,14 +13,18 @@ use crate::calendar::{Bucket, CivilHour, PerPeriod, Period};
 use crate::ingest::{OTHER, Page};
 use crate::sites::{Site, SiteKey};
 use crate::totals::batch::Batch;
+use crate::totals::batch::entry::Total;
 use crate::totals::batch::part::{Entry, HashKind, HashName, MAX_SUM, PartId, Sums};
 use crate::totals::store::contract::{Found, Query, Store, StoreError, WriterId};
 use crate::totals::tally::cell::Revised;
 use crate::totals::tally::recent::{MOST_READ, StoredRecent};
 use crate::totals::tally::running::{RunningTotals, Stored};
 
-/// The fields of a hash of sums. The sum of visitors is in sketches; what is entered of them stands here.
-const SUMS: [&str; 3] = ["views", "visits", "visitors"];
+/// The fields of a hash of sums, the last of which is `visitors`: their sum is in sketches, what is entered of them stands
+/// here.
+fn fields_of_sums() -> Vec<Arc<str>> {
+    Sums::fields().iter().cloned().chain([Total::Visitors.word().into()]).collect()
+}
 
 /// What the store holds of a field: a sum, and what was entered beside it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +41,13 @@ impl Kept {
 }
 
 fn sums_of(Revised { value, revision }: &Revised<Vec<Kept>>) -> Revised<Sums> {
-    Revised { value: Sums { views: value[0].shown(), visits: value[1].shown() }, revision: *revision }
+    let mut sums = Sums::default();
+    for (field, kept) in Sums::fields().iter().zip(value) {
+        if let Some(number) = sums.number_mut(field) {
+            *number = kept.shown();
+        }
+    }
+    Revised { value: sums, revision: *revision }
 }
 
 /// What hashes bear.
@@ -94,13 +104,13 @@ pub struct Reader<'a, S> {
 }
 
 impl<S: Store> Reader<'_, S> {
-    /// Views and visits of buckets, in their order.
+    /// The sums of buckets, in their order.
     pub async fn sums(
         &self,
         site: &SiteKey,
         buckets: &[Bucket],
     ) -> Result<(Vec<Revised<Sums>>, Bears), StoreError> {
-        let (found, bears) = self.fields(site, buckets, HashKind::Sums, SUMS.map(Arc::from).into()).await?;
+        let (found, bears) = self.fields(site, buckets, HashKind::Sums, fields_of_sums()).await?;
         Ok((found.iter().map(sums_of).collect(), bears))
     }
 
@@ -140,7 +150,7 @@ impl<S: Store> Reader<'_, S> {
         closed: &mut ClosedDays,
     ) -> Result<(Stored, Bears), StoreError> {
         let buckets = Period::SHOWN.map(|period| hour.bucket(period));
-        let (kept, bears) = self.fields(site, &buckets, HashKind::Sums, SUMS.map(Arc::from).into()).await?;
+        let (kept, bears) = self.fields(site, &buckets, HashKind::Sums, fields_of_sums()).await?;
         let sums: [Revised<Sums>; 5] = std::array::from_fn(|i| kept.get(i).map(sums_of).unwrap_or_default());
         let sketch = HashName::new(site, Bucket::Day(hour.day), HashKind::Visitors);
         let sketches = self.store.sketches(vec![sketch]).await?;
@@ -148,7 +158,7 @@ impl<S: Store> Reader<'_, S> {
         let earlier_visitors = self.earlier_visitors(site, hour, since, closed).await?;
         let earlier: [u64; 5] = earlier_visitors.into();
         let earlier: [u64; 5] = std::array::from_fn(|i| {
-            let entered = kept.get(i).map_or(0, |kept| kept.value[2].entered);
+            let entered = kept.get(i).and_then(|kept| kept.value.last()).map_or(0, |kept| kept.entered);
             Kept { counted: earlier[i], entered }.shown()
         });
         let earlier_visitors = earlier.into();

@@ -26,7 +26,7 @@ const UNUSED: [(&str, &str); 2] = [
 ];
 
 /// Queries that find nothing in a short and healthy run, by the panel's title or the rule's name.
-const MAY_BE_EMPTY: [(&str, &str); 7] = [
+const MAY_BE_EMPTY: [(&str, &str); 8] = [
     ("Today against yesterday", "there is no yesterday yet"),
     ("Views a minute, and a week ago", "there is no week ago yet"),
     ("Store operations", "none fails"),
@@ -34,6 +34,7 @@ const MAY_BE_EMPTY: [(&str, &str); 7] = [
     ("Redis: commands a second", "redis_exporter is another program"),
     ("Redis: keys evicted and expired", "redis_exporter is another program"),
     ("Refused by reason", "only the reasons that occur"),
+    ("Left out by reason", "only the reasons that occur"),
 ];
 
 /// Metrics of others that may be named.

@@ -20,7 +20,7 @@ fn vi() -> Labels {
 fn current() -> CurrentFigures {
     let visits = PerPeriod::from([Some(61), Some(10_194), Some(53_796), Some(634_758), Some(1_316_717)]);
     let sixty_one = PerPeriod::from([Some(61); 5]);
-    let figures = Figures { visits, views: sixty_one, visitors: sixty_one, changed_ms: 0 };
+    let figures = Figures { visits, views: sixty_one, visitors: sixty_one, ..Figures::default() };
     let views = PerPeriod::from([1, 1, 1, 1, 13]);
     CurrentFigures { figures, online: 61, page: Some((2, Some(views))), stale: false }
 }

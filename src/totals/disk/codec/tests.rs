@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ingest::Reason;
 use crate::totals::batch::part::Sums;
 
 /// Any hour that a calendar can give.
@@ -22,7 +23,9 @@ pub(in crate::totals) fn any_instant() -> impl Strategy<Value = i64> {
 }
 
 pub(in crate::totals) fn any_sums() -> impl Strategy<Value = Sums> {
-    (any_sum(), any_sum()).prop_map(|(views, visits)| Sums { views, visits })
+    let some = prop::collection::vec(prop_oneof![Just(0), any_sum()], Reason::FILTERED.len());
+    let filtered = prop_oneof![Just(Vec::new()), some].prop_map(|some| some.try_into().unwrap_or_default());
+    (any_sum(), any_sum(), filtered).prop_map(|(views, visits, filtered)| Sums { views, visits, filtered })
 }
 
 /// Bytes cut short anywhere, and with any one byte altered, must be read or refused.

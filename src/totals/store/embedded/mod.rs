@@ -30,7 +30,7 @@ use super::dump::{Fields, Fill, RETIRED, StoredName, seen_as_day};
 use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{self, Entry, HashName, MAX_SUM, Part, SketchPart, field_beside};
+use crate::totals::batch::part::{self, Entry, HashName, MAX_SUM, Part, SketchPart, Sums, field_beside};
 use crate::totals::batch::sketch::Sketch;
 
 /// The embedded store.
@@ -418,7 +418,7 @@ fn change_calendar(
 }
 
 fn sum_days(sums: &mut Table<&[u8], u64>, week: &HashName, days: &[HashName]) -> Result<(), Error> {
-    for field in ["views", "visits"] {
+    for field in Sums::fields() {
         let mut total = 0u64;
         for day in days {
             let sum = sums.get(SumKey::new(day).of(field))?.map_or(0, |sum| sum.value());

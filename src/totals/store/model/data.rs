@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 
 use crate::ingest::OTHER;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{Entry, HashKind, HashName, MAX_SUM, Part, PartId, field_beside};
+use crate::totals::batch::part::{Entry, HashKind, HashName, MAX_SUM, Part, PartId, Sums, field_beside};
 use crate::totals::batch::sketch::Sketch;
 use crate::totals::store::contract::{Attached, Claim, Fold, Outcome, Standing, StoreError, WriterId};
 use crate::totals::store::dump::RETIRED;
@@ -105,7 +105,7 @@ impl Data {
             let sum = |field: &str| {
                 days.iter().filter_map(|day| self.hashes.get(day)?.sums.get(field)).sum::<u64>()
             };
-            let sums = ["views", "visits"].map(|field| (Arc::from(field), sum(field)));
+            let sums: Vec<_> = Sums::fields().iter().map(|field| (field.clone(), sum(field))).collect();
             Arc::make_mut(self.hashes.entry(week.clone()).or_default()).sums.extend(sums);
             *self.recut.entry(week).or_default() += 1;
         }

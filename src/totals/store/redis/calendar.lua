@@ -4,7 +4,7 @@
 -- KEYS[1]  the site's meta hash
 -- KEYS[2]  the running week's hash
 -- KEYS[3…] the hashes of its days up to today
--- ARGV     the calendar as '<zone> <first day of the week>', when this is
+-- ARGV     the calendar as '<zone> <first day of the week>', when this is, the fields that are summed
 -- Answers  the calendar before, if it was another one
 local meta, week = KEYS[1], KEYS[2]
 local calendar, at = ARGV[1], ARGV[2]
@@ -14,20 +14,24 @@ if before == calendar then return false end
 
 local function first_day(text) return string.match(text, '%S+$') end
 if before and first_day(before) ~= first_day(calendar) then
-  local views, visits = 0, 0
+  local sums = {}
   for i = 3, #KEYS do
-    local day = redis.call('HMGET', KEYS[i], 'views', 'visits')
-    for j = 1, 2 do
+    local day = redis.call('HMGET', KEYS[i], unpack(ARGV, 3))
+    for j = 1, #ARGV - 2 do
       if day[j] and (day[j] == '' or string.find(day[j], '%D')) then
         return redis.error_reply('FOOTFALL a sum of ' .. KEYS[i] .. ' is not a plain number')
       end
+      sums[j] = (sums[j] or 0) + (day[j] or 0)
     end
-    views, visits = views + (day[1] or 0), visits + (day[2] or 0)
   end
-  if views > 9007199254740991 or visits > 9007199254740991 then
-    return redis.error_reply('FOOTFALL the sum of the days of ' .. week .. ' would pass 2^53')
+  local fields = {}
+  for j, sum in ipairs(sums) do
+    if sum > 9007199254740991 then
+      return redis.error_reply('FOOTFALL the sum of the days of ' .. week .. ' would pass 2^53')
+    end
+    fields[2 * j - 1], fields[2 * j] = ARGV[j + 2], string.format('%.0f', sum)
   end
-  redis.call('HSET', week, 'views', string.format('%.0f', views), 'visits', string.format('%.0f', visits))
+  redis.call('HSET', week, unpack(fields))
 end
 -- Written last: where the append file is torn before it, all is done again.
 if before then

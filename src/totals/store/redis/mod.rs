@@ -34,7 +34,9 @@ use super::dump::{Fields, Fill, REVISION, STEP, StoredName, seen_as_seconds};
 use super::progress::Progress;
 use crate::random;
 use crate::sites::SiteKey;
-use crate::totals::batch::part::{self, Entry, HashName, MAX_SUM, Part, PartId, SketchPart, field_beside};
+use crate::totals::batch::part::{
+    self, Entry, HashName, MAX_SUM, Part, PartId, SketchPart, Sums, field_beside,
+};
 use crate::totals::batch::sketch::Sketch;
 
 /// The layout of the keys.
@@ -290,7 +292,9 @@ impl Store for Redis {
         call.arg(include_str!("calendar.lua")).arg(2 + days.len());
         call.arg(key(&week.site, "meta")).arg(hash_key(&week));
         days.iter().for_each(|day| _ = call.arg(hash_key(day)));
-        let before: Option<String> = self.connection.only(call.arg(calendar).arg(at)).await?;
+        call.arg(calendar).arg(at);
+        Sums::fields().iter().for_each(|field| _ = call.arg(&**field));
+        let before: Option<String> = self.connection.only(&call).await?;
         Ok(before.map(|before| StoreText::from(before).to_string()))
     }
 

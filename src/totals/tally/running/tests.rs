@@ -124,7 +124,7 @@ impl Run {
         match *step {
             Step::View { who, visit } => {
                 let id = id(who, self.day);
-                let one = Sums { views: 1, visits: visit.into() };
+                let one = Sums { views: 1, visits: visit.into(), ..Sums::default() };
                 self.real.see(&hour, id, false);
                 self.real.count(&hour, one, 0);
                 let (sums, seen) = self.pending.entry(self.day).or_default();
@@ -187,7 +187,7 @@ impl Run {
         for (day, (sums, seen)) in journal {
             let mut seen = seen.into_iter().collect::<Vec<_>>();
             for n in 0..sums.views {
-                let one = Sums { views: 1, visits: (n < sums.visits).into() };
+                let one = Sums { views: 1, visits: (n < sums.visits).into(), ..Sums::default() };
                 let who = seen.pop();
                 who.inspect(|who| self.real.see(&hour_of(day), *who, true));
                 self.real.count(&hour_of(day), one, 0);
@@ -225,13 +225,13 @@ impl Run {
 fn a_figure_goes_back_under_a_higher_revision_or_another_data_set_and_else_never() {
     let hour = hour_of(20);
     let stored = |dataset: &str, views: u64, revision: u64, visitors: u64| {
-        let value = Sums { views, visits: views };
+        let value = Sums { views, visits: views, ..Sums::default() };
         let sums = [Revised { value, revision }; 5].into();
         let sketch = sketch(&(0..visitors).map(|who| id(who as u8, 20)).collect());
         Stored { dataset: Some(dataset.into()), hour, sums, earlier_visitors: PerPeriod::default(), sketch }
     };
     let mut totals = RunningTotals::new();
-    totals.count(&hour, Sums { views: 1, visits: 1 }, 0);
+    totals.count(&hour, Sums { views: 1, visits: 1, ..Sums::default() }, 0);
     totals.see(&hour, id(100, 20), false);
     let mut shown = |read: Stored| {
         totals.learn(read, 0);
@@ -270,7 +270,7 @@ fn there_are_not_more_visitors_than_visits_only_because_a_sketch_is_none_too_exa
         for id in ids.clone() {
             totals.see(&hour, evenly(id), false);
         }
-        totals.count(&hour, Sums { views: ids.end - ids.start, visits }, 0);
+        totals.count(&hour, Sums { views: ids.end - ids.start, visits, ..Sums::default() }, 0);
         totals
     };
     let shown = |totals: &mut RunningTotals| {
@@ -292,7 +292,7 @@ fn there_are_not_more_visitors_than_visits_only_because_a_sketch_is_none_too_exa
     let estimate = totals.day.1.estimate();
     assert_eq!(shown(&mut totals), estimate);
     for _ in 0..1100 {
-        totals.count(&hour, Sums { views: 1, visits: 1 }, 0);
+        totals.count(&hour, Sums { views: 1, visits: 1, ..Sums::default() }, 0);
         assert_eq!(shown(&mut totals), estimate);
     }
     assert_eq!(

@@ -73,7 +73,7 @@ pub(super) enum Relation {
 
 /// What did not agree at first.
 pub(super) enum Suspicion {
-    /// Views or visits of a bucket and of those it is made of.
+    /// A sum of a bucket and of those it is made of.
     Sums(Bucket, &'static str),
     /// Views of a page, of the same.
     Page(Bucket, String),
@@ -253,20 +253,19 @@ impl<D: Dump> Auditor<'_, D> {
             Vec::new()
         });
         for (field, value) in fields {
-            let sum = match field.as_str() {
-                "views" => &mut sums.views,
-                "visits" => &mut sums.visits,
-                _ if field.starts_with('#') => {
+            let sum = match sums.number_mut(&field) {
+                Some(sum) => sum,
+                None if field.starts_with('#') => {
                     self.check_marker(name, &field, &value);
                     continue;
                 }
-                _ if Total::WORDS.iter().any(|(total, _)| field.strip_prefix('+') == Some(total)) => {
+                None if Total::WORDS.iter().any(|(total, _)| field.strip_prefix('+') == Some(total)) => {
                     let amount = self.entered(name, &field, &value);
                     self.show_beside(name, &field, &amount.to_string());
                     continue;
                 }
-                _ => {
-                    self.tell(name, &field, "views, visits, entries and markers only", value);
+                None => {
+                    self.tell(name, &field, "sums, entries and markers only", value);
                     continue;
                 }
             };
@@ -321,11 +320,11 @@ impl<D: Dump> Auditor<'_, D> {
         let wholes: Vec<Bucket> = self.parts.keys().copied().collect();
         for whole in wholes {
             let Some((relation, of)) = self.parts.get(&whole) else { continue };
-            let of = of.iter().filter_map(|part| self.sums.get(part));
-            let (views, visits) = of.fold((0, 0), |(views, visits), s| (views + s.views, visits + s.visits));
+            let (relation, mut expected) = (*relation, Sums::default());
+            of.iter().filter_map(|part| self.sums.get(part)).for_each(|part| expected += *part);
             let found = self.sums.get(&whole).copied().unwrap_or_default();
-            let (views, visits) = (relation.holds(found.views, views), relation.holds(found.visits, visits));
-            for (_, field) in [(views, "views"), (visits, "visits")].into_iter().filter(|(holds, _)| !holds) {
+            let pairs = found.by_field().zip(expected.by_field());
+            for ((field, _), _) in pairs.filter(|((_, found), (_, sum))| !relation.holds(*found, *sum)) {
                 self.suspect(Suspicion::Sums(whole, field));
             }
         }

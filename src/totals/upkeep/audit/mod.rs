@@ -3,7 +3,7 @@
 //!
 //! | checked | against |
 //! |---|---|
-//! | views and visits of a day | its hours |
+//! | views, visits and what was left out of a day | its hours |
 //! | of a week, of a month | their days |
 //! | of a year; of all | its months; the years |
 //! | views of a day, a month, of all | their pages, `(other)` included |

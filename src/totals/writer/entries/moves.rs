@@ -175,7 +175,7 @@ impl<S: Store> Writer<S> {
         let key = self.delivery.sites.configured(site)?.key.clone();
         self.look_at([key.clone()].into()).await?;
         let (sums, _) = self.reader().sums(&key, &[Bucket::All]).await?;
-        let Sums { views, visits } = sums.first().map(|sums| sums.value).unwrap_or_default();
+        let Sums { views, visits, .. } = sums.first().map(|sums| sums.value).unwrap_or_default();
         let said = format!("{key}: {views} views and {visits} visits of all time");
         if intent.dry_run {
             return Ok(format!("{said} would be erased: this is a dry run"));

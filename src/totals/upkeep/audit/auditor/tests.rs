@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::calendar::CivilHour;
+use crate::ingest::Reason;
 use crate::totals::batch::part::{LastParts, SketchPart};
 use crate::totals::batch::{Batch, Frozen, SiteSums};
 use crate::totals::store::AnyDump;
@@ -18,7 +19,7 @@ fn counted(date: &str, hour: u8, since: u64, views: u64) -> SiteSums {
     SiteSums {
         site: site(),
         hour: CivilHour { day, hour, offset_s: 7 * 3600, week },
-        sums: Sums { views, visits: views / 2 },
+        sums: Sums { views, visits: views / 2, filtered: [views; Reason::FILTERED.len()] },
         day_registers: vec![(5, 3)],
         pages: vec![("/a".into(), views - 1), ("(other)".into(), 1)],
     }
@@ -128,6 +129,8 @@ async fn every_sum_that_was_changed_is_named() {
     );
     let told = tampered(&places, "week:2024-W01", "visits", "0").await;
     assert_eq!(told, [disagreement("week:2024-W01", "visits", "6, the sum of its days", "0")]);
+    let told = tampered(&places, "week:2024-W01", "filtered:robot", "13").await;
+    assert_eq!(told, [disagreement("week:2024-W01", "filtered:robot", "14, the sum of its days", "13")]);
     let told = tampered(&places, "month:2024-01", "visits", "17").await;
     assert_eq!(
         told,
