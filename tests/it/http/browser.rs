@@ -11,7 +11,7 @@ fn pages_count_and_are_filled_in_a_real_browser() {
     let of_the_page =
         ["page.test.mjs", "more.test.mjs", "any_page.test.mjs", "libraries.test.mjs", "firefox.test.mjs"];
     run_in_a_browser(&of_the_page, &[]);
-    run_in_a_browser(&["demo.test.mjs", "overview.test.mjs"], &[]);
+    run_in_a_browser(&["demo.test.mjs", "overview.test.mjs", "robots.test.mjs"], &[]);
 }
 
 #[test]
