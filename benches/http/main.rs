@@ -9,7 +9,7 @@
 //! sessions grow · 8 recovery · 9 readers of live counters · 12 the longest turn of the event loop · 13 work at rest
 //! · 14 views that are told the counters of their page, and all requests of a view's first minute
 //! · 10 and 11, if asked for: what sites of three sizes need of a machine, in the busiest hour (5 minutes) and after two days (half an
-//! hour).
+//! hour) · 15, if asked for: ten minutes at 70 % of what the server takes, of everything at once, a tenth of it hostile.
 //!
 //! `--rows 1,4` chooses, `--seconds` stretches the slices, `--bin` measures another binary, `--check` ends
 //! with 1 if a bar is missed (2: nothing could be measured), `--bare-twice` puts the bare server in
@@ -57,6 +57,9 @@ struct Arguments {
     /// Length of a slice of rows 1, 3, 4 and 7; row 2 takes 2 (bare), 6 (Redis) and 10 (embedded) times as long.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// How long row 15 lasts, seconds.
+    #[arg(long, default_value_t = 600)]
+    soak: u64,
     /// The binary to measure.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_footfall"))]
     bin: PathBuf,
@@ -147,7 +150,8 @@ async fn measure(arguments: &Arguments) -> Result<Vec<Bar>, Fault> {
             12 => rows::turns::measure(&bench).await?,
             13 => rows::rest::measure(&bench).await?,
             14 => rows::told::measure(&bench).await?,
-            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 14").into()),
+            15 => rows::soak::measure(&bench, Duration::from_secs(arguments.soak)).await?,
+            other => return Err(format!("there is no row {other}: 1 to 4, 6 to 15").into()),
         });
     }
     report::print(&bars);

@@ -93,7 +93,7 @@ pub async fn measure(bench: &Bench) -> Result<Vec<Bar>, Fault> {
 }
 
 /// Begins to read, and counts the events.
-async fn follow(server: &Server, events: &Rc<Cell<u64>>, readers: &mut JoinSet<()>) -> Result<(), Fault> {
+pub async fn follow(server: &Server, events: &Rc<Cell<u64>>, readers: &mut JoinSet<()>) -> Result<(), Fault> {
     let mut stream = TcpStream::connect(server.address).await?;
     stream.write_all(REQUEST.as_bytes()).await?;
     let events = events.clone();

@@ -9,6 +9,7 @@ pub mod reads;
 pub mod recovery;
 pub mod rest;
 pub mod saturated;
+pub mod soak;
 pub mod synced;
 pub mod told;
 pub mod turns;
