@@ -174,7 +174,8 @@ impl Config {
     /// The keys whose values differ from another's and that a running service does not change.
     pub fn fixed_differences(&self, other: &Config) -> Vec<String> {
         let changes = |key: &str| {
-            let is_list = ["trusted_proxies", "client_header", "robots_add", "http.exempt_addresses"].contains(&key);
+            let is_list =
+                ["trusted_proxies", "client_header", "robots_add", "http.exempt_addresses"].contains(&key);
             is_list || key.starts_with("site.") || key.starts_with("labels.")
         };
         let mut keys = self.settings.differences(&other.settings);

@@ -118,6 +118,8 @@ pub mod calendar;
 pub mod clock;
 pub mod commands;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod ingest;
 pub mod logs;
 pub mod metrics;

@@ -17,6 +17,8 @@
 mod batch;
 mod delivery;
 mod disk;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod intake;
 mod recovery;
 mod store;
