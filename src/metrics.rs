@@ -25,6 +25,8 @@ words! {
     pub enum Bound {
         /// Sessions in memory.
         Sessions = "sessions",
+        /// Visitors in memory of whom there were pings alone.
+        Pings = "pings",
         /// View ids remembered.
         Ids = "ids",
         /// Pages of a site.

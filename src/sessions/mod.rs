@@ -22,7 +22,7 @@ use crate::clock::Moment;
 use crate::ingest::{Beacon, Kind, Page, Visitor, VisitorId};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Shares, SiteId};
-use presence::{LEAVE_GRACE_S, Place, Presence};
+use presence::{LEAVE_GRACE_S, Place, Presence, most_guests};
 use session::{
     BEGUN, COUNTED, IN_END_WHEEL, IN_LEAVE_WHEEL, IN_ONLINE_WHEEL, Key, LEAVING, ONLINE, Session, mark,
 };
@@ -131,6 +131,7 @@ impl Sessions {
         let start = now.uptime_s();
         let slots = window_s.max(timeout_s) as usize + 2;
         let shares = Shares::new(config.max_sessions);
+        metrics.limit([(Bound::Pings, most_guests(config.max_sessions) as u64)]);
         Sessions {
             map: DashMap::with_hasher_and_shard_amount(foldhash::fast::RandomState::default(), SHARDS),
             presence: Mutex::new(Presence::new(start, slots, shares, config.max_pages)),
@@ -150,7 +151,8 @@ impl Sessions {
     /// A view: finds or begins the visitor's session and makes the visitor online on the page.
     pub fn observe(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> Sighting {
         let Some(visitor) = visitor else { return Sighting::Anonymous };
-        let seen = self.touch(visitor, site, page, now, Shares::take, |session, alive| {
+        let room = |presence: &mut Presence| presence.take(site, false);
+        let seen = self.touch(visitor, site, page, now, room, |session, alive| {
             if alive && session.is(COUNTED) {
                 return Sighting::Known;
             }
@@ -169,9 +171,9 @@ impl Sessions {
         if kind == Kind::Leave {
             return self.leave(Some(visitor), page, at);
         }
-        let room = |shares: &mut Shares, site: usize| {
-            shares.add(site);
-            true
+        let room = |presence: &mut Presence| {
+            presence.add(site);
+            Ok(())
         };
         self.touch(visitor, site, page, at, room, |session, _| match sighting {
             Sighting::NoSession => session.flags &= !(BEGUN | COUNTED),
@@ -206,7 +208,8 @@ impl Sessions {
     /// A ping: keeps a session alive; without one it makes the visitor online and counts nothing.
     pub fn ping(&self, visitor: Option<Visitor>, site: SiteId, page: &Page, now: Moment) -> Sighting {
         let Some(visitor) = visitor else { return Sighting::Anonymous };
-        let seen = self.touch(visitor, site, page, now, Shares::take, |session, alive| {
+        let room = |presence: &mut Presence| presence.take(site, true);
+        let seen = self.touch(visitor, site, page, now, room, |session, alive| {
             if !alive {
                 session.flags &= !(BEGUN | COUNTED);
             }
@@ -270,9 +273,14 @@ impl Sessions {
         self.presence().pages_held()
     }
 
-    /// Sessions in memory.
+    /// Visitors in memory.
     pub fn held(&self) -> usize {
-        self.presence().shares.all()
+        self.presence().held().0
+    }
+
+    /// Those of them without a session, of whom there were pings alone.
+    pub fn guests(&self) -> usize {
+        self.presence().held().1
     }
 
     /// Expires what is due, at most `limit` entries; returns whether more is due.
@@ -336,7 +344,10 @@ impl Sessions {
                 continue;
             }
             // Whatever room there is: the next view of a session that is not taken back would be another visit.
-            self.presence().shares.add(saved.site.index());
+            self.presence().add(saved.site);
+            if saved.begun {
+                self.presence().turn(saved.site, true);
+            }
             let mut flags = if saved.begun { BEGUN } else { 0 };
             flags |= if saved.counted { COUNTED } else { 0 };
             let mut session = Session::new(saved.site, t.saturating_sub(age), flags);
@@ -349,8 +360,8 @@ impl Sessions {
             } else {
                 self.arm_end(saved.visitor.0, &mut session);
             }
-            if self.map.insert(saved.visitor.0.into(), session).is_some() {
-                self.presence().shares.give_back(saved.site.index());
+            if let Some(before) = self.map.insert(saved.visitor.0.into(), session) {
+                self.presence().give_back(saved.site, before.is(BEGUN));
             }
         }
     }
@@ -363,7 +374,7 @@ impl Sessions {
         site: SiteId,
         page: &Page,
         now: Moment,
-        room: impl FnOnce(&mut Shares, usize) -> bool,
+        room: impl FnOnce(&mut Presence) -> Result<(), Bound>,
         decide: impl FnOnce(&mut Session, bool) -> T,
     ) -> Option<T> {
         let t = now.uptime_s();
@@ -377,20 +388,22 @@ impl Sessions {
                 let flags = session.flags & !(IN_ONLINE_WHEEL | IN_END_WHEEL | IN_LEAVE_WHEEL);
                 Session { flags, ..session }
             }
-            None if !room(&mut self.presence().shares, site.index()) => {
-                self.metrics.bound(Bound::Sessions);
-                return None;
+            None => {
+                if let Err(bound) = room(&mut self.presence()) {
+                    self.metrics.bound(bound);
+                    return None;
+                }
+                Session::new(site, t, 0)
             }
-            None => Session::new(site, t, 0),
         };
         // It must be in the map before its wheel entry comes up: an entry that finds nothing is dropped.
-        let mut is_new = false;
+        let (mut is_new, begun) = (false, session.is(BEGUN));
         let mut session = self.map.entry(key.into()).or_insert_with(|| {
             is_new = true;
             session
         });
         if !is_new {
-            self.presence().shares.give_back(site.index());
+            self.presence().give_back(site, begun);
         }
         Some(self.sign(key, &mut session, site, page, now, decide))
     }
@@ -405,8 +418,12 @@ impl Sessions {
         decide: impl FnOnce(&mut Session, bool) -> T,
     ) -> T {
         let t = now.uptime_s();
-        let alive = session.is(BEGUN) && t.saturating_sub(session.last_life) <= self.timeout_s;
+        let begun = session.is(BEGUN);
+        let alive = begun && t.saturating_sub(session.last_life) <= self.timeout_s;
         let decided = decide(session, alive);
+        if session.is(BEGUN) != begun {
+            self.presence().turn(site, !begun);
+        }
         let left = session.left();
         let is_latest = t >= left.unwrap_or(session.last_life);
         session.last_life = session.last_life.max(t);
@@ -523,7 +540,7 @@ impl Sessions {
         if let Some((_, session)) = self.map.remove_if(&key.into(), |_, session| over(session)) {
             let mut presence = self.presence();
             let site = presence.site_of(session.place, session.is(ONLINE));
-            presence.shares.give_back(site.index());
+            presence.give_back(site, session.is(BEGUN));
         }
     }
 

@@ -3,10 +3,19 @@
 use hashbrown::HashTable;
 
 use crate::ingest::{OTHER, Page};
+use crate::metrics::Bound;
 use crate::sites::{Shares, SiteId};
 
 /// A visitor who left stays online for so many seconds: the next page may be loading.
 pub(super) const LEAVE_GRACE_S: u32 = 30;
+
+/// Visitors without a session take no more of the room than one part in so many.
+const GUEST_PART: usize = 4;
+
+/// How many they may be, where there is room for so many visitors.
+pub(super) fn most_guests(max_sessions: usize) -> usize {
+    max_sessions / GUEST_PART
+}
 
 /// Where a visitor is: while online, the number of the page in [`Presence`]; else the number of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +52,9 @@ pub(super) struct Presence {
     /// How the sites share the room for pages with somebody on them, [`OTHER`] of each aside.
     page_shares: Shares,
     /// How the sites share the room for sessions.
-    pub shares: Shares,
+    shares: Shares,
+    /// And the part of it for visitors without a session, of whom there were pings alone.
+    guests: Shares,
     pub(super) leaving: Wheel,
     pub(super) online: Wheel,
     pub(super) ended: Wheel,
@@ -58,6 +69,7 @@ impl Presence {
             pages: Vec::new(),
             free: Vec::new(),
             page_shares: Shares::new(max_pages),
+            guests: Shares::new(most_guests(shares.most())),
             shares,
             leaving: Wheel::new(LEAVE_GRACE_S as usize + 2),
             online: Wheel::new(slots),
@@ -69,7 +81,48 @@ impl Presence {
     /// Shares the room for sessions and pages among so many sites.
     pub fn share_among(&mut self, sites: usize) {
         self.shares.among(sites);
+        self.guests.among(sites);
         self.page_shares.among(sites);
+    }
+
+    /// Takes room for a visitor of a site, who is a guest until a session begins; else the bound that is reached.
+    /// Pings alone take no more than a part, so that they leave room for views.
+    pub fn take(&mut self, site: SiteId, is_ping: bool) -> Result<(), Bound> {
+        if is_ping && !self.guests.has_room(site.index()) {
+            return Err(Bound::Pings);
+        }
+        if !self.shares.has_room(site.index()) {
+            return Err(Bound::Sessions);
+        }
+        self.add(site);
+        Ok(())
+    }
+
+    /// The same, whatever the room.
+    pub fn add(&mut self, site: SiteId) {
+        self.shares.add(site.index());
+        self.guests.add(site.index());
+    }
+
+    /// A visitor's session begins, or it is over and a ping came.
+    pub fn turn(&mut self, site: SiteId, has_session: bool) {
+        match has_session {
+            true => self.guests.give_back(site.index()),
+            false => self.guests.add(site.index()),
+        }
+    }
+
+    /// A visitor's room is free again.
+    pub fn give_back(&mut self, site: SiteId, has_session: bool) {
+        self.shares.give_back(site.index());
+        if !has_session {
+            self.guests.give_back(site.index());
+        }
+    }
+
+    /// Visitors who are held, and those of them without a session.
+    pub fn held(&self) -> (usize, usize) {
+        (self.shares.all(), self.guests.all())
     }
 
     /// Pages with somebody on them.

@@ -174,6 +174,8 @@ impl Run {
         }
         assert!(self.real.held() <= self.max);
         assert_eq!(self.real.held(), self.real.map.len());
+        let guests = self.real.map.iter().filter(|session| !session.is(BEGUN)).count();
+        assert_eq!(self.real.guests(), guests);
     }
 
     fn beacon(&mut self, kind: Kind, who: u8, site: u16, page: u8, carries: bool) {
@@ -197,7 +199,9 @@ impl Run {
             if let Some(key) = yesterday.filter(|key| self.holds(*key)) {
                 let moved = self.model.seen.remove(&key).unwrap();
                 self.model.seen.insert(today, moved);
-            } else if self.real.held() >= self.max {
+            } else if self.real.held() >= self.max
+                || matches!(kind, Kind::Ping) && self.real.guests() >= most_guests(self.max)
+            {
                 match kind {
                     Kind::View => {
                         let seen = self.real.observe(who, site, &page_of(site, page), now);
@@ -400,6 +404,26 @@ fn a_site_that_fills_the_table_leaves_others_their_part_and_gets_no_room_back_be
     hand.advance(Duration::from_secs(12));
     while real.sweep(clock.now(), 7) {}
     assert_eq!((real.held(), views(1, 2001, 100), views(0, 3001, 100)), (0, 75, 25));
+}
+
+#[test]
+fn pings_alone_take_a_quarter_of_the_table_and_a_view_needs_no_more_room_than_they_took() {
+    let (clock, hand) = Clock::by_hand(0);
+    let real = table(10, 10, 100, &clock);
+    let page = page_of(SiteId(0), 0);
+    let sign = |who: u64, is_view: bool| match is_view {
+        true => real.observe(visitor(who, None), SiteId(0), &page, clock.now()),
+        false => real.ping(visitor(who, None), SiteId(0), &page, clock.now()),
+    };
+    let shed = (1..=1500).filter(|who| sign(*who, false) == Sighting::Full).count();
+    assert_eq!((shed, real.held(), real.guests()), (1475, 25, 25));
+    assert_eq!((1001..=1200).filter(|who| sign(*who, true) == Sighting::Visit).count(), 75);
+    assert_eq!(sign(1, true), Sighting::Visit, "it has its room");
+    assert_eq!((real.held(), real.guests(), sign(2000, false)), (100, 24, Sighting::Full));
+    assert_eq!(real.metrics_of_bounds(), 1475.0 + 125.0 + 1.0);
+    hand.advance(Duration::from_secs(12));
+    while real.sweep(clock.now(), 7) {}
+    assert_eq!((real.held(), real.guests(), sign(2000, false)), (0, 0, Sighting::NoSession));
 }
 
 #[test]

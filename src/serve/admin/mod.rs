@@ -144,6 +144,7 @@ fn metrics(parts: &Parts, request: &Request<Incoming>) -> Response {
     }));
     let metrics = &parts.metrics;
     metrics.sessions.set(parts.sessions.held() as i64);
+    metrics.used(Bound::Pings, parts.sessions.guests());
     parts.totals.show_waiting();
     for (bound, used) in [
         (Bound::Sessions, &metrics.sessions),
