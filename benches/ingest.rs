@@ -42,6 +42,7 @@ fn sites() -> Sites {
         filter: Filter::default(),
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }])
 }

@@ -45,6 +45,7 @@ fn site() -> Site {
         filter: Filter::default(),
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }
 }

@@ -58,6 +58,7 @@ fn site() -> Site {
         filter: footfall::sites::Filter::default(),
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }
 }

@@ -22,10 +22,10 @@ use url::Url;
 pub use faults::{Fault, Faults};
 
 use crate::calendar::{Calendar, WEEKDAYS};
-use crate::ingest::Proxies;
+use crate::ingest::{Proxies, Rate, Rates};
 use crate::sites::{
     Filter, Honour, Identity, OriginCheck, PageCase, PageRules, ReadKind, Readers, RobotRule, Signal, Site,
-    SiteId, Sites,
+    SiteId, SiteLimits, Sites,
 };
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
@@ -149,15 +149,7 @@ impl Config {
 
     /// What may be meant as it is, and is told to who asks: one sentence each.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        let is_known = |host: &str| self.sites.iter().any(|site| site.takes_from(host));
-        let hosts = self.sites.iter().flat_map(|site| site.hosts.iter().map(move |host| (site, host)));
-        hosts.filter(move |(_, host)| conflicts::is_apex(host) && !is_known(&format!("www.{host}"))).map(|(site, host)| {
-            format!(
-                "site {} has the host {host} and not www.{host}, whose beacons are refused: add it to hosts if there \
-                 are pages under it",
-                site.key
-            )
-        })
+        conflicts::without_www(&self.sites)
     }
 
     /// Everything in force as TOML, secrets hidden; a comment says where each value that is not the default
@@ -174,9 +166,9 @@ impl Config {
     /// The keys whose values differ from another's and that a running service does not change.
     pub fn fixed_differences(&self, other: &Config) -> Vec<String> {
         let changes = |key: &str| {
-            let is_list =
-                ["trusted_proxies", "client_header", "robots_add", "http.exempt_addresses"].contains(&key);
-            is_list || key.starts_with("site.") || key.starts_with("labels.")
+            let lists = ["trusted_proxies", "client_header", "robots_add", "http.exempt_addresses"];
+            let sections = ["site.", "labels.", "limits."];
+            lists.contains(&key) || sections.iter().any(|section| key.starts_with(section))
         };
         let mut keys = self.settings.differences(&other.settings);
         keys.retain(|key| !changes(key));
@@ -212,6 +204,7 @@ impl ConfigReader {
             settings: self.settings.clone(),
         };
         config.sessions.max_pages = config.totals.max_pages;
+        config.serve.lists.limits.site_pages = Rate::of_site(config.totals.max_pages);
         self.check_listeners(&config.serve);
         self.check_sessions(&config.sessions);
         self.check_page_days(&config.totals);
@@ -244,6 +237,7 @@ impl ConfigReader {
                     _ => Complaint::err("not a list", "put it in brackets"),
                 }),
                 languages: self.languages(),
+                limits: self.limits(),
             },
             names: serve::Names {
                 script: self.text("page.script", values::script_name),
@@ -256,6 +250,17 @@ impl ConfigReader {
             },
             mount: Url::parse(public_url)
                 .map_or(String::new(), |url| url.path().trim_end_matches('/').to_owned()),
+        }
+    }
+
+    fn limits(&mut self) -> Rates {
+        let mut rate = |key| Rate::a_minute(self.number(key, 0, 1_000_000));
+        Rates {
+            visitor: rate("limits.visitor"),
+            address: rate("limits.address"),
+            new_pages: rate("limits.new_pages"),
+            site_pages: Rate::of_site(0),
+            exempt: self.list("limits.exempt", values::network),
         }
     }
 
@@ -364,12 +369,12 @@ impl ConfigReader {
     fn site(&mut self, place: usize) -> Site {
         let name = |key: &str| format!("site.{place}.{key}");
         let mut hosts = self.list(&name("hosts"), values::site_host);
-        dedup(&mut hosts);
+        values::dedup(&mut hosts);
         if hosts.is_empty() {
             self.complain(&name("hosts"), "no host is named", "name the site's hosts");
         }
         let mut query = self.list(&name("page_query"), values::query_name);
-        dedup(&mut query);
+        values::dedup(&mut query);
         let pages = PageRules {
             query,
             case: self.choice(&name("page_case"), &PageCase::WORDS),
@@ -399,6 +404,10 @@ impl ConfigReader {
             filter,
             require_consent: self.flag(&name("require_consent")),
             readers: self.readers(place),
+            limits: SiteLimits {
+                views_per_minute: self.number(&name("views_per_minute"), 0, 10_000_000),
+                reload_window: self.text(&name("reload_window"), |text| values::seconds(text, "0s", "24h")),
+            },
             newsroom_token: self.text(&name("newsroom_token"), values::token),
         }
     }
@@ -519,6 +528,12 @@ impl ConfigReader {
                     site.key, site.locale, site.locale
                 ));
             }
+            if site.identity == Identity::None && !site.limits.reload_window.is_zero() {
+                warnings.push(format!(
+                    "site {} tells no visitors apart: its reload_window has no effect",
+                    site.key
+                ));
+            }
             let given = |name: &str| self.settings.is_given(&format!("site.{place}.{name}"));
             if given("key") && !given("time_zone") {
                 warnings.push(format!(
@@ -596,10 +611,4 @@ impl ConfigReader {
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
         self.text(key, |text| values::choice(text, choices))
     }
-}
-
-/// Drops repeats and keeps the order.
-fn dedup(names: &mut Vec<String>) {
-    let mut seen = std::collections::BTreeSet::new();
-    names.retain(|name| seen.insert(name.clone()));
 }

@@ -32,6 +32,7 @@
 //! |---|---|
 //! | Who is left out? | `ingest/filter.rs`, `ingest/robots.rs` |
 //! | Why is a beacon refused? | `ingest/mod.rs` decides, `serve/public/beacon.rs` answers, `serve/refusals.rs` logs |
+//! | How often is one client taken? When does a new page count in `(other)`? | `ingest/limits.rs` |
 //! | When is a view safe, and what if it cannot be written? | `totals/intake/mod.rs`, `journal.rs` |
 //! | What is shown of a site, a page, the last days? | `totals/tally/running.rs`, `pages.rs`, `recent.rs`, all made of `cell.rs` |
 //! | What does a batch add to which hash? | `totals/batch/mod.rs`, `part.rs` |

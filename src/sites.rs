@@ -13,6 +13,7 @@ pub use shares::Shares;
 use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
@@ -174,6 +175,15 @@ pub struct PageRules {
     pub aliases: Arc<Aliases>,
 }
 
+/// What is counted of a site at most.
+#[derive(Clone, Debug, Default)]
+pub struct SiteLimits {
+    /// Views a minute; 0: any number.
+    pub views_per_minute: usize,
+    /// A visitor's further views of a page are not counted for so long after one that was; zero: they are.
+    pub reload_window: Duration,
+}
+
 /// A registered site.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -204,6 +214,8 @@ pub struct Site {
     pub require_consent: bool,
     /// Who may read it.
     pub readers: Readers,
+    /// What is counted at most.
+    pub limits: SiteLimits,
     /// Opens its newsroom page; none: there is no such page.
     pub newsroom_token: Option<Token>,
 }
@@ -464,6 +476,7 @@ mod tests {
             filter: Filter::default(),
             require_consent: false,
             readers: Default::default(),
+            limits: Default::default(),
             newsroom_token: None,
         }
     }

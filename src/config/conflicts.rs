@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::ingest::ClientHeader;
-use crate::sites::{Readers, Site};
+use crate::sites::{Readers, Site, Sites};
 use crate::totals::{self, REMEMBER_MS, StoreUrl, Sync};
 use crate::{serve, sessions};
 
@@ -109,8 +109,21 @@ pub(super) fn without_parts(parts: &Parts<'_>, sites: usize) -> impl Iterator<It
     })
 }
 
+/// Sites that have a host without its `www`, whose beacons are refused.
+pub(super) fn without_www(sites: &Sites) -> impl Iterator<Item = String> {
+    let is_known = |host: &str| sites.iter().any(|site| site.takes_from(host));
+    let hosts = sites.iter().flat_map(|site| site.hosts.iter().map(move |host| (site, host)));
+    hosts.filter(move |(_, host)| is_apex(host) && !is_known(&format!("www.{host}"))).map(|(site, host)| {
+        format!(
+            "site {} has the host {host} and not www.{host}, whose beacons are refused: add it to hosts if there \
+             are pages under it",
+            site.key
+        )
+    })
+}
+
 /// Whether a host is probably the name that was registered: `bao.vn`, `bao.com.vn`.
-pub(super) fn is_apex(host: &str) -> bool {
+fn is_apex(host: &str) -> bool {
     // An address of IPv4 ends with a number, and names of examples are nobody's (RFC 6761).
     let is_registered = |end: &str| {
         end.starts_with(|c: char| c.is_ascii_alphabetic()) && !["example", "invalid", "test"].contains(&end)

@@ -324,6 +324,12 @@ pub(super) fn query_name(text: &str) -> Read<String> {
     text_if(text, good, format!("{text:?} is not a query's name"), remedy)
 }
 
+/// Drops repeats and keeps the order.
+pub(super) fn dedup(names: &mut Vec<String>) {
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

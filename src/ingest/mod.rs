@@ -1,8 +1,9 @@
-//! Takes beacons: bytes in, a decided [`Beacon`] or a [`Reason`] out. No I/O, no clock, and no state of its own:
-//! the one table it fills ([`Hours`]) only saves calculating the same hour again.
+//! Takes beacons: bytes in, a decided [`Beacon`] or a [`Reason`] out. No I/O, no clock, and no state of its own but
+//! that of the [`Limits`]: the one table it fills ([`Hours`]) only saves calculating the same hour again.
 
 mod client;
 mod filter;
+mod limits;
 mod location;
 mod page;
 mod reason;
@@ -16,6 +17,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderValue, ORIGIN, REFERER};
 
 pub use client::{Client, ClientHeader, ClientSource, Proxies};
+pub use limits::{Admission, Asking, Limits, Rate, Rates};
 pub use page::{MAX_PAGE, OTHER, Page};
 pub use reason::{Cause, Reason, Refusal};
 pub use robots::{BROWSERS, Robots};

@@ -29,6 +29,10 @@ words! {
         ExcludedAddress = "excluded-address",
         /// Of a page that the site leaves out.
         ExcludedPage = "excluded-page",
+        /// The site counts this visitor's views of this page once in a while.
+        Reload = "reload",
+        /// More beacons than a limit allows.
+        RateLimited = "rate-limited",
         /// Not a method of this path.
         MethodNotAllowed = "method-not-allowed",
         /// The body did not arrive in time.
@@ -46,12 +50,13 @@ words! {
 
 impl Reason {
     /// Why a view that is understood may be left out: each of them has sums of its own. In order of their words.
-    pub const FILTERED: [Reason; 6] = [
+    pub const FILTERED: [Reason; 7] = [
         Reason::ExcludedAddress,
         Reason::ExcludedPage,
         Reason::NoConsent,
         Reason::OptedOut,
         Reason::Prefetch,
+        Reason::Reload,
         Reason::Robot,
     ];
 

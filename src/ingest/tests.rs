@@ -34,6 +34,7 @@ fn site(id: u16, key: &str, hosts: &[&str], zone: &str) -> Site {
         filter: Filter { robots: RobotRule::Count, ..Filter::default() },
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }
 }
@@ -304,6 +305,8 @@ fn every_reason_has_its_word() {
         "prefetch",
         "excluded-address",
         "excluded-page",
+        "reload",
+        "rate-limited",
         "method-not-allowed",
         "timeout",
         "too-large",

@@ -30,6 +30,7 @@ fn site(zone: &str) -> Site {
         filter: Filter { robots: RobotRule::Count, ..Filter::default() },
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }
 }

@@ -12,8 +12,10 @@ use crate::sites::{Site, SiteId, Sites};
 words! {
     /// What happened to a beacon that was not refused.
     pub enum Outcome {
-        /// A view, written and counted.
+        /// A view, written and counted under the name of its page.
         Counted = "counted",
+        /// A view, written and counted in `(other)`: there was no room for its page, it was not admitted, or it was erased.
+        Folded = "folded",
         /// A view whose id was counted before.
         Repeated = "repeated",
         /// A ping or a leave.
@@ -141,11 +143,14 @@ impl SiteSeries {
         }
     }
 
-    /// Adds counted views and visits of a site.
-    pub fn counted(&self, site: SiteId, views: u64, visits: u64) {
+    /// Adds counted views and visits of a site, and how many of the views are in `(other)`.
+    pub fn counted(&self, site: SiteId, views: u64, visits: u64, folded: u64) {
         if let Some(counted) = self.of(site) {
             counted.views.inc_by(views);
-            counted.beacons.outcomes[Outcome::Counted as usize].inc_by(views);
+            counted.beacons.outcomes[Outcome::Counted as usize].inc_by(views - folded);
+            if folded > 0 {
+                counted.beacons.outcomes[Outcome::Folded as usize].inc_by(folded);
+            }
             if visits > 0 {
                 counted.visits.inc_by(visits);
             }

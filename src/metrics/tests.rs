@@ -17,6 +17,7 @@ fn site(number: u16) -> Site {
         filter: Default::default(),
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }
 }
@@ -33,7 +34,7 @@ fn text(metrics: &Metrics) -> String {
 fn sites_beyond_the_limit_share_a_label_and_add_up() {
     let sites = Sites::new((0..253).map(site).collect());
     let metrics = Metrics::new(&sites, 1).unwrap();
-    sites.iter().for_each(|site| metrics.sites.counted(site.id, 2, 1));
+    sites.iter().for_each(|site| metrics.sites.counted(site.id, 2, 1, 0));
     metrics.sites.show(sites.iter().map(|site| shown(site, 3, [Some(10); 5])));
     let text = text(&metrics);
     for line in [

@@ -15,7 +15,7 @@ use super::proxies::SeenProxies;
 use super::refusals::Refusals;
 use super::shown::{hour::Hour, labels::Languages};
 use crate::clock::Clock;
-use crate::ingest::{Proxies, Robots};
+use crate::ingest::{Proxies, Rates, Robots};
 use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 use crate::sites::{Hours, Registry};
@@ -63,6 +63,8 @@ pub struct Lists {
     pub robots: Robots,
     /// The labels of the footer block, by language.
     pub languages: Languages,
+    /// How often a client is taken.
+    pub limits: Rates,
 }
 
 impl Lists {

@@ -130,6 +130,16 @@ impl Totals {
         }
     }
 
+    /// Whether a page is in memory: it was counted lately, or the store was found to have it.
+    pub fn has_place(&self, site: SiteId, page: &Page) -> bool {
+        self.shared.tally().has_place(site, page)
+    }
+
+    /// Whether a view with this id was counted in the last minutes.
+    pub fn knows(&self, id: u64) -> bool {
+        self.shared.intake.ids().knows(id)
+    }
+
     /// Takes a ping or a leave. It waits with the views of its turn; what is returned resolves, however they end, when
     /// the sessions have been told. None: they have been.
     pub fn sign(&self, sign: Beacon) -> Option<Written> {

@@ -309,6 +309,7 @@ const others = [
   ["a front page", { status: 200, contentType: "text/html", body: "<h1>Tin</h1>" }],
   ["a captive portal", { status: 204, body: "" }],
   ["a broken gateway", { status: 502, body: "" }],
+  ["a limit", { status: 429, headers: { footfall: "1", "retry-after": "10" }, body: "" }],
   ["an overloaded service", { status: 503, headers: { footfall: "1", "retry-after": "5" }, body: "" }],
 ];
 

@@ -27,6 +27,7 @@ mod counting {
     mod clocks;
     mod dry_run;
     mod left_out;
+    mod limits;
     mod logs;
     mod newspaper;
     mod presence;

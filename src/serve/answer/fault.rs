@@ -86,6 +86,8 @@ impl Fault {
                 }
                 Reason::ExcludedAddress => (S::ACCEPTED, "The site leaves out this address."),
                 Reason::ExcludedPage => (S::ACCEPTED, "The site leaves out this page."),
+                Reason::Reload => (S::ACCEPTED, "The visitor's view of this page was counted a while ago."),
+                Reason::RateLimited => (S::TOO_MANY_REQUESTS, "More beacons come than are taken."),
                 Reason::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "The path does not take this method."),
                 Reason::Timeout => (S::REQUEST_TIMEOUT, "The body did not arrive in time."),
                 Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "The body is larger than 4096 bytes."),
@@ -110,6 +112,7 @@ impl Fault {
     pub fn retry_after(self) -> Option<HeaderValue> {
         match self {
             Fault::Refused(Reason::JournalFull) | Fault::LiveFull => Some(HeaderValue::from_static("30")),
+            Fault::Refused(Reason::RateLimited) => Some(HeaderValue::from_static("10")),
             fault if fault.status() == StatusCode::SERVICE_UNAVAILABLE => Some(HeaderValue::from_static("5")),
             _ => None,
         }

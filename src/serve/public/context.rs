@@ -9,7 +9,7 @@ use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Uri};
 
 use crate::clock::OnceAMinute;
-use crate::ingest::Refusal;
+use crate::ingest::{Limits, Refusal};
 use crate::serve::answer::Response;
 use crate::serve::live::Hub;
 use crate::serve::parts::{Config, Parts};
@@ -24,6 +24,7 @@ pub struct Public {
     pub config: Config,
     pub prefixes: BodyPrefixes,
     pub live: Arc<Hub>,
+    pub limits: Limits,
     /// When the warning that a client header is ignored is due.
     pub ignored_header: OnceAMinute,
 }
@@ -62,6 +63,7 @@ impl Public {
         Public {
             prefixes: BodyPrefixes::new(parts.sites.load().room()),
             live: Arc::new(Hub::new(config.live.clone(), parts.metrics.clone())),
+            limits: Limits::new(parts.clock.now()),
             ignored_header: OnceAMinute::default(),
             parts,
             config,

@@ -30,7 +30,8 @@ pub fn tell(
     let client = lists.proxies.client(peer, headers);
     let kind = said.as_ref().ok().map(|said| said.kind.word());
     let has_id = said.as_ref().is_ok_and(|said| said.visitor.is_some());
-    let decided = public.decide(said, client, headers).and_then(|(beacon, _)| {
+    let decided = public.decide(said, client, headers, true).and_then(|decided| {
+        let beacon = decided.beacon;
         let outcome = parts.totals.foretell(&beacon).map_err(|reason| reason.of(beacon.site))?;
         Ok((outcome, beacon))
     });

@@ -20,7 +20,7 @@ use self::group::{Group, Written};
 use self::ids::{Ids, Taken};
 use self::journal::{Journal, Sync};
 use crate::clock::{Clock, Moment, OnceAMinute};
-use crate::ingest::{Beacon, Kind, Reason};
+use crate::ingest::{Beacon, Kind, OTHER, Reason};
 use crate::metrics::{Bound, Metrics, Outcome};
 use crate::sessions::{Sessions, Sighting};
 use crate::sites::{Registry, SiteId};
@@ -100,7 +100,11 @@ impl Intake {
         self.check(beacon).map_err(|(_, reason)| reason)?;
         self.refusing(beacon.at).map_or(Ok(()), Err)?;
         let is_known = beacon.id.is_some_and(|id| self.ids().knows(id));
-        Ok(if is_known { Outcome::Repeated } else { Outcome::Counted })
+        Ok(match beacon.page.as_str() {
+            _ if is_known => Outcome::Repeated,
+            OTHER => Outcome::Folded,
+            _ => Outcome::Counted,
+        })
     }
 
     /// Takes a ping or a leave into the open group: the sessions are told of all signs in the order in which they

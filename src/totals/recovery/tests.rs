@@ -63,6 +63,7 @@ fn site(id: u16) -> Site {
         filter: Default::default(),
         require_consent: false,
         readers: Default::default(),
+        limits: Default::default(),
         newsroom_token: None,
     }
 }
@@ -225,7 +226,7 @@ impl Process {
             let of_sites = text.lines().filter(|line| line.starts_with(&series));
             of_sites.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
         };
-        (of("counted"), of("repeated"))
+        (of("counted") + of("folded"), of("repeated"))
     }
 
     async fn end(self) {

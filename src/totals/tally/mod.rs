@@ -18,7 +18,7 @@ use self::recent::{Recent, RecentBuckets, StoredRecent};
 use self::running::{Figures, RunningTotals, Stored};
 use crate::calendar::{Calendar, CivilHour, PerPeriod, Span};
 use crate::clock::Moment;
-use crate::ingest::{Beacon, Page, Reason};
+use crate::ingest::{Beacon, OTHER, Page, Reason};
 use crate::metrics::{Bound, Metrics};
 use crate::sites::{Site, SiteId, SiteKey};
 use crate::totals::batch::part::Sums;
@@ -241,14 +241,17 @@ impl Tally {
         let (Some(CountedView { view: first, .. }), Some(last)) = (run.first(), run.last()) else { return };
         let Some(site) = self.sites.get_mut(first.site.index()) else { return };
         self.sealed.extend(site.seal_before(&first.hour));
-        let mut sums = Sums { views: run.len() as u64, ..Sums::default() };
+        let (mut sums, mut folded) = (Sums { views: run.len() as u64, ..Sums::default() }, 0);
         for CountedView { view, visit } in run {
             sums.visits += u64::from(*visit);
             if view.is_shadow {
                 sums += Sums::left_out(Reason::Robot);
             }
-            if !site.pages.count(&view.page, &first.hour) && !again {
-                self.metrics.bound(Bound::Pages);
+            if !site.pages.count(&view.page, &first.hour) {
+                folded += 1;
+                if view.page.as_str() != OTHER && !again {
+                    self.metrics.bound(Bound::Pages);
+                }
             }
             if let Some(visitor) = view.visitor {
                 site.change().see(&first.hour, visitor.today.0, again);
@@ -257,7 +260,7 @@ impl Tally {
         site.add(&first.hour, sums, last.view.at.unix_ms);
         self.oldest_ms.get_or_insert(first.at.unix_ms);
         if !again {
-            self.metrics.sites.counted(first.site, sums.views, sums.visits);
+            self.metrics.sites.counted(first.site, sums.views, sums.visits, folded);
         }
     }
 

@@ -190,18 +190,17 @@ impl Pages {
         Some(slot)
     }
 
-    /// Counts a view; whether under its page's name. What is pending of another hour has been sealed.
+    /// Counts a view; whether under a page's name. What is pending of another hour has been sealed.
     pub fn count(&mut self, page: &Page, hour: &CivilHour) -> bool {
         debug_assert!(self.hour.is_none_or(|pending| pending == *hour));
-        let named = self.intern(page);
-        let slot = named.unwrap_or(OTHER_SLOT);
+        let slot = self.intern(page).unwrap_or(OTHER_SLOT);
         let count = &mut self.counts[slot as usize];
         count.pending += 1;
         if count.pending == 1 {
             self.dirty.push(slot);
         }
         self.hour = Some(*hour);
-        named.is_some()
+        slot != OTHER_SLOT
     }
 
     /// Something was counted on a day, before this process was there.

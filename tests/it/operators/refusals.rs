@@ -22,6 +22,8 @@ fn table() -> Vec<(&'static str, u16, &'static str, &'static str, Sent)> {
     let agreed = view("/a").with("site", "asking").with("consent", true);
     unfinished.truncate(unfinished.len() - 50);
     vec![
+        ("rate-limited", 429, "few", "views_per_minute", well(view("/a").with("site", "few").bytes())),
+        ("reload", 202, "once", "", well(view("/a").with("site", "once").bytes())),
         ("malformed", 400, "-", "body", well(beacon("nonsense"))),
         ("bad-url", 400, SITE, "", well(view("ftp://baolamdong.vn/a").bytes())),
         (
@@ -53,6 +55,21 @@ fn table() -> Vec<(&'static str, u16, &'static str, &'static str, Sent)> {
     ]
 }
 
+const SITES: &str = r#"
+[[site]]
+key = "asking"
+hosts = ["asking.vn"]
+require_consent = true
+honour = ["dnt"]
+[[site]]
+key = "few"
+hosts = ["few.vn"]
+views_per_minute = 1
+[[site]]
+key = "once"
+hosts = ["once.vn"]
+reload_window = "1h""#;
+
 /// Each is refused so often.
 const TIMES: u64 = 3;
 
@@ -60,16 +77,14 @@ const TIMES: u64 = 3;
 fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
     let words: BTreeSet<&str> = Reason::WORDS.into_iter().map(|(word, _)| word).collect();
     let table = table();
-    assert_eq!(
-        table.iter().map(|(word, ..)| *word).collect::<BTreeSet<_>>(),
-        words,
-        "the table has every reason"
-    );
+    let in_table: BTreeSet<&str> = table.iter().map(|(word, ..)| *word).collect();
+    assert_eq!(in_table, words, "the table has every reason");
 
-    let mut meddled = Meddled::start(Setup::default().set("http.body_timeout", "1s").and(
-        "exclude_addresses = [\"198.51.100.0/24\"]\nexclude_pages = [\"/admin/*\"]\n[[site]]\nkey = \"asking\"\nhosts = [\"asking.vn\"]\nrequire_consent = true\nhonour = [\"dnt\"]",
-    ));
+    let excluded = "exclude_addresses = [\"198.51.100.0/24\"]\nexclude_pages = [\"/admin/*\"]\n";
+    let setup = Setup::default().set("http.body_timeout", "1s").and(&format!("{excluded}{SITES}"));
+    let mut meddled = Meddled::start(setup);
     let service = &meddled.service;
+    ["few", "once"].iter().for_each(|&site| service.take(&view("/a").with("site", site)));
     let refused = |word: &str| service.metric(&format!("footfall_beacons_total{{outcome=\"{word}\"}}"));
     for (word, status, site, cause, (bytes, order)) in &table {
         let before: Vec<f64> = words.iter().map(|word| refused(word)).collect();
@@ -87,7 +102,8 @@ fn each_reason_is_the_same_word_in_the_answer_the_metric_and_the_log() {
         for mut connection in sent {
             let answer = connection.answer().unwrap();
             assert_eq!(answer.outcome(), (*status, (*word).to_owned()));
-            assert_eq!(answer.header("retry-after").is_some(), *status == 503, "{word}: {answer:?}");
+            let retry = answer.header("retry-after").is_some();
+            assert_eq!(retry, [429, 503].contains(status), "{word}: {answer:?}");
             let is_told = *status == 202 || answer.text().contains(cause);
             assert!(is_told, "{answer:?} names {cause}");
         }
