@@ -131,6 +131,17 @@ pub fn pings(visitors: u64) -> Requests {
     })
 }
 
+/// A view of a page that nobody else reads, from one address, by a program that tells another user agent each time.
+pub fn made_up(k: u64, out: &mut Vec<u8>) {
+    let body = format!(r#"{{"site":"bench","url":"https://{HOST}/made-up/{k}","kind":"view"}}"#);
+    let length = body.len();
+    let _ = write!(
+        out,
+        "POST /api/v1/beacon HTTP/1.1\r\nHost: stats.bench.example\r\nX-Forwarded-For: 198.51.100.1\r\n\
+         User-Agent: {k}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+}
+
 /// Views that ask for the counters of their page, each followed by the reader's ping if there are to be some.
 pub fn told(visitors: u64, pages: u64, pings: bool) -> Requests {
     Rc::new(move |k, out| {

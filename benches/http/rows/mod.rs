@@ -4,6 +4,7 @@ pub mod capacity;
 pub mod fixed_rate;
 pub mod growth;
 pub mod live;
+pub mod made_up;
 pub mod memory;
 pub mod reads;
 pub mod recovery;
