@@ -8,6 +8,7 @@ mod conflicts;
 mod faults;
 mod files;
 mod filters;
+mod reader;
 mod settings;
 mod values;
 mod variables;
@@ -22,14 +23,12 @@ use url::Url;
 pub use faults::{Fault, Faults};
 
 use crate::calendar::{Calendar, WEEKDAYS};
-use crate::ingest::{Proxies, Rate, Rates};
-use crate::sites::{
-    Filter, Honour, Identity, OriginCheck, PageCase, PageRules, ReadKind, Readers, RobotRule, Signal, Site,
-    SiteId, SiteLimits, Sites,
-};
+use crate::ingest::{Proxies, Rate};
+use crate::sites::{Identity, OriginCheck, PageCase, PageRules, Signal, Site, SiteId, SiteLimits, Sites};
 use crate::totals::{JournalConfig, OutboxConfig, StoreConfig, StoreUrl, Sync};
 use crate::{serve, sessions, totals};
 use faults::Complaint;
+use reader::ConfigReader;
 use settings::{AUTO, Settings, Value};
 
 /// The commented defaults.
@@ -182,13 +181,6 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Reads typed values. A refused one becomes a fault and reads as its default, so that all others are read
-/// too.
-struct ConfigReader {
-    settings: Settings,
-    faults: Vec<Fault>,
-}
-
 impl ConfigReader {
     fn config(mut self) -> Result<Config, Faults> {
         let public_url = self.text("public_url", values::public_url);
@@ -250,17 +242,6 @@ impl ConfigReader {
             },
             mount: Url::parse(public_url)
                 .map_or(String::new(), |url| url.path().trim_end_matches('/').to_owned()),
-        }
-    }
-
-    fn limits(&mut self) -> Rates {
-        let mut rate = |key| Rate::a_minute(self.number(key, 0, 1_000_000));
-        Rates {
-            visitor: rate("limits.visitor"),
-            address: rate("limits.address"),
-            new_pages: rate("limits.new_pages"),
-            site_pages: Rate::of_site(0),
-            exempt: self.list("limits.exempt", values::network),
         }
     }
 
@@ -380,13 +361,6 @@ impl ConfigReader {
             case: self.choice(&name("page_case"), &PageCase::WORDS),
             ..PageRules::default()
         };
-        let filter = Filter {
-            robots: self.choice(&name("robots"), &RobotRule::WORDS),
-            robots_allow: self.list(&name("robots_allow"), filters::agent_word),
-            addresses: self.list(&name("exclude_addresses"), values::network),
-            pages: self.list(&name("exclude_pages"), |text| filters::excluded(text, &pages)),
-            honour_as: self.choice(&name("honour_as"), &Honour::WORDS),
-        };
         Site {
             id: SiteId(u16::try_from(place).unwrap_or(u16::MAX)),
             key: self.text(&name("key"), values::site_key),
@@ -398,10 +372,10 @@ impl ConfigReader {
             },
             locale: self.text(&name("locale"), values::locale),
             identity: self.choice(&name("identity"), &Identity::WORDS),
+            filter: self.filter(place, &pages),
             pages,
             origin_check: self.choice(&name("origin_check"), &OriginCheck::WORDS),
             honour: self.list(&name("honour"), |text| values::choice(text, &Signal::WORDS)),
-            filter,
             require_consent: self.flag(&name("require_consent")),
             readers: self.readers(place),
             limits: SiteLimits {
@@ -410,13 +384,6 @@ impl ConfigReader {
             },
             newsroom_token: self.text(&name("newsroom_token"), values::token),
         }
-    }
-
-    fn readers(&mut self, place: usize) -> Readers {
-        let name = |key: &str| format!("site.{place}.{key}");
-        let public = self.list(&name("public"), |text| values::choice(text, &ReadKind::WORDS));
-        let kept = ReadKind::WORDS.map(|(_, kind)| kind).into_iter().filter(|kind| !public.contains(kind));
-        Readers { kept: kept.collect(), tokens: self.list(&name("read_tokens"), values::token_hash) }
     }
 
     fn check_listeners(&mut self, serve: &serve::Config) {
@@ -554,61 +521,5 @@ impl ConfigReader {
             }
         }
         warnings
-    }
-
-    fn complain(&mut self, key: &str, problem: &str, remedy: &str) {
-        let complaint = Complaint { problem: problem.to_owned(), remedy: remedy.to_owned() };
-        self.faults.push(self.settings.fault(key, complaint));
-    }
-
-    /// Reads a value; one that is refused becomes a fault, and the default is read.
-    fn read<T>(&mut self, key: &str, read: impl Fn(&Value) -> Result<T, Complaint>) -> T {
-        match read(self.settings.value(key)) {
-            Ok(value) => value,
-            Err(complaint) => {
-                self.faults.push(self.settings.fault(key, complaint));
-                read(self.settings.default_value(key)).expect("a compiled-in default that can be read")
-            }
-        }
-    }
-
-    fn text<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, Complaint>) -> T {
-        self.read(key, |value| match value {
-            Value::Text(text) => read(text),
-            _ => Complaint::err("not a text", "put it in quotes"),
-        })
-    }
-
-    fn list<T>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, Complaint>) -> Vec<T> {
-        self.read(key, |value| match value {
-            Value::List(items) => items.iter().map(|item| read(item)).collect(),
-            _ => Complaint::err("not a list", "put it in brackets"),
-        })
-    }
-
-    fn number(&mut self, key: &str, least: i64, most: i64) -> usize {
-        self.read(key, |value| match value {
-            Value::Number(number) => values::number(*number, least, most),
-            _ => Complaint::err("not a whole number", "write digits"),
-        })
-    }
-
-    fn flag(&mut self, key: &str) -> bool {
-        self.read(key, |value| match value {
-            Value::Flag(value) => Ok(*value),
-            _ => Complaint::err("not true or false", "write true or false"),
-        })
-    }
-
-    fn duration(&mut self, key: &str, least: &str, most: &str) -> Duration {
-        self.text(key, |text| values::duration(text, least, most))
-    }
-
-    fn size(&mut self, key: &str, least: &str, most: &str) -> u64 {
-        self.text(key, |text| values::size(text, least, most))
-    }
-
-    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
-        self.text(key, |text| values::choice(text, choices))
     }
 }

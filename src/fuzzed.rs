@@ -18,8 +18,11 @@ use crate::logs;
 use crate::sites::{PageCase, PageRules, SiteId, Sites};
 use crate::totals::fuzzed::{checkpoint, journal, outbox};
 
+/// Reads any bytes.
+pub type Reader = fn(&[u8]);
+
 /// Each reader by its name.
-pub const READERS: [(&str, fn(&[u8])); 8] = [
+pub const READERS: [(&str, Reader); 8] = [
     ("beacon", beacon),
     ("page", page),
     ("client", client),

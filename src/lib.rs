@@ -90,6 +90,8 @@
 //! `tests/broken/run` breaks the service in some thirty ways, one after the other, and a test must notice each: the first
 //! line of a patch says what is broken, the second by which test it is caught.
 //!
+//! `tests/fuzz/run` breeds bytes for what reads those of others; what it found is read by `cargo test` from then on.
+//!
 //! A random test prints its seed, and `FOOTFALL_TEST_SEED=n` repeats it. The simulation (`cargo test --lib simulation`)
 //! runs 5,000 seeds, half of them new in each run; `FOOTFALL_SEEDS=n` changes how many, and `FOOTFALL_SEED=n` runs one and
 //! prints its steps. It fails, too, if a kind of fault came in none of them.

@@ -1,9 +1,44 @@
-//! Reads the text of one setting each of who is left out, as [`values`](super::values) does.
+//! Reads who is left out of a site's totals, who is limited, and who may read them.
 
 use super::faults::Complaint;
-use super::values::{Read, or_complaint, text_if};
-use crate::ingest::{MAX_PAGE, Page, Robots};
-use crate::sites::{Excluded, PageRules, SiteId};
+use super::reader::ConfigReader;
+use super::values::{self, Read, or_complaint, text_if};
+use crate::ingest::{MAX_PAGE, Page, Rate, Rates, Robots};
+use crate::sites::{Excluded, Filter, Honour, PageRules, ReadKind, Readers, RobotRule, SiteId};
+
+impl ConfigReader {
+    /// How often a client is taken.
+    pub(super) fn limits(&mut self) -> Rates {
+        let mut rate = |key| Rate::a_minute(self.number(key, 0, 1_000_000));
+        Rates {
+            visitor: rate("limits.visitor"),
+            address: rate("limits.address"),
+            new_pages: rate("limits.new_pages"),
+            site_pages: Rate::of_site(0),
+            exempt: self.list("limits.exempt", values::network),
+        }
+    }
+
+    /// Whom a site leaves out.
+    pub(super) fn filter(&mut self, place: usize, pages: &PageRules) -> Filter {
+        let name = |key: &str| format!("site.{place}.{key}");
+        Filter {
+            robots: self.choice(&name("robots"), &RobotRule::WORDS),
+            robots_allow: self.list(&name("robots_allow"), agent_word),
+            addresses: self.list(&name("exclude_addresses"), values::network),
+            pages: self.list(&name("exclude_pages"), |text| excluded(text, pages)),
+            honour_as: self.choice(&name("honour_as"), &Honour::WORDS),
+        }
+    }
+
+    /// Who may read a site.
+    pub(super) fn readers(&mut self, place: usize) -> Readers {
+        let name = |key: &str| format!("site.{place}.{key}");
+        let public = self.list(&name("public"), |text| values::choice(text, &ReadKind::WORDS));
+        let kept = ReadKind::WORDS.map(|(_, kind)| kind).into_iter().filter(|kind| !public.contains(kind));
+        Readers { kept: kept.collect(), tokens: self.list(&name("read_tokens"), values::token_hash) }
+    }
+}
 
 /// A word of user agents: long enough to mean somebody.
 pub(super) fn agent_word(text: &str) -> Read<String> {

@@ -8,7 +8,7 @@ use super::robots::{Mark, Robots};
 use crate::sites::{Honour, RobotRule, Signal, Site};
 
 /// What a browser calls a page that it loads for nobody yet.
-const AHEAD: [&[u8]; 3] = [b"prefetch", b"prerender", b"preview"];
+const AHEAD: [&[u8]; 2] = [b"prefetch", b"preview"];
 
 /// What the headers of a request tell of who sent it, gathered in one pass.
 #[derive(Clone, Copy, Default)]
@@ -16,6 +16,8 @@ pub struct Sender<'a> {
     pub user_agent: &'a [u8],
     brands: &'a [u8],
     is_ahead: bool,
+    prerenders: bool,
+    is_image: bool,
     navigates: bool,
     gpc: bool,
     dnt: bool,
@@ -29,11 +31,13 @@ impl<'a> Sender<'a> {
             match name.as_str() {
                 "user-agent" if sender.user_agent.is_empty() => sender.user_agent = value,
                 "sec-ch-ua" => sender.brands = value,
+                "sec-fetch-dest" => sender.is_image = value == b"image",
                 "sec-fetch-mode" => sender.navigates = value == b"navigate",
                 "sec-gpc" => sender.gpc = value == b"1",
                 "dnt" => sender.dnt = value == b"1",
                 // The first is today's, the others are older browsers'.
                 "sec-purpose" | "purpose" | "x-purpose" | "x-moz" => {
+                    sender.prerenders |= has(value, b"prerender");
                     sender.is_ahead |= AHEAD.iter().any(|word| has(value, word));
                 }
                 _ => {}
@@ -100,7 +104,8 @@ pub fn left_out(
     if rules.honour_as == Honour::LeaveOut && sender.has_opted_out(site) {
         return Some((Reason::OptedOut, None));
     }
-    if sender.is_ahead {
+    // A script sends its beacon when the page is shown, and Chromium 156 calls it prerendered a moment longer.
+    if sender.is_ahead && (!sender.prerenders || sender.is_image) {
         return Some((Reason::Prefetch, None));
     }
     if rules.robots == RobotRule::Count {

@@ -6,8 +6,8 @@
 //!
 //! hyper itself refuses what is no HTTP, before a handler sees it: that is counted by kind only. Of a
 //! request with both `Transfer-Encoding` and `Content-Length` it reads the first alone and closes the
-//! connection after the answer (RFC 9112, 6.3), so nothing can be smuggled behind it. An `Upgrade` is
-//! ignored: the connection stays HTTP/1.1, as clients that merely offer h2c expect.
+//! connection after the answer (RFC 9112, 6.3), so nothing can be smuggled behind it. A line of the head may end with
+//! a line feed alone (2.2). An `Upgrade` is ignored: the connection stays HTTP/1.1, as clients that merely offer h2c expect.
 
 mod addresses;
 mod admin;

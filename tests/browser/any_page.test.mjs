@@ -351,7 +351,7 @@ test("a view whose answer was lost counts once, also when the reader goes on", a
   const gateway = createServer(async (request, response) => {
     let body = "";
     for await (const piece of request) body += piece;
-    const answer = await fetch(service.url + request.url, { method: request.method, body: body || undefined });
+    const answer = await fetch(service.url + request.url, { method: request.method, headers: { "user-agent": request.headers["user-agent"] }, body: body || undefined });
     if (body) passed.push(JSON.parse(body));
     const headers = { "access-control-allow-origin": "*", "content-type": answer.headers.get("content-type") ?? "" };
     response.writeHead(body && passed.length === 1 ? 502 : answer.status, headers).end(await answer.text());

@@ -58,6 +58,26 @@ test("of the crawlers that are known 95 % are left out, and of the browsers 0.2 
   assert.ok(wrong.length <= 0.002 * browsers.length, wrong.join("\n"));
 });
 
+test("of readers behind one address as many are told apart as they have user agents", async () => {
+  const browsers = read("user-agents/dist/user-agents.json");
+  const weight = browsers.reduce((sum, browser) => sum + browser.weight, 0);
+  const agents = new Set();
+  let random = 1;
+  for (let reader = 0; reader < 100; reader++) {
+    random = (random * 1103515245 + 12345) % 2 ** 31;
+    let left = (random / 2 ** 31) * weight;
+    const { userAgent } = browsers.find(browser => (left -= browser.weight) < 0) ?? browsers[0];
+    agents.add(userAgent);
+    const headers = { "user-agent": userAgent, "x-forwarded-for": "203.0.113.9" };
+    const answer = await fetch(`${service.url}/api/v1/beacon?_=${reader}`, { method: "POST", headers, body: '{"site":"demo","url":"/one"}' });
+    assert.equal(answer.status, 204, userAgent);
+  }
+  const { visits } = await (await fetch(`${service.url}/api/v1/sites/demo/counters`)).json();
+  console.log(`of 100 readers behind one address ${visits.day} are told apart`);
+  assert.equal(visits.day, agents.size);
+  assert.ok(30 < agents.size && agents.size < 60, `${agents.size}`);
+});
+
 test("programs of this machine are robots, and so is a browser without a screen", async () => {
   const url = service.url + DRY_RUN;
   const run = async (program, ...more) => JSON.parse((await promisify(execFile)(program, more)).stdout);
@@ -70,5 +90,5 @@ test("programs of this machine are robots, and so is a browser without a screen"
   const robots = () => service.metric('footfall_beacons_total{outcome="robot",site="demo"}');
   await until("its beacon is left out", async () => (await robots()) > 0);
   await browser.close();
-  assert.equal(await service.metric('footfall_views_total{site="demo"}'), 0);
+  assert.equal(await service.metric('footfall_views_total{site="demo"}'), 100, "those of the test before");
 });

@@ -22,6 +22,8 @@ fn site(id: u16, limits: SiteLimits) -> Site {
         origin_check: Default::default(),
         honour: Vec::new(),
         require_consent: false,
+        filter: Default::default(),
+        readers: Default::default(),
         limits,
         newsroom_token: None,
     }

@@ -362,3 +362,19 @@ fn kind(error: &(dyn Error + 'static), of_hyper: Option<&hyper::Error>) -> &'sta
         _ => "io",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_keeps_little_for_a_peer_that_takes_nothing() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::from_secs(1)).unwrap();
+        let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.socket.accept().unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        // As the system counts them: with what it needs for its own use.
+        let kept = [accepted.send_buffer_size().unwrap(), accepted.recv_buffer_size().unwrap()];
+        assert!(kept.iter().all(|kept| *kept <= 2 * KERNEL_BUFFER), "{kept:?}");
+    }
+}

@@ -20,6 +20,8 @@ pub fn privacy(request: ReadRequest<'_>) -> Result<Reply, Fault> {
         "in_memory_only": [
             "address and user agent of a request, until it is answered; hashed with a salt they tell visitors apart",
             "addresses of open connections and of live readers, as long as they are open",
+            "hashes of addresses and visitors, under a key of this process, for limits",
+            "addresses of proxies, and of machines without a public address that name a client",
         ],
         "stored": stored(&parts.kept),
         "sites": sites,
@@ -38,7 +40,7 @@ fn stored(kept: &Kept) -> Vec<Value> {
     };
     let views = ["site", "page", "time", visitor, "hash of the view's id"];
     let sums = [
-        "views and visits by site, page, hour, day, week, month and year",
+        "views and visits by site, page, hour, day, week, month and year; views that were left out, by reason",
         "visitors as sketches, which name nobody",
     ];
     let journal = row(
@@ -52,9 +54,15 @@ fn stored(kept: &Kept) -> Vec<Value> {
         row(
             "sessions",
             "checkpoint in data_dir",
-            &["site", "page", "times of the first and the last sign", visitor],
+            &[
+                "site",
+                "page",
+                "time of the last sign",
+                visitor,
+                "hashes of the ids of views of the last minutes",
+            ],
             Some(kept.visit_s),
-            "this long after the last sign".to_owned(),
+            "this long after the last sign; ids for 20 minutes at most".to_owned(),
         ),
         row(
             "batches",
@@ -86,6 +94,7 @@ fn of_site(site: &Site) -> Value {
             Identity::Browser => "a random id, anew each civil day",
             Identity::Address | Identity::None => "nothing",
         },
+        "honour_as": site.filter.honour_as.word(),
         "honour": site.honour.iter().map(|signal| Signal::word(*signal)).collect::<Vec<_>>(),
         "require_consent": site.require_consent,
         "public": public.map(|(word, _)| word).collect::<Vec<_>>(),

@@ -23,10 +23,7 @@ fn left_out() -> Vec<(&'static str, Vec<Beacon>)> {
         ("robot", vec![robot("/a"), robot("/b"), view("/a").header("user-agent", "curl/8.5")]),
         (
             "prefetch",
-            vec![
-                view("/a").header("sec-purpose", "prefetch;prerender"),
-                view("/a").header("x-moz", "prefetch"),
-            ],
+            vec![view("/a").header("sec-purpose", "prefetch"), view("/a").header("x-moz", "prefetch")],
         ),
         ("excluded-address", vec![view("/a").from("198.51.100.200"), view("/a").from("2001:db8:1::1")]),
         ("excluded-page", vec![view("/admin"), view("/Admin/../admin/users?x"), view("/xem-truoc/")]),

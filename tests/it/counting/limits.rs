@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::harness::{Beacon, SITE, Setup, TestApp, number, view};
-use crate::support::http::{Connection, ask};
+use crate::support::http::{BROWSER, Connection, ask};
 use crate::support::meddled::Meddled;
 use crate::support::service::{Service, memory};
 use crate::support::wait::until;
@@ -29,7 +29,9 @@ fn told(app: &TestApp, beacon: &Beacon) -> Value {
 #[test]
 fn a_visitor_and_an_address_have_their_limits_and_a_dry_run_names_them() {
     let app = TestApp::start(Setup::default().set("limits.visitor", "6").set("limits.address", "20"));
-    let by = |agent: u32| view("/a").from("198.51.100.1").header("user-agent", &format!("Browser/{agent}"));
+    let by = |agent: u32| {
+        view("/a").from("198.51.100.1").header("user-agent", &format!("{BROWSER} Browser/{agent}"))
+    };
     for beacon in [by(1), by(1).ping(), by(1).leave()] {
         assert_eq!(told(&app, &beacon)["reason"], Value::Null);
         (0..2).for_each(|_| app.take(&beacon));
@@ -51,7 +53,7 @@ fn a_visitor_and_an_address_have_their_limits_and_a_dry_run_names_them() {
     // As an image, too.
     let gif = format!(
         "GET /api/v1/beacon.gif?site={SITE}&url=/a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.1\r\n\
-         User-Agent: Browser/1\r\n\r\n"
+         User-Agent: {BROWSER} Browser/1\r\n\r\n"
     );
     let gif = ask(app.public(), gif);
     assert_eq!((gif.status, gif.header("footfall-reason")), (429, Some(LIMITED.1)));

@@ -259,7 +259,7 @@ fn the_statement_is_that_of_the_settings_in_force() {
     assert!(row(&told, "accepted views, pings and leaves")["fields"].to_string().contains("salted hash"));
     let of_tin = serde_json::json!({
         "site": "tin", "time_zone": "UTC", "identity": "browser", "stored_in_browser": "a random id, anew each civil day",
-        "honour": ["gpc", "dnt"], "require_consent": true, "public": ["counters"],
+        "honour": ["gpc", "dnt"], "honour_as": "leave-out", "require_consent": true, "public": ["counters"],
     });
     assert_eq!(told["sites"][1], of_tin);
     assert_eq!(

@@ -27,7 +27,7 @@ fn opened(address: SocketAddr, target: &str) -> Answer {
 }
 
 #[test]
-fn every_page_says_what_it_may_load_and_who_may_frame_it() {
+fn every_page_says_what_it_may_do_and_who_may_frame_it() {
     let app = app();
     let names = [("{site}", "demo"), ("{file}", "js"), ("{article}", "cau-treo")];
     let mut pages = Vec::new();

@@ -43,7 +43,7 @@ fn table() -> Vec<(&'static str, u16, &'static str, &'static str, Sent)> {
             "bot",
             well(view("/a").header("user-agent", "Mozilla/5.0 (x; Somebot/1)").bytes()),
         ),
-        ("prefetch", 202, SITE, "", well(view("/a").header("sec-purpose", "prefetch;prerender").bytes())),
+        ("prefetch", 202, SITE, "", well(view("/a").header("sec-purpose", "prefetch").bytes())),
         ("excluded-address", 202, SITE, "exclude_addresses", well(view("/a").from("198.51.100.9").bytes())),
         ("excluded-page", 202, SITE, "exclude_pages", well(view("/admin/users?x=1").bytes())),
         ("method-not-allowed", 405, "-", "", well(request("PUT", "/api/v1/beacon", &[], b"{}"))),

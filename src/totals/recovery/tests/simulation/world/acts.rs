@@ -149,6 +149,12 @@ impl World {
     pub(super) fn go_back(&mut self, how: Back) {
         let (to, cuts) = (self.below(self.model.past()), self.dice.below(2) == 0);
         self.model.go_back(to, how, cuts, |n| self.dice.below(n as u64) as usize);
+        // What it knows no more it may do again, and then of later days.
+        let known = self.model.data().recut;
+        let is_known = |hash: &str, times: u64| {
+            known.iter().any(|(known, of)| format!("{}/{known}", known.site) == hash && *of >= times)
+        };
+        self.recuts.retain(|(hash, times), _| is_known(hash, *times));
         self.went_back = true;
     }
 
