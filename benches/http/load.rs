@@ -90,6 +90,10 @@ impl Load {
             while let (Some(at), false, Some((queue, permits))) =
                 (arrivals.recv().await, shared.stopped.get(), &shared.due)
             {
+                if shared.is_over(shared.next.get()) {
+                    permits.close();
+                    break;
+                }
                 queue.borrow_mut().push_back(at);
                 permits.add_permits(1);
             }
@@ -172,12 +176,18 @@ impl Shared {
     async fn next(&self) -> Result<Option<(u64, Option<Instant>)>, Fault> {
         let mut at = None;
         if let Some((queue, permits)) = &self.due {
-            permits.acquire().await?.forget();
+            // Closed once all requests were sent.
+            let Ok(permit) = permits.acquire().await else { return Ok(None) };
+            permit.forget();
             at = queue.borrow_mut().pop_front();
         }
         let number = self.next.replace(self.next.get() + 1);
-        let over = self.plan.count.is_some_and(|count| number - self.plan.first >= count);
-        Ok((!over).then_some((number, at)))
+        Ok((!self.is_over(number)).then_some((number, at)))
+    }
+
+    /// Whether a request's number is beyond the last one.
+    fn is_over(&self, number: u64) -> bool {
+        self.plan.count.is_some_and(|count| number - self.plan.first >= count)
     }
 }
 
