@@ -122,7 +122,6 @@ const READS: std::ops::Range<u64> = 75..90;
 fn mixed() -> Requests {
     let of = |visitors, pages| Views { visitors, pages, headers: Headers::Browser, ids: true }.requests();
     let views = of(Visitors::Among(100_000), Pages::zipf(20_000));
-    let made_up = of(Visitors::Among(1), Pages::Uniform(u64::MAX));
     let (told, pings, reads) =
         (requests::told(100_000, 20_000, false), requests::pings(100_000), requests::reads(20_000));
     Rc::new(move |k, out| match class(k) {
@@ -130,18 +129,21 @@ fn mixed() -> Requests {
         kind if TOLD.contains(&kind) => told(k, out),
         kind if PINGS.contains(&kind) => pings(k, out),
         kind if READS.contains(&kind) => reads(k, out),
-        90..93 => made_up(k, out),
         kind => hostile(kind, k, out),
     })
 }
 
-/// A request that is refused or left out, on a connection that goes on.
+/// A view of a made-up page, or what is refused or left out, on a connection that goes on.
 fn hostile(kind: u64, k: u64, out: &mut Vec<u8>) {
     let (mut method, mut path, mut agent) =
         ("POST", "/api/v1/beacon", "Mozilla/5.0 (X11; rv:140.0) Gecko/20100101 Firefox/140.0");
     let mut origin = format!("https://{}", requests::HOST);
     let mut body = format!(r#"{{"site":"bench","url":"/{k:x}"}}"#);
+    let [_, a, b, c] = (mix(k) as u32).to_be_bytes();
+    let mut address = format!("10.{a}.{b}.{c}");
     match kind {
+        // One that makes up pages, and nobody else is.
+        90..93 => address = "203.0.113.9".to_owned(),
         93 => body.truncate(body.len() / 2),
         94 => body = body.replace("bench", "nobody"),
         95 => origin = "https://elsewhere.example".to_owned(),
@@ -150,12 +152,11 @@ fn hostile(kind: u64, k: u64, out: &mut Vec<u8>) {
         98 => path = "/wp-login.php",
         _ => method = "PUT",
     }
-    let [_, a, b, c] = (mix(k) as u32).to_be_bytes();
     let length = body.len();
     // Writing into memory cannot fail.
     let _ = write!(
         out,
-        "{method} {path} HTTP/1.1\r\nHost: stats.bench.example\r\nX-Forwarded-For: 10.{a}.{b}.{c}\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: stats.bench.example\r\nX-Forwarded-For: {address}\r\n\
          User-Agent: {agent}\r\nOrigin: {origin}\r\nContent-Length: {length}\r\n\r\n{body}"
     );
 }
