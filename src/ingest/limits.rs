@@ -4,7 +4,7 @@
 //! sends beyond its own share takes nothing from the others of its address.
 //!
 //! A page that is not known is new, and is admitted at a rate by network and by site. One that is not admitted counts in
-//! [`OTHER`](super::OTHER) until another network asks for it too: who makes pages up does it from one.
+//! [`OTHER`] until another network asks for it too: who makes pages up does it from one.
 //!
 //! The memory of all this is fixed. A key is looked for in one line of the processor's cache, where the entry that says
 //! least makes room for it: under a flood of clients the limits become more generous, never less.
@@ -131,7 +131,7 @@ pub struct Asking<'a> {
 /// What is made of a beacon that is within the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Whether its page is admitted; else it counts in [`OTHER`](super::OTHER).
+    /// Whether its page is admitted; else it counts in [`OTHER`].
     pub page: bool,
     /// What is to be forgotten if the view cannot be kept; see [`Limits::forget`].
     pub noted: Option<u64>,
