@@ -1,9 +1,10 @@
 //! Tells robots from readers by their user agent, and by the client hints beside it.
 //!
-//! A robot is who says so, and who is no browser: its user agent has not the form of one, names no engine, or a version
-//! that no page of today works in, or its hints name another version. The words were chosen in November 2026 on one half of the user agents that the npm
-//! packages `crawler-user-agents` (robots), `user-agents`, `top-user-agents` and PyPI's `fake-useragent` (browsers)
-//! hold; on the other half, 98.3 % of the robots are found and 0.11 % of the browsers are taken for one.
+//! A robot is who says so, and who is no browser: its user agent has not the form of one, names no engine, or a
+//! version that no page of today works in, or its hints name another version. The words were chosen in November 2026
+//! on one half of the user agents that the npm packages `crawler-user-agents` (robots), `user-agents`,
+//! `top-user-agents` and PyPI's `fake-useragent` (browsers) hold; on the other half, 98.3 % of the robots are found
+//! and 0.11 % of the browsers are taken for one.
 
 use std::fmt;
 use std::hash::BuildHasher;

@@ -1,5 +1,6 @@
-//! The refusals of the last hour (G11), by site and reason, with their number and what is their cause, and what was left
-//! out. They are in the log, at most one line a minute for each, and refusals in the overview; never with an address, a user agent or a page.
+//! The refusals of the last hour (G11), by site and reason, with their number and what is their cause, and what was
+//! left out. They are in the log, at most one line a minute for each, and refusals in the overview; never with an
+//! address, a user agent or a page.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

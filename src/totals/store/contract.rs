@@ -1,12 +1,12 @@
 //! What a store does. It is implemented by the embedded store, by Redis, and in tests by a model.
 //!
-//! Totals are stored in **hashes**: a site, a name (`day:2026-11-23`, `day:2026-11-23:pages`, `all`) and in it
-//! fields (`views`, `visits`, `filtered:robot`, a page) with sums, beside each what was **entered** (`+views`, a register: of two the
-//! later one holds), and one **marker** for each writer. A marker names
-//! the last part of a batch that its writer applied to that hash. It is part of the hash, so that it is lost
-//! together with the sums, never without them. Beside them stands the hash's **revision**, which rises where its sums
-//! were changed otherwise than by adding to them: what is read under a higher one takes the place of what was read
-//! before, though it be less. It is part of the hash, too.
+//! Totals are stored in **hashes**: a site, a name (`day:2026-11-23`, `day:2026-11-23:pages`, `all`) and in it fields
+//! (`views`, `visits`, `filtered:robot`, a page) with sums, beside each what was **entered** (`+views`, a register:
+//! of two the later one holds), and one **marker** for each writer. A marker names the last part of a batch that its
+//! writer applied to that hash. It is part of the hash, so that it is lost together with the sums, never without
+//! them. Beside them stands the hash's **revision**, which rises where its sums were changed otherwise than by adding
+//! to them: what is read under a higher one takes the place of what was read before, though it be less. It is part of
+//! the hash, too.
 //!
 //! | | embedded | Redis |
 //! |---|---|---|
