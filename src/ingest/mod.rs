@@ -1,5 +1,6 @@
 //! Takes beacons: bytes in, a decided [`Beacon`] or a [`Reason`] out. No I/O, no clock, and no state of its own but
-//! that of the [`Limits`]: the one table it fills ([`Hours`]) only saves calculating the same hour again.
+//! that of the [`Limits`]: the tables it fills otherwise ([`Hours`], and what [`Robots`] remember) only save calculating
+//! the same again.
 
 mod client;
 mod filter;
